@@ -1,0 +1,58 @@
+"""The scikit-learn opponents, trained and tested on the same rows as our runs.
+
+Their settings are fixed here, once, for all experiments: nobody tunes an opponent on test rows, nor forgets to.
+"""
+
+from __future__ import annotations
+
+
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn.base import ClassifierMixin
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC
+
+
+def make_baseline(name: str, seed: int) -> ClassifierMixin:
+    """A fresh opponent. All scale their inputs with the rows they are fitted on."""
+    makers = {
+        "logistic": lambda: LogisticRegression(C=0.3, max_iter=2000),
+        "lda": lambda: LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
+        "svm": lambda: SVC(C=4.0, probability=False, random_state=seed),
+        "forest": lambda: RandomForestClassifier(
+            600, min_samples_leaf=2, class_weight="balanced_subsample", random_state=seed, n_jobs=-1
+        ),
+    }
+    if name not in makers:
+        raise ValueError(f"unknown baseline {name!r}: choose one of {', '.join(makers)}")
+    return make_pipeline(StandardScaler(), makers[name]())
+
+
+def baseline_scores_of(
+    name: str,
+    values: Float[np.ndarray, "row column"],
+    codes: Int[np.ndarray, "row"],
+    train: Int[np.ndarray, "some"],
+    test: Int[np.ndarray, "others"],
+    seed: int,
+    classes: int,
+) -> Float[np.ndarray, "others class"]:
+    """Class probabilities on the test rows; a class absent from training has probability 0.
+
+    An SVM has none of its own: the softmax of its decision values stands in, whose argmax is its prediction.
+    """
+    model = make_baseline(name, seed).fit(values[train], codes[train])
+    if hasattr(model, "predict_proba"):
+        own = model.predict_proba(values[test])
+    else:
+        decision = model.decision_function(values[test])
+        decision = np.stack([-decision, decision], axis=1) if decision.ndim == 1 else decision
+        own = np.exp(decision - decision.max(axis=1, keepdims=True))
+        own = own / own.sum(axis=1, keepdims=True)
+    probability = np.zeros((len(test), classes), np.float32)
+    probability[:, model.classes_.astype(int)] = own
+    return probability

@@ -1,0 +1,29 @@
+"""The names of dimensions that stand in the annotations of this package.
+
+An annotation such as ``Float[Array, "batch family feature"]`` is checked against the arrays in the tests; a second test
+checks that every name used is explained here, so that one name means one thing in the whole code.
+"""
+
+DIMENSIONS = {
+    # the engine
+    "run": "one training: a seed of a fold of a variant of a data set",
+    "slot": "a place in the stack of runs on the devices; padding slots hold no run",
+    "row": "an entry of a row table, that is a sample of the data seen through index, partner and mix",
+    "epoch": "a pass over the training rows",
+    "batch": "the rows of one optimiser step",
+    "class": "a label",
+    "score": "one number a seed and fold",
+    "time": "an instant of a time series",
+    "resample": "a draw of the bootstrap",
+    # Patch-seq
+    "cell": "a recorded neuron",
+    "family": "an ordered group of electrophysiological features, one step of the recurrent network",
+    "feature": "a feature within a family",
+    "column": "a feature of the whole table, families one after the other",
+    "packed": "a column of the staircase layout, families padded to the width of their block only",
+    "direction": "forward 0, backward 1",
+    "hidden": "a unit of the recurrent state",
+    "gate": "the four gates of an LSTM, side by side: 4 x hidden",
+    "pooled": "an entry of the vector that stands for a cell after pooling",
+    "attended": "a hidden unit of the attention",
+}

@@ -1,0 +1,46 @@
+"""predict and score: what trained runs say about rows, for all runs at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from jaxephys.engine import shard
+from jaxephys.engine.rows import over_blocks
+from jaxephys.engine.types import PyTree, RowSet, Task, Variables
+
+
+def predict(task: Task, data: PyTree, variables: Variables, rows: RowSet, constants: PyTree = (), *, block: int = 256) -> PyTree:
+    """``task.outputs`` of every run on its own rows: a tree of [run, row, ...], padding rows included."""
+
+    def one(data: PyTree, run: tuple[Variables, RowSet, PyTree]) -> PyTree:
+        variables, rows, constants = run
+        return over_blocks(lambda some: task.outputs(variables, task.gather(data, constants, some, None)), rows, block)
+
+    return _apply(one, data, (variables, rows, constants))
+
+
+def score(task: Task, data: PyTree, variables: Variables, rows: RowSet, constants: PyTree = ()) -> dict[str, Float[np.ndarray, "run"]]:
+    """``task.validate`` of every run on its own rows, such as the test rows that ``fit`` has never seen."""
+
+    def one(data: PyTree, run: tuple[Variables, RowSet, PyTree]) -> PyTree:
+        variables, rows, constants = run
+        return task.validate(variables, data, constants, rows)
+
+    return _apply(one, data, (variables, rows, constants))
+
+
+def _apply(one: Callable, data: PyTree, stacked: PyTree) -> PyTree:
+    """Each host computes its share, split over its devices; the results meet on every host."""
+    shard.use_all_cores()
+    total = len(jax.tree.leaves(stacked)[0])
+    mine = shard.own_share(total)
+    mesh = shard.make_mesh(len(mine))
+    slots = np.resize(mine, -(-len(mine) // mesh.size) * mesh.size)  # the last device may repeat a run
+    stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[slots], stacked)
+    program = shard.over_runs(one, mesh, execution="map")
+    out = program(shard.place(data, mesh, split=False), shard.place(stacked, mesh, split=True))
+    return shard.gather_hosts(jax.tree.map(lambda leaf: np.asarray(leaf)[: len(mine)], out), mine, total)

@@ -1,0 +1,199 @@
+"""Checkpoints: the stack after every chunk, the finished runs once, and a portable export.
+
+    checkpoints/host0/live/<step>/      the live stack, the history so far, the grid; the last two are kept
+    checkpoints/host0/finished/<n>/     runs that left the stack, written before the first step that lacks them
+
+Arrays are written by Orbax and read back as NumPy, so that a checkpoint made on eight GPUs opens on a laptop. Each host of
+a cluster writes its own folder; ``restore`` reads all of them, whatever the number of hosts today.
+
+    model/params.npz  model/config.json  the portable export: NumPy alone reads it
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax import serialization, traverse_util
+
+from jaxephys.engine.axis import RunAxis
+from jaxephys.engine.fit import Outcome, Report, Snapshot
+from jaxephys.engine.types import PyTree, TrainPlan, Variables
+
+log = logging.getLogger("jaxephys")
+KEPT = 2
+SLASH = "/"
+
+
+class CheckpointError(ValueError):
+    """A folder that cannot be read back. The message says which and what to do."""
+
+
+def grid_of(axis: RunAxis, plan: TrainPlan) -> dict[str, Any]:
+    """What a checkpoint is a checkpoint of, as JSON. A resumed command must agree with it."""
+    plan_fields = {name: value for name, value in asdict(plan).items() if name not in ("run_batch", "execution")}
+    return json.loads(json.dumps({"runs": [axis.name(place) for place in range(len(axis))], "plan": plan_fields}))
+
+
+class Checkpointer:
+    """A watcher that writes the stack after every chunk, in the background. A chunk that ends while the one before is
+    still being written is passed over."""
+
+    needs_state = True
+
+    def __init__(self, folder: str | Path, axis: RunAxis, plan: TrainPlan) -> None:
+        host = jax.process_index()
+        self.folder = Path(folder).absolute() / f"host{host}"
+        self.grid = grid_of(axis, plan)
+        alone = ocp.options.MultiprocessingOptions(
+            primary_host=host, active_processes={host}, barrier_sync_key_prefix=f"host{host}"
+        )
+        options = ocp.CheckpointManagerOptions(
+            create=False, max_to_keep=KEPT, multiprocessing_options=alone, cleanup_tmp_directories=True
+        )
+        for part in ("live", "finished"):
+            (self.folder / part).mkdir(parents=True, exist_ok=True)
+        self._manager = ocp.CheckpointManager(self.folder / "live", options=options)
+        self._archive = ocp.Checkpointer(ocp.StandardCheckpointHandler(multiprocessing_options=alone), multiprocessing_options=alone)
+        self._archived = {place for part in _archives(self.folder) for place in _read_tree(part)["ids"].tolist()}
+        self._step = (self._manager.latest_step() or 0) + 1
+
+    def __call__(self, report: Report) -> None:
+        snapshot = report.snapshot
+        if snapshot is None or self._manager.is_saving_in_progress():
+            return
+        self._save_finished(snapshot.finished)
+        live = {
+            "ids": snapshot.ids,
+            "state": serialization.to_state_dict(jax.device_get(snapshot.state)),
+            "history": {name: table.copy() for name, table in snapshot.history.items()},
+        }
+        items = ocp.args.Composite(live=ocp.args.StandardSave(live), grid=ocp.args.JsonSave(self.grid))
+        self._manager.save(self._step, args=items)
+        self._step += 1
+
+    def close(self) -> None:
+        """Wait for the last write."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def _save_finished(self, finished: dict[int, Outcome]) -> None:
+        new = sorted(set(finished) - self._archived)
+        if not new:
+            return
+        outcomes = jax.tree.map(lambda *leaves: np.stack(leaves), *(finished[place] for place in new))
+        tree = {"ids": np.array(new, np.int32), "outcomes": serialization.to_state_dict(outcomes)}
+        taken = [int(path.name) for path in (self.folder / "finished").iterdir() if path.name.isdigit()]
+        self._archive.save(self.folder / "finished" / str(max(taken, default=0) + 1), args=ocp.args.StandardSave(tree))
+        self._archived.update(new)
+
+
+def restore(folder: str | Path, axis: RunAxis, plan: TrainPlan) -> Snapshot | None:
+    """The newest whole checkpoint of every host, joined; None where training was killed before the first."""
+    hosts = sorted(Path(folder).absolute().glob("host*"))
+    parts = [part for host in hosts if (part := _restore_host(host, grid_of(axis, plan))) is not None]
+    if not parts:
+        return None
+    states = [part.state for part in parts]
+    finished = {place: outcome for part in parts for place, outcome in part.finished.items()}
+    history = {
+        name: np.fmax.reduce([part.history[name] for part in parts if name in part.history])  # NaN where a host knows nothing
+        for name in {name for part in parts for name in part.history}
+    }
+    state = jax.tree.map(lambda *leaves: np.concatenate(leaves), *states)
+    return Snapshot(np.concatenate([part.ids for part in parts]), state, finished, history)
+
+
+def _restore_host(host: Path, grid: dict[str, Any]) -> Snapshot | None:
+    steps = sorted((int(path.name) for path in (host / "live").glob("*") if path.name.isdigit()), reverse=True)
+    for step in steps:
+        try:
+            live, saved = _read_tree(host / "live" / str(step) / "live"), _read_grid(host / "live" / str(step))
+            break
+        except CheckpointError as error:
+            if step == steps[-1]:
+                raise
+            log.warning("%s; going back to the one before", error)
+    else:
+        return None
+    if saved != grid:
+        raise CheckpointError(f"the checkpoint in {host} is of another grid: {_difference(saved, grid)}; resume with the same settings")
+    finished: dict[int, Outcome] = {}
+    for part in _archives(host):
+        tree = _read_tree(part)
+        for row, place in enumerate(tree["ids"].tolist()):
+            outcome = jax.tree.map(lambda leaf, row=row: leaf[row], tree["outcomes"])
+            finished[place] = Outcome(**outcome)
+    finished = {place: outcome for place, outcome in finished.items() if place not in live["ids"]}
+    return Snapshot(live["ids"], live["state"], finished, live["history"])
+
+
+def _archives(host: Path) -> list[Path]:
+    return sorted(path for path in (host / "finished").glob("*") if path.name.isdigit())
+
+
+def _read_tree(path: Path) -> Any:
+    """A tree of NumPy arrays. Whatever breaks while reading becomes one sentence."""
+    try:
+        return ocp.Checkpointer(ocp.StandardCheckpointHandler()).restore(path)
+    except Exception as error:  # Orbax and TensorStore raise a dozen kinds for a damaged file
+        raise CheckpointError(f"the checkpoint {path} is damaged or not one of ours ({type(error).__name__})") from error
+
+
+def _read_grid(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads((path / "grid" / "metadata").read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"the checkpoint {path} does not say which grid it is of") from error
+
+
+def _difference(saved: dict[str, Any], now: dict[str, Any]) -> str:
+    if saved.get("runs") != now["runs"]:
+        return f"it has {len(saved.get('runs', []))} runs and this command {len(now['runs'])}, or they have other names"
+    plan = saved.get("plan", {})
+    name = next((name for name in now["plan"] if plan.get(name) != now["plan"][name]), "plan")
+    return f"{name} was {plan.get(name)} and is {now['plan'].get(name)}"
+
+
+def export(folder: str | Path, variables: Variables, config: dict[str, Any], *, overwrite: bool = False) -> Path:
+    """Write ``params.npz`` (one array a leaf, ``params/encoder/kernel``, runs first) and ``config.json``, both or neither."""
+    folder = Path(folder)
+    if folder.exists() and not overwrite:
+        raise ValueError(f"{folder} exists: choose another name or pass overwrite=True")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    try:
+        flat = traverse_util.flatten_dict(jax.device_get(variables), sep=SLASH)
+        np.savez(beside / "params.npz", **{name: np.asarray(leaf) for name, leaf in flat.items()})
+        (beside / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.chmod(beside, 0o755)
+        os.replace(beside, folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return folder
+
+
+def read_export(folder: str | Path) -> tuple[Variables, dict[str, Any]]:
+    """What ``export`` wrote: the variables, with their leading run axis, and the config."""
+    folder = Path(folder)
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        with np.load(folder / "params.npz", allow_pickle=False) as file:
+            flat = {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder} is no saved model: {Path(error.filename).name} is missing") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"the saved model {folder} is damaged: save it again, or resume the run that made it") from error
+    return traverse_util.unflatten_dict(flat, sep=SLASH), config

@@ -1,0 +1,126 @@
+"""Row tables: which samples a run trains on, validates on and is tested on, padded to one width for all runs.
+
+Tables are built in NumPy on the host, once; on the device they are only indexed. Splits are scikit-learn's, stratified
+by label, and by group where donors or subjects are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int, Shaped
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
+
+from jaxephys.engine.types import PyTree, RowSet
+
+Labels = Int[np.ndarray, "row"]
+Rows = Int[np.ndarray, "some"]
+
+
+class Split(NamedTuple):
+    """The rows of one run, by what they are for."""
+
+    train: Rows
+    validation: Rows
+    test: Rows
+
+
+def plain_rows(index: Sequence[int] | Rows) -> RowSet:
+    """A table of samples as they stand in the data."""
+    index = np.asarray(index, np.int32)
+    return RowSet(index, np.ones(len(index), np.float32), index, np.zeros(len(index), np.float32))
+
+
+def pad_rows(rows: RowSet, length: int) -> RowSet:
+    """The same table with rows of weight 0 behind it. They point at row 0, which exists, and count nothing."""
+    missing = length - rows.index.shape[-1]
+    return RowSet(*(np.pad(column, [(0, 0)] * (column.ndim - 1) + [(0, missing)]) for column in rows))
+
+
+def stack_rows(tables: Sequence[RowSet]) -> RowSet:
+    """One table a run, padded to the longest."""
+    longest = max(table.index.shape[0] for table in tables)
+    if longest == 0:
+        raise ValueError("every row table is empty: give at least one run some rows")
+    padded = [pad_rows(table, longest) for table in tables]
+    return RowSet(*(np.stack(columns) for columns in zip(*padded, strict=True)))
+
+
+def take_rows(values: Shaped[Array, "all *rest"], rows: RowSet) -> Shaped[Array, "row *rest"]:
+    """``x[index] + mix * (x[partner] - x[index])``: the samples of a table, synthetic ones among them."""
+    anchor, partner = values[rows.index], values[rows.partner]
+    mix = jnp.reshape(rows.mix, (-1,) + (1,) * (values.ndim - 1))
+    return anchor + mix * (partner - anchor)
+
+
+def over_blocks(each: Callable[[RowSet], PyTree], rows: RowSet, block: int) -> PyTree:
+    """Apply ``each`` to blocks of rows one after the other and join what it returns: bounded memory for long tables."""
+    count = rows.index.shape[0]
+    if count <= block:
+        return each(rows)
+    width = -(-count // block)
+    padded = RowSet(*(jnp.pad(jnp.asarray(column), (0, width * block - count)) for column in rows))
+    blocks = jax.tree.map(lambda column: column.reshape(width, block), padded)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], lax.map(each, blocks))
+
+
+def check_split(split: Split, *, name: str, groups: Shaped[np.ndarray, "row"] | None = None) -> Split:
+    """Refuse a leak: a row, or a group where groups must stay together, in two parts of one run."""
+    parts = split._asdict()
+    for left, right in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        shared = np.intersect1d(parts[left], parts[right])
+        if len(shared):
+            raise ValueError(f"{name}: row {shared[0]} is in {left} and in {right}: {len(shared)} rows leak")
+        if groups is not None and len(shared := np.intersect1d(groups[parts[left]], groups[parts[right]])):
+            raise ValueError(f"{name}: group {shared[0]!r} is in {left} and in {right}: {len(shared)} groups leak")
+    return split
+
+
+def hold_out(
+    labels: Labels, seed: int, *, validation: float = 0.2, test: float = 0.2, groups: np.ndarray | None = None
+) -> Split:
+    """A stratified split, 60/20/20 unless told; whole groups at a time where ``groups`` are given."""
+    _check_members(labels, 3, "a train, a validation and a test part")
+    rows = np.arange(len(labels))
+    rest, tested = _cut(rows, labels, test, seed, groups)
+    train, valid = _cut(rest, labels, validation / (1 - test), seed, groups)
+    return check_split(Split(train, valid, tested), name=f"hold-out of seed {seed}", groups=groups)
+
+
+def k_folds(
+    labels: Labels, folds: int, seed: int, *, validation: float = 0.25, groups: np.ndarray | None = None
+) -> list[Split]:
+    """Stratified folds; a part of each training side is set apart for validation."""
+    _check_members(labels, folds, f"{folds} folds")
+    maker = StratifiedKFold if groups is None else StratifiedGroupKFold
+    splits = []
+    for fold, (rest, test) in enumerate(
+        maker(folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels, groups)
+    ):
+        train, valid = _cut(rest, labels, validation, seed + 1000 * fold, groups)
+        splits.append(check_split(Split(train, valid, test), name=f"fold {fold} of seed {seed}", groups=groups))
+    return splits
+
+
+def _cut(rows: Rows, labels: Labels, part: float, seed: int, groups: np.ndarray | None) -> tuple[Rows, Rows]:
+    if groups is None:
+        return tuple(np.sort(side) for side in train_test_split(rows, test_size=part, random_state=seed, stratify=labels[rows]))
+    folds = StratifiedGroupKFold(max(2, round(1 / part)), shuffle=True, random_state=seed)
+    keep, cut = next(folds.split(rows, labels[rows], groups[rows]))
+    return rows[keep], rows[cut]
+
+
+def _check_members(labels: Labels, needed: int, what: str) -> None:
+    names, counts = np.unique(labels, return_counts=True)
+    if len(names) < 2:
+        raise ValueError(f"all {len(labels)} labels are {names[0] if len(names) else 'missing'}: at least two classes are needed")
+    if counts.min() < needed:
+        raise ValueError(
+            f"class {names[counts.argmin()]} has {counts.min()} member{'s' * (counts.min() > 1)}, too few for {what}: "
+            f"give it at least {needed}, merge it with another class or leave it out"
+        )

@@ -1,0 +1,198 @@
+"""PatchSeqClassifier: the scikit-learn face of the Patch-seq system. Thin: the work is in the task and the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import jax
+import numpy as np
+from jaxtyping import Float, Shaped
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from jaxephys.engine.apply import predict
+from jaxephys.engine.axis import RunAxis
+from jaxephys.engine.fit import FitResult, fit, take_runs
+from jaxephys.engine.rows import Split, hold_out, plain_rows, stack_rows
+from jaxephys.engine.types import Runs, TrainPlan
+from jaxephys.engine.watch import ProgressBar
+from jaxephys.estimator import SavedModel, count_parameters, mean_over_runs
+from jaxephys.patchseq.data import FamilyTable
+from jaxephys.patchseq.network import SubclassNetwork, Switches
+from jaxephys.patchseq.staircase import Staircase
+from jaxephys.patchseq.task import CellConstants, Prediction, Variant, make_data, make_runs, make_task
+
+Cells = FamilyTable | Float[np.ndarray, "cell column"] | Float[np.ndarray, "cell family feature"]
+
+
+class PatchSeqClassifier(SavedModel, ClassifierMixin, BaseEstimator):
+    """Subclass of a neuron from ordered families of electrophysiological features, by BiLSTM and attention.
+
+    Several seeds are trained at once and answer together; their spread is there with ``per_seed=True``.
+
+    Parameters
+    ----------
+    head : {"softmax", "arcface"}
+    attention : bool
+        Weigh the families of each cell; without it the output of the last family stands for the cell.
+    smote : bool
+        Fill the smaller classes with synthetic training cells.
+    gamma : float
+        Of the focal loss; 0 is cross-entropy.
+    class_weights : {"none", "inverse", "effective"}
+    seeds : int
+        How many networks are trained, each with its own validation split and initial weights.
+    families : mapping of str to int, optional
+        Name and width of each family, in order, when ``X`` is a plain [cell, column] array.
+    validation : float
+        Share of the cells that selects the best epoch.
+    random_state : int
+        The first of the seeds.
+
+    Attributes
+    ----------
+    classes_ : array of str
+    history_ : dict of arrays [seed, epoch]
+    result_ : FitResult of the engine
+    """
+
+    def __init__(
+        self,
+        head: str = "softmax",
+        *,
+        attention: bool = True,
+        smote: bool = False,
+        gamma: float = 0.0,
+        class_weights: str = "none",
+        seeds: int = 10,
+        hidden: int = 128,
+        dropout: float = 0.2,
+        max_epochs: int = 50,
+        patience: int = 7,
+        batch_size: int = 64,
+        learning_rate: float = 1e-3,
+        validation: float = 0.2,
+        families: Mapping[str, int] | None = None,
+        random_state: int = 0,
+        progress: bool = True,
+    ) -> None:
+        self.head = head
+        self.attention = attention
+        self.smote = smote
+        self.gamma = gamma
+        self.class_weights = class_weights
+        self.seeds = seeds
+        self.hidden = hidden
+        self.dropout = dropout
+        self.max_epochs = max_epochs
+        self.patience = patience
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.validation = validation
+        self.families = families
+        self.random_state = random_state
+        self.progress = progress
+
+    def fit(self, X: Cells, y: Shaped[np.ndarray, "cell"] | None = None) -> Self:
+        """Train on a FamilyTable, or on an array and its labels."""
+        table = self._table(X, y)
+        codes, stairs = table.codes(), Staircase.of(table.widths)
+        axis = RunAxis.cross(seed=range(self.random_state, self.random_state + self.seeds))
+        splits = [self._split(codes, seed) for seed in axis.column("seed")]
+        runs = make_runs(table, stairs, splits, [self._variant()] * len(axis), axis.column("seed"))
+        network = SubclassNetwork(stairs, len(table.classes), self.hidden, self.dropout)
+        plan = TrainPlan(self.max_epochs, self.patience, batch_size=self.batch_size, learning_rate=self.learning_rate)
+        data = make_data(table, stairs)
+        if self.progress:
+            with ProgressBar("PatchSeqClassifier") as bar:
+                result = fit(make_task(network), data, runs, axis, plan, watchers=[bar])
+        else:
+            result = fit(make_task(network), data, runs, axis, plan)
+        return self.adopt(result, runs, table)
+
+    def adopt(self, result: FitResult, runs: Runs, table: FamilyTable, places: np.ndarray | None = None) -> Self:
+        """Become the classifier that runs of a grid have trained (all of them, or those in ``places``)."""
+        places = np.arange(len(result.axis)) if places is None else places
+        self.result_ = result
+        self.history_ = {name: values[places] for name, values in result.history.items()}
+        self.variables_, self.constants_ = take_runs((result.best, runs.constants), places)
+        self.classes_, self.families_, self.widths_ = table.classes, table.families, table.widths
+        self.n_features_in_ = table.values.shape[1]
+        return self
+
+    def predict_proba(self, X: Cells, *, per_seed: bool = False) -> Float[np.ndarray, "..."]:
+        """Class probabilities [cell, class]: the mean over the seeds, or [seed, cell, class]."""
+        return mean_over_runs(self._read(X).probability, per_seed)
+
+    def predict(self, X: Cells) -> Shaped[np.ndarray, "cell"]:
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def attend(self, X: Cells, *, per_seed: bool = False) -> Float[np.ndarray, "..."]:
+        """The weight of each family for each cell [cell, family]; they sum to 1."""
+        return mean_over_runs(self._read(X).attention, per_seed)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "variables_")
+
+    def _read(self, X: Cells) -> Prediction:
+        check_is_fitted(self)
+        table = self._table(X, None)
+        if table.widths != self.widths_ or table.families != self.families_:
+            raise ValueError(
+                f"the cells have the families {dict(zip(table.families, table.widths, strict=True))}, but the model was "
+                f"trained on {dict(zip(self.families_, self.widths_, strict=True))}: give the same families in the same order"
+            )
+        stairs = Staircase.of(self.widths_)
+        network = SubclassNetwork(stairs, len(self.classes_), self.hidden, self.dropout)
+        runs = len(self.constants_.gamma)
+        rows = stack_rows([plain_rows(np.arange(len(table)))] * runs)
+        data = make_data(FamilyTable.of(table.values, dict(zip(table.families, table.widths, strict=True))), stairs)
+        return predict(make_task(network), data, self.variables_, rows, self.constants_)
+
+    def _table(self, X: Cells, y: np.ndarray | None) -> FamilyTable:
+        if isinstance(X, FamilyTable):
+            if y is None:
+                return X
+            return FamilyTable(X.values, X.families, X.widths, X.features, X.cell, np.asarray(y).astype(str), X.donor, X.species)
+        X = np.asarray(X, np.float32)
+        if X.ndim == 3 and self.families is None:
+            return FamilyTable.of(X, [f"family_{i}" for i in range(X.shape[1])], y)
+        if self.families is None:
+            raise ValueError(f"X has shape {X.shape}: give families={{name: width, ...}} to say which columns belong together")
+        return FamilyTable.of(X, dict(self.families), y)
+
+    def _split(self, codes: np.ndarray, seed: int) -> Split:
+        """Train and validation rows; the test part stays empty, since the caller keeps test cells to himself."""
+        split = hold_out(codes, seed, validation=self.validation / 2, test=self.validation / 2)
+        return Split(split.train, np.sort(np.concatenate([split.validation, split.test])), np.array([], int))
+
+    def _variant(self) -> Variant:
+        if self.head not in ("softmax", "arcface"):
+            raise ValueError(f"head is {self.head!r}: choose softmax or arcface")
+        return Variant(self.attention, self.head == "arcface", self.smote, self.gamma, self.class_weights)
+
+    def _arrays(self) -> dict[str, Any]:
+        check_is_fitted(self)
+        constants = self.constants_._asdict()
+        return {**self.variables_, "constants": {**constants, "switches": self.constants_.switches._asdict()}}
+
+    def _settings(self) -> dict[str, Any]:
+        own = {"classes": self.classes_.tolist(), "families": list(self.families_), "widths": list(self.widths_)}
+        return {"parameters": self.get_params(), **own}
+
+    @classmethod
+    def _from_saved(cls, arrays: dict[str, Any], settings: dict[str, Any]) -> Self:
+        model = cls(**settings["parameters"])
+        constants = dict(arrays.pop("constants"))
+        model.constants_ = CellConstants(**{**constants, "switches": Switches(**constants["switches"])})
+        model.variables_ = arrays
+        model.classes_ = np.array(settings["classes"])
+        model.families_, model.widths_ = tuple(settings["families"]), tuple(settings["widths"])
+        model.n_features_in_ = sum(model.widths_)
+        return model
+
+    def describe(self) -> str:
+        """One line on what was learnt."""
+        runs, parameters = len(self.constants_.gamma), count_parameters(self.variables_)
+        return f"{runs} networks of {parameters:,} parameters, {len(self.classes_)} classes, {len(self.families_)} families"
