@@ -22,7 +22,7 @@ def make_baseline(name: str, seed: int) -> ClassifierMixin:
     makers = {
         "logistic": lambda: LogisticRegression(C=0.3, max_iter=2000),
         "lda": lambda: LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
-        "svm": lambda: SVC(C=4.0, probability=False, random_state=seed),
+        "svm": lambda: SVC(C=4.0, random_state=seed),
         "forest": lambda: RandomForestClassifier(
             600, min_samples_leaf=2, class_weight="balanced_subsample", random_state=seed, n_jobs=-1
         ),
@@ -46,7 +46,7 @@ def baseline_scores_of(
     An SVM has none of its own: the softmax of its decision values stands in, whose argmax is its prediction.
     """
     model = make_baseline(name, seed).fit(values[train], codes[train])
-    if hasattr(model, "predict_proba"):
+    if not isinstance(model[-1], SVC):
         own = model.predict_proba(values[test])
     else:
         decision = model.decision_function(values[test])

@@ -122,6 +122,17 @@ def gather_hosts(tree: PyTree, places: np.ndarray, total: int) -> PyTree:
     return jax.tree.map(gather, tree)
 
 
+def agree(text: str) -> str:
+    """The first host's text, on every host: the name of a folder that holds a time, say."""
+    if jax.process_count() == 1:
+        return text
+    from jax.experimental import multihost_utils
+
+    letters = np.zeros(256, np.uint8)
+    letters[: len(text)] = list(text.encode())
+    return bytes(np.asarray(multihost_utils.broadcast_one_to_all(letters))).rstrip(b"\0").decode()
+
+
 def own_share(total: int) -> np.ndarray:
     """The places of the runs that this host trains."""
     return np.arange(jax.process_index(), total, jax.process_count())
