@@ -22,4 +22,7 @@ if __name__ == "__main__":
         table.add_row(f"experiments.{name}", line)
     console = Console()
     console.print(table)
-    console.print("\npython -m experiments.NAME [PRESET] [--field value ...], and --help for its presets and fields", highlight=False)
+    console.print(
+        "\npython -m experiments.NAME [PRESET] [--field value ...], and --help for its presets and fields",
+        highlight=False,
+    )

@@ -83,7 +83,11 @@ class RunFolder:
     def greet(self, runs: int, **data: Any) -> None:
         """The first lines of any run: version, devices, data, number of runs, folder."""
         devices = jax.local_devices()
-        kind = f"{len(devices)} x {devices[0].device_kind}" if devices[0].platform != "cpu" else f"{len(devices)} CPU cores"
+        kind = (
+            f"{len(devices)} x {devices[0].device_kind}"
+            if devices[0].platform != "cpu"
+            else f"{len(devices)} CPU cores"
+        )
         where = f"{kind}, {jax.process_count()} hosts" if jax.process_count() > 1 else kind
         self.say(f"jaxephys {jaxephys.__version__} on {where}")
         for name, arrays in data.items():
@@ -93,7 +97,9 @@ class RunFolder:
         self.say(f"{runs} runs -> {self.path}")
         self._write_manifest("running")
 
-    def checkpointer(self, axis: RunAxis, plan: TrainPlan, name: str = "checkpoints") -> tuple[Checkpointer, Snapshot | None]:
+    def checkpointer(
+        self, axis: RunAxis, plan: TrainPlan, name: str = "checkpoints"
+    ) -> tuple[Checkpointer, Snapshot | None]:
         """The watcher that saves this grid, and what an earlier, killed run of it has left."""
         snapshot = restore(self.path / name, axis, plan)
         if snapshot is not None:
@@ -111,15 +117,25 @@ class RunFolder:
             "compile_seconds": round(result.compile_seconds, 3),
             "run_seconds": round(result.run_seconds, 3),
         }
-        self.say(f"{result.execution}: compiled in {result.compile_seconds:.1f} s, trained in {result.run_seconds:.1f} s")
+        self.say(
+            f"{result.execution}: compiled in {result.compile_seconds:.1f} s, trained in {result.run_seconds:.1f} s"
+        )
         if self.first:
             write_runs(self.path, result)
 
-    def close(self, scores: Sequence[Score], title: str, intro: str, tables: Mapping[str, Table], figures, notes) -> None:
+    def close(
+        self, scores: Sequence[Score], title: str, intro: str, tables: Mapping[str, Table], figures, notes
+    ) -> None:
         """Write scores, report and manifest, and show the tables. The manifest comes last: it says that all is there."""
         if not self.first:
             return
-        notes = [*notes, *(f"The run {name} met a NaN and stopped; its weights are those of its last good epoch." for name in self.diverged)]
+        notes = [
+            *notes,
+            *(
+                f"The run {name} met a NaN and stopped; its weights are those of its last good epoch."
+                for name in self.diverged
+            ),
+        ]
         write_scores(self.path / "scores.csv", scores)
         write_report(self.path, title, intro, tables, figures, notes)
         self._write_manifest("diverged" if self.diverged else "complete")
@@ -130,7 +146,9 @@ class RunFolder:
             print_table(table, screen)
         screen.print(f"report and figures: {self.path / 'report.md'}", highlight=False, soft_wrap=True)
 
-    def write_predictions(self, splits: Sequence[Split], rows: int, classes: np.ndarray, probability: np.ndarray) -> None:
+    def write_predictions(
+        self, splits: Sequence[Split], rows: int, classes: np.ndarray, probability: np.ndarray
+    ) -> None:
         """``predictions.npz``: what each run was to train, select and be tested on, and its probabilities on the test rows.
 
         ``part[run, row]`` is 0 for training, 1 for validation, 2 for test, -1 for not used; ``test[run, i]`` is the row
@@ -178,7 +196,9 @@ def write_runs(folder: Path, result: FitResult) -> None:
     write_csv(folder / "runs.csv", ("run", *axis.factors, *ends), lines)
     names = sorted(result.history)
     lived = [(place, epoch) for place in range(len(axis)) for epoch in range(int(outcome.epochs[place]))]
-    rows = [(place, epoch + 1, *(float(result.history[name][place, epoch]) for name in names)) for place, epoch in lived]
+    rows = [
+        (place, epoch + 1, *(float(result.history[name][place, epoch]) for name in names)) for place, epoch in lived
+    ]
     write_csv(folder / "history.csv", ("run", "epoch", *names), rows)
 
 
@@ -279,9 +299,13 @@ def _open_folder(name: str, preset: str, settings: Settings) -> RunFolder:
         try:
             folder.path.mkdir(parents=True, exist_ok=False)
         except FileExistsError:
-            raise ValueError(f"{folder.path} exists already: start again in a second, or choose another --out") from None
+            raise ValueError(
+                f"{folder.path} exists already: start again in a second, or choose another --out"
+            ) from None
         except OSError as error:
-            raise ValueError(f"the output folder {folder.path} cannot be made ({error.strerror}): choose another --out") from error
+            raise ValueError(
+                f"the output folder {folder.path} cannot be made ({error.strerror}): choose another --out"
+            ) from error
         write_text(folder.path / "config.json", text)
     return folder
 
@@ -289,7 +313,9 @@ def _open_folder(name: str, preset: str, settings: Settings) -> RunFolder:
 def describe(settings: Settings) -> dict[str, Any]:
     """What is run, as JSON: all fields but where the run goes and on what it computes."""
     fields = {item.name: getattr(settings, item.name) for item in dataclasses.fields(settings)}
-    return {key: str(value) if isinstance(value, Path) else value for key, value in fields.items() if key not in ELSEWHERE}
+    return {
+        key: str(value) if isinstance(value, Path) else value for key, value in fields.items() if key not in ELSEWHERE
+    }
 
 
 def _from_json(value: Any, kind: str) -> Any:

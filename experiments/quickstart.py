@@ -93,7 +93,9 @@ def run(settings: Quickstart, folder: RunFolder) -> None:
     model.adopt(result, runs, cells, axis.where(variant=SHOWN)).save(folder.path / "model", overwrite=True)
     shown = axis.where(variant=SHOWN)
     figures = draw(folder, result, scores, cells, [of_run[place] for place in shown], take_runs(predicted, shown))
-    folder.close(scores, "Quickstart: four models, ten seeds, one program", INTRO, tables(scores, splits), figures, notes(scores))
+    folder.close(
+        scores, "Quickstart: four models, ten seeds, one program", INTRO, tables(scores, splits), figures, notes(scores)
+    )
 
 
 INTRO = f"""The ladder of the Patch-seq paper on planted cells, all seeds and variants trained as one program, with
@@ -106,7 +108,9 @@ def score_runs(axis: RunAxis, splits: list[Split], codes: np.ndarray, predicted:
     return [
         score
         for place, (run, split) in enumerate(zip(axis, splits, strict=True))
-        for score in tidy(run["variant"], run["seed"], codes[split.test], predicted.probability[place, : len(split.test)])
+        for score in tidy(
+            run["variant"], run["seed"], codes[split.test], predicted.probability[place, : len(split.test)]
+        )
     ]
 
 
@@ -116,7 +120,9 @@ def score_baselines(planted: Planted, splits: dict[int, Split]) -> list[Score]:
     scores = []
     for seed, split in splits.items():
         for name in BASELINES:
-            probability = baseline_scores_of(name, values, codes, split.train, split.test, seed, len(planted.table.classes))
+            probability = baseline_scores_of(
+                name, values, codes, split.train, split.test, seed, len(planted.table.classes)
+            )
             scores += tidy(name, seed, codes[split.test], probability)
         scores += tidy("bayes", seed, codes[split.test], planted.posterior[split.test])
     return scores
@@ -148,7 +154,12 @@ def notes(scores: list[Score]) -> list[str]:
 
 
 def draw(
-    folder: RunFolder, result: FitResult, scores: list[Score], cells: FamilyTable, splits: list[Split], predicted: Prediction
+    folder: RunFolder,
+    result: FitResult,
+    scores: list[Score],
+    cells: FamilyTable,
+    splits: list[Split],
+    predicted: Prediction,
 ) -> dict[str, Path]:
     """The figures of the report. ``splits`` and ``predicted`` are of the runs of the variant that is shown."""
     codes, classes = cells.codes(), cells.classes.tolist()
@@ -158,7 +169,9 @@ def draw(
         label, rows = codes[split.test], slice(len(split.test))
         guess = predicted.probability[place, rows].argmax(axis=1)
         counts += np.asarray(confusion(label, guess, np.ones(len(label), np.float32), len(classes)))
-        attention += np.stack([predicted.attention[place, rows][label == code].mean(axis=0) for code in range(len(classes))])
+        attention += np.stack(
+            [predicted.attention[place, rows][label == code].mean(axis=0) for code in range(len(classes))]
+        )
     bayes = np.mean([score.value for score in scores if (score.variant, score.metric) == ("bayes", "macro_f1")])
     shown = [score for score in scores if score.variant != "bayes"]
     path, variants = folder.path, result.axis.column("variant")
@@ -169,7 +182,9 @@ def draw(
         "Training loss and validation scores": draw_curves(
             path, result.history, variants, ("train_loss", "valid_macro_f1", "valid_ece")
         ),
-        f"Confusion on the test cells of all seeds, {SHOWN}": draw_confusion(path, counts, classes, f"{SHOWN}, all seeds"),
+        f"Confusion on the test cells of all seeds, {SHOWN}": draw_confusion(
+            path, counts, classes, f"{SHOWN}, all seeds"
+        ),
         f"Attention to each family, mean over the test cells of a class and over seeds, {SHOWN}": draw_attention(
             path, attention / len(splits), classes, list(cells.families)
         ),

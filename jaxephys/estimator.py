@@ -53,7 +53,9 @@ def load(path: str | Path) -> SavedModel:
     arrays, settings = read_export(folder)
     kind = settings.get("kind")
     if kind not in SavedModel._kinds:
-        raise CheckpointError(f"{folder} holds a model of the kind {kind!r}: this version knows {', '.join(SavedModel._kinds)}")
+        raise CheckpointError(
+            f"{folder} holds a model of the kind {kind!r}: this version knows {', '.join(SavedModel._kinds)}"
+        )
     try:
         return SavedModel._kinds[kind]._from_saved(arrays, settings)
     except (KeyError, TypeError) as error:

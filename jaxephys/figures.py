@@ -52,9 +52,7 @@ STYLE = {
 }
 
 
-def _save(
-    figure: Figure, folder: Path, name: str, columns: Sequence[str], rows: Iterable[Sequence]
-) -> Path:
+def _save(figure: Figure, folder: Path, name: str, columns: Sequence[str], rows: Iterable[Sequence]) -> Path:
     png = write_csv(Path(folder) / "figures" / f"{name}.csv", columns, rows).with_suffix(".png")
     temporary = png.with_name(f".{png.name}.{os.getpid()}")
     figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
@@ -160,10 +158,7 @@ def draw_confusion(
     _heat_map(axes, share, labels, rows_named, classes, 1.0, "share of the true class")
     axes.set(title=title, xlabel="predicted", ylabel="true (count)")
     columns = ("true", "predicted", "count", "share")
-    rows = [
-        (classes[i], classes[j], confusion[i, j], share[i, j])
-        for i, j in np.ndindex(confusion.shape)
-    ]
+    rows = [(classes[i], classes[j], confusion[i, j], share[i, j]) for i, j in np.ndindex(confusion.shape)]
     return _save(figure, folder, name, columns, rows)
 
 
@@ -277,9 +272,7 @@ def _draw_lines(axes: Axes, lines: Mapping[str, float]) -> None:
         _legend(axes.figure, *axes.get_legend_handles_labels())
 
 
-def _draw_row(
-    axes: Axes, place: int, seeds: Sequence[float], mean: float, sd: float, colour: str
-) -> None:
+def _draw_row(axes: Axes, place: int, seeds: Sequence[float], mean: float, sd: float, colour: str) -> None:
     scatter = place + 0.22 * np.resize([1.0, -1.0], len(seeds))
     axes.plot(seeds, scatter, "o", color=colour, alpha=0.3, markersize=4, markeredgewidth=0)
     axes.plot([mean - sd, mean + sd], [place, place], color=colour, lw=2.2, solid_capstyle="butt")

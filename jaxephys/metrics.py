@@ -32,9 +32,7 @@ def confusion(
     return jnp.matmul(truth.T, guess, precision=jax.lax.Precision.HIGHEST)
 
 
-def accuracy(
-    label: Int[Array, "row"], predicted: Int[Array, "row"], weight: Float[Array, "row"]
-) -> Scalar:
+def accuracy(label: Int[Array, "row"], predicted: Int[Array, "row"], weight: Float[Array, "row"]) -> Scalar:
     """Share of the weight whose prediction is right."""
     return _mean(label == predicted, weight)
 
@@ -74,9 +72,7 @@ def macro_f1(
     return _class_f1(confusion(label, predicted, weight, classes)).mean()
 
 
-def binary_roc_auc(
-    label: Int[Array, "row"], score: Float[Array, "row"], weight: Float[Array, "row"]
-) -> Scalar:
+def binary_roc_auc(label: Int[Array, "row"], score: Float[Array, "row"], weight: Float[Array, "row"]) -> Scalar:
     """P(a positive scores above a negative) + P(they tie) / 2; label 1 is positive, others are not.
 
     The area under the ROC polygon with one corner a distinct score: its trapezoids give tied scores
@@ -88,9 +84,7 @@ def binary_roc_auc(
     return jnp.sum(jnp.diff(misses, prepend=0.0) * height) / misses[-1]
 
 
-def roc_auc(
-    label: Int[Array, "row"], prob: Float[Array, "row class"], weight: Float[Array, "row"]
-) -> Scalar:
+def roc_auc(label: Int[Array, "row"], prob: Float[Array, "row class"], weight: Float[Array, "row"]) -> Scalar:
     """Macro one-vs-rest `binary_roc_auc`.
 
     A class without a positive or without a negative row is left out; nan if no class remains.
@@ -113,9 +107,7 @@ def binary_average_precision(
     return jnp.where(misses[-1] == 0, jnp.nan, area)
 
 
-def average_precision(
-    label: Int[Array, "row"], prob: Float[Array, "row class"], weight: Float[Array, "row"]
-) -> Scalar:
+def average_precision(label: Int[Array, "row"], prob: Float[Array, "row class"], weight: Float[Array, "row"]) -> Scalar:
     """Macro one-vs-rest `binary_average_precision`.
 
     A class without a positive or without a negative row is left out; nan if no class remains.
@@ -143,18 +135,14 @@ def ece(
     return jnp.abs(jnp.sum(share * gap[:, None], axis=0)).sum()
 
 
-def brier(
-    label: Int[Array, "row"], prob: Float[Array, "row class"], weight: Float[Array, "row"]
-) -> Scalar:
+def brier(label: Int[Array, "row"], prob: Float[Array, "row class"], weight: Float[Array, "row"]) -> Scalar:
     """Mean of sum_k (prob_k - [label = k])^2: Brier's multi-class form, from 0 to 2, not halved."""
     prob, weight = _clean(prob, weight)
     truth = jax.nn.one_hot(label, prob.shape[-1])
     return _mean(jnp.sum((prob - truth) ** 2, axis=-1), weight)
 
 
-def log_loss(
-    label: Int[Array, "row"], prob: Float[Array, "row class"], weight: Float[Array, "row"]
-) -> Scalar:
+def log_loss(label: Int[Array, "row"], prob: Float[Array, "row class"], weight: Float[Array, "row"]) -> Scalar:
     """Mean of -log prob of the true class; prob is clipped to [eps, 1 - eps], as in scikit-learn.
 
     The clip bounds the price of one confident error: about 16 in float32.

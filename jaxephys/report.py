@@ -209,15 +209,12 @@ def table(
     return Table(columns, notes)
 
 
-def _metric_column(
-    summary: Mapping[tuple, Summary], metric: str, variants: Sequence[str]
-) -> list[Cell]:
+def _metric_column(summary: Mapping[tuple, Summary], metric: str, variants: Sequence[str]) -> list[Cell]:
     values = [summary.get((variant, metric)) for variant in variants]
     means = [round(value.mean, 3) for value in values if value and math.isfinite(value.mean)]
     best = (min if metric in LOWER_IS_BETTER else max)(means, default=None)
     return [
-        Cell(show(value.mean, value.sd), round(value.mean, 3) == best) if value else Cell(EMPTY)
-        for value in values
+        Cell(show(value.mean, value.sd), round(value.mean, 3) == best) if value else Cell(EMPTY) for value in values
     ]
 
 
@@ -275,9 +272,7 @@ def _unpaired(variant: str, reference: str, runs: set[Run]) -> list[str]:
     named = [f"seed {seed}, fold {fold}" for seed, fold in sorted(runs)[:3]]
     more = [f"{len(runs) - 3} more"] if len(runs) > 3 else []
     listed = "; ".join([*named, *more])
-    return [
-        f"{variant} and {reference} are compared without runs that one of them lacks: {listed}."
-    ]
+    return [f"{variant} and {reference} are compared without runs that one of them lacks: {listed}."]
 
 
 def _sizes(scores: Iterable[Score], split: str, n_train: int | None) -> tuple[int, int]:

@@ -38,9 +38,7 @@ def mean_sd(values: ArrayLike) -> MeanSd:
     return MeanSd(float(scores.mean()), _sd(scores))
 
 
-def corrected_interval(
-    values: ArrayLike, n_train: int | float, n_test: int | float, level: float = 0.95
-) -> Interval:
+def corrected_interval(values: ArrayLike, n_train: int | float, n_test: int | float, level: float = 0.95) -> Interval:
     """Interval of Nadeau & Bengio (2003) for the mean of scores, or of differences, over J splits.
 
     mean +- t(J - 1) error, with error^2 = (1/J + n_test/n_train) sd^2. The splits share training
@@ -68,9 +66,7 @@ def corrected_test(
     first, second = _checked_scores(a), _checked_scores(b)
     n = len(first)
     if len(second) != n:
-        raise ValueError(
-            f"A paired test needs both scores of each split, but a has {n} and b has {len(second)}."
-        )
+        raise ValueError(f"A paired test needs both scores of each split, but a has {n} and b has {len(second)}.")
     difference = first - second
     mean, low, high = corrected_interval(difference, n_train, n_test, level)
     error = _corrected_error(difference, n_train, n_test)
@@ -98,9 +94,7 @@ def block_bootstrap(
     _check_finite(series)
     _check_level(level)
     if not 1 <= block <= len(series):
-        raise ValueError(
-            f"A block must fit the {len(series)} rows of the series, not have {block}."
-        )
+        raise ValueError(f"A block must fit the {len(series)} rows of the series, not have {block}.")
     if resamples < 2:
         raise ValueError(f"An interval needs many resamples, 2000 say, not {resamples}.")
     rows = _block_rows(len(series), block, resamples, seed)
@@ -115,9 +109,7 @@ def block_bootstrap(
     return Interval(float(statistic(series)), float(low), float(high))
 
 
-def _block_rows(
-    length: int, block: int, resamples: int, seed: int
-) -> Iterator[Int[np.ndarray, "time"]]:
+def _block_rows(length: int, block: int, resamples: int, seed: int) -> Iterator[Int[np.ndarray, "time"]]:
     """Row numbers of one resample after the other; all at once would not fit for a long series."""
     rng = np.random.default_rng(seed)
     for _ in range(resamples):
@@ -130,22 +122,16 @@ def _sd(scores: Float[np.ndarray, "score"]) -> float:
     return float(scores.std(ddof=1)) if np.ptp(scores) > 0 else 0.0
 
 
-def _corrected_error(
-    scores: Float[np.ndarray, "score"], n_train: int | float, n_test: int | float
-) -> float:
+def _corrected_error(scores: Float[np.ndarray, "score"], n_train: int | float, n_test: int | float) -> float:
     if not (0 < n_train < math.inf and 0 < n_test < math.inf):
-        raise ValueError(
-            f"A split needs rows on both sides, but n_train = {n_train} and n_test = {n_test}."
-        )
+        raise ValueError(f"A split needs rows on both sides, but n_train = {n_train} and n_test = {n_test}.")
     return math.sqrt(1 / len(scores) + n_test / n_train) * _sd(scores)
 
 
 def _checked_scores(values: ArrayLike) -> Float[np.ndarray, "score"]:
     scores = np.asarray(values, dtype=np.float64)
     if scores.ndim != 1:
-        raise ValueError(
-            f"Scores must be one row of numbers, not an array of shape {scores.shape}."
-        )
+        raise ValueError(f"Scores must be one row of numbers, not an array of shape {scores.shape}.")
     _check_finite(scores)
     return scores
 

@@ -91,9 +91,7 @@ def expected(rows):
         warnings.simplefilter("ignore")  # classes that are predicted but never true
         balanced = sk.balanced_accuracy_score(rows.label, guess, **weighted)
     return {
-        "macro_f1": sk.f1_score(
-            rows.label, guess, labels=classes, average="macro", zero_division=0, **weighted
-        ),
+        "macro_f1": sk.f1_score(rows.label, guess, labels=classes, average="macro", zero_division=0, **weighted),
         "accuracy": sk.accuracy_score(rows.label, guess, **weighted),
         "balanced_accuracy": balanced,
         "roc_auc": macro(sk.roc_auc_score, rows),
@@ -236,9 +234,7 @@ def test_vmap_over_runs_equals_a_loop():
     together = jax.jit(jax.vmap(metrics.classification_scores))(*stacked)
     for slot, rows in enumerate(runs):
         alone = scores_of(*on_device(rows))
-        assert_same(
-            {name: value[slot] for name, value in together.items()}, alone, rtol=1e-6, atol=1e-7
-        )
+        assert_same({name: value[slot] for name, value in together.items()}, alone, rtol=1e-6, atol=1e-7)
 
 
 @settings(max_examples=40, deadline=None)
@@ -262,7 +258,5 @@ def test_the_order_of_the_rows_changes_no_score(seed, levels):
 def test_a_weight_of_two_is_the_row_twice(seed):
     once, twice = draw(seed, 20, levels=6), draw(seed + 1, 14, levels=6)
     copied = Rows(*map(np.concatenate, zip(once, twice, twice, strict=True)))
-    doubled = Rows(
-        *map(np.concatenate, zip(once, twice._replace(weight=2 * twice.weight), strict=True))
-    )
+    doubled = Rows(*map(np.concatenate, zip(once, twice._replace(weight=2 * twice.weight), strict=True)))
     assert_same(scores_of(*on_device(pad(doubled, 14, seed))), scores_of(*on_device(copied)))

@@ -133,9 +133,7 @@ def test_one_seed_has_no_sd_however_many_folds():
 def test_a_diverged_run_is_left_out_and_reported():
     values = [0.5, 0.7, np.nan]
     scores = [make_score(seed=seed, value=value) for seed, value in enumerate(values)]
-    assert summarise(scores)["bilstm", "accuracy"][:] == pytest.approx(
-        (0.6, np.std([0.5, 0.7], ddof=1), 2, 1, 1)
-    )
+    assert summarise(scores)["bilstm", "accuracy"][:] == pytest.approx((0.6, np.std([0.5, 0.7], ddof=1), 2, 1, 1))
     note = "bilstm: 1 run without a finite accuracy, left out of its mean."
     assert note in table(scores, ["accuracy"]).notes
 
@@ -165,11 +163,7 @@ def test_misspelt_names_are_refused(arguments, message):
 def test_bold_is_the_highest_accuracy_and_the_lowest_ece():
     shown = table(make_scores(), ["accuracy", "ece"])
     bold = {
-        metric: [
-            variant.text
-            for variant, cell in zip(shown.columns["variant"], cells, strict=True)
-            if cell.bold
-        ]
+        metric: [variant.text for variant, cell in zip(shown.columns["variant"], cells, strict=True) if cell.bold]
         for metric, cells in shown.columns.items()
     }
     assert bold == {"variant": [], "accuracy": ["arcface"], "ece": ["arcface"]}
@@ -201,17 +195,12 @@ def test_the_difference_to_a_baseline_is_paired_and_said_in_words():
     scores = make_scores()
     shown = table(scores, ["accuracy"], reference="logistic")
     value = {s[:8]: s.value for s in scores}
-    a, b = (
-        [value[make_score(variant, *run)[:8]] for run in np.ndindex(4, 3)]
-        for variant in ("arcface", "logistic")
-    )
+    a, b = ([value[make_score(variant, *run)[:8]] for run in np.ndindex(4, 3)] for variant in ("arcface", "logistic"))
     test = corrected_test(np.array(a), np.array(b), n_train=400, n_test=100)
     expected = f"{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}]"
     cells = shown.columns["accuracy minus logistic [95%]"]
     assert cells[0].text == "reference" and cells[2].text == expected
-    words = (
-        f"arcface is better than logistic on accuracy: difference {expected} over 12 paired runs."
-    )
+    words = f"arcface is better than logistic on accuracy: difference {expected} over 12 paired runs."
     assert words in shown.notes
 
 
@@ -314,9 +303,7 @@ def test_bars_hold_the_numbers_of_the_table(tmp_path):
     scores = make_scores()
     lines = {"Bayes classifier": 0.9}
     png = draw_bars(tmp_path, scores, "accuracy", lines, baselines=["logistic"])
-    drawn = {
-        (row["name"], row["drawn as"], row["seed"]): float(row["value"]) for row in read_rows(png)
-    }
+    drawn = {(row["name"], row["drawn as"], row["seed"]): float(row["value"]) for row in read_rows(png)}
     for (variant, metric), summary in summarise(scores).items():
         if metric == "accuracy":
             assert drawn[variant, "mean", ""] == summary.mean

@@ -88,10 +88,7 @@ def test_the_correction_keeps_the_false_alarms_of_resampled_splits_rare():
         first, second = truth + rng.normal(size=(2, 60))
         orders = np.array([rng.permutation(60) for _ in range(20)])
         train, test = orders[:, :48], orders[:, 48:]
-        a, b = (
-            ((view[train].mean(1, keepdims=True) - view[test]) ** 2).mean(1)
-            for view in (first, second)
-        )
+        a, b = (((view[train].mean(1, keepdims=True) - view[test]) ** 2).mean(1) for view in (first, second))
         alarms["corrected"] += stats.corrected_test(a, b, 48, 12).p_value < 0.05
         alarms["plain"] += sp.ttest_rel(a, b).pvalue < 0.05
     assert alarms["plain"] > 60
@@ -182,15 +179,11 @@ MISTAKES = {
         lambda: stats.corrected_interval(A, 4, 1, level=95.0),
         lambda: stats.block_bootstrap(np.mean, SERIES, 2, level=1.0),
     ],
-    "not finite on 7 of 7": [
-        lambda: stats.block_bootstrap(lambda rows: float("nan"), SERIES, 2, resamples=7)
-    ],
+    "not finite on 7 of 7": [lambda: stats.block_bootstrap(lambda rows: float("nan"), SERIES, 2, resamples=7)],
 }
 
 
-@pytest.mark.parametrize(
-    ("sentence", "call"), [(text, call) for text, calls in MISTAKES.items() for call in calls]
-)
+@pytest.mark.parametrize(("sentence", "call"), [(text, call) for text, calls in MISTAKES.items() for call in calls])
 def test_mistakes_are_refused_in_a_sentence(sentence, call):
     with pytest.raises(ValueError, match=sentence):
         call()

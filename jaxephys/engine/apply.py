@@ -13,7 +13,9 @@ from jaxephys.engine.rows import over_blocks
 from jaxephys.engine.types import PyTree, RowSet, Task, Variables
 
 
-def predict(task: Task, data: PyTree, variables: Variables, rows: RowSet, constants: PyTree = (), *, block: int = 256) -> PyTree:
+def predict(
+    task: Task, data: PyTree, variables: Variables, rows: RowSet, constants: PyTree = (), *, block: int = 256
+) -> PyTree:
     """``task.outputs`` of every run on its own rows: a tree of [run, row, ...], padding rows included."""
 
     def one(data: PyTree, run: tuple[Variables, RowSet, PyTree]) -> PyTree:
@@ -23,7 +25,9 @@ def predict(task: Task, data: PyTree, variables: Variables, rows: RowSet, consta
     return _apply(one, data, (variables, rows, constants))
 
 
-def score(task: Task, data: PyTree, variables: Variables, rows: RowSet, constants: PyTree = ()) -> dict[str, Float[np.ndarray, "run"]]:
+def score(
+    task: Task, data: PyTree, variables: Variables, rows: RowSet, constants: PyTree = ()
+) -> dict[str, Float[np.ndarray, "run"]]:
     """``task.validate`` of every run on its own rows, such as the test rows that ``fit`` has never seen."""
 
     def one(data: PyTree, run: tuple[Variables, RowSet, PyTree]) -> PyTree:

@@ -64,7 +64,9 @@ class Checkpointer:
         for part in ("live", "finished"):
             (self.folder / part).mkdir(parents=True, exist_ok=True)
         self._manager = ocp.CheckpointManager(self.folder / "live", options=options)
-        self._archive = ocp.Checkpointer(ocp.StandardCheckpointHandler(multiprocessing_options=alone), multiprocessing_options=alone)
+        self._archive = ocp.Checkpointer(
+            ocp.StandardCheckpointHandler(multiprocessing_options=alone), multiprocessing_options=alone
+        )
         self._archived = {place for part in _archives(self.folder) for place in _read_tree(part)["ids"].tolist()}
         self._step = (self._manager.latest_step() or 0) + 1
 
@@ -107,7 +109,9 @@ def restore(folder: str | Path, axis: RunAxis, plan: TrainPlan) -> Snapshot | No
     states = [part.state for part in parts]
     finished = {place: outcome for part in parts for place, outcome in part.finished.items()}
     history = {
-        name: np.fmax.reduce([part.history[name] for part in parts if name in part.history])  # NaN where a host knows nothing
+        name: np.fmax.reduce(
+            [part.history[name] for part in parts if name in part.history]
+        )  # NaN where a host knows nothing
         for name in {name for part in parts for name in part.history}
     }
     state = jax.tree.map(lambda *leaves: np.concatenate(leaves), *states)
@@ -127,7 +131,9 @@ def _restore_host(host: Path, grid: dict[str, Any]) -> Snapshot | None:
     else:
         return None
     if saved != grid:
-        raise CheckpointError(f"the checkpoint in {host} is of another grid: {_difference(saved, grid)}; resume with the same settings")
+        raise CheckpointError(
+            f"the checkpoint in {host} is of another grid: {_difference(saved, grid)}; resume with the same settings"
+        )
     finished: dict[int, Outcome] = {}
     for part in _archives(host):
         tree = _read_tree(part)
@@ -147,7 +153,9 @@ def _read_tree(path: Path) -> Any:
     try:
         return ocp.Checkpointer(ocp.StandardCheckpointHandler()).restore(path)
     except Exception as error:  # Orbax and TensorStore raise a dozen kinds for a damaged file
-        raise CheckpointError(f"the checkpoint {path} is damaged or not one of ours ({type(error).__name__})") from error
+        raise CheckpointError(
+            f"the checkpoint {path} is damaged or not one of ours ({type(error).__name__})"
+        ) from error
 
 
 def _read_grid(path: Path) -> dict[str, Any]:
@@ -195,5 +203,7 @@ def read_export(folder: str | Path) -> tuple[Variables, dict[str, Any]]:
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} is no saved model: {Path(error.filename).name} is missing") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"the saved model {folder} is damaged: save it again, or resume the run that made it") from error
+        raise CheckpointError(
+            f"the saved model {folder} is damaged: save it again, or resume the run that made it"
+        ) from error
     return traverse_util.unflatten_dict(flat, sep=SLASH), config

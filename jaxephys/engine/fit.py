@@ -179,7 +179,9 @@ def transplant(best: Variables, *, drop: Sequence[str] = ()) -> PyTree:
     """The weights of finished runs as the ``start`` of the next phase, without the modules named in ``drop``."""
     unknown = set(drop) - set(best["params"])
     if unknown:
-        raise ValueError(f"transplant cannot drop {unknown.pop()!r}: the model's modules are {', '.join(best['params'])}")
+        raise ValueError(
+            f"transplant cannot drop {unknown.pop()!r}: the model's modules are {', '.join(best['params'])}"
+        )
     return {part: {name: leaf for name, leaf in tree.items() if name not in drop} for part, tree in best.items()}
 
 

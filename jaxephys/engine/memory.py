@@ -38,4 +38,6 @@ def excess(device: jax.Device, compiled: jax.stages.Compiled) -> float:
     plan = compiled.memory_analysis()
     if plan is None:
         return 0.0
-    return (plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes) / (USABLE * free_bytes(device))
+    return (plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes) / (
+        USABLE * free_bytes(device)
+    )

@@ -109,7 +109,9 @@ def k_folds(
 
 def _cut(rows: Rows, labels: Labels, part: float, seed: int, groups: np.ndarray | None) -> tuple[Rows, Rows]:
     if groups is None:
-        return tuple(np.sort(side) for side in train_test_split(rows, test_size=part, random_state=seed, stratify=labels[rows]))
+        return tuple(
+            np.sort(side) for side in train_test_split(rows, test_size=part, random_state=seed, stratify=labels[rows])
+        )
     folds = StratifiedGroupKFold(max(2, round(1 / part)), shuffle=True, random_state=seed)
     keep, cut = next(folds.split(rows, labels[rows], groups[rows]))
     return rows[keep], rows[cut]
@@ -118,7 +120,9 @@ def _cut(rows: Rows, labels: Labels, part: float, seed: int, groups: np.ndarray 
 def _check_members(labels: Labels, needed: int, what: str) -> None:
     names, counts = np.unique(labels, return_counts=True)
     if len(names) < 2:
-        raise ValueError(f"all {len(labels)} labels are {names[0] if len(names) else 'missing'}: at least two classes are needed")
+        raise ValueError(
+            f"all {len(labels)} labels are {names[0] if len(names) else 'missing'}: at least two classes are needed"
+        )
     if counts.min() < needed:
         raise ValueError(
             f"class {names[counts.argmin()]} has {counts.min()} member{'s' * (counts.min() > 1)}, too few for {what}: "

@@ -66,7 +66,9 @@ def join_hosts() -> None:
             num_processes=None if count is None else int(count), process_id=None if place is None else int(place)
         )
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"the hosts could not be joined ({str(error).splitlines()[0]}): check JAX_COORDINATOR_ADDRESS") from error
+        raise ValueError(
+            f"the hosts could not be joined ({str(error).splitlines()[0]}): check JAX_COORDINATOR_ADDRESS"
+        ) from error
 
 
 def make_mesh(runs: int) -> Mesh:

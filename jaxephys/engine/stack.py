@@ -160,7 +160,9 @@ class Programs:
         except (ValueError, KeyError, TypeError):
             shapes = False
         if not all(jax.tree.leaves(shapes)):
-            raise ValueError("the checkpoint is of another model: its arrays differ in name or shape; resume with the same settings")
+            raise ValueError(
+                "the checkpoint is of another model: its arrays differ in name or shape; resume with the same settings"
+            )
         return typed
 
     def _round_up(self, runs: int) -> int:

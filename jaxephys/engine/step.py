@@ -165,9 +165,7 @@ def choose(condition: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
 
 
-def run_chunk(
-    task: Task, plan: TrainPlan, data: PyTree, run: Runs, state: RunState
-) -> tuple[RunState, Record]:
+def run_chunk(task: Task, plan: TrainPlan, data: PyTree, run: Runs, state: RunState) -> tuple[RunState, Record]:
     """``plan.chunk_epochs`` epochs in one program: what the host dispatches at a time."""
 
     def epoch(state: RunState, _: None) -> tuple[RunState, Record]:

@@ -46,7 +46,9 @@ class Task(NamedTuple):
     """
 
     init: Callable[[Key], Variables]
-    gather: Callable[[PyTree, PyTree, RowSet, Key | None], PyTree]  # data, constants, rows, key (None: no noise) -> batch
+    gather: Callable[
+        [PyTree, PyTree, RowSet, Key | None], PyTree
+    ]  # data, constants, rows, key (None: no noise) -> batch
     loss: Callable[[Variables, PyTree, Key], tuple[Float[Array, ""], tuple[PyTree, dict[str, Float[Array, ""]]]]]
     outputs: Callable[[Variables, PyTree], PyTree]  # batch -> a tree of [row, ...]
     validate: Callable[[Variables, PyTree, PyTree, RowSet], dict[str, Float[Array, ""]]]  # holds plan.monitor

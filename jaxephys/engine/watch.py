@@ -30,7 +30,13 @@ class ProgressBar:
 
     def __enter__(self) -> ProgressBar:
         if self.console.is_terminal:
-            columns = (SpinnerColumn(), TextColumn("{task.fields[title]}"), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            columns = (
+                SpinnerColumn(),
+                TextColumn("{task.fields[title]}"),
+                BarColumn(),
+                TextColumn("{task.description}"),
+                TimeElapsedColumn(),
+            )
             self._bar = Progress(*columns, console=self.console)
             self._bar.start()
             self._line = self._bar.add_task("compiling", title=self.title, total=None)
@@ -41,7 +47,9 @@ class ProgressBar:
     def __call__(self, report: Report) -> None:
         text = describe(report)
         if self._bar is not None:
-            self._bar.update(self._line, description=text, completed=report.epochs, total=report.epochs + report.most_epochs)
+            self._bar.update(
+                self._line, description=text, completed=report.epochs, total=report.epochs + report.most_epochs
+            )
         elif time.monotonic() - self._spoke > PLAIN_SECONDS or report.live + report.waiting == 0:
             self._say(f"{self.title}: {text}")
 

@@ -154,12 +154,16 @@ class PatchSeqClassifier(SavedModel, ClassifierMixin, BaseEstimator):
         if isinstance(X, FamilyTable):
             if y is None:
                 return X
-            return FamilyTable(X.values, X.families, X.widths, X.features, X.cell, np.asarray(y).astype(str), X.donor, X.species)
+            return FamilyTable(
+                X.values, X.families, X.widths, X.features, X.cell, np.asarray(y).astype(str), X.donor, X.species
+            )
         X = np.asarray(X, np.float32)
         if X.ndim == 3 and self.families is None:
             return FamilyTable.of(X, [f"family_{i}" for i in range(X.shape[1])], y)
         if self.families is None:
-            raise ValueError(f"X has shape {X.shape}: give families={{name: width, ...}} to say which columns belong together")
+            raise ValueError(
+                f"X has shape {X.shape}: give families={{name: width, ...}} to say which columns belong together"
+            )
         return FamilyTable.of(X, dict(self.families), y)
 
     def _split(self, codes: np.ndarray, seed: int) -> Split:

@@ -38,25 +38,33 @@ class FamilyTable:
         _check_cells(self)
 
     @classmethod
-    def of(cls, values: np.ndarray, families: dict[str, int] | Sequence[str], label: Sequence | None = None, **known) -> FamilyTable:
+    def of(
+        cls, values: np.ndarray, families: dict[str, int] | Sequence[str], label: Sequence | None = None, **known
+    ) -> FamilyTable:
         """A table from an array: [cell, column] with the width of each family, or [cell, family, feature] with their names."""
         values = np.asarray(values, np.float32)
         if values.ndim == 3 and not isinstance(families, dict):
             families = dict.fromkeys(families, values.shape[2])
             values = values.reshape(len(values), -1)
         if not isinstance(families, dict):
-            raise ValueError(f"values have shape {values.shape}: give the width of each family as a dict, name -> width")
+            raise ValueError(
+                f"values have shape {values.shape}: give the width of each family as a dict, name -> width"
+            )
         features = tuple(f"{name}_{i}" for name, width in families.items() for i in range(width))
         cell = known.pop("cell", np.arange(len(values)).astype(str))
         label = None if label is None else np.asarray(label).astype(str)
-        return cls(values, tuple(families), tuple(families.values()), features, np.asarray(cell).astype(str), label, **known)
+        return cls(
+            values, tuple(families), tuple(families.values()), features, np.asarray(cell).astype(str), label, **known
+        )
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __repr__(self) -> str:
         classes = "no labels" if self.label is None else f"{len(self.classes)} classes"
-        return f"FamilyTable({len(self)} cells, {len(self.families)} families, {self.values.shape[1]} features, {classes})"
+        return (
+            f"FamilyTable({len(self)} cells, {len(self.families)} families, {self.values.shape[1]} features, {classes})"
+        )
 
     @property
     def classes(self) -> Shaped[np.ndarray, "class"]:
@@ -76,7 +84,9 @@ class FamilyTable:
         return replace(self, **{name: None if column is None else column[chosen] for name, column in per_cell.items()})
 
     def save(self, path: str | Path) -> None:
-        optional = {name: getattr(self, name) for name in ("label", "donor", "species") if getattr(self, name) is not None}
+        optional = {
+            name: getattr(self, name) for name in ("label", "donor", "species") if getattr(self, name) is not None
+        }
         np.savez_compressed(
             path,
             schema=SCHEMA,
@@ -116,7 +126,9 @@ def _check_shapes(table: FamilyTable) -> None:
     if cells < 1 or columns < 1:
         raise ValueError(f"values have shape {table.values.shape}: a table is [cell, column] with at least one of each")
     if len(table.families) != len(table.widths) or sum(table.widths) != columns or min(table.widths) < 1:
-        raise ValueError(f"{len(table.families)} families of widths {table.widths} do not make up the {columns} columns of values")
+        raise ValueError(
+            f"{len(table.families)} families of widths {table.widths} do not make up the {columns} columns of values"
+        )
     if len(table.features) != columns:
         raise ValueError(f"there are {len(table.features)} feature names for {columns} columns")
     if len(set(table.families)) != len(table.families):
@@ -140,7 +152,11 @@ def _check_finite(table: FamilyTable) -> None:
 def _check_cells(table: FamilyTable) -> None:
     names, counts = np.unique(table.cell, return_counts=True)
     if counts.max() > 1:
-        raise ValueError(f"cell {names[counts.argmax()]} stands {counts.max()} times in the table: every cell needs an id of its own")
+        raise ValueError(
+            f"cell {names[counts.argmax()]} stands {counts.max()} times in the table: every cell needs an id of its own"
+        )
     if table.label is not None and np.isin(table.label, ("", "nan", "None")).any():
         missing = np.flatnonzero(np.isin(table.label, ("", "nan", "None")))
-        raise ValueError(f"cell {table.cell[missing[0]]} has no label, and {len(missing) - 1} others: label them or leave them out")
+        raise ValueError(
+            f"cell {table.cell[missing[0]]} has no label, and {len(missing) - 1} others: label them or leave them out"
+        )

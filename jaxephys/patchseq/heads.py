@@ -42,7 +42,10 @@ def unit(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
 
 
 def arcface_logits(
-    cosine: Float[Array, "batch class"], label: Int[Array, "batch"], scale: float = ARC_SCALE, margin: float = ARC_MARGIN
+    cosine: Float[Array, "batch class"],
+    label: Int[Array, "batch"],
+    scale: float = ARC_SCALE,
+    margin: float = ARC_MARGIN,
 ) -> Float[Array, "batch class"]:
     """ArcFace (additive angular margin): ``s cos(theta + m)`` for the true class, ``s cos(theta)`` for the others.
 

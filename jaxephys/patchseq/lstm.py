@@ -14,7 +14,9 @@ from jaxtyping import Array, Float
 
 
 @jax.custom_vjp
-def matmul(x: Float[Array, "direction row in"], kernel: Float[Array, "direction in out"]) -> Float[Array, "direction row out"]:
+def matmul(
+    x: Float[Array, "direction row in"], kernel: Float[Array, "direction in out"]
+) -> Float[Array, "direction row out"]:
     """``x @ kernel`` a direction. The same numbers as jnp.matmul; in the backward pass x is transposed before the product."""
     return jnp.matmul(x, kernel)
 

@@ -34,7 +34,9 @@ def smote_rows(
     counts = np.bincount(labels[train])
     smallest = counts[counts > 0].min()
     if smallest < 2:
-        raise ValueError(f"class {np.flatnonzero(counts == smallest)[0]} has one training cell: SMOTE needs at least two")
+        raise ValueError(
+            f"class {np.flatnonzero(counts == smallest)[0]} has one training cell: SMOTE needs at least two"
+        )
     recorder = _Recorder(k_neighbors=min(NEIGHBOURS, smallest - 1), random_state=seed)
     recorder.fit_resample(values[train], labels[train])
     anchors, partners, mixes = [train], [train], [np.zeros(len(train))]

@@ -115,7 +115,9 @@ def make_task(network: SubclassNetwork) -> Task:
         logits = jnp.where(batch.constants.switches.arcface, ARC_SCALE * readout.cosine, readout.linear)
         return Prediction(jax.nn.softmax(logits, axis=-1), readout.attention, readout.pooled)
 
-    def validate(variables: Variables, data: Cells, constants: CellConstants, rows: RowSet) -> dict[str, Float[Array, ""]]:
+    def validate(
+        variables: Variables, data: Cells, constants: CellConstants, rows: RowSet
+    ) -> dict[str, Float[Array, ""]]:
         def probability(some: RowSet) -> Float[Array, "row class"]:
             return outputs(variables, gather(data, constants, some, None)).probability
 
@@ -130,7 +132,9 @@ def make_data(table: FamilyTable, stairs: Staircase, classes: np.ndarray | None 
     return Cells(stairs.pack(table.values), label)
 
 
-def make_runs(table: FamilyTable, stairs: Staircase, splits: Sequence[Split], variants: Sequence[Variant], seeds: Sequence[int]) -> Runs:
+def make_runs(
+    table: FamilyTable, stairs: Staircase, splits: Sequence[Split], variants: Sequence[Variant], seeds: Sequence[int]
+) -> Runs:
     """The row tables and constants of every run. All that is fitted to data here is fitted to training rows."""
     train, valid, constants = [], [], []
     prepared: dict[tuple, tuple] = {}  # variants share their fold's scale, and SMOTE's draw
@@ -139,7 +143,11 @@ def make_runs(table: FamilyTable, stairs: Staircase, splits: Sequence[Split], va
         key = (split.train.tobytes(), variant.smote, seed if variant.smote else None)
         if key not in prepared:
             mean, sd = scale_of(table.values[split.train])
-            rows = smote_rows((table.values - mean) / sd, codes, split.train, seed) if variant.smote else plain_rows(split.train)
+            rows = (
+                smote_rows((table.values - mean) / sd, codes, split.train, seed)
+                if variant.smote
+                else plain_rows(split.train)
+            )
             prepared[key] = (rows, mean, sd)
         rows, mean, sd = prepared[key]
         # Counted after SMOTE, as published: with SMOTE the classes are even and class weights do nothing.
@@ -158,9 +166,9 @@ def make_runs(table: FamilyTable, stairs: Staircase, splits: Sequence[Split], va
     return Runs(stack_rows(train), stack_rows(valid), jax.tree.map(lambda *leaves: np.stack(leaves), *constants))
 
 
-def scale_of(values: Float[np.ndarray, "row column"]) -> tuple[Float[np.ndarray, "column"], Float[np.ndarray, "column"]]:
+def scale_of(
+    values: Float[np.ndarray, "row column"],
+) -> tuple[Float[np.ndarray, "column"], Float[np.ndarray, "column"]]:
     """Mean and population sd of each column; a constant column keeps sd 1."""
     mean, sd = values.mean(axis=0), values.std(axis=0)
     return mean, np.where(sd < 1e-6, 1.0, sd).astype(np.float32)
-
-
