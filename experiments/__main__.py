@@ -5,9 +5,6 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 
 def listed() -> dict[str, str]:
     """Each experiment and the first line of its docstring, without importing any of them."""
@@ -17,12 +14,6 @@ def listed() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    table = Table("experiment", "what it is", box=None, pad_edge=False)
     for name, line in listed().items():
-        table.add_row(f"experiments.{name}", line)
-    console = Console()
-    console.print(table)
-    console.print(
-        "\npython -m experiments.NAME [PRESET] [--field value ...], and --help for its presets and fields",
-        highlight=False,
-    )
+        print(f"experiments.{name:<16} {line}")
+    print("\npython -m experiments.NAME [PRESET] [--field value ...], and --help for its presets and fields")

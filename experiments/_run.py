@@ -211,13 +211,13 @@ def fingerprint(arrays: Any) -> str:
     return digest.hexdigest()
 
 
-def main(module: str, doc: str, presets: Mapping[str, S], run: Callable[[S, RunFolder], None]) -> None:
+def main(module: str, doc: str | None, presets: Mapping[str, S], run: Callable[[S, RunFolder], None]) -> None:
     """Run an experiment from the command line. What the user can mend is one sentence and exit code 2."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     name = module.rsplit(".", 1)[-1]
     folder: RunFolder | None = None
     try:
-        preset, settings = parse(name, doc, presets, sys.argv[1:])
+        preset, settings = parse(name, doc or "", presets, sys.argv[1:])
         _start_jax(settings)
         folder = _open_folder(name, preset, settings)
         run(settings, folder)
@@ -258,7 +258,7 @@ def parse(name: str, doc: str, presets: Mapping[str, S], arguments: list[str]) -
 
 def _settings_of(asked: S, presets: Mapping[str, S]) -> tuple[str, S]:
     """The settings of the run in ``--resume``, on today's device."""
-    path = asked.resume
+    path = asked.resume or Path()
     try:
         saved = json.loads((path / "config.json").read_text())
     except (OSError, ValueError):

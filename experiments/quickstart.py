@@ -172,7 +172,7 @@ def draw(
         attention += np.stack(
             [predicted.attention[place, rows][label == code].mean(axis=0) for code in range(len(classes))]
         )
-    bayes = np.mean([score.value for score in scores if (score.variant, score.metric) == ("bayes", "macro_f1")])
+    bayes = float(np.mean([score.value for score in scores if (score.variant, score.metric) == ("bayes", "macro_f1")]))
     shown = [score for score in scores if score.variant != "bayes"]
     path, variants = folder.path, result.axis.column("variant")
     return {

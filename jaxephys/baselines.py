@@ -5,19 +5,17 @@ Their settings are fixed here, once, for all experiments: nobody tunes an oppone
 
 from __future__ import annotations
 
-
 import numpy as np
 from jaxtyping import Float, Int
-from sklearn.base import ClassifierMixin
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 
-def make_baseline(name: str, seed: int) -> ClassifierMixin:
+def make_baseline(name: str, seed: int) -> Pipeline:
     """A fresh opponent. All scale their inputs with the rows they are fitted on."""
     makers = {
         "logistic": lambda: LogisticRegression(C=0.3, max_iter=2000),

@@ -4,6 +4,10 @@ An annotation such as ``Float[Array, "batch family feature"]`` is checked agains
 checks that every name used is explained here, so that one name means one thing in the whole code.
 """
 
+from typing import Any
+
+AnyArray = Any  # NumPy on the host, JAX on the device: what may be either is annotated Float[AnyArray, "..."]
+
 DIMENSIONS = {
     # the engine
     "run": "one training: a seed of a fold of a variant of a data set",

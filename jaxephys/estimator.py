@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import jax
 from jaxtyping import Float
@@ -31,9 +31,13 @@ class SavedModel(ABC):
     def _settings(self) -> dict[str, Any]:
         """The rest, as JSON."""
 
+    @abstractmethod
+    def describe(self) -> str:
+        """One line on what was learnt."""
+
     @classmethod
     @abstractmethod
-    def _from_saved(cls, arrays: dict[str, PyTree], settings: dict[str, Any]) -> Self: ...
+    def _from_saved(cls, arrays: dict[str, PyTree], settings: dict[str, Any]) -> SavedModel: ...
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write the model to a folder. An existing one is only replaced with ``overwrite=True``."""
@@ -47,7 +51,7 @@ def load(path: str | Path) -> SavedModel:
     """The model in a folder that ``save`` or an experiment has written. The folder of a whole run will do."""
     path = Path(path)
     folder = path / "model" if (path / "model").is_dir() else path
-    if not (folder / "config.json").exists() or (path / "checkpoints").is_dir() and folder == path:
+    if not (folder / "config.json").exists() or ((path / "checkpoints").is_dir() and folder == path):
         hint = f": its run has not ended, go on with --resume {path}" if (path / "checkpoints").is_dir() else ""
         raise CheckpointError(f"{path} holds no saved model{hint}")
     arrays, settings = read_export(folder)

@@ -7,12 +7,14 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
 from jaxtyping import Float, Real
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jaxephys.report import (
     LOWER_IS_BETTER,
@@ -29,7 +31,7 @@ from jaxephys.report import (
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", ":", "-.")
 GREY = "#6B6B6B"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 10,
@@ -120,7 +122,7 @@ def _draw_panel(axes: Axes, metric: str, variants: Sequence[str], rows: Sequence
         axes.plot(epoch, mean, dash, color=colour, linewidth=1.6, label=variant)
         axes.plot(epoch[-1:], mean[-1:], "o", color=colour, markersize=4)
     axes.set(title=_axis_name(metric), xlabel="epoch")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.02)
     axes.grid(True)
 
@@ -196,7 +198,8 @@ def _heat_map(
     if values.shape != (len(rows), len(columns)):
         raise ValueError(f"{len(rows)} x {len(columns)} names for an array of {values.shape}.")
     image = axes.imshow(values, cmap="Blues", vmin=0.0, vmax=top, aspect="auto")
-    for (i, j), value in np.ndenumerate(values):
+    for i, j in np.ndindex(values.shape):
+        value = values[i, j]
         ink = "white" if value > 0.65 * top else "black"
         axes.text(j, i, labels[i][j], ha="center", va="center", fontsize=8, color=ink)
     axes.set_xticks(range(len(columns)), columns)
@@ -269,7 +272,7 @@ def _draw_lines(axes: Axes, lines: Mapping[str, float]) -> None:
         colour, dash = PALETTE[1 + place % (len(PALETTE) - 1)], DASHES[1 + place % 3]
         axes.axvline(value, color=colour, ls=dash, lw=1.4, label=f"{label} ({value:.3f})")
     if lines:
-        _legend(axes.figure, *axes.get_legend_handles_labels())
+        _legend(cast(Figure, axes.figure), *axes.get_legend_handles_labels())
 
 
 def _draw_row(axes: Axes, place: int, seeds: Sequence[float], mean: float, sd: float, colour: str) -> None:

@@ -13,15 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxephys.dims import AnyArray
+
 Scalar = Float[Array, ""]
 
 
 def confusion(
-    label: Int[Array, "row"],
-    predicted: Int[Array, "row"],
-    weight: Float[Array, "row"],
+    label: Int[AnyArray, "row"],
+    predicted: Int[AnyArray, "row"],
+    weight: Float[AnyArray, "row"],
     classes: int,
-) -> Float[Array, "class class"]:
+) -> Float[AnyArray, "class class"]:
     """Weight of the rows with truth i and prediction j, at [i, j].
 
     A product of two one-hot tables: unlike a scatter-add it sums in a fixed order, so that a GPU
@@ -32,15 +34,15 @@ def confusion(
     return jnp.matmul(truth.T, guess, precision=jax.lax.Precision.HIGHEST)
 
 
-def accuracy(label: Int[Array, "row"], predicted: Int[Array, "row"], weight: Float[Array, "row"]) -> Scalar:
+def accuracy(label: Int[AnyArray, "row"], predicted: Int[AnyArray, "row"], weight: Float[AnyArray, "row"]) -> Scalar:
     """Share of the weight whose prediction is right."""
     return _mean(label == predicted, weight)
 
 
 def balanced_accuracy(
-    label: Int[Array, "row"],
-    predicted: Int[Array, "row"],
-    weight: Float[Array, "row"],
+    label: Int[AnyArray, "row"],
+    predicted: Int[AnyArray, "row"],
+    weight: Float[AnyArray, "row"],
     classes: int,
 ) -> Scalar:
     """Mean recall over the classes with a true row, as scikit-learn; the others have no recall."""
@@ -48,19 +50,19 @@ def balanced_accuracy(
 
 
 def class_f1(
-    label: Int[Array, "row"],
-    predicted: Int[Array, "row"],
-    weight: Float[Array, "row"],
+    label: Int[AnyArray, "row"],
+    predicted: Int[AnyArray, "row"],
+    weight: Float[AnyArray, "row"],
     classes: int,
-) -> Float[Array, "class"]:
+) -> Float[AnyArray, "class"]:
     """F1 of each class, 2 TP / (2 TP + FP + FN); 0 if absent from both truth and prediction."""
     return _class_f1(confusion(label, predicted, weight, classes))
 
 
 def macro_f1(
-    label: Int[Array, "row"],
-    predicted: Int[Array, "row"],
-    weight: Float[Array, "row"],
+    label: Int[AnyArray, "row"],
+    predicted: Int[AnyArray, "row"],
+    weight: Float[AnyArray, "row"],
     classes: int,
 ) -> Scalar:
     """Mean of `class_f1` over all classes: scikit-learn's `labels=range(classes), zero_division=0`.
@@ -72,7 +74,9 @@ def macro_f1(
     return _class_f1(confusion(label, predicted, weight, classes)).mean()
 
 
-def binary_roc_auc(label: Int[Array, "row"], score: Float[Array, "row"], weight: Float[Array, "row"]) -> Scalar:
+def binary_roc_auc(
+    label: Int[AnyArray, "row"], score: Float[AnyArray, "row"], weight: Float[AnyArray, "row"]
+) -> Scalar:
     """P(a positive scores above a negative) + P(they tie) / 2; label 1 is positive, others are not.
 
     The area under the ROC polygon with one corner a distinct score: its trapezoids give tied scores
@@ -84,7 +88,7 @@ def binary_roc_auc(label: Int[Array, "row"], score: Float[Array, "row"], weight:
     return jnp.sum(jnp.diff(misses, prepend=0.0) * height) / misses[-1]
 
 
-def roc_auc(label: Int[Array, "row"], prob: Float[Array, "row class"], weight: Float[Array, "row"]) -> Scalar:
+def roc_auc(label: Int[AnyArray, "row"], prob: Float[AnyArray, "row class"], weight: Float[AnyArray, "row"]) -> Scalar:
     """Macro one-vs-rest `binary_roc_auc`.
 
     A class without a positive or without a negative row is left out; nan if no class remains.
@@ -93,7 +97,7 @@ def roc_auc(label: Int[Array, "row"], prob: Float[Array, "row class"], weight: F
 
 
 def binary_average_precision(
-    label: Int[Array, "row"], score: Float[Array, "row"], weight: Float[Array, "row"]
+    label: Int[AnyArray, "row"], score: Float[AnyArray, "row"], weight: Float[AnyArray, "row"]
 ) -> Scalar:
     """sum_k (recall_k - recall_(k-1)) precision_k over the distinct scores k, highest first.
 
@@ -107,7 +111,9 @@ def binary_average_precision(
     return jnp.where(misses[-1] == 0, jnp.nan, area)
 
 
-def average_precision(label: Int[Array, "row"], prob: Float[Array, "row class"], weight: Float[Array, "row"]) -> Scalar:
+def average_precision(
+    label: Int[AnyArray, "row"], prob: Float[AnyArray, "row class"], weight: Float[AnyArray, "row"]
+) -> Scalar:
     """Macro one-vs-rest `binary_average_precision`.
 
     A class without a positive or without a negative row is left out; nan if no class remains.
@@ -116,9 +122,9 @@ def average_precision(label: Int[Array, "row"], prob: Float[Array, "row class"],
 
 
 def ece(
-    label: Int[Array, "row"],
-    prob: Float[Array, "row class"],
-    weight: Float[Array, "row"],
+    label: Int[AnyArray, "row"],
+    prob: Float[AnyArray, "row class"],
+    weight: Float[AnyArray, "row"],
     bins: int = 15,
 ) -> Scalar:
     """Expected calibration error, sum_b share_b |accuracy_b - confidence_b|, of the top class.
@@ -135,14 +141,14 @@ def ece(
     return jnp.abs(jnp.sum(share * gap[:, None], axis=0)).sum()
 
 
-def brier(label: Int[Array, "row"], prob: Float[Array, "row class"], weight: Float[Array, "row"]) -> Scalar:
+def brier(label: Int[AnyArray, "row"], prob: Float[AnyArray, "row class"], weight: Float[AnyArray, "row"]) -> Scalar:
     """Mean of sum_k (prob_k - [label = k])^2: Brier's multi-class form, from 0 to 2, not halved."""
     prob, weight = _clean(prob, weight)
     truth = jax.nn.one_hot(label, prob.shape[-1])
     return _mean(jnp.sum((prob - truth) ** 2, axis=-1), weight)
 
 
-def log_loss(label: Int[Array, "row"], prob: Float[Array, "row class"], weight: Float[Array, "row"]) -> Scalar:
+def log_loss(label: Int[AnyArray, "row"], prob: Float[AnyArray, "row class"], weight: Float[AnyArray, "row"]) -> Scalar:
     """Mean of -log prob of the true class; prob is clipped to [eps, 1 - eps], as in scikit-learn.
 
     The clip bounds the price of one confident error: about 16 in float32.
@@ -154,7 +160,7 @@ def log_loss(label: Int[Array, "row"], prob: Float[Array, "row class"], weight: 
 
 
 def classification_scores(
-    label: Int[Array, "row"], prob: Float[Array, "row class"], weight: Float[Array, "row"]
+    label: Int[AnyArray, "row"], prob: Float[AnyArray, "row class"], weight: Float[AnyArray, "row"]
 ) -> dict[str, Scalar]:
     """All scores by name, of probabilities (not logits) and of their argmax as the prediction."""
     prob, weight = _clean(prob, weight)
@@ -173,8 +179,8 @@ def classification_scores(
 
 
 def _clean(
-    value: Float[Array, "row ..."], weight: Float[Array, "row"]
-) -> tuple[Float[Array, "row ..."], Float[Array, "row"]]:
+    value: Float[AnyArray, "row ..."], weight: Float[AnyArray, "row"]
+) -> tuple[Float[AnyArray, "row ..."], Float[AnyArray, "row"]]:
     """Zero the padded rows; hand a NaN in a row that counts to its weight, so to every score.
 
     NaN times weight 0 is NaN, so padding has to go by `where`; and a sort or an argmax would take a
@@ -186,24 +192,24 @@ def _clean(
     return jnp.where(keep, value, 0.0), jnp.where(real & bad, jnp.nan, weight)
 
 
-def _mean(value: Array, weight: Float[Array, "row"]) -> Scalar:
+def _mean(value: Array, weight: Float[AnyArray, "row"]) -> Scalar:
     return jnp.sum(value * weight) / jnp.sum(weight)
 
 
-def _balanced_accuracy(table: Float[Array, "class class"]) -> Scalar:
+def _balanced_accuracy(table: Float[AnyArray, "class class"]) -> Scalar:
     support = table.sum(axis=1)
     return jnp.mean(jnp.diag(table) / support, where=support != 0)
 
 
-def _class_f1(table: Float[Array, "class class"]) -> Float[Array, "class"]:
+def _class_f1(table: Float[AnyArray, "class class"]) -> Float[AnyArray, "class"]:
     share = table / table.sum()  # of no rows: nan, where counts would look like absent classes
     mass = share.sum(axis=0) + share.sum(axis=1)
     return jnp.where(mass == 0, 0.0, 2 * jnp.diag(share) / jnp.where(mass == 0, 1.0, mass))
 
 
 def _curve(
-    positive: Bool[Array, "row"], score: Float[Array, "row"], weight: Float[Array, "row"]
-) -> tuple[Float[Array, "row"], Float[Array, "row"]]:
+    positive: Bool[AnyArray, "row"], score: Float[AnyArray, "row"], weight: Float[AnyArray, "row"]
+) -> tuple[Float[AnyArray, "row"], Float[AnyArray, "row"]]:
     """Weight of the positives and of the negatives scored at least as high, by falling score.
 
     All rows of a tie take the counts at its end: counts only rise, so the smallest count at this or
@@ -219,9 +225,9 @@ def _curve(
 
 def _one_vs_rest(
     score: Callable[..., Scalar],
-    label: Int[Array, "row"],
-    prob: Float[Array, "row class"],
-    weight: Float[Array, "row"],
+    label: Int[AnyArray, "row"],
+    prob: Float[AnyArray, "row class"],
+    weight: Float[AnyArray, "row"],
 ) -> Scalar:
     """Mean of a binary score over the classes in which it is defined.
 
@@ -229,7 +235,7 @@ def _one_vs_rest(
     """
     prob, weight = _clean(prob, weight)
 
-    def one(k: Int[Array, ""], column: Float[Array, "row"]) -> Scalar:
+    def one(k: Int[Array, ""], column: Float[AnyArray, "row"]) -> Scalar:
         return score((label == k).astype(jnp.int32), column, weight)
 
     return jnp.nanmean(jax.vmap(one)(jnp.arange(prob.shape[-1]), prob.T))

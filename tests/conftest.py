@@ -1,0 +1,20 @@
+"""What must be set before JAX starts, and the check of every annotation against the arrays it speaks of."""
+
+import os
+import warnings
+from pathlib import Path
+
+os.environ.setdefault("MPLBACKEND", "Agg")
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxephys" / "xla-tests"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+
+import jax
+from jaxtyping import install_import_hook
+
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+# From here on every function of the package checks its annotations: dtypes, ranks, and that a name means one length.
+install_import_hook("jaxephys", "beartype.beartype")
+
+warnings.filterwarnings("ignore", category=DeprecationWarning, module="orbax")

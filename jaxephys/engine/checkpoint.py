@@ -28,7 +28,7 @@ from flax import serialization, traverse_util
 
 from jaxephys.engine.axis import RunAxis
 from jaxephys.engine.fit import Outcome, Report, Snapshot
-from jaxephys.engine.types import PyTree, TrainPlan, Variables
+from jaxephys.engine.types import TrainPlan, Variables
 
 log = logging.getLogger("jaxephys")
 KEPT = 2
@@ -182,7 +182,7 @@ def export(folder: str | Path, variables: Variables, config: dict[str, Any], *, 
     beside = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
         flat = traverse_util.flatten_dict(jax.device_get(variables), sep=SLASH)
-        np.savez(beside / "params.npz", **{name: np.asarray(leaf) for name, leaf in flat.items()})
+        np.savez(beside / "params.npz", allow_pickle=False, **{name: np.asarray(leaf) for name, leaf in flat.items()})
         (beside / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         if folder.exists():
             shutil.rmtree(folder)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxephys.dims import AnyArray
 from jaxephys.engine import shard
 from jaxephys.engine.axis import RunAxis
 from jaxephys.engine.rows import pad_rows
@@ -31,10 +32,10 @@ class Outcome(NamedTuple):
     """What is kept of a finished run. Stacked, every leaf has a leading run axis."""
 
     best: Variables  # the weights of the best epoch
-    best_score: Float[np.ndarray, "*run"]
-    best_epoch: Int[np.ndarray, "*run"]
-    epochs: Int[np.ndarray, "*run"]
-    status: Int[np.ndarray, "*run"]
+    best_score: Float[AnyArray, "*run"]
+    best_epoch: Int[AnyArray, "*run"]
+    epochs: Int[AnyArray, "*run"]
+    status: Int[AnyArray, "*run"]
 
 
 class Snapshot(NamedTuple):
@@ -78,7 +79,7 @@ class FitResult:
 
     def diverged(self) -> list[str]:
         """The names of the runs that met a NaN; their best weights are those of the epochs before."""
-        return [self.axis.name(place) for place in np.flatnonzero(self.outcome.status == Status.DIVERGED)]
+        return [self.axis.name(int(place)) for place in np.flatnonzero(self.outcome.status == Status.DIVERGED)]
 
 
 @dataclass
@@ -137,7 +138,7 @@ def fit(
     ``start`` (see ``transplant``) gives initial weights, with a leading run axis; ``resume`` is a checkpoint's snapshot.
     """
     shard.use_all_cores()  # before the first word to JAX
-    runs = _prepare(runs, axis, plan)
+    runs = _prepare(runs, axis, plan, start)
     mine = shard.own_share(len(axis))
     programs = Programs(task, plan, data, runs, axis.seeds, {} if start is None else start, len(mine))
     ledger = Ledger(len(axis), plan.max_epochs, *(({}, {}) if resume is None else _own(resume, mine)))
@@ -190,7 +191,7 @@ def take_runs(tree: PyTree, places: Sequence[int] | Int[np.ndarray, "run"]) -> P
     return jax.tree.map(lambda leaf: np.asarray(leaf)[np.asarray(places)], tree)
 
 
-def _prepare(runs: Runs, axis: RunAxis, plan: TrainPlan) -> Runs:
+def _prepare(runs: Runs, axis: RunAxis, plan: TrainPlan, start: PyTree) -> Runs:
     """Check that every run has its table, and pad the training tables to whole batches."""
     for name, leaf in (("train", runs.train.index), ("validation", runs.validation.index)):
         if len(leaf) != len(axis):
@@ -198,6 +199,10 @@ def _prepare(runs: Runs, axis: RunAxis, plan: TrainPlan) -> Runs:
     for leaf in jax.tree.leaves(runs.constants):
         if np.ndim(leaf) == 0 or len(leaf) != len(axis):
             raise ValueError(f"a constant has shape {np.shape(leaf)}: its first axis must be the {len(axis)} runs")
+    for leaf in jax.tree.leaves(start):
+        if np.ndim(leaf) == 0 or len(leaf) != len(axis):
+            have = len(leaf) if np.ndim(leaf) else "no"
+            raise ValueError(f"start has {have} runs, but the axis has {len(axis)}: choose them with take_runs")
     if len(axis) < jax.process_count():
         raise ValueError(f"{len(axis)} runs for {jax.process_count()} hosts: use at most as many hosts as runs")
     for name, rows in (("training", runs.train), ("validation", runs.validation)):

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Int, Shaped
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from jaxephys.engine.types import PyTree, RowSet
@@ -109,9 +109,8 @@ def k_folds(
 
 def _cut(rows: Rows, labels: Labels, part: float, seed: int, groups: np.ndarray | None) -> tuple[Rows, Rows]:
     if groups is None:
-        return tuple(
-            np.sort(side) for side in train_test_split(rows, test_size=part, random_state=seed, stratify=labels[rows])
-        )
+        keep, cut = train_test_split(rows, test_size=part, random_state=seed, stratify=labels[rows])
+        return np.sort(keep), np.sort(cut)
     folds = StratifiedGroupKFold(max(2, round(1 / part)), shuffle=True, random_state=seed)
     keep, cut = next(folds.split(rows, labels[rows], groups[rows]))
     return rows[keep], rows[cut]
@@ -125,6 +124,6 @@ def _check_members(labels: Labels, needed: int, what: str) -> None:
         )
     if counts.min() < needed:
         raise ValueError(
-            f"class {names[counts.argmin()]} has {counts.min()} member{'s' * (counts.min() > 1)}, too few for {what}: "
+            f"class {names[counts.argmin()]} has {counts.min()} member{'s' if counts.min() > 1 else ''}, too few for {what}: "
             f"give it at least {needed}, merge it with another class or leave it out"
         )

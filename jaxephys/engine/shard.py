@@ -20,6 +20,7 @@ from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxephys.dims import AnyArray
 from jaxephys.engine.types import PyTree
 
 MOST_CPU_DEVICES = 16  # each holds a copy of the data
@@ -28,7 +29,7 @@ MOST_CPU_DEVICES = 16  # each holds a copy of the data
 def use_all_cores() -> None:
     """Make each CPU core a JAX device. Does nothing once JAX has started, or when the user has chosen a number."""
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if chosen or jax.config.jax_num_cpu_devices > 0:
+    if chosen or jax.config.jax_num_cpu_devices > 0:  # pyright: ignore[reportAttributeAccessIssue]
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
@@ -88,7 +89,7 @@ def abstract(one: PyTree, mesh: Mesh, size: int) -> PyTree:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype, sharding=sharding), one)
 
 
-def over_runs(one: Callable, mesh: Mesh, *, execution: str, donate: int | None = None) -> Callable:
+def over_runs(one: Callable, mesh: Mesh, *, execution: str, donate: int | None = None) -> jax.stages.Wrapped:
     """``one(shared, *per_run)`` for one run -> a jitted program ``(shared, *stacked)`` for all, split over the mesh."""
 
     def local(shared: PyTree, *stacked: PyTree) -> PyTree:
@@ -116,10 +117,10 @@ def gather_hosts(tree: PyTree, places: np.ndarray, total: int) -> PyTree:
     everywhere = multihost_utils.process_allgather(padded).reshape(-1)
     order = np.argsort(everywhere, kind="stable")[:total]
 
-    def gather(leaf: jax.Array) -> np.ndarray:
-        leaf = np.asarray(leaf)
-        wide = np.concatenate([leaf, np.zeros((share - len(leaf), *leaf.shape[1:]), leaf.dtype)])
-        return np.asarray(multihost_utils.process_allgather(jnp.asarray(wide))).reshape(-1, *leaf.shape[1:])[order]
+    def gather(leaf: AnyArray) -> np.ndarray:
+        own = np.asarray(leaf)
+        wide = np.concatenate([own, np.zeros((share - len(own), *own.shape[1:]), own.dtype)])
+        return np.asarray(multihost_utils.process_allgather(jnp.asarray(wide))).reshape(-1, *own.shape[1:])[order]
 
     return jax.tree.map(gather, tree)
 

@@ -79,7 +79,8 @@ class Programs:
         same = len(ids) % self.mesh.size == 0 and np.all(wanted | (ids == PADDING))
         size = len(ids) if same else self._round_up(max(len(held), 1))
         slots = np.arange(size) if same else np.pad(held, (0, size - len(held)))
-        new = np.where(np.arange(size) < len(held), ids[slots], PADDING).astype(np.int32)
+        taken = wanted if same else np.arange(size) < len(held)
+        new = np.where(taken, ids[slots], PADDING).astype(np.int32)
         return self._stand(new, jax.tree.map(lambda leaf: np.asarray(leaf)[slots], state))
 
     def advance(self, stack: Stack) -> Record:
@@ -154,12 +155,14 @@ class Programs:
     def _typed(self, state: PyTree) -> RunState:
         """A state read from disk, as plain dicts, in the types that this model and plan give it."""
         wanted = self._one_run()[1]
+        typed = None
         try:
             typed = serialization.from_state_dict(wanted, state)
             shapes = jax.tree.map(lambda leaf, want: leaf.shape[1:] == want.shape, typed, wanted)
+            shapes = shapes, len(jax.tree.leaves(state)) == len(jax.tree.leaves(wanted))
         except (ValueError, KeyError, TypeError):
             shapes = False
-        if not all(jax.tree.leaves(shapes)):
+        if not isinstance(typed, RunState) or not all(jax.tree.leaves(shapes)):
             raise ValueError(
                 "the checkpoint is of another model: its arrays differ in name or shape; resume with the same settings"
             )
@@ -169,8 +172,11 @@ class Programs:
         return -(-runs // self.mesh.size) * self.mesh.size
 
     def _size_for(self, runs: int) -> int:
-        """The smallest of capacity, capacity / 2, capacity / 4 ... that holds so many runs: few sizes, few compilations."""
-        size = self.capacity
+        """The smallest of capacity, capacity / 2, capacity / 4 ... that holds so many runs: few sizes, few compilations.
+
+        A stack restored from a larger machine may hold more than the capacity until enough of its runs have ended.
+        """
+        size = max(self.capacity, self._round_up(runs))
         while size // 2 >= max(runs, 1) and self._round_up(size // 2) < size:
             size = self._round_up(size // 2)
         return size

@@ -67,8 +67,8 @@ def start_run(task: Task, plan: TrainPlan, seed: Int[Array, ""], start: PyTree) 
     worst = jnp.float32(-jnp.inf if plan.mode == "max" else jnp.inf)
     zero = jnp.int32(0)
     opt_state = make_optimiser(plan).init(params)
-    copies = jax.tree.map(jnp.copy, (params, mutables))  # donated buffers must not be shared
-    return RunState(seed, zero, params, mutables, opt_state, *copies, worst, zero, jnp.int32(Status.RUNNING))
+    best = jax.tree.map(jnp.copy, params), jax.tree.map(jnp.copy, mutables)  # donated buffers must not be shared
+    return RunState(seed, zero, params, mutables, opt_state, best[0], best[1], worst, zero, jnp.int32(Status.RUNNING))
 
 
 def _overlay(tree: PyTree, start: PyTree) -> PyTree:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from jaxtyping import Array, ArrayLike, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxephys.dims import AnyArray
 
 PyTree = Any
 Key = Array
@@ -21,10 +23,10 @@ class RowSet(NamedTuple):
     features, so that the data stand on the device once. Weight 0 is padding and changes no number.
     """
 
-    index: Int[ArrayLike, "*run row"]
-    weight: Float[ArrayLike, "*run row"]
-    partner: Int[ArrayLike, "*run row"]
-    mix: Float[ArrayLike, "*run row"]
+    index: Int[AnyArray, "*run row"]  # pyright: ignore[reportIncompatibleMethodOverride]
+    weight: Float[AnyArray, "*run row"]
+    partner: Int[AnyArray, "*run row"]
+    mix: Float[AnyArray, "*run row"]
 
 
 class Runs(NamedTuple):
@@ -66,19 +68,19 @@ class Status(IntEnum):
 class RunState(NamedTuple):
     """One run. Stacked, every leaf has a leading slot axis."""
 
-    seed: Int[Array, "*slot"]
-    epoch: Int[Array, "*slot"]
+    seed: Int[AnyArray, "*slot"]
+    epoch: Int[AnyArray, "*slot"]
     params: PyTree
     mutables: PyTree
     opt_state: PyTree
     best_params: PyTree
     best_mutables: PyTree
-    best_score: Float[Array, "*slot"]
-    best_epoch: Int[Array, "*slot"]
-    status: Int[Array, "*slot"]
+    best_score: Float[AnyArray, "*slot"]
+    best_epoch: Int[AnyArray, "*slot"]
+    status: Int[AnyArray, "*slot"]
 
     @property
-    def done(self) -> Bool[Array, "*slot"]:
+    def done(self) -> Bool[AnyArray, "*slot"]:
         return self.status != Status.RUNNING
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float, Shaped
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -94,7 +93,7 @@ class PatchSeqClassifier(SavedModel, ClassifierMixin, BaseEstimator):
         self.random_state = random_state
         self.progress = progress
 
-    def fit(self, X: Cells, y: Shaped[np.ndarray, "cell"] | None = None) -> Self:
+    def fit(self, X: Cells, y: Shaped[np.ndarray, "cell"] | None = None) -> PatchSeqClassifier:
         """Train on a FamilyTable, or on an array and its labels."""
         table = self._table(X, y)
         codes, stairs = table.codes(), Staircase.of(table.widths)
@@ -111,7 +110,7 @@ class PatchSeqClassifier(SavedModel, ClassifierMixin, BaseEstimator):
             result = fit(make_task(network), data, runs, axis, plan)
         return self.adopt(result, runs, table)
 
-    def adopt(self, result: FitResult, runs: Runs, table: FamilyTable, places: np.ndarray | None = None) -> Self:
+    def adopt(self, result: FitResult, runs: Runs, table: FamilyTable, places: np.ndarray | None = None) -> PatchSeqClassifier:
         """Become the classifier that runs of a grid have trained (all of them, or those in ``places``)."""
         places = np.arange(len(result.axis)) if places is None else places
         self.result_ = result
@@ -186,7 +185,7 @@ class PatchSeqClassifier(SavedModel, ClassifierMixin, BaseEstimator):
         return {"parameters": self.get_params(), **own}
 
     @classmethod
-    def _from_saved(cls, arrays: dict[str, Any], settings: dict[str, Any]) -> Self:
+    def _from_saved(cls, arrays: dict[str, Any], settings: dict[str, Any]) -> PatchSeqClassifier:
         model = cls(**settings["parameters"])
         constants = dict(arrays.pop("constants"))
         model.constants_ = CellConstants(**{**constants, "switches": Switches(**constants["switches"])})

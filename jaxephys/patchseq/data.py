@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
+from numpy.typing import ArrayLike
 
 SCHEMA = "jaxephys family table 1"
 Text = Shaped[np.ndarray, "cell"]
@@ -39,23 +40,22 @@ class FamilyTable:
 
     @classmethod
     def of(
-        cls, values: np.ndarray, families: dict[str, int] | Sequence[str], label: Sequence | None = None, **known
+        cls, values: np.ndarray, families: Mapping[str, int] | Sequence[str], label: ArrayLike | None = None, **known
     ) -> FamilyTable:
         """A table from an array: [cell, column] with the width of each family, or [cell, family, feature] with their names."""
         values = np.asarray(values, np.float32)
-        if values.ndim == 3 and not isinstance(families, dict):
-            families = dict.fromkeys(families, values.shape[2])
+        if values.ndim == 3 and not isinstance(families, Mapping):
+            families = {str(name): values.shape[2] for name in families}
             values = values.reshape(len(values), -1)
-        if not isinstance(families, dict):
+        if not isinstance(families, Mapping):
             raise ValueError(
                 f"values have shape {values.shape}: give the width of each family as a dict, name -> width"
             )
         features = tuple(f"{name}_{i}" for name, width in families.items() for i in range(width))
         cell = known.pop("cell", np.arange(len(values)).astype(str))
-        label = None if label is None else np.asarray(label).astype(str)
-        return cls(
-            values, tuple(families), tuple(families.values()), features, np.asarray(cell).astype(str), label, **known
-        )
+        names = None if label is None else np.asarray(label).astype(str)
+        widths = tuple(families.values())
+        return cls(values, tuple(families), widths, features, np.asarray(cell).astype(str), names, **known)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -111,9 +111,16 @@ class FamilyTable:
         if missing or str(arrays["schema"]) != SCHEMA:
             found = f"lacks {', '.join(sorted(missing))}" if missing else f"has the schema {str(arrays['schema'])!r}"
             raise ValueError(f"{path} is not a family table: it {found}; the schema wanted is {SCHEMA!r}")
-        text = {name: tuple(arrays[name].tolist()) for name in ("families", "widths", "features")}
+        families, widths, features = (tuple(arrays[name].tolist()) for name in ("families", "widths", "features"))
         known = {name: arrays.get(name) for name in ("label", "donor", "species")}
-        return cls(values=arrays["values"].astype(np.float32), cell=arrays["cell"], **text, **known)
+        return cls(
+            values=arrays["values"].astype(np.float32),
+            cell=arrays["cell"],
+            families=families,
+            widths=widths,
+            features=features,
+            **known,
+        )
 
     def _labels(self) -> Text:
         if self.label is None:

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jaxephys.dims import AnyArray
 from jaxephys.patchseq.encoder import AdditiveAttention, FamilyEncoder
 from jaxephys.patchseq.heads import CosineHead, SoftmaxHead
 from jaxephys.patchseq.staircase import Staircase
@@ -20,8 +21,8 @@ from jaxephys.patchseq.staircase import Staircase
 class Switches(NamedTuple):
     """What a run uses: attention or the last step to pool, ArcFace or softmax to classify."""
 
-    attention: Bool[Array, "*run"]
-    arcface: Bool[Array, "*run"]
+    attention: Bool[AnyArray, "*run"]
+    arcface: Bool[AnyArray, "*run"]
 
 
 class Readout(NamedTuple):

@@ -18,9 +18,9 @@ class _Recorder(SMOTE):
         self.drawn.append((y_type, rows, nn_num[rows, cols], np.ravel(steps)))
         return super()._generate_samples(X, nn_data, nn_num, rows, cols, steps, y_type, y)
 
-    def fit_resample(self, X, y):
+    def fit_resample(self, X, y, **params):
         self.drawn = []
-        return super().fit_resample(X, y)
+        return super().fit_resample(X, y, **params)
 
 
 def smote_rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxephys import metrics
+from jaxephys.dims import AnyArray
 from jaxephys.engine.rows import Split, over_blocks, plain_rows, stack_rows, take_rows
-from jaxephys.engine.types import Key, PyTree, RowSet, Runs, Task, Variables
+from jaxephys.engine.types import Key, RowSet, Runs, Task, Variables
 from jaxephys.patchseq.data import FamilyTable
 from jaxephys.patchseq.heads import ARC_SCALE, arcface_logits
 from jaxephys.patchseq.losses import effective_number_weights, focal, inverse_frequency_weights, weighted_mean
@@ -56,33 +57,33 @@ LADDER = {
 class Cells(NamedTuple):
     """The data: once on the device."""
 
-    packed: Float[Array, "cell packed"]
-    label: Int[Array, "cell"]
+    packed: Float[AnyArray, "cell packed"]
+    label: Int[AnyArray, "cell"]
 
 
 class CellConstants(NamedTuple):
     """In which runs differ: the scale of their own training rows, and the variant as numbers."""
 
-    mean: Float[Array, "*run packed"]
-    sd: Float[Array, "*run packed"]
+    mean: Float[AnyArray, "*run packed"]
+    sd: Float[AnyArray, "*run packed"]
     switches: Switches
-    gamma: Float[Array, "*run"]
-    class_weight: Float[Array, "*run class"]
+    gamma: Float[AnyArray, "*run"]
+    class_weight: Float[AnyArray, "*run class"]
 
 
 class CellBatch(NamedTuple):
-    x: Float[Array, "row packed"]
-    label: Int[Array, "row"]
-    weight: Float[Array, "row"]
+    x: Float[AnyArray, "row packed"]
+    label: Int[AnyArray, "row"]
+    weight: Float[AnyArray, "row"]
     constants: CellConstants
 
 
 class Prediction(NamedTuple):
     """What a run says of cells."""
 
-    probability: Float[Array, "*run row class"]
-    attention: Float[Array, "*run row family"]
-    embedding: Float[Array, "*run row pooled"]
+    probability: Float[AnyArray, "*run row class"]
+    attention: Float[AnyArray, "*run row family"]
+    embedding: Float[AnyArray, "*run row pooled"]
 
 
 def make_task(network: SubclassNetwork) -> Task:
@@ -99,7 +100,8 @@ def make_task(network: SubclassNetwork) -> Task:
 
     def read(variables: Variables, batch: CellBatch, key: Key | None) -> Readout:
         rngs = None if key is None else {"dropout": key}
-        return network.apply(variables, batch.x, batch.constants.switches, train=key is not None, rngs=rngs)
+        readout = network.apply(variables, batch.x, batch.constants.switches, train=key is not None, rngs=rngs)
+        return cast(Readout, readout)  # without mutables, apply returns the output alone
 
     def loss(variables: Variables, batch: CellBatch, key: Key):
         constants, readout = batch.constants, read(variables, batch, key)

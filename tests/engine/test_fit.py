@@ -1,0 +1,454 @@
+"""Invariants of the stack: a run's numbers are its own, whoever trains beside it."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from jaxephys.engine import memory, shard
+from jaxephys.engine.apply import predict, score
+from jaxephys.engine.fit import fit, take_runs, transplant
+from jaxephys.engine.stack import Programs
+from jaxephys.engine.types import Status
+from jaxephys.engine.watch import describe
+from tests.engine.toy import DATA, GARBAGE, PLAN, TASK, assert_same_runs, make_grid, train_length
+
+SHORT = replace(PLAN, max_epochs=2, patience=None)
+EXECUTIONS = ("map", "vmap")
+
+
+def fit_grid(places=range(5), plan=PLAN, **rest):
+    axis, runs = make_grid(places)
+    return fit(TASK, DATA, runs, axis, plan, **rest)
+
+
+def only(result, *places):
+    """Some runs of a result, as if they had been the whole grid."""
+    return replace(
+        result,
+        outcome=take_runs(result.outcome, list(places)),
+        history=take_runs(result.history, list(places)),
+    )
+
+
+@pytest.fixture(scope="module")
+def short():
+    return {execution: fit_grid(plan=replace(SHORT, execution=execution)) for execution in EXECUTIONS}
+
+
+@pytest.fixture(scope="module")
+def seven():
+    return {execution: fit_grid(range(7), plan=replace(PLAN, execution=execution)) for execution in EXECUTIONS}
+
+
+@pytest.fixture
+def one_device(monkeypatch):
+    """Stack sizes are whole numbers of devices: with one device they are the same on every machine."""
+    whole = shard.make_mesh
+    monkeypatch.setattr(shard, "make_mesh", lambda runs: whole(1))
+
+
+# ---- a run's numbers are its own -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("run", [0, 3])
+def test_stacked_run_equals_the_run_alone(short, execution, run):
+    alone = fit_grid([run], plan=replace(SHORT, execution=execution))
+    assert_same_runs(only(short[execution], run), alone, atol=1e-6)
+
+
+def test_map_equals_vmap(short):
+    assert_same_runs(short["map"], short["vmap"], atol=1e-6)
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_place_in_the_stack_changes_nothing(short, execution):
+    turned = fit_grid([4, 2, 0, 1, 3], plan=replace(SHORT, execution=execution))
+    assert_same_runs(only(turned, 2, 3, 1, 4, 0), short[execution], atol=1e-6)
+
+
+def test_runs_differ_from_one_another(short):
+    assert len(np.unique(short["map"].outcome.best_score)) == 5
+
+
+def test_same_fit_twice_is_bit_equal(seven):
+    assert_same_runs(fit_grid(range(7)), seven["map"])
+
+
+# ---- early stopping --------------------------------------------------------------------------------------------------
+
+
+def sequential_stop(scores, patience, min_delta, mode, max_epochs):
+    """Early stopping as one writes it for one run: epochs, best epoch, best score, status."""
+    sign = np.float32(1 if mode == "max" else -1)
+    best, best_epoch, epoch = None, 0, 0
+    while epoch < max_epochs:
+        epoch += 1
+        value = np.float32(scores[epoch - 1])
+        if best is None or (value - best) * sign > np.float32(min_delta):
+            best, best_epoch = value, epoch
+        if patience is not None and epoch - best_epoch >= patience:
+            return epoch, best_epoch, best, Status.STOPPED_EARLY
+    return epoch, best_epoch, best, Status.FINISHED
+
+
+def assert_stops_like_the_oracle(result, plan):
+    full = result.history[f"valid_{plan.monitor}"]
+    assert full.shape == (len(result.axis), plan.max_epochs)
+    found = zip(
+        result.outcome.epochs, result.outcome.best_epoch, result.outcome.best_score, result.outcome.status, strict=True
+    )
+    for scores, (epochs, best_epoch, best, status) in zip(full, found, strict=True):
+        oracle = sequential_stop(scores, plan.patience, plan.min_delta, plan.mode, plan.max_epochs)
+        assert (epochs, best_epoch, best, status) == oracle
+
+
+def assert_best_weights_are_of_the_best_epoch(result, monitor="mse"):
+    axis, runs = make_grid(range(len(result.axis)))
+    again = score(TASK, DATA, result.best, runs.validation, runs.constants)
+    np.testing.assert_allclose(again[monitor], result.outcome.best_score, rtol=1e-6)
+    np.testing.assert_array_equal(
+        result.best["stats"]["steps"], [-(-train_length(i) // 16) * e for i, e in enumerate(result.outcome.best_epoch)]
+    )
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_stops_like_a_sequential_loop(seven, execution):
+    result = seven[execution]
+    assert len(np.unique(result.outcome.epochs)) > 2
+    assert (result.outcome.status == Status.STOPPED_EARLY).any()
+    assert_stops_like_the_oracle(result, PLAN)
+    assert_best_weights_are_of_the_best_epoch(result)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mode": "max", "monitor": "skill", "min_delta": 0.02, "patience": 2},
+        {"mode": "min", "monitor": "mse", "min_delta": 0.02, "patience": 2, "max_epochs": 7},
+        {"patience": None, "max_epochs": 12},
+    ],
+)
+def test_stops_like_a_sequential_loop_under_other_plans(changes):
+    plan = replace(PLAN, **changes)
+    result = fit_grid(plan=plan)
+    assert_stops_like_the_oracle(result, plan)
+    assert_best_weights_are_of_the_best_epoch(result, plan.monitor)
+    if plan.patience is None:
+        assert (result.outcome.epochs == 12).all()
+        assert (result.outcome.status == Status.FINISHED).all()
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_history_is_whole_up_to_the_end_and_nan_after(seven, execution):
+    result = seven[execution]
+    assert set(result.history) == {"train_loss", "train_mae", "valid_mse", "valid_skill"}
+    for table in result.history.values():
+        for line, epochs in zip(table, result.outcome.epochs, strict=True):
+            assert np.isfinite(line[:epochs]).all()
+            assert np.isnan(line[epochs:]).all()
+
+
+class Follow:
+    """Keeps what every report says of every run that is on the devices."""
+
+    needs_state = True
+
+    def __init__(self):
+        self.states, self.reports = [], []
+
+    def __call__(self, report):
+        state = jax.device_get(report.snapshot.state)
+        slots = [(run, slot) for slot, run in enumerate(report.snapshot.ids) if run >= 0]
+        self.states.append({int(run): jax.tree.map(lambda leaf, s=slot: leaf[s], state) for run, slot in slots})
+        self.reports.append(report)
+
+
+@pytest.fixture(scope="module")
+def followed():
+    follow = Follow()
+    return follow, fit_grid(range(7), watchers=[follow])
+
+
+def test_watching_changes_no_number(seven, followed):
+    assert_same_runs(followed[1], seven["map"])
+
+
+def test_stopped_run_stays_frozen_while_others_go_on(followed):
+    compared = 0
+    for earlier, later in zip(followed[0].states[:-1], followed[0].states[1:], strict=True):
+        for run in earlier.keys() & later.keys():
+            if earlier[run].done:
+                jax.tree.map(np.testing.assert_array_equal, earlier[run], later[run])
+                compared += 1
+            else:
+                assert later[run].epoch > earlier[run].epoch
+    assert compared > 5
+
+
+def test_snapshots_say_what_the_reports_and_the_outcome_say(followed):
+    follow, result = followed
+    for states, report in zip(follow.states, follow.reports, strict=True):
+        trained = (
+            np.isfinite(report.snapshot.history["train_loss"]).sum(axis=1) if report is follow.reports[-1] else None
+        )
+        for run, state in states.items():
+            assert state.status == report.status[run]
+            assert state.best_score == report.best_score[run]
+            if trained is not None:
+                assert state.epoch == trained[run] == result.outcome.epochs[run]
+
+
+def test_reports_count_runs_and_epochs(followed):
+    follow, result = followed
+    counted = [report.epochs for report in follow.reports]
+    assert counted[0] == 7 * PLAN.chunk_epochs
+    assert counted == sorted(counted)
+    assert counted[-1] == result.outcome.epochs.sum()
+    for report in follow.reports:
+        ended = int((report.status != Status.RUNNING).sum())
+        assert report.live + ended + report.waiting == 7
+        assert f"{report.live} runs live, {ended} ended" in describe(report)
+    assert (follow.reports[0].live, follow.reports[-1].live) == (7, 0)
+    np.testing.assert_array_equal(follow.reports[-1].status, result.outcome.status)
+    np.testing.assert_array_equal(follow.reports[-1].best_score, result.outcome.best_score)
+
+
+# ---- padding ---------------------------------------------------------------------------------------------------------
+
+
+def with_garbage(rows, wider):
+    """The same tables with more rows of weight 0, which point at a row of NaN."""
+
+    def pad(column, value):
+        return np.pad(column, [(0, 0), (0, wider)], constant_values=value)
+
+    padded = rows._replace(
+        index=pad(rows.index, GARBAGE),
+        weight=pad(rows.weight, 0),
+        partner=pad(rows.partner, GARBAGE),
+        mix=pad(rows.mix, 0),
+    )
+    empty = padded.weight == 0
+    return padded._replace(index=np.where(empty, GARBAGE, padded.index))
+
+
+def test_padding_changes_no_number(short):
+    axis, runs = make_grid()
+    runs = runs._replace(train=with_garbage(runs.train, 37), validation=with_garbage(runs.validation, 9))
+    padded = fit(TASK, DATA, runs, axis, SHORT)
+    assert_same_runs(padded, short["map"], atol=1e-6)
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_steps_are_the_run_s_own_batches_and_only_the_last_is_partial(short, execution):
+    result = short[execution]
+    lengths = np.array([train_length(run) for run in range(5)])
+    assert len(np.unique(-(-lengths // 16))) > 1
+    np.testing.assert_array_equal(result.best["stats"]["steps"], -(-lengths // 16) * result.outcome.best_epoch)
+    np.testing.assert_array_equal(result.best["stats"]["partial"], (lengths % 16 > 0) * result.outcome.best_epoch)
+
+
+# ---- run batches and memory ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_runs_in_batches_equal_all_at_once(seven, execution):
+    follow = Follow()
+    result = fit_grid(range(7), plan=replace(PLAN, execution=execution, run_batch=3), watchers=[follow])
+    assert_same_runs(result, seven[execution], atol=1e-5)
+    assert max(len(states) for states in follow.states) <= 4
+    assert follow.reports[0].waiting >= 3
+
+
+class Sizes:
+    """The sizes of the stacks that were run, chunk by chunk."""
+
+    def __init__(self, monkeypatch):
+        self.seen, advance = [], Programs.advance
+
+        def spy(programs, stack):
+            self.seen.append((len(stack.ids), len(stack.held())))
+            return advance(programs, stack)
+
+        monkeypatch.setattr(Programs, "advance", spy)
+
+
+def test_stack_shrinks_as_runs_finish(seven, one_device, monkeypatch):
+    sizes = Sizes(monkeypatch)
+    result = fit_grid(range(7), plan=replace(PLAN, execution="vmap"))
+    assert_same_runs(result, seven["vmap"], atol=1e-5)
+    slots = [size for size, _ in sizes.seen]
+    assert slots[0] == 7
+    assert slots == sorted(slots, reverse=True)
+    assert set(slots[1:]) & {3, 1}
+    assert all(held <= size for size, held in sizes.seen)
+
+
+def test_finished_runs_make_room_for_waiting_ones(one_device, monkeypatch):
+    sizes = Sizes(monkeypatch)
+    result = fit_grid(range(7), plan=replace(PLAN, run_batch=3))
+    assert {size for size, _ in sizes.seen} == {3}
+    chunks = -(-result.outcome.epochs // PLAN.chunk_epochs)
+    assert len(sizes.seen) < 2 * sum(sorted(chunks)[-3:]), "waiting runs waited for a whole batch to end"
+
+
+def test_little_memory_gives_small_stacks_and_the_same_numbers(seven, one_device, monkeypatch):
+    sizes = Sizes(monkeypatch)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1)
+    result = fit_grid(range(7))
+    assert {size for size, _ in sizes.seen} == {1}
+    assert_same_runs(result, seven["map"], atol=1e-5)
+
+
+def test_capacity_shrinks_until_the_compiled_program_fits(one_device, monkeypatch):
+    axis, runs = make_grid()
+    asked = []
+
+    def excess(device, compiled):
+        asked.append(compiled)
+        return 1.4 if len(asked) < 3 else 0.9
+
+    monkeypatch.setattr(memory, "excess", excess)
+    programs = Programs(TASK, PLAN, DATA, runs, axis.seeds, {}, 5)
+    assert (programs.capacity, len(asked)) == (2, 3)  # 5 -> 3 -> 2
+
+
+# ---- divergence ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("bad", [np.nan, 1e30])
+def test_diverged_run_is_named_and_leaves_the_others_alone(short, execution, bad):
+    axis, runs = make_grid()
+    scale = runs.constants["scale"].copy()
+    scale[2] = bad
+    runs = runs._replace(constants={"scale": scale})
+    result = fit(TASK, DATA, runs, axis, replace(SHORT, execution=execution))
+    assert result.diverged() == ["seed=2"]
+    assert result.outcome.status[2] == Status.DIVERGED
+    assert (result.outcome.epochs[2], result.outcome.best_epoch[2]) == (1, 0)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.best))
+    assert_same_runs(only(result, 0, 1, 3, 4), only(short[execution], 0, 1, 3, 4), atol=1e-6)
+    assert short[execution].diverged() == []
+
+
+# ---- constants and borders -------------------------------------------------------------------------------------------
+
+
+def test_constants_reach_gather_run_by_run():
+    axis, runs = make_grid([0, 1])
+    same = jax.tree.map(lambda leaf: np.stack([leaf[0], leaf[0]]), runs)
+    plan = replace(SHORT, max_epochs=1)
+    result = fit(TASK, DATA, same._replace(constants={"scale": np.array([1.0, 3.0], np.float32)}), axis, plan)
+    zero = jax.tree.map(lambda leaf: np.zeros_like(leaf), result.best)
+    mse = score(TASK, DATA, zero, same.validation, {"scale": np.array([1.0, 3.0], np.float32)})["mse"]
+    assert mse[1] == pytest.approx(9 * mse[0])
+    assert result.history["train_loss"][1, 0] > 3 * result.history["train_loss"][0, 0]
+
+
+def test_predict_gives_every_run_s_own_rows(short):
+    axis, runs = make_grid()
+    found = predict(TASK, DATA, short["map"].best, runs.validation, runs.constants, block=16)
+    assert found.shape == runs.validation.index.shape
+    best = short["map"].best
+    x = DATA["x"][runs.validation.index[3]] - 0.1 * best["stats"]["mean"][3]
+    expected = np.tanh(x @ best["params"]["body"]["w"][3]) @ best["params"]["head"]["w"][3]
+    real = runs.validation.weight[3] > 0
+    np.testing.assert_allclose(found[3][real], expected[real], atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [np.float32(1.0), np.ones(4, np.float32)])
+def test_constant_without_a_run_axis_is_refused(scale):
+    axis, runs = make_grid()
+    with pytest.raises(ValueError, match="its first axis must be the 5 runs"):
+        fit(TASK, DATA, runs._replace(constants={"scale": scale}), axis, PLAN)
+
+
+@pytest.mark.parametrize("name", ["train", "validation"])
+def test_wrong_number_of_tables_is_refused(name):
+    axis, runs = make_grid()
+    short = jax.tree.map(lambda leaf: leaf[:4], getattr(runs, name))
+    with pytest.raises(ValueError, match=f"runs.{name} has tables for 4 runs, but the axis has 5"):
+        fit(TASK, DATA, runs._replace(**{name: short}), axis, PLAN)
+
+
+@pytest.mark.parametrize("name, word", [("train", "training"), ("validation", "validation")])
+def test_run_without_rows_is_named(name, word):
+    axis, runs = make_grid()
+    rows = getattr(runs, name)
+    weight = rows.weight.copy()
+    weight[3] = 0
+    with pytest.raises(ValueError, match=f"the run seed=3 has no {word} rows"):
+        fit(TASK, DATA, runs._replace(**{name: rows._replace(weight=weight)}), axis, PLAN)
+
+
+def test_unknown_monitor_lists_what_validation_gives():
+    with pytest.raises(ValueError, match="plan.monitor is 'msee', but validation gives mse, skill"):
+        fit_grid(plan=replace(PLAN, monitor="msee"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"max_epochs": 0},
+        {"batch_size": 0},
+        {"learning_rate": -1.0},
+        {"run_batch": 0},
+        {"mode": "up"},
+        {"execution": "pmap"},
+    ],
+)
+def test_impossible_plan_is_refused(changes):
+    with pytest.raises(ValueError, match=f"TrainPlan.{next(iter(changes))} is "):
+        replace(PLAN, **changes)
+
+
+# ---- phases ----------------------------------------------------------------------------------------------------------
+
+
+def test_transplant_starts_from_the_weights_without_the_dropped_module(short):
+    start = transplant(short["map"].best, drop=("head",))
+    follow = Follow()
+    still = replace(SHORT, freeze=("body", "head"), chunk_epochs=1)
+    fit_grid(plan=still, start=start, watchers=[follow])
+    for run, state in follow.states[0].items():
+        np.testing.assert_array_equal(state.params["body"]["w"], short["map"].best["params"]["body"]["w"][run])
+        drawn = TASK.init(jax.random.fold_in(jax.random.key(run), 0))["params"]["head"]["w"]
+        np.testing.assert_allclose(state.params["head"]["w"], drawn, rtol=1e-6)
+        assert state.mutables["stats"]["steps"] > short["map"].best["stats"]["steps"][run]
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_frozen_module_stays_bit_equal_and_the_other_moves(short, execution):
+    start = transplant(short["map"].best)
+    result = fit_grid(plan=replace(SHORT, freeze=("body",), execution=execution), start=start)
+    np.testing.assert_array_equal(result.best["params"]["body"]["w"], start["params"]["body"]["w"])
+    assert (result.best["params"]["head"]["w"] != start["params"]["head"]["w"]).all()
+
+
+def test_unknown_module_names_are_refused(short):
+    best = short["map"].best
+    with pytest.raises(ValueError, match="cannot drop 'haed': the model's modules are body, head"):
+        transplant(best, drop=("haed",))
+    with pytest.raises(ValueError, match="plan.freeze names 'bdoy', but the model's modules are body, head"):
+        fit_grid(plan=replace(SHORT, freeze=("bdoy",)))
+    with pytest.raises(ValueError, match="start holds 'tail', which the model does not have: it has body, head"):
+        fit_grid(plan=SHORT, start={"params": {"tail": best["params"]["head"]}})
+
+
+def test_start_of_another_shape_or_another_number_of_runs_is_refused(short):
+    best = short["map"].best
+    narrow = {"params": {"head": {"w": best["params"]["head"]["w"][:, :2]}}}
+    with pytest.raises(ValueError, match=r"start holds an array of shape \(2,\) where the model has \(3,\)"):
+        fit_grid(plan=SHORT, start=narrow)
+    with pytest.raises(ValueError, match="start has 5 runs, but the axis has 4"):
+        fit_grid(range(4), plan=SHORT, start=transplant(best))
+
+
+def test_take_runs_repeats_a_run(short):
+    taken = take_runs(short["map"].best, [4, 4, 0])
+    w = short["map"].best["params"]["body"]["w"]
+    np.testing.assert_array_equal(taken["params"]["body"]["w"], w[[4, 4, 0]])
