@@ -16,6 +16,7 @@ import logging
 import os
 import platform
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -213,7 +214,7 @@ def fingerprint(arrays: Any) -> str:
 
 def main(module: str, doc: str | None, presets: Mapping[str, S], run: Callable[[S, RunFolder], None]) -> None:
     """Run an experiment from the command line. What the user can mend is one sentence and exit code 2."""
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    _let_one_voice_speak()
     name = module.rsplit(".", 1)[-1]
     folder: RunFolder | None = None
     try:
@@ -230,6 +231,20 @@ def main(module: str, doc: str | None, presets: Mapping[str, S], run: Callable[[
     if folder.diverged:
         print(f"error: {len(folder.diverged)} runs diverged: {', '.join(folder.diverged)}", file=sys.stderr)
         sys.exit(DIVERGED_EXIT)
+
+
+def _let_one_voice_speak() -> None:
+    """Our warnings as plain lines. Orbax raises again in our thread what its writers meet: their own tracebacks are noise."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    for library in ("absl", "asyncio"):
+        logging.getLogger(library).setLevel(logging.CRITICAL + 1)
+    usual = threading.excepthook
+
+    def hook(failure: threading.ExceptHookArgs) -> None:
+        if failure.thread is None or not failure.thread.name.startswith(("save_finalize", "async_save")):
+            usual(failure)
+
+    threading.excepthook = hook
 
 
 def parse(name: str, doc: str, presets: Mapping[str, S], arguments: list[str]) -> tuple[str, S]:

@@ -7,8 +7,9 @@ rows. The planted cells have two types a class, so part of the signal is in how 
     python -m experiments.quickstart                 40 runs, about a minute on two CPU cores
     python -m experiments.quickstart smoke           8 short runs
 
-Expected: the Bayes classifier of the generator at a macro-F1 of 0.95, the support vector machine at 0.86, the networks with
-attention around 0.84, the baseline that reads the last family behind them, logistic regression at 0.77.
+Expected macro-F1 over the ten seeds: the Bayes classifier of the generator 0.99, the support vector machine 0.92, logistic
+regression 0.88, the networks 0.78 (ArcFace) down to 0.74 (the baseline that reads the last family). With 720 training cells
+simple models win on this table, and the report says so.
 """
 
 from __future__ import annotations

@@ -198,10 +198,10 @@ def _heat_map(
     if values.shape != (len(rows), len(columns)):
         raise ValueError(f"{len(rows)} x {len(columns)} names for an array of {values.shape}.")
     image = axes.imshow(values, cmap="Blues", vmin=0.0, vmax=top, aspect="auto")
-    for i, j in np.ndindex(values.shape):
-        value = values[i, j]
-        ink = "white" if value > 0.65 * top else "black"
-        axes.text(j, i, labels[i][j], ha="center", va="center", fontsize=8, color=ink)
+    for i, row in enumerate(labels):
+        for j, text in enumerate(row):
+            ink = "white" if values[i, j] > 0.65 * top else "black"
+            axes.text(j, i, text, ha="center", va="center", fontsize=8, color=ink)
     axes.set_xticks(range(len(columns)), columns)
     if max(map(len, columns)) > 6:
         axes.tick_params(axis="x", rotation=40)

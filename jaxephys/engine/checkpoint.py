@@ -11,12 +11,14 @@ a cluster writes its own folder; ``restore`` reads all of them, whatever the num
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import shutil
 import tempfile
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import serialization, traverse_util
 
+from jaxephys.engine import memory
 from jaxephys.engine.axis import RunAxis
 from jaxephys.engine.fit import Outcome, Report, Snapshot
 from jaxephys.engine.types import TrainPlan, Variables
@@ -74,20 +77,42 @@ class Checkpointer:
         snapshot = report.snapshot
         if snapshot is None or self._manager.is_saving_in_progress():
             return
+        with self._one_sentence():
+            self._save(snapshot)
+
+    def _save(self, snapshot: Snapshot) -> None:
         self._save_finished(snapshot.finished)
         live = {
             "ids": snapshot.ids,
             "state": serialization.to_state_dict(jax.device_get(snapshot.state)),
             "history": {name: table.copy() for name, table in snapshot.history.items()},
         }
+        need, free = 2 * memory.bytes_of(live), shutil.disk_usage(self.folder).free
+        if need > free:
+            raise OSError(
+                errno.ENOSPC, f"a checkpoint needs {need / 1e6:.0f} MB, {free / 1e6:.0f} MB are left", str(self.folder)
+            )
         items = ocp.args.Composite(live=ocp.args.StandardSave(live), grid=ocp.args.JsonSave(self.grid))
         self._manager.save(self._step, args=items)
         self._step += 1
 
     def close(self) -> None:
         """Wait for the last write."""
-        self._manager.wait_until_finished()
+        with self._one_sentence():
+            self._manager.wait_until_finished()
         self._manager.close()
+
+    @contextmanager
+    def _one_sentence(self) -> Iterator[None]:
+        """Whatever stops Orbax from writing, a full disk above all, is said in our words."""
+        try:
+            yield
+        except Exception as error:
+            why = error.strerror if isinstance(error, OSError) else type(error).__name__
+            raise CheckpointError(
+                f"the checkpoint cannot be written to {self.folder} ({why}): "
+                "free space, mend the rights of the folder or choose another one"
+            ) from error
 
     def _save_finished(self, finished: dict[int, Outcome]) -> None:
         new = sorted(set(finished) - self._archived)
@@ -109,39 +134,64 @@ def restore(folder: str | Path, axis: RunAxis, plan: TrainPlan) -> Snapshot | No
     states = [part.state for part in parts]
     finished = {place: outcome for part in parts for place, outcome in part.finished.items()}
     history = {
-        name: np.fmax.reduce(
-            [part.history[name] for part in parts if name in part.history]
-        )  # NaN where a host knows nothing
+        # A host's table is NaN for the runs of the others.
+        name: np.fmax.reduce([part.history[name] for part in parts if name in part.history])
         for name in {name for part in parts for name in part.history}
     }
     state = jax.tree.map(lambda *leaves: np.concatenate(leaves), *states)
     return Snapshot(np.concatenate([part.ids for part in parts]), state, finished, history)
 
 
+def pick(folder: str | Path, run: int) -> Outcome:
+    """One run out of a checkpoint on disk, by its place on the axis: its best weights so far, and how it stands."""
+    for host in sorted(Path(folder).absolute().glob("host*")):
+        if (newest := _newest(host)) is None:
+            continue
+        live, _ = newest
+        slots = np.flatnonzero(live["ids"] == run)
+        if len(slots):
+            state = jax.tree.map(lambda leaf, slot=int(slots[0]): leaf[slot], live["state"])
+            best = {"params": state["best_params"], **(state["best_mutables"] or {})}
+            return Outcome(best, state["best_score"], state["best_epoch"], state["epoch"], state["status"])
+        if run in (finished := _finished(host)):
+            return finished[run]
+    raise CheckpointError(f"{folder} holds no run {run}: it has not begun, or the folder is not a checkpoints/ folder")
+
+
 def _restore_host(host: Path, grid: dict[str, Any]) -> Snapshot | None:
-    steps = sorted((int(path.name) for path in (host / "live").glob("*") if path.name.isdigit()), reverse=True)
-    for step in steps:
-        try:
-            live, saved = _read_tree(host / "live" / str(step) / "live"), _read_grid(host / "live" / str(step))
-            break
-        except CheckpointError as error:
-            if step == steps[-1]:
-                raise
-            log.warning("%s; going back to the one before", error)
-    else:
+    if (newest := _newest(host)) is None:
         return None
+    live, saved = newest
     if saved != grid:
         raise CheckpointError(
             f"the checkpoint in {host} is of another grid: {_difference(saved, grid)}; resume with the same settings"
         )
-    finished: dict[int, Outcome] = {}
+    finished = {place: outcome for place, outcome in _finished(host).items() if place not in live["ids"]}
+    return Snapshot(live["ids"], live["state"], finished, live["history"])
+
+
+def _newest(host: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The live stack and the grid of the newest step that can be read; None where there is no step."""
+    steps = sorted((int(path.name) for path in (host / "live").glob("*") if path.name.isdigit()), reverse=True)
+    for step in steps:
+        folder = host / "live" / str(step)
+        try:
+            return _read_tree(folder / "live"), _read_grid(folder)
+        except CheckpointError as error:
+            if step == steps[-1]:
+                raise
+            log.warning("%s; going back to the one before", error)
+    return None
+
+
+def _finished(host: Path) -> dict[int, Outcome]:
+    """What the runs that have left the stack have come to."""
+    finished = {}
     for part in _archives(host):
         tree = _read_tree(part)
         for row, place in enumerate(tree["ids"].tolist()):
-            outcome = jax.tree.map(lambda leaf, row=row: leaf[row], tree["outcomes"])
-            finished[place] = Outcome(**outcome)
-    finished = {place: outcome for place, outcome in finished.items() if place not in live["ids"]}
-    return Snapshot(live["ids"], live["state"], finished, live["history"])
+            finished[place] = Outcome(**jax.tree.map(lambda leaf, row=row: leaf[row], tree["outcomes"]))
+    return finished
 
 
 def _archives(host: Path) -> list[Path]:
@@ -202,7 +252,7 @@ def read_export(folder: str | Path) -> tuple[Variables, dict[str, Any]]:
             flat = {name: file[name] for name in file.files}
     except FileNotFoundError as error:
         raise CheckpointError(f"{folder} is no saved model: {Path(error.filename).name} is missing") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile and NumPy raise a dozen kinds for a damaged file
         raise CheckpointError(
             f"the saved model {folder} is damaged: save it again, or resume the run that made it"
         ) from error

@@ -19,7 +19,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train
 from jaxephys.engine.types import PyTree, RowSet
 
 Labels = Int[np.ndarray, "row"]
-Rows = Int[np.ndarray, "some"]
+Rows = Int[np.ndarray, "_"]  # of any length
 
 
 class Split(NamedTuple):

@@ -96,7 +96,7 @@ class Programs:
         live = len(stack.held()) - ended
         if live == 0:
             return True
-        if waiting:
+        if waiting and live < self.capacity:
             return ended >= max(1, len(stack.ids) // 4)
         return self.execution == "vmap" and self._size_for(live) < len(stack.ids)
 
@@ -176,7 +176,9 @@ class Programs:
 
         A stack restored from a larger machine may hold more than the capacity until enough of its runs have ended.
         """
-        size = max(self.capacity, self._round_up(runs))
+        size = self.capacity
+        while size < runs:
+            size *= 2
         while size // 2 >= max(runs, 1) and self._round_up(size // 2) < size:
             size = self._round_up(size // 2)
         return size

@@ -110,7 +110,9 @@ class PatchSeqClassifier(SavedModel, ClassifierMixin, BaseEstimator):
             result = fit(make_task(network), data, runs, axis, plan)
         return self.adopt(result, runs, table)
 
-    def adopt(self, result: FitResult, runs: Runs, table: FamilyTable, places: np.ndarray | None = None) -> PatchSeqClassifier:
+    def adopt(
+        self, result: FitResult, runs: Runs, table: FamilyTable, places: np.ndarray | None = None
+    ) -> PatchSeqClassifier:
         """Become the classifier that runs of a grid have trained (all of them, or those in ``places``)."""
         places = np.arange(len(result.axis)) if places is None else places
         self.result_ = result

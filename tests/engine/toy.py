@@ -63,7 +63,7 @@ def outputs(variables, batch):
 
 
 def weighted_mean(values, weight):
-    return jnp.sum(values * weight) / jnp.sum(weight)
+    return jnp.sum(values * weight, axis=-1) / jnp.sum(weight)
 
 
 def loss(variables, batch, key):
@@ -71,7 +71,7 @@ def loss(variables, batch, key):
     error = outputs(variables, {**batch, "x": batch["x"] * keep}) - batch["y"]
     old = variables["stats"]
     stats = {
-        "mean": 0.9 * old["mean"] + 0.1 * weighted_mean(batch["x"], batch["weight"][:, None]),
+        "mean": 0.9 * old["mean"] + 0.1 * weighted_mean(batch["x"].T, batch["weight"]),
         "steps": old["steps"] + 1,
         "partial": old["partial"] + jnp.any(batch["weight"] == 0),
     }

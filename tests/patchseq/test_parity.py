@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def params_of(arrays) -> dict:
         return [arrays[f"sd/lstm.{name}_l0{end}"] for end in ("", "_reverse")]
 
     biases = [a + b for a, b in zip(both("bias_ih"), both("bias_hh"), strict=True)]
-    return {
+    params = {
         "encoder": {
             "norm_scale": arrays["sd/in_norm.weight"],
             "norm_shift": arrays["sd/in_norm.bias"],
@@ -46,6 +47,7 @@ def params_of(arrays) -> dict:
         },
         "arcface": {"kernel": np.zeros((32, 5), np.float32)},
     }
+    return jax.tree.map(jnp.asarray, params)
 
 
 def close(ours, theirs) -> None:
@@ -55,7 +57,7 @@ def close(ours, theirs) -> None:
 def test_bilstm_layers_match_torch(torch_arrays):
     x = torch_arrays["x"]
     stairs = Staircase.of([37] * 12)
-    packed = stairs.pack(x.reshape(9, -1))
+    packed = jnp.asarray(stairs.pack(x.reshape(9, -1)))
     params = params_of(torch_arrays)
     states = FamilyEncoder(stairs, 16).apply({"params": params["encoder"]}, packed)
     close(states, torch_arrays["states"])
@@ -73,20 +75,20 @@ def test_switches_choose_the_published_variant(torch_arrays, attention, name):
     stairs = Staircase.of([37] * 12)
     network = SubclassNetwork(stairs, 5, hidden=16)
     switches = Switches(jnp.asarray(attention), jnp.asarray(False))
-    packed = stairs.pack(torch_arrays["x"].reshape(9, -1))
+    packed = jnp.asarray(stairs.pack(torch_arrays["x"].reshape(9, -1)))
     readout = network.apply({"params": params_of(torch_arrays)}, packed, switches, train=False)
     close(readout.linear, torch_arrays[name])
 
 
 def test_arcface_and_class_balanced_focal_match_torch():
     arrays = np.load(PARITY / "arcface.npz")
-    cosine = unit(arrays["embedding"], axis=-1) @ unit(arrays["weight"].T, axis=0)
-    scale, margin, label = float(arrays["s"]), float(arrays["m"]), arrays["label"].astype(np.int32)
+    cosine = unit(jnp.asarray(arrays["embedding"]), axis=-1) @ unit(jnp.asarray(arrays["weight"].T), axis=0)
+    scale, margin, label = float(arrays["s"]), float(arrays["m"]), jnp.asarray(arrays["label"].astype(np.int32))
     assert np.arccos(cosine[0, label[0]]) + margin > np.pi, "row 0 is meant to reach the fallback branch"
     close(scale * cosine, arrays["logits_eval"])
     logits = arcface_logits(cosine, label, scale, margin)
     close(logits, arrays["logits_train"])
-    weights = effective_number_weights(arrays["class_counts"])
+    weights = jnp.asarray(effective_number_weights(arrays["class_counts"]))
     close(weights, arrays["class_weights"])
     rows = weights[label] * focal(logits, label, 2.0)
     close(rows, arrays["cb_focal_per_row"])

@@ -1,0 +1,133 @@
+"""The command line as a user meets it: listing, help, presets, run folders, and one sentence for every mistake."""
+
+import csv
+import json
+import os
+
+import numpy as np
+import pytest
+
+import jaxephys
+from jaxephys.patchseq.planted import plant
+from tests.experiments.command import only_run, run
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("smoke")
+    done = run("experiments.quickstart", "smoke", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return done, only_run(folder)
+
+
+def test_the_list_names_every_experiment(tmp_path):
+    done = run("experiments", cwd=tmp_path)
+    assert "experiments.quickstart" in done.stdout
+
+
+def test_help_teaches_presets_and_fields(tmp_path):
+    done = run("experiments.quickstart", "--help", cwd=tmp_path)
+    for word in ("smoke", "--seeds", "--resume", "--device", "Planted cells", "default: 10"):
+        assert word in done.stdout
+
+
+def test_a_run_says_where_it_runs_and_what_on(smoke):
+    said = smoke[0].stderr
+    for word in ("jaxephys 0", "CPU core", "sha256", "8 runs", "compiled in"):
+        assert word in said
+
+
+def test_the_run_folder_is_complete(smoke):
+    _, folder = smoke
+    files = {path.name for path in folder.iterdir()}
+    wanted = "config.json manifest.json runs.csv history.csv scores.csv predictions.npz checkpoints model figures report.md"
+    assert set(wanted.split()) == files
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["status"] == "complete"
+    assert manifest["seeds"] == [0, 1]
+    assert manifest["wall_seconds"] > manifest["run_seconds"] > 0
+    with open(folder / "runs.csv") as file:
+        assert len(list(csv.DictReader(file))) == 8
+    for link in ("bars_macro_f1", "curves", "confusion", "attention"):
+        assert f"figures/{link}.png" in (folder / "report.md").read_text()
+        assert (folder / "figures" / f"{link}.csv").exists()
+
+
+def test_baselines_stand_in_the_same_table(smoke):
+    with open(smoke[1] / "scores.csv") as file:
+        variants = {row["variant"] for row in csv.DictReader(file)}
+    assert variants == {"baseline", "attention", "attention+smote", "arcface+smote", "logistic", "svm", "bayes"}
+
+
+def test_parts_of_a_run_are_disjoint_and_predictions_reproduce_the_scores(smoke):
+    file = np.load(smoke[1] / "predictions.npz")
+    label = plant(400).table.codes()
+    with open(smoke[1] / "scores.csv") as scores:
+        accuracy = [float(row["value"]) for row in csv.DictReader(scores) if row["metric"] == "accuracy"]
+    for run_number, rows in enumerate(file["test"]):
+        rows = rows[rows >= 0]
+        assert (file["part"][run_number, rows] == 2).all()
+        right = file["probability"][run_number, : len(rows)].argmax(axis=1) == label[rows]
+        assert any(abs(right.mean() - value) < 1e-6 for value in accuracy)
+
+
+def test_the_saved_model_loads_and_predicts(smoke):
+    model = jaxephys.load(smoke[1])
+    assert model.predict_proba(plant(400).table).shape == (400, 5)
+
+
+MISTAKES = {
+    "a preset that is misspelt": (("smok",), "did you mean 'smoke'?"),
+    "a field that is misspelt": (("smoke", "--sedes", "3"), "did you mean '--seeds'?"),
+    "a folder to resume that is none": (("--resume", "nowhere"), "nowhere is no run folder"),
+    "a device that is absent": (("smoke", "--device", "tpu"), "'tpu' is not available"),
+    "too few cells": (("smoke", "--cells", "20"), "too few"),
+    "no seed": (("smoke", "--seeds", "0"), "the run axis is empty"),
+    "no epochs": (("smoke", "--max-epochs", "0"), "max_epochs"),
+    "an output folder that is a file": (("smoke", "--out", "file"), "choose another --out"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence(mistake, tmp_path):
+    arguments, hint = MISTAKES[mistake]
+    (tmp_path / "file").touch()
+    done = run("experiments.quickstart", *arguments, cwd=tmp_path)
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 2
+    assert last.startswith("error: ")
+    assert hint in last
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("runs/*/*/scores.csv"))
+
+
+def test_an_unknown_device_is_refused(tmp_path):
+    done = run("experiments.quickstart", "smoke", "--device", "abacus", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "abacus" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_disk_that_is_full_is_one_sentence(tmp_path):
+    cache = str(tmp_path / "cache")  # its files are cut short, too
+    done = run("experiments.quickstart", "smoke", cwd=tmp_path, largest_file=4096, JAX_COMPILATION_CACHE_DIR=cache)
+    assert done.returncode == 2
+    assert "error: the checkpoint cannot be written to" in done.stderr
+    assert "free space" in done.stderr
+    assert not list(tmp_path.glob("runs/*/*/scores.csv"))
+
+
+def test_the_doctor_says_what_is_there(tmp_path):
+    done = run("jaxephys", cwd=tmp_path)
+    assert done.returncode == 0
+    for word in ("jaxephys", "orbax-checkpoint", "GFLOP/s"):
+        assert word in done.stdout
+
+
+def test_the_doctor_is_loud_about_an_idle_gpu(tmp_path):
+    fake = tmp_path / "nvidia-smi"
+    fake.write_text("#!/bin/sh\necho NVIDIA H200\n")
+    fake.chmod(0o755)
+    done = run("jaxephys", cwd=tmp_path, PATH=f"{tmp_path}:{os.environ['PATH']}", JAX_PLATFORMS="cpu")
+    assert done.returncode == 1
+    assert "!!! An NVIDIA GPU is here (NVIDIA H200), but JAX runs on the CPU." in done.stdout

@@ -1,0 +1,37 @@
+"""Two processes of one cluster train one grid together and write one result."""
+
+import json
+import socket
+
+from tests.experiments.command import SMALL, only_run, run, start
+
+
+def test_two_processes_write_the_result_of_one(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    together.mkdir()
+    alone.mkdir()
+    cluster = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
+    hosts = [
+        start("experiments.quickstart", *SMALL, "--distributed", cwd=together, JAX_PROCESS_ID=str(place), **cluster)
+        for place in range(2)
+    ]
+    said = [host.communicate(timeout=240) for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], said
+    assert run("experiments.quickstart", *SMALL, cwd=alone).returncode == 0
+
+    ours, theirs = only_run(together), only_run(alone)
+    assert (ours / "scores.csv").read_bytes() == (theirs / "scores.csv").read_bytes()
+    assert (ours / "history.csv").read_bytes() == (theirs / "history.csv").read_bytes()
+    assert json.loads((ours / "manifest.json").read_text())["hosts"] == 2
+    assert sorted(path.name for path in (ours / "checkpoints").iterdir()) == ["host0", "host1"]
+    assert "Test scores" in said[0][0]
+    assert "Test scores" not in said[1][0], "the second host has nothing to show"
+
+
+def test_half_a_cluster_address_is_one_sentence(tmp_path):
+    done = run("experiments.quickstart", "smoke", "--distributed", cwd=tmp_path, JAX_NUM_PROCESSES="2")
+    assert done.returncode == 2
+    assert "JAX_PROCESS_ID" in done.stderr.splitlines()[-1]
