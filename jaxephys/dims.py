@@ -18,7 +18,13 @@ DIMENSIONS = {
     "class": "a label",
     "score": "one number a seed and fold",
     "time": "an instant of a time series",
-    "resample": "a draw of the bootstrap",
+    "some": "chosen rows, or the families that a rectangle of the staircase holds",
+    "others": "rows chosen apart from some",
+    "all": "every row of the data on the device",
+    "rest": "whatever dimensions follow",
+    "in": "what a product sums over",
+    "out": "what a product makes",
+    "slot_epoch": "a slot and an epoch of the chunk, or the latter alone within one run",
     # Patch-seq
     "cell": "a recorded neuron",
     "family": "an ordered group of electrophysiological features, one step of the recurrent network",
@@ -29,5 +35,6 @@ DIMENSIONS = {
     "hidden": "a unit of the recurrent state",
     "gate": "the four gates of an LSTM, side by side: 4 x hidden",
     "pooled": "an entry of the vector that stands for a cell after pooling",
-    "attended": "a hidden unit of the attention",
+    "kind": "one of the two prototypes of a planted class",
+    "coefficient": "of the cosine basis of a planted family",
 }

@@ -17,8 +17,8 @@ ELSEWHERE = "benchmarks."  # the benchmark needs PyTorch and an idle machine
 
 def commands() -> list[str]:
     """The lines ``python -m ...`` of the README's blocks and sentences, without their comments."""
-    blocks = re.findall(r"```\n(.*?)```", README, flags=re.DOTALL)
-    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+    blocks = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
+    lines = [line.split("#")[0].strip() for _, block in blocks for line in block.splitlines()]
     lines += re.findall(r"`(python -m [^`]*)`", README)
     return sorted({line for line in lines if line.startswith("python -m ") and ELSEWHERE not in line})
 

@@ -207,7 +207,7 @@ def _prepare(runs: Runs, axis: RunAxis, plan: TrainPlan, start: PyTree) -> Runs:
         raise ValueError(f"{len(axis)} runs for {jax.process_count()} hosts: use at most as many hosts as runs")
     for name, rows in (("training", runs.train), ("validation", runs.validation)):
         if (empty := np.flatnonzero(np.sum(rows.weight, axis=-1) <= 0)).size:
-            raise ValueError(f"the run {axis.name(empty[0])} has no {name} rows")
+            raise ValueError(f"the run {axis.name(int(empty[0]))} has no {name} rows")
     length = runs.train.index.shape[-1]
     return runs._replace(train=pad_rows(runs.train, -(-length // plan.batch_size) * plan.batch_size))
 

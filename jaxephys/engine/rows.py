@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Int, Shaped
+from jaxtyping import Int, Shaped
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
+from jaxephys.dims import AnyArray
 from jaxephys.engine.types import PyTree, RowSet
 
 Labels = Int[np.ndarray, "row"]
@@ -51,7 +52,7 @@ def stack_rows(tables: Sequence[RowSet]) -> RowSet:
     return RowSet(*(np.stack(columns) for columns in zip(*padded, strict=True)))
 
 
-def take_rows(values: Shaped[Array, "all *rest"], rows: RowSet) -> Shaped[Array, "row *rest"]:
+def take_rows(values: Shaped[AnyArray, "all *rest"], rows: RowSet) -> Shaped[AnyArray, "row *rest"]:
     """``x[index] + mix * (x[partner] - x[index])``: the samples of a table, synthetic ones among them."""
     anchor, partner = values[rows.index], values[rows.partner]
     mix = jnp.reshape(rows.mix, (-1,) + (1,) * (values.ndim - 1))

@@ -6,10 +6,10 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
-from numpy.typing import ArrayLike
+from jaxtyping import Int, Shaped
 
 SCHEMA = "jaxephys family table 1"
 Text = Shaped[np.ndarray, "cell"]
@@ -24,14 +24,15 @@ class FamilyTable:
     cell).
     """
 
-    values: Float[np.ndarray, "cell column"]
+    # The arrays come from outside and are checked below, in words: plain annotations.
+    values: np.ndarray  # float32 [cell, column]
     families: tuple[str, ...]
     widths: tuple[int, ...]
     features: tuple[str, ...]
-    cell: Text
-    label: Text | None = None
-    donor: Text | None = None
-    species: Text | None = None
+    cell: np.ndarray
+    label: np.ndarray | None = None
+    donor: np.ndarray | None = None
+    species: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         _check_shapes(self)
@@ -40,7 +41,11 @@ class FamilyTable:
 
     @classmethod
     def of(
-        cls, values: np.ndarray, families: Mapping[str, int] | Sequence[str], label: ArrayLike | None = None, **known
+        cls,
+        values: np.ndarray,
+        families: Mapping[str, int] | Sequence[str],
+        label: Sequence[Any] | np.ndarray | None = None,
+        **known,
     ) -> FamilyTable:
         """A table from an array: [cell, column] with the width of each family, or [cell, family, feature] with their names."""
         values = np.asarray(values, np.float32)
@@ -75,7 +80,7 @@ class FamilyTable:
         classes = self.classes if classes is None else classes
         unknown = np.setdiff1d(self._labels(), classes)
         if len(unknown):
-            raise ValueError(f"label {unknown[0]!r} is not one of the classes {', '.join(map(str, classes))}")
+            raise ValueError(f"label {str(unknown[0])!r} is not one of the classes {', '.join(map(str, classes))}")
         return np.searchsorted(classes, self._labels()).astype(np.int32)
 
     def rows(self, chosen: Int[np.ndarray, "some"]) -> FamilyTable:

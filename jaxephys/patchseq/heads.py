@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxephys.dims import AnyArray
 from jaxephys.patchseq.encoder import NORM_EPSILON, uniform_init
 
 ARC_SCALE, ARC_MARGIN = 30.0, 0.35
@@ -36,17 +37,17 @@ class CosineHead(nn.Module):
         return unit(pooled, axis=-1) @ unit(kernel, axis=0)
 
 
-def unit(x: Float[Array, "..."], axis: int) -> Float[Array, "..."]:
+def unit(x: Float[AnyArray, "..."], axis: int) -> Float[AnyArray, "..."]:
     """x over its length, with a finite gradient at 0."""
     return x / jnp.sqrt(jnp.maximum(jnp.sum(x**2, axis=axis, keepdims=True), 1e-24))
 
 
 def arcface_logits(
-    cosine: Float[Array, "batch class"],
-    label: Int[Array, "batch"],
+    cosine: Float[AnyArray, "batch class"],
+    label: Int[AnyArray, "batch"],
     scale: float = ARC_SCALE,
     margin: float = ARC_MARGIN,
-) -> Float[Array, "batch class"]:
+) -> Float[AnyArray, "batch class"]:
     """ArcFace (additive angular margin): ``s cos(theta + m)`` for the true class, ``s cos(theta)`` for the others.
 
     Beyond theta + m = pi the cosine would turn upwards again; there the published fallback ``cos(theta) - m sin(m)`` is

@@ -1,4 +1,4 @@
-"""The same toy program is compiled by many tests here: compile it once a session."""
+"""The toy program takes long to compile and no time to run: compile it once a session, and without most optimisations."""
 
 import jax
 import pytest
@@ -10,8 +10,9 @@ def compile_once(tmp_path_factory):
     wanted = {
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_disable_most_optimizations": True,
     }
-    before = {name: getattr(jax.config, name) for name in wanted}
+    before = {name: jax.config.values[name] for name in wanted}
     for name, value in wanted.items():
         jax.config.update(name, value)
     compilation_cache.reset_cache()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jaxephys.engine import shard
-from jaxephys.engine.checkpoint import CheckpointError, Checkpointer, export, read_export, restore
+from jaxephys.engine.checkpoint import Checkpointer, CheckpointError, export, read_export, restore
 from jaxephys.engine.fit import fit
 from jaxephys.engine.stack import Programs
 from tests.engine.toy import DATA, PLAN, TASK, assert_same_runs, make_grid

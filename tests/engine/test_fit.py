@@ -106,7 +106,7 @@ def assert_stops_like_the_oracle(result, plan):
 
 
 def assert_best_weights_are_of_the_best_epoch(result, monitor="mse"):
-    axis, runs = make_grid(range(len(result.axis)))
+    _axis, runs = make_grid(range(len(result.axis)))
     again = score(TASK, DATA, result.best, runs.validation, runs.constants)
     np.testing.assert_allclose(again[monitor], result.outcome.best_score, rtol=1e-6)
     np.testing.assert_array_equal(
@@ -350,7 +350,7 @@ def test_constants_reach_gather_run_by_run():
 
 
 def test_predict_gives_every_run_s_own_rows(short):
-    axis, runs = make_grid()
+    _axis, runs = make_grid()
     found = predict(TASK, DATA, short["map"].best, runs.validation, runs.constants, block=16)
     assert found.shape == runs.validation.index.shape
     best = short["map"].best

@@ -21,59 +21,68 @@ EXECUTIONS = ("map", "vmap")
 FIVE = make_grid(range(5))
 
 
+def plan_of(execution):
+    return replace(PLAN, execution=execution, max_epochs=6, chunk_epochs=3)
+
+
+def train(execution):
+    """Every number of a fit of five runs and of their scores, by name."""
+    axis, runs = FIVE
+    result = fit(TASK, DATA, runs, axis, plan_of(execution))
+    scores = score(TASK, DATA, result.best, runs.validation, runs.constants)
+    trees = {"outcome": result.outcome._asdict(), "history": result.history, "score": scores}
+    return {f"{execution}{jax.tree_util.keystr(n)}": v for n, v in jax.tree_util.tree_leaves_with_path(trees)}
+
+
 def train_and_save(path):
-    """Runs in a fresh interpreter too: fits of five runs, their test scores and the programs' text."""
+    """For a fresh interpreter: the numbers, and the text of the programs that made them."""
     axis, runs = FIVE
     kept = {"devices": jax.device_count()}
     for execution in EXECUTIONS:
-        plan = replace(PLAN, execution=execution, max_epochs=6, chunk_epochs=3)
-        result = fit(TASK, DATA, runs, axis, plan)
-        scores = score(TASK, DATA, result.best, runs.validation, runs.constants)
-        outcome = result.outcome._replace(best=())
-        trees = {"outcome": outcome._asdict(), "history": result.history, "best": result.best, "score": scores}
-        for name, leaf in jax.tree_util.tree_leaves_with_path(trees):
-            kept[f"{execution}{jax.tree_util.keystr(name)}"] = leaf
-        programs = Programs(TASK, replace(plan, run_batch=5), DATA, runs, axis.seeds, {}, len(axis))
+        kept |= train(execution)
+        programs = Programs(TASK, replace(plan_of(execution), run_batch=5), DATA, runs, axis.seeds, {}, len(axis))
         kept[f"{execution} text"] = programs.lower(programs.capacity).compile().as_text()
         kept[f"{execution} capacity"] = programs.capacity
-        kept[f"{execution} how"] = result.execution
+        kept[f"{execution} how"] = programs.describe()
     np.savez(path, **kept)
 
 
-def in_fresh_interpreter(devices, folder):
-    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
-    path = folder / f"{devices}.npz"
+@pytest.fixture(scope="module")
+def four(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("four")
+    environment = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    path = folder / "numbers.npz"
     code = f"from tests.engine.test_shard import train_and_save; train_and_save({str(path)!r})"
     root = Path(__file__).parents[2]
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, env={**os.environ, **flags})
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root, env={**os.environ, **environment})
     with np.load(path) as file:
         return dict(file)
 
 
-@pytest.fixture(scope="module")
-def fits(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("devices")
-    return {devices: in_fresh_interpreter(devices, folder) for devices in (1, 4)}
-
-
-def test_the_interpreters_had_one_and_four_devices(fits):
-    assert [int(fits[devices]["devices"]) for devices in (1, 4)] == [1, 4]
-    assert [int(fits[devices]["map capacity"]) for devices in (1, 4)] == [5, 8]
-    assert str(fits[4]["vmap how"]) == "runs stacked (vmap) on 4 cpu devices"
-    assert str(fits[1]["map how"]) == "runs one after the other (lax.map) on 1 cpu device"
+def test_five_runs_stand_on_four_devices(four):
+    assert (four["devices"], four["map capacity"], four["vmap capacity"]) == (4, 8, 8)
+    assert str(four["map how"]) == "runs one after the other (lax.map) on 4 cpu devices"
+    assert str(four["vmap how"]) == "runs stacked (vmap) on 4 cpu devices"
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
-def test_four_devices_give_the_numbers_of_one(fits, execution):
-    names = [name for name in fits[1] if name.startswith(execution) and "[" in name]
-    assert len(names) > 12
-    for name in names:
-        np.testing.assert_allclose(fits[4][name], fits[1][name], rtol=1e-6, atol=1e-6, err_msg=name)
+def test_four_devices_give_the_numbers_of_one(four, execution, monkeypatch):
+    whole = shard.make_mesh
+    monkeypatch.setattr(shard, "make_mesh", lambda runs: whole(1))
+    one = train(execution)
+    assert len(one) > 12
+    for name, numbers in one.items():
+        np.testing.assert_allclose(four[name], numbers, rtol=1e-6, atol=1e-6, err_msg=name)
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
-def test_program_on_four_devices_holds_no_collective(fits, execution):
-    text = str(fits[4][f"{execution} text"])
+def test_program_on_four_devices_holds_no_collective(four, execution):
+    text = str(four[f"{execution} text"])
     assert "num_partitions=4" in text
     assert not [word for word in COLLECTIVES if word in text]
 

@@ -40,7 +40,9 @@ def test_a_run_says_where_it_runs_and_what_on(smoke):
 def test_the_run_folder_is_complete(smoke):
     _, folder = smoke
     files = {path.name for path in folder.iterdir()}
-    wanted = "config.json manifest.json runs.csv history.csv scores.csv predictions.npz checkpoints model figures report.md"
+    wanted = (
+        "config.json manifest.json runs.csv history.csv scores.csv predictions.npz checkpoints model figures report.md"
+    )
     assert set(wanted.split()) == files
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["status"] == "complete"
