@@ -136,13 +136,17 @@ def main() -> None:
                 f"({time.perf_counter() - began:.0f} s with start and compilation)",
                 flush=True,
             )
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    with open(arguments.out, "w", newline="") as file:
+            write(rows, arguments.out)  # after every turn, so that an interrupted benchmark keeps what it has
+    summarise(rows, turns)
+    print(f"every round: {arguments.out}")
+
+
+def write(rows: list[dict], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    summarise(rows, turns)
-    print(f"every round: {arguments.out}")
 
 
 def summarise(rows: list[dict], turns: list[tuple[str, str, int]]) -> None:

@@ -386,7 +386,7 @@ def test_run_without_rows_is_named(name, word):
 
 
 def test_unknown_monitor_lists_what_validation_gives():
-    with pytest.raises(ValueError, match="plan.monitor is 'msee', but validation gives mse, skill"):
+    with pytest.raises(ValueError, match=r"plan.monitor is 'msee', but validation gives mse, skill"):
         fit_grid(plan=replace(PLAN, monitor="msee"))
 
 
@@ -433,7 +433,7 @@ def test_unknown_module_names_are_refused(short):
     best = short["map"].best
     with pytest.raises(ValueError, match="cannot drop 'haed': the model's modules are body, head"):
         transplant(best, drop=("haed",))
-    with pytest.raises(ValueError, match="plan.freeze names 'bdoy', but the model's modules are body, head"):
+    with pytest.raises(ValueError, match=r"plan.freeze names 'bdoy', but the model's modules are body, head"):
         fit_grid(plan=replace(SHORT, freeze=("bdoy",)))
     with pytest.raises(ValueError, match="start holds 'tail', which the model does not have: it has body, head"):
         fit_grid(plan=SHORT, start={"params": {"tail": best["params"]["head"]}})

@@ -80,7 +80,7 @@ def test_groups_stay_together(make):
 
 def test_without_groups_the_same_groups_would_leak():
     split = hold_out(LABELS, 0)
-    with pytest.raises(ValueError, match="seed 0: group .* is in train and in validation: .* groups leak"):
+    with pytest.raises(ValueError, match=r"seed 0: group .* is in train and in validation: .* groups leak"):
         check_split(split, name="seed 0", groups=GROUPS)
 
 

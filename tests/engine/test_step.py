@@ -72,9 +72,11 @@ def loop_by_hand(state):
     return params, stats, np.mean(losses)
 
 
-def test_epoch_equals_a_loop_over_ragged_batches():
-    (params, mutables, _), measured = train_epoch(TASK, PLAN, DATA_ON_DEVICE, ONE, START)
-    expected, stats, loss = loop_by_hand(START)
+@pytest.mark.parametrize("epoch", [0, 4])
+def test_epoch_equals_a_loop_over_ragged_batches(epoch):
+    state = START._replace(epoch=jnp.int32(epoch))
+    (params, mutables, _), measured = train_epoch(TASK, PLAN, DATA_ON_DEVICE, ONE, state)
+    expected, stats, loss = loop_by_hand(state)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), params, expected)
     np.testing.assert_allclose(mutables["stats"]["mean"], stats["mean"], atol=1e-6)
     assert mutables["stats"]["steps"] == -(-train_length(RUN) // BATCH)

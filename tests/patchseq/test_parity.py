@@ -88,7 +88,7 @@ def test_arcface_and_class_balanced_focal_match_torch():
     close(scale * cosine, arrays["logits_eval"])
     logits = arcface_logits(cosine, label, scale, margin)
     close(logits, arrays["logits_train"])
-    weights = jnp.asarray(effective_number_weights(arrays["class_counts"]))
+    weights = jnp.asarray(effective_number_weights(arrays["class_counts"].astype(np.int32)))
     close(weights, arrays["class_weights"])
     rows = weights[label] * focal(logits, label, 2.0)
     close(rows, arrays["cb_focal_per_row"])

@@ -1,0 +1,105 @@
+"""The LSTM with its written-out backward pass against autodiff of the plain recurrence."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jaxephys.patchseq.lstm import activate, lstm, matmul
+
+
+def plain_lstm(inputs, recurrent):
+    """The recurrence as it stands in a textbook, a scan over time for each direction."""
+
+    def direction(inputs, recurrent):
+        def step(carry, z):
+            hidden, cell = carry
+            i, f, g, o = jnp.split(z + hidden @ recurrent, 4, axis=-1)
+            cell = jax.nn.sigmoid(f) * cell + jax.nn.sigmoid(i) * jnp.tanh(g)
+            hidden = jax.nn.sigmoid(o) * jnp.tanh(cell)
+            return (hidden, cell), hidden
+
+        zeros = jnp.zeros((inputs.shape[1], recurrent.shape[0]), inputs.dtype)
+        return jax.lax.scan(step, (zeros, zeros), inputs)[1]
+
+    return jax.vmap(direction)(inputs, recurrent)
+
+
+def drawn(steps=5, batch=3, hidden=4, runs=()):
+    rng = np.random.default_rng(steps)
+    inputs = rng.normal(size=(*runs, 2, steps, batch, 4 * hidden)).astype(np.float32)
+    recurrent = rng.normal(size=(*runs, 2, hidden, 4 * hidden)).astype(np.float32)
+    return jnp.asarray(inputs), jnp.asarray(recurrent)
+
+
+def value_and_gradients(function, inputs, recurrent):
+    """The states, and the gradients of a sum that weighs every state differently."""
+
+    def total(inputs, recurrent):
+        states = function(inputs, recurrent)
+        return jnp.sum(states * jnp.cos(jnp.arange(states.size).reshape(states.shape))), states
+
+    (_, states), gradients = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)(inputs, recurrent)
+    return states, *gradients
+
+
+def assert_close(ours, theirs):
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5 * float(jnp.abs(b).max() + 1e-9), rtol=1e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_states_and_gradients_are_those_of_the_plain_recurrence(steps):
+    assert_close(*(jax.jit(value_and_gradients, static_argnums=0)(f, *drawn(steps)) for f in (lstm, plain_lstm)))
+
+
+def test_a_stack_of_runs_is_each_run_alone():
+    inputs, recurrent = drawn(runs=(3,))
+    stacked = jax.jit(jax.vmap(lambda *run: value_and_gradients(lstm, *run)))(inputs, recurrent)
+    for run in range(3):
+        assert_close([leaf[run] for leaf in stacked], value_and_gradients(plain_lstm, inputs[run], recurrent[run]))
+
+
+def test_one_step_leaves_the_recurrent_kernel_without_gradient():
+    _, _, recurrent_bar = value_and_gradients(lstm, *drawn(steps=1))
+    assert not np.any(recurrent_bar)
+
+
+def test_gradients_equal_finite_differences():
+    with jax.enable_x64(True):
+        args = tuple(leaf.astype(jnp.float64) for leaf in drawn(steps=3, batch=2, hidden=2))
+        check_grads(lstm, args, order=1, modes=["rev"], atol=1e-7, rtol=1e-7)
+
+
+@pytest.mark.parametrize("t", range(5))
+def test_a_state_depends_on_no_later_input(t):
+    inputs, recurrent = drawn()
+    gradient = jax.grad(lambda inputs: lstm(inputs, recurrent)[:, t].sum())(inputs)
+    assert not np.any(gradient[:, t + 1 :]), "exactly zero, not nearly"
+    assert np.abs(gradient[:, : t + 1]).max(axis=(0, 2, 3)).min() > 0
+
+
+def test_the_two_directions_share_nothing():
+    inputs, recurrent = drawn()
+    by_inputs, by_kernel = jax.grad(lambda *args: lstm(*args)[0].sum(), argnums=(0, 1))(inputs, recurrent)
+    assert not np.any(by_inputs[1]) and not np.any(by_kernel[1])
+    assert np.any(by_inputs[0]) and np.any(by_kernel[0])
+
+
+def test_gates_are_sigmoids_and_one_tanh():
+    z = jnp.linspace(-30, 30, 2 * 3 * 8, dtype=jnp.float32).reshape(2, 3, 8)
+    i, f, g, o = jnp.split(z, 4, axis=-1)
+    want = jnp.concatenate([jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)], axis=-1)
+    np.testing.assert_allclose(activate(z), want, atol=1e-6)
+
+
+def test_the_product_has_the_gradient_of_a_product():
+    rng = np.random.default_rng(0)
+    x, kernel, weights = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in [(2, 7, 3), (2, 3, 5), (2, 7, 5)])
+    ours, theirs = (
+        jax.value_and_grad(lambda x, k, product=product: jnp.sum(weights * product(x, k) ** 2), argnums=(0, 1))(x, kernel)
+        for product in (matmul, jnp.matmul)
+    )
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-6)
+    assert_close(ours[1], theirs[1])
