@@ -151,6 +151,7 @@ def notes(scores: list[Score]) -> list[str]:
         f"The Bayes classifier of the generator reaches a macro-F1 of {best:.3f} on these test rows: no model does better but by luck.",
         "The epoch is selected by validation macro-F1, alike for all variants; test rows are seen once, at the end.",
         "The baselines train on the same training rows and leave the validation rows unused; their settings are fixed beforehand.",
+        "A support vector machine has no probabilities: its ece is that of the softmax of its decision values.",
     ]
 
 

@@ -20,7 +20,7 @@ def make_baseline(name: str, seed: int) -> Pipeline:
     makers = {
         "logistic": lambda: LogisticRegression(C=0.3, max_iter=2000),
         "lda": lambda: LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
-        "svm": lambda: SVC(C=4.0, random_state=seed),
+        "svm": lambda: SVC(C=4.0, break_ties=True, random_state=seed),
         "forest": lambda: RandomForestClassifier(
             600, min_samples_leaf=2, class_weight="balanced_subsample", random_state=seed, n_jobs=-1
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,12 +111,23 @@ class FamilyTable:
                 arrays = {name: file[name] for name in file.files}
         except FileNotFoundError:
             raise ValueError(f"there is no table {path}: give the .npz that data_prep has built") from None
-        except (OSError, ValueError, zipfile.BadZipFile):
+        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):  # TypeError: one bare array
             raise ValueError(f"{path} is not a readable .npz: build the table again with data_prep") from None
         missing = {"schema", "values", "families", "widths", "features", "cell"} - set(arrays)
         if missing or str(arrays["schema"]) != SCHEMA:
             found = f"lacks {', '.join(sorted(missing))}" if missing else f"has the schema {str(arrays['schema'])!r}"
             raise ValueError(f"{path} is not a family table: it {found}; the schema wanted is {SCHEMA!r}")
+        kinds = {
+            "values": ("fiub", 2),
+            "widths": ("iu", 1),
+            "families": ("U", 1),
+            "features": ("U", 1),
+            "cell": ("U", 1),
+        }
+        for name, (kind, dimensions) in kinds.items():
+            if arrays[name].dtype.kind not in kind or arrays[name].ndim != dimensions:
+                found = f"{arrays[name].dtype} of shape {arrays[name].shape}"
+                raise ValueError(f"{path} is not a family table: its {name} are {found}; build it again with data_prep")
         families, widths, features = (tuple(arrays[name].tolist()) for name in ("families", "widths", "features"))
         known = {name: arrays.get(name) for name in ("label", "donor", "species")}
         return cls(

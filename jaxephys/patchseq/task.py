@@ -96,6 +96,7 @@ def make_task(network: SubclassNetwork) -> Task:
     def gather(data: Cells, constants: CellConstants, rows: RowSet, key: Key | None) -> CellBatch:
         del key  # nothing is drawn
         x = (take_rows(data.packed, rows) - constants.mean) / constants.sd
+        x = jnp.where(rows.weight[:, None] > 0, x, 0.0)  # padding points at row 0, which may be a test row
         return CellBatch(x, data.label[rows.index], rows.weight, constants)
 
     def read(variables: Variables, batch: CellBatch, key: Key | None) -> Readout:

@@ -8,12 +8,9 @@ from sklearn.model_selection import cross_val_score
 
 import jaxephys
 from jaxephys import FamilyTable, PatchSeqClassifier
-from jaxephys.baselines import baseline_scores_of, make_baseline
-from jaxephys.engine.apply import predict, score
-from jaxephys.engine.rows import Split, plain_rows, stack_rows
-from jaxephys.patchseq.network import SubclassNetwork
+from jaxephys.engine.rows import Split
 from jaxephys.patchseq.staircase import Staircase
-from jaxephys.patchseq.task import LADDER, Variant, make_data, make_runs, make_task
+from jaxephys.patchseq.task import LADDER, Variant, make_runs
 
 WIDTHS = {"isi": 3, "psth": 2}
 SMALL = {
@@ -153,33 +150,3 @@ def test_variants_are_told_apart_by_constants_alone():
     assert (runs.train.mix[:2] == 0).all()
     with pytest.raises(ValueError, match="choose one of none"):
         Variant(weights="heavy")
-
-
-def test_validate_scores_what_outputs_gives():
-    table, stairs, split, runs = make_grid(*make_cells())
-    task = make_task(SubclassNetwork(stairs, 3, hidden=4))
-    data = make_data(table, stairs)
-    keys = [task.init(jax.random.key(i)) for i in range(4)]
-    variables = jax.tree.map(lambda *leaves: np.stack(leaves), *keys)
-    rows = stack_rows([plain_rows(split.test)] * 4)
-    probability = predict(task, data, variables, rows, runs.constants).probability
-    accuracy = (probability.argmax(axis=2) == table.codes()[split.test]).mean(axis=1)
-    np.testing.assert_allclose(score(task, data, variables, rows, runs.constants)["accuracy"], accuracy, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["logistic", "lda", "svm"])
-def test_a_baseline_learns_from_its_training_rows_alone(name):
-    x, y = make_cells()
-    codes = np.unique(y, return_inverse=True)[1]
-    train, test = np.arange(60), np.arange(60, 90)
-    first = baseline_scores_of(name, x, codes, train, test, 0, 4)
-    shuffled = np.r_[codes[:60], codes[60:][::-1]]
-    np.testing.assert_array_equal(first, baseline_scores_of(name, x, shuffled, train, test, 0, 4))
-    assert (first[:, 3] == 0).all(), "a class that training lacks"
-    assert (first.argmax(axis=1) == make_baseline(name, 0).fit(x[:60], codes[:60]).predict(x[60:])).all()
-    assert (first.argmax(axis=1) == codes[60:]).mean() > 0.7
-
-
-def test_an_unknown_baseline_is_named():
-    with pytest.raises(ValueError, match="unknown baseline 'oracle'"):
-        make_baseline("oracle", 0)

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxephys.patchseq.data import FamilyTable
-from jaxephys.patchseq.planted import bayes_predictions, plant
+from jaxephys.patchseq.data import SCHEMA, FamilyTable
 
 WIDTHS = {"isi": 2, "psth": 3}
 
@@ -53,26 +52,82 @@ def test_a_bad_table_is_one_sentence(case):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("damage", ["absent", "truncated", "foreign", "pickled"])
+def fields(**changed) -> dict:
+    table = make()
+    names = ("values", "families", "widths", "features", "cell", "label")
+    return {"schema": SCHEMA, **{name: np.asarray(getattr(table, name)) for name in names}, **changed}
+
+
+def without(name: str) -> dict:
+    return {key: value for key, value in fields().items() if key != name}
+
+
+def save_array(path) -> None:
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+
+
+def flip_a_bit(path) -> None:
+    data = bytearray(path.read_bytes())
+    place = data.index(b"values.npy") + 40  # inside the compressed array
+    data[place] ^= 0xFF
+    path.write_bytes(bytes(data))
+
+
+DAMAGES = {
+    "absent": (lambda path: path.unlink(), "there is no table"),
+    "truncated": (lambda path: path.write_bytes(path.read_bytes()[:200]), "is not a readable .npz"),
+    "empty": (lambda path: path.write_bytes(b""), "is not a readable .npz"),
+    "text": (lambda path: path.write_text("cell,label\n"), "is not a readable .npz"),
+    "one array": (save_array, "is not a readable .npz"),
+    "a flipped bit": (flip_a_bit, "is not a readable .npz"),
+    "pickled": (lambda path: np.savez(path, x=np.array([{"a": 1}], dtype=object)), "is not a readable .npz"),
+    "foreign": (lambda path: np.savez(path, x=np.zeros(3)), "lacks cell, families, features, schema, values, widths"),
+    "a key less": (lambda path: np.savez(path, **without("widths")), "lacks widths"),
+    "another schema": (lambda path: np.savez(path, **fields(schema="other 2")), "has the schema 'other 2'"),
+    "text for values": (
+        lambda path: np.savez(path, **fields(values=np.full((4, 5), "x"))),
+        "its values are <U1 of shape",
+    ),
+    "half a width": (lambda path: np.savez(path, **fields(widths=np.array([2.5, 2.5]))), "its widths are float64"),
+    "one width for all": (
+        lambda path: np.savez(path, **fields(widths=np.array(5))),
+        r"its widths are int64 of shape \(\)",
+    ),
+    "nan": (lambda path: np.savez(path, **fields(values=with_value(np.nan))), "feature 'psth_1' of cell 2 is nan"),
+    "a feature less": (lambda path: np.savez(path, **fields(features=np.array(["a"]))), "1 feature names for 5"),
+    "a family twice": (lambda path: np.savez(path, **fields(families=np.array(["isi", "isi"]))), "stands twice"),
+    "a donor less": (lambda path: np.savez(path, **fields(donor=np.array(["x"]))), "donor has shape"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_file_that_is_no_table_is_one_sentence(tmp_path, damage):
     path = tmp_path / "table.npz"
     make().save(path)
-    if damage == "absent":
-        path.unlink()
-    if damage == "truncated":
-        path.write_bytes(path.read_bytes()[:200])
-    if damage == "foreign":
-        np.savez(path, x=np.zeros(3))
-    if damage == "pickled":
-        np.savez(path, schema=np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match=r"table\.npz"):
+    spoil, hint = DAMAGES[damage]
+    spoil(path)
+    with pytest.raises(ValueError, match=hint) as caught:
         FamilyTable.read(path)
+    assert "\n" not in str(caught.value)
 
 
-def test_the_planted_posterior_is_calibrated_so_its_argmax_is_the_best():
-    planted = plant(6000, seed=1, strength=0.6)
-    right = bayes_predictions(planted) == planted.table.codes()
-    confidence = planted.posterior.max(axis=1)
-    np.testing.assert_allclose(planted.posterior.sum(axis=1), 1, atol=1e-9)
-    assert abs(right.mean() - confidence.mean()) < 3 * right.std() / np.sqrt(len(right))
-    assert 0.6 < right.mean() < 0.98
+def test_a_file_with_every_field_in_order_is_read(tmp_path):
+    """What the cases above damage is a good file."""
+    np.savez(tmp_path / "table.npz", **fields())
+    assert len(FamilyTable.read(tmp_path / "table.npz")) == 4
+
+
+def test_values_for_three_dimensions_are_laid_out_family_after_family():
+    values = np.arange(24.0).reshape(2, 3, 4)
+    table = FamilyTable.of(values, ["a", "b", "c"])
+    assert table.widths == (4, 4, 4) and table.features[4] == "b_0"
+    np.testing.assert_array_equal(table.values, values.reshape(2, 12))
+    with pytest.raises(ValueError, match="2 families of widths"):
+        FamilyTable.of(values, ["a", "b"])
+
+
+def test_some_rows_are_a_table_with_all_that_is_known():
+    table = make(donor=np.array(["x", "x", "y", "z"])).rows(np.array([3, 0]))
+    assert (list(table.cell), list(table.label), list(table.donor)) == (["3", "0"], ["b", "a"], ["z", "x"])
+    np.testing.assert_array_equal(table.values[1], np.arange(5))

@@ -69,7 +69,7 @@ def test_one_step_leaves_the_recurrent_kernel_without_gradient():
 def test_gradients_equal_finite_differences():
     with jax.enable_x64(True):
         args = tuple(leaf.astype(jnp.float64) for leaf in drawn(steps=3, batch=2, hidden=2))
-        check_grads(lstm, args, order=1, modes=["rev"], atol=1e-7, rtol=1e-7)
+        check_grads(lambda *args: lstm(*map(jnp.asarray, args)), args, order=1, modes=["rev"], atol=1e-7, rtol=1e-7)
 
 
 @pytest.mark.parametrize("t", range(5))
@@ -98,7 +98,9 @@ def test_the_product_has_the_gradient_of_a_product():
     rng = np.random.default_rng(0)
     x, kernel, weights = (jnp.asarray(rng.normal(size=s), jnp.float32) for s in [(2, 7, 3), (2, 3, 5), (2, 7, 5)])
     ours, theirs = (
-        jax.value_and_grad(lambda x, k, product=product: jnp.sum(weights * product(x, k) ** 2), argnums=(0, 1))(x, kernel)
+        jax.value_and_grad(lambda x, k, product=product: jnp.sum(weights * product(x, k) ** 2), argnums=(0, 1))(
+            x, kernel
+        )
         for product in (matmul, jnp.matmul)
     )
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-6)

@@ -1,6 +1,6 @@
 """The staircase layout and the folded projection against families padded to one width, done naively."""
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,9 @@ CELLS, GATE = 2, 4
 
 def padded_families(table, widths, padded):
     """[cell, family, padded]: every family on its own, zeros behind its last feature."""
-    parts = jnp.split(table, np.cumsum(widths)[:-1], axis=1)
-    return jnp.stack([jnp.pad(part, ((0, 0), (0, padded - part.shape[1]))) for part in parts], axis=1)
+    kind = np if isinstance(table, np.ndarray) else jnp
+    parts = kind.split(table, np.cumsum(widths)[:-1], axis=1)
+    return kind.stack([kind.pad(part, ((0, 0), (0, padded - part.shape[1]))) for part in parts], axis=1)
 
 
 def table_of(widths, cells=CELLS, seed=0):
@@ -36,7 +37,7 @@ widths_drawn = st.lists(st.integers(4, 220), min_size=1, max_size=5)
 @settings(max_examples=40, deadline=None, derandomize=True)
 def test_the_packed_table_is_the_padded_one_cut_into_rectangles(widths):
     stairs, table = Staircase.of(widths), table_of(widths)
-    packed, naive = stairs.pack(table), np.asarray(padded_families(table, widths, max(widths)))
+    packed, naive = stairs.pack(table), padded_families(table, widths, max(widths))
     assert packed.shape == (CELLS, stairs.size)
     offset, seen = 0, np.zeros(naive.shape[1:], int)
     for step in stairs.steps:
@@ -74,7 +75,7 @@ def test_no_other_cut_is_cheaper(widths):
     costs = []
     for chosen in (cut for size in range(len(inner) + 1) for cut in combinations(inner, size)):
         edges = [0, *chosen, max(widths)]
-        area = sum((high - low) * sum(w > low for w in widths) for low, high in zip(edges, edges[1:], strict=False))
+        area = sum((high - low) * sum(w > low for w in widths) for low, high in pairwise(edges))
         costs.append(area + STEP_COST * (len(edges) - 1))
     steps = Staircase.of(widths).steps
     assert sum(step.size + STEP_COST for step in steps) == min(costs)
@@ -94,13 +95,11 @@ def our_projection(table, stairs, *parameters):
 
 
 @given(widths_drawn, st.integers(0, 40))
-@example([7], 0)
 @example([7], 5)
 @example([6, 6, 6], 0)
-@example([6, 6, 6], 3)
+@example([1, 5], 2)
 @example([4, 200, 90, 220], 30)
-@example([200, 4], 0)
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=3, deadline=None, derandomize=True)
 def test_the_folded_projection_is_layer_norm_then_a_product(widths, extra):
     stairs = Staircase.of(widths, max(widths) + extra)
     rng = np.random.default_rng(1)

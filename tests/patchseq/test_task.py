@@ -1,0 +1,224 @@
+"""The task: what is fitted knows training rows only, and what a run does not use does not touch it."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxephys import metrics
+from jaxephys.engine.apply import predict, score
+from jaxephys.engine.axis import RunAxis
+from jaxephys.engine.fit import fit
+from jaxephys.engine.rows import Split, pad_rows, plain_rows, stack_rows
+from jaxephys.engine.types import TrainPlan
+from jaxephys.patchseq.data import FamilyTable
+from jaxephys.patchseq.losses import effective_number_weights, inverse_frequency_weights
+from jaxephys.patchseq.network import SubclassNetwork
+from jaxephys.patchseq.staircase import Staircase
+from jaxephys.patchseq.task import LADDER, Variant, make_data, make_runs, make_task, scale_of
+
+FAMILIES = {"isi": 4, "psth": 3, "width": 4}
+CELLS = 60
+ROWS = np.random.default_rng(7).permutation(CELLS).astype(np.int32)
+# The test part holds row 0, at which padding rows point.
+SPLIT = Split(np.setdiff1d(ROWS[:39], [0]), np.setdiff1d(ROWS[39:50], [0]), np.union1d(ROWS[50:], [0]))
+
+
+def make_values():
+    values = np.random.default_rng(0).normal(2.0, 3.0, size=(CELLS, sum(FAMILIES.values()))).astype(np.float32)
+    values[:, 2] = 5.0  # a constant column
+    return values
+
+
+LABELS = np.array(["Pvalb", "Sst", "Sst", "Sst", "Vip", "Vip"])[np.arange(CELLS) % 6]
+
+
+class Setting(NamedTuple):
+    table: FamilyTable
+    stairs: Staircase
+    runs: object
+
+
+def make_setting(values=None, variants=None, label=LABELS):
+    variants = list(LADDER.values()) if variants is None else variants
+    table = FamilyTable.of(make_values() if values is None else values, FAMILIES, label)
+    stairs = Staircase.of(table.widths)
+    count = len(variants)
+    return Setting(table, stairs, make_runs(table, stairs, [SPLIT] * count, variants, [0] * count))
+
+
+def run_of(stacked, place):
+    """One run of a stacked tree."""
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf[place]), stacked)
+
+
+@pytest.fixture(scope="module")
+def setting():
+    return make_setting()
+
+
+@pytest.fixture(scope="module")
+def task(setting):
+    return make_task(SubclassNetwork(setting.stairs, 3, hidden=4))
+
+
+@pytest.fixture(scope="module")
+def variables(task):
+    return task.init(jax.random.key(0))
+
+
+# What make_runs fits.
+
+
+def test_the_scale_is_that_of_the_training_rows(setting):
+    seen = setting.table.values[SPLIT.train]
+    np.testing.assert_allclose(setting.runs.constants.mean[0], setting.stairs.pack(seen.mean(axis=0)), rtol=1e-6)
+    sd = seen.std(axis=0)
+    assert sd[2] == 0
+    sd[2] = 1.0
+    np.testing.assert_allclose(setting.runs.constants.sd[0], setting.stairs.pack(sd, fill=1.0), rtol=1e-5)
+
+
+def test_normalised_training_rows_have_mean_zero_and_sd_one(setting, task):
+    constants = run_of(setting.runs.constants, 0)
+    data = jax.tree.map(jnp.asarray, make_data(setting.table, setting.stairs))
+    x = np.asarray(task.gather(data, constants, plain_rows(SPLIT.train), None).x)
+    real = setting.stairs.source >= 0
+    np.testing.assert_allclose(x[:, real].mean(axis=0), 0, atol=1e-5)
+    spread = np.delete(x[:, real].std(axis=0), np.flatnonzero(setting.stairs.source[real] == 2))
+    np.testing.assert_allclose(spread, 1, atol=1e-4)
+    assert not x[:, ~real].any(), "padding of the layout stays zero"
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_nothing_fitted_changes_with_rows_outside_training(setting, part):
+    moved = make_values()
+    moved[getattr(SPLIT, part)] += 100.0
+    for ours, again in zip(jax.tree.leaves(setting.runs), jax.tree.leaves(make_setting(moved).runs), strict=True):
+        np.testing.assert_array_equal(ours, again)
+
+
+def test_nothing_fitted_changes_with_the_labels_of_test_rows(setting):
+    label = LABELS.copy()
+    label[SPLIT.test] = np.roll(label[SPLIT.test], 1)
+    assert not np.array_equal(label, LABELS)
+    for ours, again in zip(jax.tree.leaves(setting.runs), jax.tree.leaves(make_setting(label=label).runs), strict=True):
+        np.testing.assert_array_equal(ours, again)
+
+
+def test_training_rows_do_change_it(setting):
+    moved = make_values()
+    moved[SPLIT.train[0]] += 100.0
+    assert not np.array_equal(make_setting(moved).runs.constants.mean, setting.runs.constants.mean)
+
+
+def test_class_weights_are_counted_on_training_rows():
+    weights = [Variant(weights=name) for name in ("none", "inverse", "effective")]
+    counts = np.unique(LABELS[SPLIT.train], return_counts=True)[1]
+    assert counts[0] != counts[1]
+    ours = make_setting(variants=weights).runs.constants.class_weight
+    for row, want in zip(
+        ours, (np.ones(3), inverse_frequency_weights(counts), effective_number_weights(counts)), strict=True
+    ):
+        np.testing.assert_allclose(row, want, rtol=1e-6)
+
+
+def test_after_smote_the_classes_weigh_the_same():
+    runs = make_setting(variants=[Variant(smote=True, weights="inverse")]).runs
+    np.testing.assert_allclose(runs.constants.class_weight, 1, rtol=1e-6)
+    assert (runs.train.weight == 1).all() and runs.train.index.shape[1] > len(SPLIT.train)
+
+
+def test_runs_of_unequal_length_are_padded_with_weight_zero(setting):
+    weight = setting.runs.train.weight
+    assert weight[0].sum() == len(SPLIT.train) < weight.shape[1], "the variants with SMOTE are longer"
+    assert set(setting.runs.train.index[0][: len(SPLIT.train)]) == set(SPLIT.train)
+
+
+def test_a_constant_column_keeps_sd_one():
+    mean, sd = scale_of(np.array([[1.0, 2.0], [1.0, 4.0]], np.float32))
+    np.testing.assert_array_equal(mean, [1, 3])
+    np.testing.assert_array_equal(sd, [1, 1])
+
+
+def test_an_unknown_class_weight_is_named():
+    with pytest.raises(ValueError, match="class weights 'fair' are unknown: choose one of none, inverse, effective"):
+        Variant(weights="fair")
+
+
+# The loss.
+
+
+def test_each_variant_trains_what_it_uses_and_nothing_else(setting, task, variables):
+    data = jax.tree.map(jnp.asarray, make_data(setting.table, setting.stairs))
+    variants = [Variant(attention=a, arcface=b) for a in (True, False) for b in (True, False)]
+    constants = make_setting(variants=variants).runs.constants
+
+    @jax.jit
+    def gradients(constants):
+        batch = task.gather(data, constants, jax.tree.map(jnp.asarray, plain_rows(SPLIT.train)), None)
+        return jax.grad(lambda v: task.loss(v, batch, jax.random.key(1))[0])(variables)["params"]
+
+    for place, variant in enumerate(variants):
+        by_module = gradients(run_of(constants, place))
+        largest = {
+            name: max(float(jnp.abs(x).max()) for x in jax.tree.leaves(tree)) for name, tree in by_module.items()
+        }
+        assert (largest["attention"] == 0) != variant.attention
+        assert (largest["arcface"] == 0) != variant.arcface
+        assert (largest["softmax"] == 0) == variant.arcface
+        assert largest["encoder"] > 0
+        assert np.isfinite(list(largest.values())).all()
+
+
+@pytest.mark.parametrize("garbage", [np.nan, np.inf, 1e30])
+def test_padding_rows_change_neither_loss_nor_gradient(setting, task, variables, garbage):
+    """Whatever stands in the row that they point at: it may be a test row."""
+    constants = run_of(setting.runs.constants, 3)  # arcface
+    rows = plain_rows(SPLIT.train)
+    padded = pad_rows(rows, len(rows.index) + 9)
+    data = make_data(setting.table, setting.stairs)
+    packed = data.packed.copy()
+    packed[SPLIT.test] = garbage
+
+    @jax.jit
+    def gradients(packed, rows):
+        batch = task.gather(data._replace(packed=packed, label=jnp.asarray(data.label)), constants, rows, None)
+        return jax.value_and_grad(lambda v: task.loss(v, batch, jax.random.key(1))[0])(variables)
+
+    clean, planted = (gradients(jnp.asarray(x), jax.tree.map(jnp.asarray, padded)) for x in (data.packed, packed))
+    for ours, again in zip(jax.tree.leaves(clean), jax.tree.leaves(planted), strict=True):
+        np.testing.assert_array_equal(ours, again)
+
+
+# In the engine.
+
+
+def test_validate_is_the_metrics_of_the_outputs(setting, task, variables):
+    data = make_data(setting.table, setting.stairs)
+    stacked = jax.tree.map(lambda leaf: np.stack([leaf] * 4), variables)
+    rows = stack_rows([plain_rows(SPLIT.validation)] * 3 + [plain_rows(SPLIT.validation[:5])])
+    said = predict(task, data, stacked, rows, setting.runs.constants).probability
+    ours = score(task, data, stacked, rows, setting.runs.constants)
+    for run, count in enumerate([len(SPLIT.validation)] * 3 + [5]):
+        label = jnp.asarray(data.label[rows.index[run, :count]])
+        want = metrics.classification_scores(label, jnp.asarray(said[run, :count]), jnp.ones(count))
+        assert set(want) == set(ours) and "macro_f1" in ours
+        for name, value in want.items():
+            assert float(ours[name][run]) == pytest.approx(float(value), abs=1e-5, nan_ok=True), name
+
+
+def test_a_nan_in_test_rows_changes_no_number_of_training(setting, task):
+    axis = RunAxis.cross(variant=tuple(LADDER), seed=[0])
+    plan = TrainPlan(max_epochs=2, batch_size=16, chunk_epochs=2)
+    data = make_data(setting.table, setting.stairs)
+    packed = data.packed.copy()
+    packed[SPLIT.test] = np.nan
+    clean, planted = (fit(task, some, setting.runs, axis, plan) for some in (data, data._replace(packed=packed)))
+    assert planted.diverged() == []
+    for ours, again in zip(
+        jax.tree.leaves((clean.best, clean.history)), jax.tree.leaves((planted.best, planted.history)), strict=True
+    ):
+        np.testing.assert_array_equal(ours, again)
