@@ -247,7 +247,7 @@ def read_export(folder: str | Path) -> tuple[Variables, dict[str, Any]]:
     """What ``export`` wrote: the variables, with their leading run axis, and the config."""
     folder = Path(folder)
     try:
-        config = json.loads((folder / "config.json").read_text())
+        config = dict(json.loads((folder / "config.json").read_text()))
         with np.load(folder / "params.npz", allow_pickle=False) as file:
             flat = {name: file[name] for name in file.files}
     except FileNotFoundError as error:
