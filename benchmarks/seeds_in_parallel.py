@@ -79,7 +79,7 @@ def time_ours(layout: str, runs: int, steps: int) -> dict[str, object]:
 
 def time_torch(layout: str, runs: int, steps: int) -> dict[str, object]:
     """PyTorch's loop on the same cells, padded to 12 x 498 as it needs them."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     from benchmarks.torch_bilstm import train_seeds
 

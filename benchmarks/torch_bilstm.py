@@ -8,8 +8,8 @@ from __future__ import annotations
 import time
 
 import numpy as np
-import torch
-from torch import nn
+import torch  # pyright: ignore[reportMissingImports]
+from torch import nn  # pyright: ignore[reportMissingImports]
 
 
 class BiLSTMAttention(nn.Module):
