@@ -52,9 +52,16 @@ def stack_rows(tables: Sequence[RowSet]) -> RowSet:
     return RowSet(*(np.stack(columns) for columns in zip(*padded, strict=True)))
 
 
-def take_rows(values: Shaped[AnyArray, "all *rest"], rows: RowSet) -> Shaped[AnyArray, "row *rest"]:
-    """``x[index] + mix * (x[partner] - x[index])``: the samples of a table, synthetic ones among them."""
+def take_rows(
+    values: Shaped[AnyArray, "all *rest"], rows: RowSet, fill: Shaped[AnyArray, "*rest"] | None = None
+) -> Shaped[AnyArray, "row *rest"]:
+    """``x[index] + mix * (x[partner] - x[index])``: the samples of a table, synthetic ones among them.
+
+    ``fill`` stands in for NaN, before two samples are mixed.
+    """
     anchor, partner = values[rows.index], values[rows.partner]
+    if fill is not None:
+        anchor, partner = (jnp.where(jnp.isnan(sample), fill, sample) for sample in (anchor, partner))
     mix = jnp.reshape(rows.mix, (-1,) + (1,) * (values.ndim - 1))
     return anchor + mix * (partner - anchor)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -148,16 +149,14 @@ class PatchSeqClassifier(SavedModel, ClassifierMixin, BaseEstimator):
         network = SubclassNetwork(stairs, len(self.classes_), self.hidden, self.dropout)
         runs = len(self.constants_.gamma)
         rows = stack_rows([plain_rows(np.arange(len(table)))] * runs)
-        data = make_data(FamilyTable.of(table.values, dict(zip(table.families, table.widths, strict=True))), stairs)
+        data = make_data(replace(table, label=None), stairs)
         return predict(make_task(network), data, self.variables_, rows, self.constants_)
 
     def _table(self, X: Cells, y: np.ndarray | None) -> FamilyTable:
         if isinstance(X, FamilyTable):
             if y is None:
                 return X
-            return FamilyTable(
-                X.values, X.families, X.widths, X.features, X.cell, np.asarray(y).astype(str), X.donor, X.species
-            )
+            return replace(X, label=np.asarray(y).astype(str))
         X = np.asarray(X, np.float32)
         if X.ndim == 3 and self.families is None:
             return FamilyTable.of(X, [f"family_{i}" for i in range(X.shape[1])], y)

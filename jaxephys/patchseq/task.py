@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
@@ -64,6 +65,7 @@ class Cells(NamedTuple):
 class CellConstants(NamedTuple):
     """In which runs differ: the scale of their own training rows, and the variant as numbers."""
 
+    fill: Float[AnyArray, "*run packed"]  # the median of the training cells, where a value is missing
     mean: Float[AnyArray, "*run packed"]
     sd: Float[AnyArray, "*run packed"]
     switches: Switches
@@ -95,7 +97,7 @@ def make_task(network: SubclassNetwork) -> Task:
 
     def gather(data: Cells, constants: CellConstants, rows: RowSet, key: Key | None) -> CellBatch:
         del key  # nothing is drawn
-        x = (take_rows(data.packed, rows) - constants.mean) / constants.sd
+        x = (take_rows(data.packed, rows, constants.fill) - constants.mean) / constants.sd
         x = jnp.where(rows.weight[:, None] > 0, x, 0.0)  # padding points at row 0, which may be a test row
         return CellBatch(x, data.label[rows.index], rows.weight, constants)
 
@@ -145,20 +147,21 @@ def make_runs(
     for split, variant, seed in zip(splits, variants, seeds, strict=True):
         key = (split.train.tobytes(), variant.smote, seed if variant.smote else None)
         if key not in prepared:
-            mean, sd = scale_of(table.values[split.train])
+            fill = median_of(table.values[split.train])
+            values = np.where(np.isnan(table.values), fill, table.values)
+            mean, sd = scale_of(values[split.train])
             rows = (
-                smote_rows((table.values - mean) / sd, codes, split.train, seed)
-                if variant.smote
-                else plain_rows(split.train)
+                smote_rows((values - mean) / sd, codes, split.train, seed) if variant.smote else plain_rows(split.train)
             )
-            prepared[key] = (rows, mean, sd)
-        rows, mean, sd = prepared[key]
+            prepared[key] = (rows, fill, mean, sd)
+        rows, fill, mean, sd = prepared[key]
         # Counted after SMOTE, as published: with SMOTE the classes are even and class weights do nothing.
         counts = np.bincount(codes[rows.index], minlength=len(table.classes))
         train.append(rows)
         valid.append(plain_rows(split.validation))
         constants.append(
             CellConstants(
+                stairs.pack(fill),
                 stairs.pack(mean),
                 stairs.pack(sd, fill=1.0),
                 Switches(np.bool_(variant.attention), np.bool_(variant.arcface)),
@@ -167,6 +170,15 @@ def make_runs(
             )
         )
     return Runs(stack_rows(train), stack_rows(valid), jax.tree.map(lambda *leaves: np.stack(leaves), *constants))
+
+
+def median_of(values: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "column"]:
+    """Median of what is there in each column; 0 where nothing is."""
+    there = ~np.isnan(values)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a column without a value: that is the case below
+        median = np.nanmedian(values, axis=0)
+    return np.where(there.any(axis=0), median, 0.0).astype(np.float32)
 
 
 def scale_of(

@@ -105,7 +105,7 @@ MISTAKES = {
     "one class": (lambda x, y: PatchSeqClassifier(**SMALL).fit(x, np.full(len(x), "Sst")), "at least two classes"),
     "rare class": (lambda x, y: PatchSeqClassifier(**SMALL).fit(x, np.r_[["Lamp5"], y[1:]]), "class 0 has 1 member"),
     "no families": (lambda x, y: PatchSeqClassifier(**{**SMALL, "families": None}).fit(x, y), "give families="),
-    "nan": (lambda x, y: PatchSeqClassifier(**SMALL).fit(np.full_like(x, np.nan), y), "is nan"),
+    "nan": (lambda x, y: PatchSeqClassifier(**SMALL).fit(np.full_like(x, np.nan), y), "has no value at all"),
     "no labels": (lambda x, y: PatchSeqClassifier(**SMALL).fit(x), "no labels"),
     "no seeds": (lambda x, y: PatchSeqClassifier(**{**SMALL, "seeds": 0}).fit(x, y), "run axis is empty"),
 }

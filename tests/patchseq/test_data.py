@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxephys.patchseq.data import SCHEMA, FamilyTable
+from jaxephys.patchseq.data import SCHEMA, FamilyTable, content_hash
 
 WIDTHS = {"isi": 2, "psth": 3}
 
@@ -29,8 +29,44 @@ def test_a_table_survives_the_disk(tmp_path):
     assert list(back.codes()) == [0, 1, 0, 1]
 
 
+def test_missing_values_words_and_origin_survive_the_disk(tmp_path):
+    observed = np.ones((4, 5), bool)
+    observed[2, 3:] = False  # one missing, one a stand-in
+    table = make(
+        with_value(np.nan),
+        observed=observed,
+        about={"condition": np.array(["acute", "", "culture", "acute"])},
+        provenance={"source": "simulated", "cells": 4},
+    )
+    table.save(tmp_path / "named")  # no ending is added
+    back = FamilyTable.read(tmp_path / "named")
+    np.testing.assert_array_equal(back.values, table.values)
+    np.testing.assert_array_equal(back.observed, observed)
+    assert list(back.about["condition"]) == ["acute", "", "culture", "acute"]
+    assert back.provenance == {"source": "simulated", "cells": 4}
+    np.testing.assert_array_equal(back.rows(np.array([2])).observed, observed[2:3])
+
+
+def test_another_text_can_be_the_label():
+    kinds = {"subclass4": np.array(["Vip", "Sst", "", "Sst"]), "donor_age": np.array(["1", "2", "3", "4"])}
+    table = make(label=None, about=kinds).labelled("subclass4")
+    assert (list(table.label), list(table.cell)) == (["Vip", "Sst", "Sst"], ["0", "1", "3"])
+    assert list(table.about["donor_age"]) == ["1", "2", "4"]
+    with pytest.raises(ValueError, match="knows no 'subclass5' of its cells: it knows subclass4, donor_age"):
+        table.labelled("subclass5")
+
+
 BAD = {
-    "nan": (lambda: make(with_value(np.nan)), r"feature 'psth_1' of cell 2 is nan"),
+    "a nan that was observed": (
+        lambda: make(with_value(np.nan), observed=np.ones((4, 5), bool)),
+        "feature 'psth_1' of cell 2 is nan, and it is marked as observed",
+    ),
+    "a cell without a value": (
+        lambda: make(np.where(np.arange(4)[:, None] == 1, np.nan, np.ones((4, 5)))),
+        "cell 1 has no value at all",
+    ),
+    "a mask too small": (lambda: make(observed=np.ones((4, 4), bool)), "observed has shape"),
+    "a word too few": (lambda: make(about={"condition": np.array(["acute"])}), "condition has shape"),
     "infinity": (lambda: make(with_value(np.inf)), r"feature 'psth_1' of cell 2 is inf"),
     "a wrong width": (lambda: make(np.zeros((4, 6))), "do not make up the 6 columns"),
     "one dimension": (lambda: make(np.zeros(4)), "a table is"),
@@ -53,9 +89,17 @@ def test_a_bad_table_is_one_sentence(case):
 
 
 def fields(**changed) -> dict:
+    """All that a file holds, its hash in order."""
     table = make()
-    names = ("values", "families", "widths", "features", "cell", "label")
-    return {"schema": SCHEMA, **{name: np.asarray(getattr(table, name)) for name in names}, **changed}
+    names = ("values", "families", "widths", "features", "cell")
+    content = {
+        **{name: np.asarray(getattr(table, name)) for name in names},
+        "observed": np.ones((4, 5), bool),
+        "about": np.array(["label"]),
+        "about_label": table.label,
+        **{name: array for name, array in changed.items() if name != "schema"},
+    }
+    return {"schema": SCHEMA, "provenance": "{}", "sha256": content_hash(content), **content, **changed}
 
 
 def without(name: str) -> dict:
@@ -82,7 +126,10 @@ DAMAGES = {
     "one array": (save_array, "is not a readable .npz"),
     "a flipped bit": (flip_a_bit, "is not a readable .npz"),
     "pickled": (lambda path: np.savez(path, x=np.array([{"a": 1}], dtype=object)), "is not a readable .npz"),
-    "foreign": (lambda path: np.savez(path, x=np.zeros(3)), "lacks cell, families, features, schema, values, widths"),
+    "foreign": (
+        lambda path: np.savez(path, x=np.zeros(3)),
+        "lacks about, cell, families, features, observed, provenance, schema, sha256, values, widths",
+    ),
     "a key less": (lambda path: np.savez(path, **without("widths")), "lacks widths"),
     "another schema": (lambda path: np.savez(path, **fields(schema="other 2")), "has the schema 'other 2'"),
     "text for values": (
@@ -95,9 +142,20 @@ DAMAGES = {
         r"its widths are int64 of shape \(\)",
     ),
     "nan": (lambda path: np.savez(path, **fields(values=with_value(np.nan))), "feature 'psth_1' of cell 2 is nan"),
+    "another value": (
+        lambda path: np.savez(path, **{**fields(), "values": with_value(7)}),
+        "is not what was written",
+    ),
+    "a word that is not there": (
+        lambda path: np.savez(path, **fields(about=np.array(["label", "sex"]))),
+        "lacks about_sex",
+    ),
     "a feature less": (lambda path: np.savez(path, **fields(features=np.array(["a"]))), "1 feature names for 5"),
     "a family twice": (lambda path: np.savez(path, **fields(families=np.array(["isi", "isi"]))), "stands twice"),
-    "a donor less": (lambda path: np.savez(path, **fields(donor=np.array(["x"]))), "donor has shape"),
+    "a donor less": (
+        lambda path: np.savez(path, **fields(about=np.array(["label", "donor"]), about_donor=np.array(["x"]))),
+        "donor has shape",
+    ),
 }
 
 

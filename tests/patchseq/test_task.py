@@ -17,7 +17,7 @@ from jaxephys.patchseq.data import FamilyTable
 from jaxephys.patchseq.losses import effective_number_weights, inverse_frequency_weights
 from jaxephys.patchseq.network import SubclassNetwork
 from jaxephys.patchseq.staircase import Staircase
-from jaxephys.patchseq.task import LADDER, Variant, make_data, make_runs, make_task, scale_of
+from jaxephys.patchseq.task import LADDER, Variant, make_data, make_runs, make_task, median_of, scale_of
 
 FAMILIES = {"isi": 4, "psth": 3, "width": 4}
 CELLS = 60
@@ -143,6 +143,29 @@ def test_a_constant_column_keeps_sd_one():
     np.testing.assert_array_equal(sd, [1, 1])
 
 
+def test_a_missing_value_is_the_median_of_the_training_cells(task):
+    """The same runs, batches included, whether NaN are filled here or were filled by hand; SMOTE's mixtures too."""
+    holes = make_values()
+    holes[SPLIT.train[::3], 0] = np.nan
+    holes[SPLIT.test, 1] = np.nan
+    filled = holes.copy()
+    for column in (0, 1):
+        median = np.nanmedian(holes[SPLIT.train, column])
+        filled[np.isnan(holes[:, column]), column] = median
+    ours, by_hand = (make_setting(values, variants=[Variant(smote=True)]) for values in (holes, filled))
+    for left, right in zip(jax.tree.leaves(ours.runs), jax.tree.leaves(by_hand.runs), strict=True):
+        np.testing.assert_array_equal(left, right)
+    batches = []
+    for setting in (ours, by_hand):
+        data = jax.tree.map(jnp.asarray, make_data(setting.table, setting.stairs))
+        batches.append(task.gather(data, run_of(setting.runs.constants, 0), run_of(setting.runs.train, 0), None).x)
+    np.testing.assert_array_equal(*batches)
+
+
+def test_a_column_without_a_training_value_says_nothing():
+    np.testing.assert_array_equal(median_of(np.array([[np.nan, 1.0], [np.nan, np.nan]], np.float32)), [0, 1])
+
+
 def test_an_unknown_class_weight_is_named():
     with pytest.raises(ValueError, match="class weights 'fair' are unknown: choose one of none, inverse, effective"):
         Variant(weights="fair")
@@ -210,12 +233,12 @@ def test_validate_is_the_metrics_of_the_outputs(setting, task, variables):
             assert float(ours[name][run]) == pytest.approx(float(value), abs=1e-5, nan_ok=True), name
 
 
-def test_a_nan_in_test_rows_changes_no_number_of_training(setting, task):
+def test_an_infinity_in_test_rows_changes_no_number_of_training(setting, task):
     axis = RunAxis.cross(variant=tuple(LADDER), seed=[0])
     plan = TrainPlan(max_epochs=2, batch_size=16, chunk_epochs=2)
     data = make_data(setting.table, setting.stairs)
     packed = data.packed.copy()
-    packed[SPLIT.test] = np.nan
+    packed[SPLIT.test] = np.inf  # a NaN would be filled with a median
     clean, planted = (fit(task, some, setting.runs, axis, plan) for some in (data, data._replace(packed=packed)))
     assert planted.diverged() == []
     for ours, again in zip(

@@ -1,0 +1,158 @@
+"""From files to a table: nothing disappears without a row, and what data_prep writes jaxephys reads."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ipfx", reason="files are extracted with IPFX")
+
+from data_prep.patchseq.collect import build_table, extract_all, find_files, read_extracted, save_table, with_values
+from data_prep.patchseq.labels import read_labels
+from data_prep.patchseq.qc import REASONS, count_reasons, note, read_qc
+from data_prep.patchseq.table import Table, TableError, read_table, write_table
+from jaxephys.patchseq.data import FamilyTable
+from tests.data_prep import toy
+
+LABELS = "cell,label,donor,species\n11,Sst,d1,mouse\n12,Sncg,d1,mouse\n14,Vip,d2,mouse\n15,,d2,mouse\n99,Vip,d3,mouse\n"
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory):
+    """Four good cells, one of them twice; one file cut off, one of another clamp."""
+    folder = tmp_path_factory.mktemp("recordings")
+    short = toy.sweeps()[4:]
+    for name in ("a/11", "a/12", "b/14", "b/15", "b/11"):
+        path = folder / f"{name}.nwb"
+        path.parent.mkdir(exist_ok=True)
+        toy.write_nwb(path, toy.sweeps() if name == "a/12" else short)
+    (folder / "b/16.nwb").write_bytes((folder / "b/14.nwb").read_bytes()[:9000])
+    toy.write_nwb(folder / "b/17.nwb", [])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def extracted(recordings, tmp_path_factory):
+    out = tmp_path_factory.mktemp("extracted")
+    extract_all(find_files(recordings), out, workers=2)
+    return out
+
+
+@pytest.fixture(scope="module")
+def built(extracted, tmp_path_factory):
+    path = tmp_path_factory.mktemp("labels") / "labels.csv"
+    path.write_text(LABELS)
+    return build_table([extracted], [read_labels(path)])
+
+
+def test_every_recording_ends_in_the_table_or_in_a_row(recordings, extracted, built):
+    table, rows = built
+    assert list(table.cell) == ["11", "12", "14"]
+    dropped = {(cell, row.reason) for cell, row in rows if (row.what, row.action) == ("cell", "dropped")}
+    assert dropped == {
+        ("15", "no label"),
+        ("11", "duplicate cell"),
+        ("16", "unreadable file"),
+        ("17", "no current clamp"),
+        ("99", "no recording"),
+    }
+    files = len(find_files(recordings))
+    assert files == len(table) + len(dropped) - 1, "one row is of a cell that has no file"
+    assert {cell for cell, _ in read_qc(extracted / "qc.csv")} >= {"16", "17", "11"}
+
+
+def test_the_table_holds_the_families_and_what_is_known(built):
+    table, _ = built
+    assert table.widths[:3] == [700, 140, 140] and len(table.features) == 4197
+    assert table.about["label"] == ["Sst", "Sncg", "Vip"] and table.about["subclass4"] == ["Sst", "Vip", "Vip"]
+    assert table.about["donor"] == ["d1", "d1", "d2"] and set(table.about["species"]) == {"mouse"}
+    assert table.provenance["preset"] == "ipfx" and table.provenance["ipfx"]
+    full = table.observed[1]
+    assert full.all() and not table.observed[0].all(), "cell 11 lacks hyperpolarising steps"
+
+
+def test_jaxephys_reads_what_is_written(built, tmp_path):
+    table, rows = built
+    save_table(table, rows, tmp_path / "out")
+    theirs = FamilyTable.read(tmp_path / "out")
+    np.testing.assert_array_equal(theirs.values, table.values)
+    np.testing.assert_array_equal(theirs.observed, table.observed)
+    assert theirs.families == tuple(table.families) and list(theirs.label) == table.about["label"]
+    assert theirs.provenance == json.loads(json.dumps(dict(table.provenance)))
+    theirs.save(tmp_path / "table.npz")
+    back = read_table(tmp_path / "table.npz")
+    assert set(back.about) == set(table.about) and back.cell == list(table.cell)
+    assert read_table(tmp_path / "out").sha256 == table.sha256
+
+
+def test_the_same_files_give_the_same_hash(recordings, extracted, built, tmp_path):
+    extract_all(find_files(recordings), tmp_path, workers=1)
+    path = tmp_path / "labels.csv"
+    path.write_text(LABELS)
+    again, _ = build_table([tmp_path], [read_labels(path)])
+    table = built[0]
+    assert Table(**{**vars(again), "provenance": {}}).sha256 == Table(**{**vars(table), "provenance": {}}).sha256
+
+
+def test_a_second_run_does_nothing_again_and_other_settings_do(recordings, extracted):
+    before = {path: path.stat().st_mtime_ns for path in (extracted / "cells").iterdir()}
+    extract_all(find_files(recordings), extracted, workers=1)
+    assert {path: path.stat().st_mtime_ns for path in (extracted / "cells").iterdir()} == before
+    extract_all(find_files(recordings / "a" / "11.nwb"), extracted, preset="paper", workers=1)
+    assert read_extracted(extracted)[0]["preset"] == "paper" and len(read_extracted(extracted)[1]) == 1
+    extract_all(find_files(recordings), extracted, workers=1)
+
+
+@pytest.mark.parametrize(("features", "width"), [("old", 54), ("new", 45), ("aligned", 25)])
+def test_scalar_features_of_every_naming(extracted, features, width):
+    table, _ = build_table([extracted], features=features)
+    assert len(table.features) == width and "label" not in table.about
+    place = table.features.index({"old": "ri", "new": "input_resistance", "aligned": "ri"}[features])
+    assert table.values[list(table.cell).index("12"), place] == pytest.approx(150, rel=0.01)
+
+
+def test_cells_without_any_of_the_features_are_named():
+    values = np.array([[1.0], [np.nan]], np.float32)
+    table = Table(["a", "b"], {"f": ["x"]}, values, np.isfinite(values), {"label": ["Sst", "Vip"]})
+    kept, rows = with_values(table, [])
+    assert list(kept.cell) == ["a"] and kept.about["label"] == ["Sst"] and rows[0][1].reason == "no value"
+
+
+MISTAKES = {
+    "nothing there": (lambda folder: find_files(folder / "nowhere"), "there is no .nwb file in"),
+    "not extracted": (lambda folder: build_table([folder]), "holds no finished extraction"),
+    "a reason that is none": (lambda folder: note("cell", "", "dropped", "bad luck"), "'bad luck' is not in REASONS"),
+    "features": (lambda folder: build_table([folder], features="all"), "features 'all' are unknown"),
+    "no table": (lambda folder: read_table(folder / "x"), "there is no table"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence(tmp_path, mistake):
+    call, hint = MISTAKES[mistake]
+    with pytest.raises((TableError, KeyError), match=hint):
+        call(tmp_path)
+
+
+def test_a_table_that_was_changed_after_it_was_written_is_refused(tmp_path, built):
+    path = write_table(built[0], tmp_path)
+    with np.load(path) as file:
+        arrays = {name: file[name] for name in file.files}
+    arrays["values"][0, 0] += 1
+    np.savez(path, **arrays)
+    with pytest.raises(TableError, match="is not what was written"):
+        read_table(tmp_path)
+    with pytest.raises(ValueError, match="is not what was written"):
+        FamilyTable.read(tmp_path)
+
+
+def test_reasons_are_counted_and_read_back(tmp_path, built):
+    _, rows = built
+    counted = {(what, reason): (notes, cells) for what, _, reason, notes, cells in count_reasons(rows)}
+    assert counted["cell", "no label"] == (1, 1)
+    save_table(*built, tmp_path)
+    assert read_qc(tmp_path / "qc.csv") == rows
+    with open(tmp_path / "qc.csv", newline="") as file:
+        assert next(csv.reader(file)) == ["cell", "what", "name", "action", "reason", "detail"]
+    assert {row.reason for _, row in rows} <= set(REASONS)
