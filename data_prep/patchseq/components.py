@@ -167,11 +167,13 @@ def _loaded(stored: Mapping[str, np.ndarray], family: str) -> FamilyFit:
 def _fit_family(family: str, how: FamilyPlan, train: np.ndarray, columns: np.ndarray) -> FamilyFit:
     block = train[:, columns].astype(float)
     gaps = np.isnan(block)
-    if gaps.all(axis=0).any():
-        number = int(gaps.all(axis=0).sum())
+    never = gaps.all(axis=0)
+    # Ordinary components do without a column that was never measured; sparse ones have their numbers of columns fixed.
+    if never.any() and (never.all() or not isinstance(how.components, int)):
         raise ValueError(
-            f"{number} columns of {family} are missing in all {len(train)} training rows: leave it out of the plan"
+            f"{never.sum()} columns of {family} are missing in all {len(train)} training rows: leave it out of the plan"
         )
+    block, gaps, columns = block[:, ~never], gaps[:, ~never], columns[~never]
     median = np.nanmedian(block, axis=0)
     block = np.where(gaps, median, block)
     center = block.mean(axis=0)

@@ -1,9 +1,11 @@
 """Families and records: IPFX's own numbers on the same sweeps, and what happens where IPFX would lose the cell."""
 
 import json
+import re
 import warnings
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -268,6 +270,17 @@ def test_a_recording_without_usable_sweeps_is_dropped_by_name():
     assert result.dropped and result.notes[-1].reason == "no usable sweep"
     assert result.notes[-1].detail == "2 x other stimulus, 1 x no stimulus trace"
     assert [row.name for row in result.notes[:-1]] == ["4", "5", "6"]
+
+
+def test_the_lines_of_the_readme():
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (code,) = [
+        block for block in re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL) if "extract_cell" in block
+    ]
+    sweep = toy.square(0, 90)
+    names = {"voltage": sweep.voltage, "current": sweep.current}
+    exec(code, names)
+    assert names["result"].families["inst_freq"][1][:50].all()
 
 
 def test_an_unknown_preset_is_named(sweeps):
