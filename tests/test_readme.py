@@ -12,7 +12,8 @@ from tests.experiments.command import ROOT, only_run, run
 
 README = (ROOT / "README.md").read_text()
 TINY = ("--cells", "400", "--hidden", "8", "--max-epochs", "2", "--seeds", "2")
-ELSEWHERE = "benchmarks."  # the benchmark needs PyTorch and an idle machine
+# The benchmarks need PyTorch and an idle machine; the data commands run in their order in tests/data_prep/test_command.py.
+ELSEWHERE = ("python -m benchmarks.", "python -m data_prep")
 
 
 def commands() -> list[str]:
@@ -20,7 +21,7 @@ def commands() -> list[str]:
     blocks = re.findall(r"```(\w*)\n(.*?)```", README, flags=re.DOTALL)
     lines = [line.split("#")[0].strip() for _, block in blocks for line in block.splitlines()]
     lines += re.findall(r"`(python -m [^`]*)`", README)
-    return sorted({line for line in lines if line.startswith("python -m ") and ELSEWHERE not in line})
+    return sorted({line for line in lines if line.startswith("python -m ") and not line.startswith(ELSEWHERE)})
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_commands_are_found():
 
 def test_the_notebook_lines(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[0]
     rng = np.random.default_rng(0)
     y = np.repeat(["Pvalb", "Sst"], 20)
     X = rng.normal(size=(40, 3, 4)) + (y == "Sst")[:, None, None]

@@ -1,0 +1,96 @@
+"""NWB: a recording as a file in the layout of the archive, for pynwb, for IPFX's own reader and for plain h5py."""
+
+# pynwb makes its signatures at run time, where no type checker sees them.
+# pyright: reportCallIssue=false, reportAttributeAccessIssue=false
+
+from __future__ import annotations
+
+import os
+import warnings
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+from hdmf.backends.hdf5.h5_utils import H5DataIO
+from pynwb import NWBHDF5IO, NWBFile
+from pynwb.file import Subject
+from pynwb.icephys import CurrentClampSeries, CurrentClampStimulusSeries, SweepTable
+
+from data_prep.patchseq.sweeps import Sweep
+from data_prep.simulate.protocol import RESOLUTION
+from data_prep.simulate.recording import CONVERTER, SimulatedCell
+
+LATIN = {"mouse": "Mus musculus", "human": "Homo sapiens"}
+GAP = 3.0  # s between the starts of two sweeps
+
+
+def write_nwb(cell: SimulatedCell, path: Path) -> None:
+    """Write the file, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".tmp")
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The file path provided")  # a draft must not look like a file
+            with NWBHDF5IO(draft, mode="w") as io:
+                io.write(content(cell))
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def content(cell: SimulatedCell) -> NWBFile:
+    start = datetime(2020, 1, 1, tzinfo=UTC) + timedelta(hours=cell.number)
+    file = NWBFile(
+        session_description="simulated patch-seq recording of a conductance-based neuron",
+        identifier=f"simulated {cell.species} {cell.cell}",
+        session_start_time=start,
+        session_id=cell.cell,
+        institution="simulated",
+        subject=Subject(
+            subject_id=cell.donor,
+            species=LATIN[cell.species],
+            sex=cell.sex,
+            age="P60D" if cell.species == "mouse" else "P45Y",
+        ),
+    )
+    device = file.create_device(name="simulated amplifier")
+    electrode = file.create_icephys_electrode(name="electrode 0", description="whole cell", device=device)
+    table = sweep_table()
+    file.sweep_table = table
+    for sweep in cell.recording.sweeps:
+        for series in both_series(sweep, electrode):
+            add = file.add_acquisition if isinstance(series, CurrentClampSeries) else file.add_stimulus
+            add(series)
+            table.add_entry(series)
+    return file
+
+
+def sweep_table() -> SweepTable:
+    """The table that IPFX asks for. pynwb reads it still, but makes a new one only in the way in which it reads."""
+    table = SweepTable.__new__(SweepTable, in_construct_mode=True)
+    table.__init__(name="sweep_table")
+    table._in_construct_mode = False
+    return table
+
+
+def both_series(sweep: Sweep, electrode):
+    """Response and stimulus of a sweep: 16-bit steps of the converter, with the factor that makes volts and amperes of them."""
+    common = {
+        "electrode": electrode,
+        "gain": 1.0,
+        "rate": sweep.rate,
+        "starting_time": GAP * sweep.number,
+        "sweep_number": np.uint64(sweep.number),
+        "stimulus_description": sweep.stimulus,
+    }
+    name = f"data_{sweep.number:05d}"
+    yield CurrentClampSeries(
+        name=f"{name}_AD0", data=packed(sweep.voltage * CONVERTER), conversion=1e-3 / CONVERTER, **common
+    )
+    yield CurrentClampStimulusSeries(
+        name=f"{name}_DA0", data=packed(sweep.current * RESOLUTION), conversion=1e-12 / RESOLUTION, **common
+    )
+
+
+def packed(values: np.ndarray) -> H5DataIO:
+    return H5DataIO(np.rint(values).astype(np.int16), compression="gzip", compression_opts=1, shuffle=True)

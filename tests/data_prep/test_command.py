@@ -1,0 +1,134 @@
+"""The commands: the README's chain from nothing to a table, and one sentence for each mistake."""
+
+import re
+import shlex
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ipfx", reason="the commands need the prep extra")
+
+from data_prep.__main__ import main
+from data_prep.patchseq.collect import build_table, save_table
+from data_prep.patchseq.table import read_table
+from jaxephys.patchseq.data import FamilyTable
+from tests.data_prep import toy
+from tests.experiments.command import ROOT
+
+README = (ROOT / "README.md").read_text()
+CHAIN = [line.split("#")[0].strip() for line in re.findall(r"^python -m data_prep (.*)$", README, flags=re.MULTILINE)]
+SMALLER = {"--mouse 60": "--mouse 3", "--human 30": "--human 2"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The README's commands, in their order, on five cells."""
+    here = tmp_path_factory.mktemp("chain")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(here)
+        for line in CHAIN:
+            for size, small in SMALLER.items():
+                line = line.replace(size, small)
+            assert main(shlex.split(line)) == 0, line
+    return here
+
+
+def run(capsys, *words) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = main([str(word) for word in words])
+    said = capsys.readouterr()
+    return code, said.out, said.err
+
+
+def test_the_chain_is_the_readmes():
+    assert [line.split()[1] for line in CHAIN] == ["simulate", "extract", "table", "check"]
+
+
+def test_the_chain_ends_in_a_table(folder):
+    table = FamilyTable.read(folder / "table")
+    assert len(table) == 5 and set(table.species) == {"mouse", "human"} and len(table.families) == 14
+    assert set(np.unique(table.label)) <= {"Lamp5", "Pvalb", "Sst", "Vip"}, "human cells have no Sncg"
+    assert table.observed.mean() > 0.9
+
+
+def test_nothing_is_done_twice_and_the_command_says_what_is_next(folder, capsys):
+    before = {path: path.stat().st_mtime_ns for path in (folder / "extracted/cells").iterdir()}
+    code, out, _ = run(capsys, "patchseq", "extract", folder / "nwb", folder / "extracted")
+    assert code == 0 and "next: python -m data_prep patchseq table" in out
+    assert {path: path.stat().st_mtime_ns for path in (folder / "extracted/cells").iterdir()} == before
+
+
+def test_components_are_fitted_on_the_cells_that_are_named(folder, capsys, tmp_path):
+    save_table(*build_table([folder / "extracted"], features="old"), tmp_path)
+    cells = read_table(tmp_path).cell
+    (tmp_path / "train.txt").write_text("\n".join(cells[:4]))
+    words = ("spca", tmp_path, tmp_path / "spca", "--train", tmp_path / "train.txt")
+    code, out, _ = run(capsys, "patchseq", *words)
+    made = read_table(tmp_path / "spca")
+    assert code == 0 and "from 4 cells" in out and list(made.cell) == list(cells)
+    assert made.provenance["fitted_on"] == list(cells[:4]) and len(made.features) >= 5
+    assert len(FamilyTable.read(tmp_path / "spca")) == 5
+
+
+def test_records_hold_the_table(folder, capsys, tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets", reason="records need the tfds extra")
+    assert run(capsys, "patchseq", "tfds", folder / "table", tmp_path)[0] == 0
+    table = read_table(folder / "table")
+    source = tfds.builder_from_directory(str(tmp_path / "patchseq" / "1.0.0")).as_data_source()["cells"]
+    assert len(source) == len(table)
+    for example in source:
+        row = list(table.cell).index(example["cell"].decode())
+        values = np.concatenate([example[family] for family in table.families])
+        observed = np.concatenate([example[f"{family}_observed"] for family in table.families])
+        np.testing.assert_array_equal(values, table.values[row])
+        np.testing.assert_array_equal(observed, table.observed[row])
+        assert example["about_label"].decode() == table.about["label"][row]
+    assert run(capsys, "patchseq", "tfds", folder / "table", tmp_path)[0] == 2, "it is not overwritten"
+
+
+def test_a_ready_made_table(capsys, tmp_path):
+    (tmp_path / "cells.csv").write_text(
+        "cell_id,species,subclass4,subclass5,donor,vrest,ri,tau,threshold_i_long_square\n"
+        "7,mouse,Vip,Sncg,d,-70,150,12,50\n8,mouse,Sst,Sst,d,-71,,13,60\n9,mouse,Sst,Sst,d,,,,\n10,mouse,Sst,Sst,e,-71,99,13,60\n"
+    )
+    code, out, _ = run(capsys, "patchseq", "table", tmp_path / "t", "--csv", tmp_path / "cells.csv")
+    assert code == 0 and "3 cells" in out and "no value" in out
+    table = FamilyTable.read(tmp_path / "t")
+    assert list(table.label) == ["Sncg", "Sst", "Sst"] and np.isnan(table.values).sum() == 1
+
+
+def test_reasons_are_explained(capsys):
+    code, out, _ = run(capsys, "patchseq", "reasons")
+    assert code == 0 and "step of another length" in out
+
+
+def test_what_there_is(capsys):
+    assert run(capsys)[0] == 0
+    code, out, _ = run(capsys, "patchclamp")
+    assert code == 2 and "there is no 'patchclamp'" in out
+
+
+MISTAKES = {
+    "no recordings": (("extract", "nowhere", "out"), "there is no .nwb file in nowhere"),
+    "no source": (("table", "out"), "give either --from FOLDER"),
+    "two sources": (("table", "out", "--from", "x", "--csv", "y"), "give either --from FOLDER"),
+    "not extracted": (("table", "out", "--from", "."), "holds no finished extraction"),
+    "no csv": (("table", "out", "--csv", "cells.csv"), "cells.csv cannot be read"),
+    "no table": (("check", "nowhere"), "there is no table nowhere"),
+    "too few training cells": (("spca", "good", "out"), "7 components are asked for from 5 rows"),
+    "no training cells": (("spca", "good", "out", "--train", "none.txt"), "none.txt cannot be read"),
+    "strange training cells": (("spca", "good", "out", "--train", "ids.txt"), "ids.txt names zz"),
+    "no workers": (("extract", "one.nwb", "out", "--workers", "0"), "workers=0"),
+    "no dandiset": (("fetch", "out", "--dandiset", "mice"), "mice"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence(folder, capsys, tmp_path, monkeypatch, mistake):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good").symlink_to(folder / "table")
+    (tmp_path / "ids.txt").write_text("zz")
+    toy.write_nwb(tmp_path / "one.nwb", [])
+    words, hint = MISTAKES[mistake]
+    code, _, err = run(capsys, "patchseq", *words)
+    assert code == 2 and hint in err and err.count("\n") == 1
