@@ -29,7 +29,7 @@ from data_prep.patchseq.qc import DROPPED, Note, note, write_qc
 from data_prep.patchseq.ready import aligned, scalar_table
 from data_prep.patchseq.record import NEW, OLD
 from data_prep.patchseq.stream import open_remote
-from data_prep.patchseq.table import ABOUT, Table, TableError, write_table
+from data_prep.patchseq.table import ABOUT, Table, TableError, with_values, write_table
 from data_prep.scale import Outcome, file_stamp, run_over
 from data_prep.scale.outcome import stored
 
@@ -188,7 +188,7 @@ def build_table(
         if features == "vectors"
         else _scalars(cells, arrays, texts, provenance)
     )
-    return with_values(table, rows)
+    return without_empty(table, rows)
 
 
 def _about(found: Found, label: Mapping[str, str]) -> dict[str, str]:
@@ -225,20 +225,10 @@ def _scalars(cells: list[str], arrays: list[dict], about: dict, provenance: dict
     return aligned(table) if provenance["features"] == "aligned" else table
 
 
-def with_values(table: Table, rows: list[Row]) -> tuple[Table, list[Row]]:
-    """The table without the cells that have none of the chosen features: no model can say anything of them."""
-    empty = np.asarray(np.isnan(table.values).all(axis=1))
-    rows += [
-        (cell, note("cell", "", DROPPED, "no value"))
-        for cell, bare in zip(table.cell, empty.tolist(), strict=True)
-        if bare
-    ]
-    if not empty.any():
-        return table, rows
-    keep = np.flatnonzero(~empty).tolist()
-    about = {name: [column[i] for i in keep] for name, column in table.about.items()}
-    cells = [table.cell[i] for i in keep]
-    return Table(cells, table.families, table.values[keep], table.observed[keep], about, table.provenance), rows
+def without_empty(table: Table, rows: list[Row]) -> tuple[Table, list[Row]]:
+    """The table without the cells that have none of the chosen features, and a row for each of them."""
+    kept, empty = with_values(table)
+    return kept, rows + [(cell, note("cell", "", DROPPED, "no value")) for cell in empty]
 
 
 def save_table(table: Table, rows: Iterable[Row], folder: str | Path) -> Path:

@@ -21,7 +21,7 @@ from data_prep.patchseq.collect import (
     find_files,
     read_extracted,
     save_table,
-    with_values,
+    without_empty,
 )
 from data_prep.patchseq.components import GOUWENS, FamilyComponents, default_plan
 from data_prep.patchseq.families import Layout
@@ -163,7 +163,7 @@ def table(
     rows: list[Row] = []
     if csv is not None:
         made = read_ready(csv, clock_times=clock_times)
-        made, rows = with_values(aligned(made) if features == "aligned" else made, [])
+        made, rows = without_empty(aligned(made) if features == "aligned" else made, [])
     else:
         options = {"strict_lamp5": strict_lamp5, "revised": not unrevised, "sncg": sncg}
         made, rows = build_table(source, [read_labels(path, **options) for path in labels], features=features)

@@ -110,6 +110,16 @@ def content_hash(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
+def with_values(table: Table) -> tuple[Table, list[str]]:
+    """The cells that have any value, and the ids of the others: no model can say anything of them."""
+    empty = np.asarray(np.isnan(table.values).all(axis=1))
+    keep = np.flatnonzero(~empty).tolist()
+    about = {name: [column[i] for i in keep] for name, column in table.about.items()}
+    cells = [table.cell[i] for i in keep]
+    kept = Table(cells, table.families, table.values[keep], table.observed[keep], about, table.provenance)
+    return kept, [table.cell[i] for i in np.flatnonzero(empty).tolist()]
+
+
 def write_table(table: Table, folder: str | Path) -> Path:
     """Write the folder; a table that stood there is replaced in one step, never half."""
     folder = Path(folder)

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("ipfx", reason="files are extracted with IPFX")
 
-from data_prep.patchseq.collect import build_table, extract_all, find_files, read_extracted, save_table, with_values
+from data_prep.patchseq.collect import build_table, extract_all, find_files, read_extracted, save_table, without_empty
 from data_prep.patchseq.labels import read_labels
 from data_prep.patchseq.qc import REASONS, count_reasons, note, read_qc
 from data_prep.patchseq.table import Table, TableError, read_table, write_table
@@ -115,7 +115,7 @@ def test_scalar_features_of_every_naming(extracted, features, width):
 def test_cells_without_any_of_the_features_are_named():
     values = np.array([[1.0], [np.nan]], np.float32)
     table = Table(["a", "b"], {"f": ["x"]}, values, np.isfinite(values), {"label": ["Sst", "Vip"]})
-    kept, rows = with_values(table, [])
+    kept, rows = without_empty(table, [])
     assert list(kept.cell) == ["a"] and kept.about["label"] == ["Sst"] and rows[0][1].reason == "no value"
 
 

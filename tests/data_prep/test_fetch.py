@@ -23,6 +23,7 @@ from data_prep.patchseq.fetch import fetch
 from data_prep.patchseq.manifest import MANIFEST, FetchError, number_of, read_manifest, remote_assets
 from data_prep.patchseq.stream import open_remote
 from tests.data_prep.dandi_mock import Archive
+from tests.data_prep.toy import hear_interrupts
 
 ROOT = Path(__file__).parents[2]
 
@@ -213,7 +214,7 @@ def test_a_stopped_fetch_goes_on_where_it_was(tmp_path, stop):
         archive.pause = 0.02
         program = "import sys; from data_prep.patchseq.fetch import fetch; fetch('20', sys.argv[1], api=sys.argv[2])"
         command = [sys.executable, "-c", program, str(tmp_path), archive.api]
-        child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, preexec_fn=hear_interrupts)
         deadline = time.monotonic() + 60
         while not (found := parts_in(tmp_path)) or found[0].stat().st_size < 1_000_000:
             assert child.poll() is None and time.monotonic() < deadline
