@@ -10,6 +10,7 @@ pytest.importorskip("ipfx", reason="the commands need the prep extra")
 
 from data_prep.__main__ import main
 from data_prep.patchseq.collect import build_table, save_table
+from data_prep.patchseq.nwb import read_recording
 from data_prep.patchseq.table import read_table
 from jaxephys.patchseq.data import FamilyTable
 from tests.data_prep import toy
@@ -56,6 +57,17 @@ def test_nothing_is_done_twice_and_the_command_says_what_is_next(folder, capsys)
     code, out, _ = run(capsys, "patchseq", "extract", folder / "nwb", folder / "extracted")
     assert code == 0 and "next: python -m data_prep patchseq table" in out
     assert {path: path.stat().st_mtime_ns for path in (folder / "extracted/cells").iterdir()} == before
+
+
+def test_the_stock_reader_of_ipfx_reads_the_same_sweeps(folder):
+    path = next((folder / "nwb").rglob("*.nwb"))
+    ours, theirs = (read_recording(path, reader=reader) for reader in ("h5py", "ipfx"))
+    assert (ours.cell, ours.donor, ours.species) == (theirs.cell, theirs.donor, theirs.species)
+    assert theirs.source["reader"] == "ipfx" and len(ours.sweeps) == len(theirs.sweeps) > 15
+    for left, right in zip(ours.sweeps, theirs.sweeps, strict=True):
+        assert (left.number, left.protocol, left.rate) == (right.number, right.protocol, right.rate)
+        np.testing.assert_allclose(left.voltage, right.voltage, rtol=1e-9)
+        np.testing.assert_allclose(left.current, right.current, atol=1e-6)
 
 
 def test_components_are_fitted_on_the_cells_that_are_named(folder, capsys, tmp_path):

@@ -22,6 +22,7 @@ from data_prep.patchseq import stream
 from data_prep.patchseq.fetch import fetch
 from data_prep.patchseq.manifest import MANIFEST, FetchError, number_of, read_manifest, remote_assets
 from data_prep.patchseq.stream import open_remote
+from tests.data_prep import toy
 from tests.data_prep.dandi_mock import Archive
 from tests.data_prep.toy import hear_interrupts
 
@@ -381,3 +382,22 @@ def test_a_remote_file_that_cannot_be_read_in_parts_is_refused(archive):
     archive.takes_ranges, archive.missing = True, {ONE}
     with pytest.raises(OSError, match="404"):
         open_remote(archive.url(ONE))
+
+
+def test_a_recording_in_the_archive_is_extracted_without_a_download(tmp_path):
+    """The same numbers as from the file; a connection that is lost is a failure to try again, and no dropped cell."""
+    pytest.importorskip("ipfx", reason="recordings are extracted with IPFX")
+    from data_prep.patchseq.collect import Item, extract_item
+    from data_prep.patchseq.families import Layout
+
+    local = toy.write_nwb(tmp_path / "sub-3_ses-31_icephys.nwb", toy.sweeps()[:8])
+    how = {"preset": "ipfx", "layout": Layout(), "reader": "h5py"}
+    with Archive({ONE: local.read_bytes()}) as archive:
+        (asset,) = remote_assets("mouse", api=archive.api)
+        remote, facts = extract_item(Item(asset.path, asset=asset), **how)
+    with pytest.raises(OSError):
+        extract_item(Item(asset.path, asset=asset), **how)
+    here, same = extract_item(Item("x", str(local)), **how)
+    for name in here:
+        np.testing.assert_array_equal(remote[name], here[name])
+    assert (facts["cell"], facts["donor"]) == ("31", same["donor"])
