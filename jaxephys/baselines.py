@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -25,6 +25,7 @@ def make_baseline(name: str, seed: int) -> Pipeline:
         "forest": lambda: RandomForestClassifier(
             600, min_samples_leaf=2, class_weight="balanced_subsample", random_state=seed, n_jobs=-1
         ),
+        "boosting": lambda: HistGradientBoostingClassifier(max_iter=200, learning_rate=0.08, random_state=seed),
     }
     if name not in makers:
         raise ValueError(f"unknown baseline {name!r}: choose one of {', '.join(makers)}")
@@ -41,11 +42,23 @@ def baseline_scores_of(
     seed: int,
     classes: int,
 ) -> Float[np.ndarray, "others class"]:
-    """Class probabilities on the test rows; a class absent from training has probability 0.
+    """What a fresh opponent says of the test rows."""
+    return probability_of(make_baseline(name, seed), values, codes, train, test, classes)
+
+
+def probability_of(
+    model: Pipeline,
+    values: Float[np.ndarray, "row column"],
+    codes: Int[np.ndarray, "row"],
+    train: Int[np.ndarray, "some"],
+    test: Int[np.ndarray, "others"],
+    classes: int,
+) -> Float[np.ndarray, "others class"]:
+    """Class probabilities on the test rows of a pipeline fitted here; a class absent from training has probability 0.
 
     An SVM has none of its own: the softmax of its decision values stands in, whose argmax is its prediction.
     """
-    model = make_baseline(name, seed).fit(values[train], codes[train])
+    model = model.fit(values[train], codes[train])
     if not isinstance(model[-1], SVC):
         own = model.predict_proba(values[test])
     else:

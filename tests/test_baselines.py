@@ -7,7 +7,7 @@ from sklearn.ensemble import RandomForestClassifier
 from jaxephys import baselines
 from jaxephys.baselines import baseline_scores_of, make_baseline
 
-NAMES = ("logistic", "lda", "svm", "forest")
+NAMES = ("logistic", "lda", "svm", "forest", "boosting")
 TRAIN, TEST = np.arange(80), np.arange(80, 140)
 
 

@@ -1,0 +1,152 @@
+"""The tabular arm: scaling by training cells alone, missing values and their flags, and a planted answer learnt."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from jaxephys.engine.apply import predict
+from jaxephys.engine.axis import RunAxis
+from jaxephys.engine.fit import fit
+from jaxephys.engine.rows import Split, plain_rows, stack_rows
+from jaxephys.engine.types import TrainPlan
+from jaxephys.patchseq.data import FamilyTable
+from jaxephys.patchseq.robust import NAMES, RegularisedDiscriminant, make_robust
+from jaxephys.patchseq.scaling import CUT, SignedLogScaler, fit_signed_log, flags, scaled
+from jaxephys.patchseq.tabular import TabularNetwork
+from jaxephys.patchseq.tabular_task import make_columns, make_tabular_runs, make_tabular_task
+
+CELLS = 90
+ROWS = np.random.default_rng(3).permutation(CELLS)
+SPLIT = Split(np.sort(ROWS[:54]), np.sort(ROWS[54:72]), np.sort(ROWS[72:]))
+LABELS = np.array(["Pvalb", "Sst", "Vip"])[np.arange(CELLS) % 3]
+
+
+def make_values() -> np.ndarray:
+    """Heavy tails, a constant column, a column that is missing where it tells the class, and one never measured."""
+    rng = np.random.default_rng(0)
+    values = rng.standard_t(1.5, size=(CELLS, 6)).astype(np.float32)
+    values[:, 0] = 10 ** (rng.normal(size=CELLS) + 1.5 * (LABELS == "Sst"))
+    values[:, 1] += 4 * (LABELS == "Vip")
+    values[:, 2] = 7.0
+    values[LABELS == "Pvalb", 3] = np.nan
+    values[:, 4] = np.nan
+    return values
+
+
+def make_table(values=None) -> FamilyTable:
+    return FamilyTable.of(make_values() if values is None else values, {"a": 3, "b": 3}, LABELS)
+
+
+def test_the_signed_log_is_its_formula():
+    values = np.array([[0.0], [1.0], [2.0], [4.0], [-96.0]])
+    scale = fit_signed_log(values)
+    assert (scale.median[0], scale.unit[0]) == (1.0, 1.0)
+    z = np.sign(values - 1) * np.log1p(np.abs(values - 1))
+    want = np.clip((z - z.mean()) / z.std(), -CUT, CUT)
+    np.testing.assert_allclose(scaled(values.astype(np.float32), scale), want, atol=1e-6)
+
+
+def test_training_cells_have_unit_spread_and_nothing_lies_beyond_the_cut():
+    values = make_values()
+    scale = fit_signed_log(values[SPLIT.train])
+    z = np.asarray(scaled(values, scale))
+    assert np.isfinite(z).all() and np.abs(z).max() <= CUT
+    np.testing.assert_allclose(z[SPLIT.train][:, [0, 1, 5]].std(axis=0), 1, atol=0.05)
+    assert np.abs(z[:, [2, 4]]).max() < 1e-6, "no spread, or no value: nothing to say"
+
+
+def test_a_missing_value_stands_at_the_median_and_has_a_flag():
+    values = make_values()
+    scale = fit_signed_log(values[SPLIT.train])
+    at_median = values.copy()
+    at_median[np.isnan(values)] = np.broadcast_to(scale.median, values.shape)[np.isnan(values)]
+    np.testing.assert_allclose(scaled(values, scale), scaled(at_median, scale), atol=1e-6)
+    shown = np.asarray(flags(values, scale))
+    np.testing.assert_array_equal(shown[:, 3], np.isnan(values[:, 3]))
+    assert shown[:, 4].all() and not shown[:, [0, 1, 2, 5]].any()
+
+
+def test_a_rare_gap_has_no_flag():
+    values = np.random.default_rng(0).normal(size=(200, 2))
+    values[0, 0] = np.nan
+    assert not fit_signed_log(values).flagged.any()
+
+
+def test_the_scaler_of_scikit_learn_says_the_same():
+    values = make_values()
+    scaler = SignedLogScaler().fit(values[SPLIT.train])
+    out = scaler.transform(values)
+    assert out.shape == (CELLS, 6 + 2), "two columns have a flag"
+    np.testing.assert_allclose(out[:, :6], scaled(values, scaler.scale_), atol=1e-6)
+
+
+def test_nothing_fitted_changes_with_test_or_validation_rows():
+    moved = make_values()
+    moved[SPLIT.test] = -1e6
+    moved[SPLIT.validation] = 1e6
+    ours, again = (make_tabular_runs(make_table(values), [SPLIT]) for values in (make_values(), moved))
+    for left, right in zip(jax.tree.leaves(ours), jax.tree.leaves(again), strict=True):
+        np.testing.assert_array_equal(left, right)
+    moved[SPLIT.train[0]] += 100
+    assert not np.array_equal(make_tabular_runs(make_table(moved), [SPLIT]).constants.mean, ours.constants.mean)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    table = make_table()
+    axis = RunAxis.cross(seed=range(2))
+    runs = make_tabular_runs(table, [SPLIT] * 2)
+    task = make_tabular_task(TabularNetwork(3, hidden=16), 6)
+    plan = TrainPlan(max_epochs=40, patience=None, batch_size=16, learning_rate=0.01)
+    return table, task, runs, fit(task, make_columns(table), runs, axis, plan)
+
+
+def test_a_planted_answer_is_learnt(trained):
+    table, task, runs, result = trained
+    said = predict(task, make_columns(table), result.best, stack_rows([plain_rows(SPLIT.test)] * 2), runs.constants)
+    np.testing.assert_allclose(said.sum(axis=-1), 1, atol=1e-5)
+    assert (said.mean(axis=0).argmax(axis=1) == table.codes()[SPLIT.test]).mean() > 0.85
+    assert np.abs(said[0] - said[1]).max() > 1e-3, "two seeds are two networks"
+
+
+def test_padding_rows_change_no_loss(trained):
+    table, task, runs, result = trained
+    data = jax.tree.map(jnp.asarray, make_columns(table))
+    variables, scale = (jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), tree) for tree in (result.best, runs.constants))
+    plain = plain_rows(SPLIT.train)
+    padded = stack_rows([plain, plain_rows(np.resize(SPLIT.train, len(SPLIT.train) + 7))])
+    short = jax.tree.map(lambda column: jnp.asarray(column[0]), padded)
+    poisoned = data._replace(values=data.values.at[0].set(jnp.inf)) if 0 not in SPLIT.train else data
+    losses = []
+    for some, rows in ((data, short), (poisoned, short)):
+        batch = task.gather(some, scale, rows, None)
+        logits = task.outputs(variables, batch)
+        losses.append(float(-(jnp.log(logits[jnp.arange(len(logits)), batch.label]) * batch.weight).sum()))
+    assert losses[0] == losses[1] and np.isfinite(losses[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_robust_opponents_learn_and_never_see_a_nan(name):
+    values, codes = make_values(), make_table().codes()
+    model = make_robust(name, 0).fit(values[SPLIT.train], codes[SPLIT.train])
+    assert (model.predict(values[SPLIT.test]) == codes[SPLIT.test]).mean() > 0.7
+
+
+def test_the_regularised_discriminant_is_linear_and_quadratic_at_its_ends():
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], 40)
+    x = rng.normal(size=(120, 3)) * (1 + y[:, None]) + y[:, None]
+    linear = LinearDiscriminantAnalysis(solver="lsqr").fit(x, y)
+    ours = RegularisedDiscriminant(own=0.0, shrinkage=0.0).fit(x, y)
+    np.testing.assert_allclose(ours.predict_proba(x), linear.predict_proba(x), atol=1e-6)
+    own = RegularisedDiscriminant(own=1.0, shrinkage=0.0).fit(x, y)
+    density = [multivariate_normal(x[y == k].mean(0), np.cov(x[y == k].T, bias=True)).pdf(x) for k in range(3)]
+    np.testing.assert_allclose(own.predict_proba(x), np.array(density).T / np.sum(density, axis=0)[:, None], atol=1e-6)
+
+
+def test_an_unknown_robust_model_is_named():
+    with pytest.raises(ValueError, match="unknown classifier 'robust tree': choose one of robust lda"):
+        make_robust("robust tree", 0)
