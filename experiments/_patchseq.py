@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -177,13 +178,15 @@ def train_opponents(
 ) -> None:
     """Each opponent on every split; ``with_validation``: it selects nothing, so it may train on the validation rows too."""
     codes, classes = table.codes(), len(table.classes)
-    jobs = [(name, place) for name in opponents for place in arms.splits]
-    for name, place in track(jobs, "opponents", console=folder.console, disable=not folder.console.is_terminal):
-        split = arms.splits[place]
-        fitted = np.sort(np.concatenate([split.train, split.validation])) if with_validation else split.train
-        asked = np.concatenate([split.test, split.validation])
-        said = probability_of(opponents[name](place[1]), table.values, codes, fitted, asked, classes)
-        arms.add(name, place, said[: len(split.test)], None if with_validation else said[len(split.test) :])
+    shown = folder.console.is_terminal
+    for name, make in opponents.items():
+        began = time.perf_counter()
+        for place, split in track(arms.splits.items(), name, console=folder.console, disable=not shown, transient=True):
+            fitted = np.sort(np.concatenate([split.train, split.validation])) if with_validation else split.train
+            asked = np.concatenate([split.test, split.validation])
+            said = probability_of(make(place[1]), table.values, codes, fitted, asked, classes)
+            arms.add(name, place, said[: len(split.test)], None if with_validation else said[len(split.test) :])
+        folder.say(f"{name}: {len(arms.splits)} splits in {time.perf_counter() - began:.0f} s")
 
 
 def draw_figures(
