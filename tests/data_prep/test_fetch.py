@@ -24,7 +24,7 @@ from data_prep.patchseq.manifest import MANIFEST, FetchError, number_of, read_ma
 from data_prep.patchseq.stream import open_remote
 from tests.data_prep import toy
 from tests.data_prep.dandi_mock import Archive
-from tests.data_prep.toy import hear_interrupts
+from tests.data_prep.toy import HEAR_INTERRUPTS
 
 ROOT = Path(__file__).parents[2]
 
@@ -213,9 +213,9 @@ def test_a_stopped_fetch_goes_on_where_it_was(tmp_path, stop):
     body = content(0, 4_000_000)
     with Archive({ONE: body}) as archive:
         archive.pause = 0.02
-        program = "import sys; from data_prep.patchseq.fetch import fetch; fetch('20', sys.argv[1], api=sys.argv[2])"
+        program = f"{HEAR_INTERRUPTS}; import sys; from data_prep.patchseq.fetch import fetch; fetch('20', sys.argv[1], api=sys.argv[2])"
         command = [sys.executable, "-c", program, str(tmp_path), archive.api]
-        child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, preexec_fn=hear_interrupts)
+        child = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 60
         while not (found := parts_in(tmp_path)) or found[0].stat().st_size < 1_000_000:
             assert child.poll() is None and time.monotonic() < deadline

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from data_prep.scale import ScaleError, file_stamp, outcome, run_over
-from tests.data_prep.toy import hear_interrupts
+from tests.data_prep.toy import HEAR_INTERRUPTS
 
 ROOT = Path(__file__).parents[2]
 HERE = "tests.data_prep.test_scale"
@@ -222,11 +222,9 @@ def test_what_cannot_work_at_all_is_said_in_one_sentence(tmp_path, monkeypatch, 
 
 def start(expression):
     """A run in a process of its own, with a process group of its own."""
-    code = f"from pathlib import Path\nfrom {HERE} import behave\nfrom data_prep.scale import run_over\n{expression}"
+    code = f"{HEAR_INTERRUPTS}\nfrom pathlib import Path\nfrom {HERE} import behave\nfrom data_prep.scale import run_over\n{expression}"
     command = [sys.executable, "-c", code]
-    return subprocess.Popen(
-        command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=hear_interrupts
-    )
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def processes_of(group):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import h5py
@@ -10,13 +9,11 @@ import numpy as np
 
 from data_prep.patchseq.sweeps import Sweep
 
+# The first line of a child process: where the tests run in the background, it would inherit that Ctrl-C is ignored.
+HEAR_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+
 REST, RESISTANCE, TAU = -70.0, 0.15, 0.012  # mV, GOhm, s
 RHEOBASE, GAIN = 50.0, 0.35  # pA, spikes/s/pA
-
-
-def hear_interrupts() -> None:
-    """For a child process: where the tests run in the background, it would inherit that Ctrl-C is ignored."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def step_current(
