@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from rich.progress import track
@@ -13,15 +14,13 @@ from rich.progress import track
 from data_prep.patchseq.ready import read_ready
 from data_prep.patchseq.table import Table as Prepared
 from data_prep.patchseq.table import with_values
-from experiments._run import RunFolder
+from experiments._run import RunFolder, Settings
 from jaxephys.baselines import probability_of
 from jaxephys.calibration import apply_temperature, fit_temperature
 from jaxephys.engine.apply import predict
 from jaxephys.engine.axis import RunAxis
-from jaxephys.engine.fit import FitResult, fit
 from jaxephys.engine.rows import Split, plain_rows, stack_rows
 from jaxephys.engine.types import TrainPlan
-from jaxephys.engine.watch import ProgressBar
 from jaxephys.figures import draw_bars, draw_confusion
 from jaxephys.metrics import classification_scores, confusion
 from jaxephys.patchseq.data import FamilyTable
@@ -29,11 +28,28 @@ from jaxephys.patchseq.network import SubclassNetwork
 from jaxephys.patchseq.staircase import Staircase
 from jaxephys.patchseq.tabular import TabularNetwork
 from jaxephys.patchseq.tabular_task import make_columns, make_tabular_runs, make_tabular_task
-from jaxephys.patchseq.task import LADDER, Prediction, make_data, make_runs, make_task
+from jaxephys.patchseq.task import LADDER, make_data, make_runs, make_task
 from jaxephys.report import Score
 
 Place = tuple[str, int, int]  # folds ("cell" or "donor"), seed, number of the fold
 VOTE = "vote"
+METRICS = ("macro_f1", "accuracy", "balanced_accuracy", "ece", "brier")
+
+
+@dataclass(frozen=True)
+class Comparison(Settings):
+    """What the comparisons of all arms on one table have in common."""
+
+    folds: tuple[Literal["cell", "donor"], ...] = ("cell", "donor")
+    """What is held out: cells, and whole donors."""
+    seeds: int = 10
+    """Draws of the splits."""
+    members: int = 5
+    """Networks over all features that answer together."""
+    hidden: int = 128
+    """Hidden units of the LSTM in each direction."""
+    max_epochs: int = 50
+    """Epochs of the ladder at most; a run stops after 7 without a better validation macro-F1."""
 
 
 def read_cells(data: Path, file: str, label: str) -> FamilyTable:
@@ -127,9 +143,7 @@ def tidy(run: tuple[str, str, str, str, int, int], label: np.ndarray, probabilit
     return [Score(*run, "test", metric, float(value), len(label)) for metric, value in values.items()]
 
 
-def train_ladder(
-    folder: RunFolder, arms: Arms, table: FamilyTable, plan: TrainPlan, hidden: int
-) -> tuple[FitResult, Prediction]:
+def train_ladder(folder: RunFolder, arms: Arms, table: FamilyTable, plan: TrainPlan, hidden: int) -> None:
     """The paper's four variants on every split, as one program."""
     axis = RunAxis.cross(variant=tuple(LADDER), folds=kinds(arms), seed=seeds_of(arms), fold=folds_of(arms))
     of_run = [arms.splits[run["folds"], run["seed"], run["fold"]] for run in axis]
@@ -137,19 +151,15 @@ def train_ladder(
     runs = make_runs(table, stairs, of_run, [LADDER[run["variant"]] for run in axis], axis.column("seed"))
     task = make_task(SubclassNetwork(stairs, len(table.classes), hidden))
     data = make_data(table, stairs)
-    checkpointer, resume = folder.checkpointer(axis, plan)
-    with ProgressBar("ladder", folder.console) as bar:
-        result = fit(task, data, runs, axis, plan, watchers=[bar, checkpointer], resume=resume)
-    checkpointer.close()
+    result = folder.train("ladder", task, data, runs, axis, plan)
     folder.note_fit(result)
     test = stack_rows([plain_rows(split.test) for split in of_run])
     predicted = predict(task, data, result.best, test, runs.constants)
     for run, split, probability in zip(axis, of_run, predicted.probability, strict=True):
         arms.add(run["variant"], (run["folds"], run["seed"], run["fold"]), probability[: len(split.test)])
-    return result, predicted
 
 
-def train_tabular(folder: RunFolder, arms: Arms, table: FamilyTable, plan: TrainPlan, members: int) -> FitResult:
+def train_tabular(folder: RunFolder, arms: Arms, table: FamilyTable, plan: TrainPlan, members: int) -> None:
     """Networks over all features at once: ``members`` initial weights a split, which answer together."""
     axis = RunAxis.cross(folds=kinds(arms), draw=seeds_of(arms), fold=folds_of(arms), seed=range(members))
     places = [(run["folds"], run["draw"], run["fold"]) for run in axis]
@@ -157,10 +167,7 @@ def train_tabular(folder: RunFolder, arms: Arms, table: FamilyTable, plan: Train
     runs = make_tabular_runs(table, of_run)
     task = make_tabular_task(TabularNetwork(len(table.classes)), table.values.shape[1])
     data = make_columns(table)
-    checkpointer, resume = folder.checkpointer(axis, plan, "checkpoints_tabular")
-    with ProgressBar("tabular", folder.console) as bar:
-        result = fit(task, data, runs, axis, plan, watchers=[bar, checkpointer], resume=resume)
-    checkpointer.close()
+    result = folder.train("tabular", task, data, runs, axis, plan, "checkpoints_tabular")
     folder.diverged += result.diverged()
     tested, valid = (
         predict(task, data, result.best, stack_rows([plain_rows(rows) for rows in part]), runs.constants)
@@ -170,7 +177,6 @@ def train_tabular(folder: RunFolder, arms: Arms, table: FamilyTable, plan: Train
         own = [i for i, other in enumerate(places) if other == place]
         mean = tested[own].mean(axis=0)[: len(split.test)], valid[own].mean(axis=0)[: len(split.validation)]
         arms.add("tabular", place, *mean)
-    return result
 
 
 def train_opponents(

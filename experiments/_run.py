@@ -32,9 +32,10 @@ import jaxephys
 from jaxephys.engine import shard
 from jaxephys.engine.axis import RunAxis
 from jaxephys.engine.checkpoint import Checkpointer, restore
-from jaxephys.engine.fit import FitResult, Snapshot
+from jaxephys.engine.fit import FitResult, Snapshot, fit
 from jaxephys.engine.rows import Split
-from jaxephys.engine.types import Status, TrainPlan
+from jaxephys.engine.types import Runs, Status, Task, TrainPlan
+from jaxephys.engine.watch import ProgressBar
 from jaxephys.report import Score, Table, print_table, write_csv, write_report, write_scores, write_text
 
 DIVERGED_EXIT = 3
@@ -108,6 +109,16 @@ class RunFolder:
         elif self.settings.resume is not None:
             self.say("there is no checkpoint yet: starting from the beginning")
         return Checkpointer(self.path / name, axis, plan), snapshot
+
+    def train(
+        self, title: str, task: Task, data: Any, runs: Runs, axis: RunAxis, plan: TrainPlan, name: str = "checkpoints"
+    ) -> FitResult:
+        """Train a grid under a bar and with checkpoints; a killed one goes on."""
+        checkpointer, resume = self.checkpointer(axis, plan, name)
+        with ProgressBar(title, self.console) as bar:
+            result = fit(task, data, runs, axis, plan, watchers=[bar, checkpointer], resume=resume)
+        checkpointer.close()
+        return result
 
     def note_fit(self, result: FitResult) -> None:
         """Keep history and status of the grid, say how it ran, and remember runs that diverged."""

@@ -21,13 +21,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from experiments._patchseq import (
+    METRICS,
     VOTE,
     Arms,
+    Comparison,
     draw_figures,
     draw_splits,
     read_cells,
@@ -35,7 +36,7 @@ from experiments._patchseq import (
     train_opponents,
     train_tabular,
 )
-from experiments._run import RunFolder, Settings, main
+from experiments._run import RunFolder, main
 from jaxephys.baselines import make_baseline
 from jaxephys.engine.rows import k_folds
 from jaxephys.engine.types import TrainPlan
@@ -43,26 +44,15 @@ from jaxephys.patchseq.robust import NAMES, make_robust
 from jaxephys.patchseq.task import LADDER
 from jaxephys.report import Score, Table, table
 
-METRICS = ("macro_f1", "accuracy", "balanced_accuracy", "ece", "brier")
 BASELINES = ("lda", "logistic", "svm", "forest", "boosting")
 
 
 @dataclass(frozen=True)
-class Human(Settings):
+class Human(Comparison):
     data: Path = Path("human")
     """Folder with human.csv, or a table of data_prep."""
-    folds: tuple[Literal["cell", "donor"], ...] = ("cell", "donor")
-    """How the folds are cut: by cell, and by donor."""
-    seeds: int = 10
-    """Draws of the folds."""
     parts: int = 5
     """Folds of each draw."""
-    members: int = 5
-    """Networks over all features that answer together."""
-    hidden: int = 128
-    """Hidden units of the LSTM in each direction."""
-    max_epochs: int = 50
-    """Epochs of the ladder at most; a run stops after 7 without a better validation macro-F1."""
 
 
 PRESETS = {
@@ -78,11 +68,11 @@ def run(settings: Human, folder: RunFolder) -> None:
     folder.greet(len(arms.splits) * (len(LADDER) + settings.members), cells=cells.values)
 
     train_ladder(folder, arms, cells, TrainPlan(max_epochs=settings.max_epochs), settings.hidden)
-    if not folder.first:
-        return
     epochs = min(2 * settings.max_epochs, 100)
     plan = TrainPlan(max_epochs=epochs, patience=25, batch_size=64, weight_decay=0.01, chunk_epochs=10)
     train_tabular(folder, arms, cells, plan, settings.members)
+    if not folder.first:
+        return
     opponents = {name: partial(make_baseline, name) for name in BASELINES}
     opponents |= {name: partial(make_robust, name) for name in NAMES}
     train_opponents(folder, arms, cells, opponents, with_validation=True)
@@ -110,7 +100,7 @@ def cut_folds(codes: np.ndarray, seed: int, groups: np.ndarray | None, *, parts:
 
 
 def tables(scores: list[Score], settings: Human) -> dict[str, Table]:
-    """One table a way of cutting, with the paired difference to the strongest opponent there, and one a condition."""
+    """One table a way of cutting, with the paired difference to LDA, and one a condition."""
     found = {}
     for kind in settings.folds:
         own = [score for score in scores if score.test_on == kind]

@@ -9,7 +9,7 @@ Gouwens et al. (2020) with scalar IPFX features arranged as families. Beside cel
     python -m experiments.patchseq_mouse smoke --data FOLDER                 one seed
 
 Expected macro-F1 / accuracy, by cell: vote 0.902 / 0.938, tabular networks 0.898 / 0.934, boosting 0.895 / 0.932, robust
-discriminant 0.882, forest 0.876, the ladder 0.84. Seven minutes on two CPU cores with --folds cell, twice that with donors.
+discriminant 0.882, forest 0.876, the ladder 0.84. Seven minutes on two CPU cores with --folds cell; donors as well, about twice that.
 
 FOLDER holds mouse_v1.csv, or is a table that data_prep has written. The vote is the mean of the networks and of gradient
 boosting, each at the temperature that its validation cells ask for.
@@ -25,8 +25,10 @@ from typing import Literal
 import numpy as np
 
 from experiments._patchseq import (
+    METRICS,
     VOTE,
     Arms,
+    Comparison,
     draw_figures,
     draw_splits,
     read_cells,
@@ -34,7 +36,7 @@ from experiments._patchseq import (
     train_opponents,
     train_tabular,
 )
-from experiments._run import RunFolder, Settings, main
+from experiments._run import RunFolder, main
 from jaxephys.baselines import make_baseline
 from jaxephys.engine.rows import Split, hold_out
 from jaxephys.engine.types import TrainPlan
@@ -42,7 +44,6 @@ from jaxephys.patchseq.robust import NAMES, make_robust
 from jaxephys.patchseq.task import LADDER
 from jaxephys.report import Score, Table, table
 
-METRICS = ("macro_f1", "accuracy", "balanced_accuracy", "ece", "brier")
 BASELINES = ("boosting", "svm", "forest", "logistic", "lda")
 PUBLISHED = {  # on other cells and features
     "forest": {"macro_f1": "0.873"},
@@ -51,21 +52,11 @@ PUBLISHED = {  # on other cells and features
 
 
 @dataclass(frozen=True)
-class Mouse(Settings):
+class Mouse(Comparison):
     data: Path = Path("mouse")
     """Folder with mouse_v1.csv, or a table of data_prep."""
     label: Literal["subclass5", "subclass4"] = "subclass5"
     """Five classes, or four: Sncg with Vip."""
-    folds: tuple[Literal["cell", "donor"], ...] = ("cell", "donor")
-    """What is held out: cells, and whole donors."""
-    seeds: int = 10
-    """Splits 60/20/20."""
-    members: int = 5
-    """Networks over all features that answer together."""
-    hidden: int = 128
-    """Hidden units of the LSTM in each direction."""
-    max_epochs: int = 50
-    """Epochs of the ladder at most; a run stops after 7 without a better validation macro-F1."""
 
 
 PRESETS = {
@@ -81,11 +72,11 @@ def run(settings: Mouse, folder: RunFolder) -> None:
     folder.greet(len(arms.splits) * (len(LADDER) + settings.members), cells=cells.values)
 
     train_ladder(folder, arms, cells, TrainPlan(max_epochs=settings.max_epochs), settings.hidden)
-    if not folder.first:
-        return
     epochs = min(2 * settings.max_epochs, 100)
     plan = TrainPlan(epochs, patience=25, batch_size=256, learning_rate=3e-3, weight_decay=0.01, chunk_epochs=10)
     train_tabular(folder, arms, cells, plan, settings.members)
+    if not folder.first:
+        return
     opponents = {name: partial(make_baseline, name) for name in BASELINES}
     opponents |= {name: partial(make_robust, name) for name in NAMES}
     train_opponents(folder, arms, cells, opponents, with_validation=False)

@@ -24,10 +24,9 @@ from jaxephys import PatchSeqClassifier
 from jaxephys.baselines import baseline_scores_of
 from jaxephys.engine.apply import predict
 from jaxephys.engine.axis import RunAxis
-from jaxephys.engine.fit import FitResult, fit, take_runs
+from jaxephys.engine.fit import FitResult, take_runs
 from jaxephys.engine.rows import Split, hold_out, plain_rows, stack_rows
 from jaxephys.engine.types import TrainPlan
-from jaxephys.engine.watch import ProgressBar
 from jaxephys.figures import draw_attention, draw_bars, draw_confusion, draw_curves
 from jaxephys.metrics import classification_scores, confusion
 from jaxephys.patchseq.data import FamilyTable
@@ -78,10 +77,7 @@ def run(settings: Quickstart, folder: RunFolder) -> None:
     data = make_data(cells, stairs)
     plan = TrainPlan(max_epochs=settings.max_epochs, learning_rate=settings.learning_rate)
 
-    checkpointer, resume = folder.checkpointer(axis, plan)
-    with ProgressBar("quickstart", folder.console) as bar:
-        result = fit(task, data, runs, axis, plan, watchers=[bar, checkpointer], resume=resume)
-    checkpointer.close()
+    result = folder.train("quickstart", task, data, runs, axis, plan)
     folder.note_fit(result)
 
     test = stack_rows([plain_rows(split.test) for split in of_run])

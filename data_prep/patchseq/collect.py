@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,7 @@ from data_prep.patchseq.families import Layout
 from data_prep.patchseq.labels import Labels, label_column
 from data_prep.patchseq.manifest import Asset
 from data_prep.patchseq.paper import WIDTH, WIDTHS
-from data_prep.patchseq.qc import DROPPED, Note, note, write_qc
+from data_prep.patchseq.qc import DROPPED, Note, is_dropped, note, write_qc
 from data_prep.patchseq.ready import aligned, scalar_table
 from data_prep.patchseq.record import NEW, OLD
 from data_prep.patchseq.stream import open_remote
@@ -109,7 +109,7 @@ class Found:
     cell: str
     facts: Mapping[str, Any]
     notes: list[Note]
-    load: Callable[[], dict[str, np.ndarray]] | None
+    arrays: dict[str, np.ndarray] | None
 
     @property
     def rows(self) -> list[Row]:
@@ -126,14 +126,14 @@ def _cells(outcomes: Iterable[Outcome]) -> Iterator[Found]:
             )
             yield Found(outcome.key, {}, [note("cell", "", DROPPED, kind, outcome.reason)], None)
             continue
-        facts = outcome.load()[1]
+        arrays, facts = outcome.load()
         cell, notes = str(facts["cell"]), [Note(*row) for row in facts["notes"]]
-        dropped = any(row.what == "cell" and row.action == DROPPED for row in notes)
+        dropped = is_dropped(notes)
         if not dropped and cell in seen:
             notes, dropped = [note("cell", "", DROPPED, "duplicate cell", f"{outcome.key}; {seen[cell]} is kept")], True
         if not dropped:
             seen[cell] = outcome.key
-        yield Found(cell, facts, notes, None if dropped else lambda outcome=outcome: outcome.load()[0])
+        yield Found(cell, facts, notes, None if dropped else arrays)
 
 
 def read_extracted(folder: str | Path) -> tuple[dict[str, Any], list[Outcome]]:
@@ -169,13 +169,13 @@ def build_table(
     cells, arrays, about = [], [], []
     for found in _cells(outcome for _, outcomes in read for outcome in outcomes):
         rows += found.rows
-        if found.load is None:
+        if found.arrays is None:
             continue
         if labels and found.cell not in known:
             rows.append((found.cell, note("cell", "", DROPPED, refused.get(found.cell, "no label"))))
             continue
         cells.append(found.cell)
-        arrays.append(found.load())
+        arrays.append(found.arrays)
         about.append(_about(found, known.get(found.cell, {})))
     recorded = {row[0] for row in rows} | set(cells)
     rows += [(cell, note("cell", "", DROPPED, "no recording")) for cell in known if cell not in recorded]

@@ -17,7 +17,7 @@ import numpy as np
 from data_prep.patchseq.families import Cell, Layout, analyse, attempt, vectors
 from data_prep.patchseq.nwb import UnreadableFile, cell_of, read_recording
 from data_prep.patchseq.paper import paper_vectors
-from data_prep.patchseq.qc import DROPPED, Note, note
+from data_prep.patchseq.qc import DROPPED, Note, is_dropped, note
 from data_prep.patchseq.record import NEW, OLD, new_record, old_record
 from data_prep.patchseq.stimulus import prepare
 from data_prep.patchseq.sweeps import LONG_SQUARE, RAMP, SHORT_SQUARE, Recording, Sweep
@@ -36,7 +36,7 @@ class CellResult:
 
     @property
     def dropped(self) -> bool:
-        return any(row.what == "cell" and row.action == DROPPED for row in self.notes)
+        return is_dropped(self.notes)
 
 
 def extract_cell(

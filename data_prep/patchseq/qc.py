@@ -76,6 +76,11 @@ def note(what: str, name: object, action: str, reason: str, detail: object = "")
     return Note(what, str(name), action, reason, " ".join(str(detail).split())[:300])
 
 
+def is_dropped(notes: Iterable[Note]) -> bool:
+    """Do the notes say that the cell itself was left out?"""
+    return any(row.what == "cell" and row.action == DROPPED for row in notes)
+
+
 def write_qc(path: str | Path, rows: Iterable[tuple[str, Note]]) -> None:
     """``cell, what, name, action, reason, detail``, one row a note."""
     with open(path, "w", newline="", encoding="utf-8") as file:
