@@ -1,39 +1,40 @@
-"""What the Patch-seq experiments share: reading cells, training the ladder and the tabular networks, and the opponents."""
+"""What the Patch-seq experiments share: reading cells, and training the ladders, the tabular networks and the opponents."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from rich.progress import track
 
 from data_prep.patchseq.ready import read_ready
 from data_prep.patchseq.table import Table as Prepared
 from data_prep.patchseq.table import with_values
+from experiments._arms import Arms, Held, Place
 from experiments._run import RunFolder, Settings
+from jaxephys import PatchSeqClassifier
 from jaxephys.baselines import probability_of
-from jaxephys.calibration import apply_temperature, fit_temperature
 from jaxephys.engine.apply import predict
 from jaxephys.engine.axis import RunAxis
-from jaxephys.engine.rows import Split, plain_rows, stack_rows
-from jaxephys.engine.types import TrainPlan
-from jaxephys.figures import draw_bars, draw_confusion
-from jaxephys.metrics import classification_scores, confusion
+from jaxephys.engine.fit import FitResult
+from jaxephys.engine.rows import Split, k_folds, plain_rows, stack_rows
+from jaxephys.engine.types import Runs, Task, TrainPlan
 from jaxephys.patchseq.data import FamilyTable
 from jaxephys.patchseq.network import SubclassNetwork
 from jaxephys.patchseq.staircase import Staircase
 from jaxephys.patchseq.tabular import TabularNetwork
 from jaxephys.patchseq.tabular_task import make_columns, make_tabular_runs, make_tabular_task
-from jaxephys.patchseq.task import LADDER, make_data, make_runs, make_task
-from jaxephys.report import Score
+from jaxephys.patchseq.task import LADDER, Variant, make_data, make_runs, make_task
 
-Place = tuple[str, int, int]  # folds ("cell" or "donor"), seed, number of the fold
-VOTE = "vote"
-METRICS = ("macro_f1", "accuracy", "balanced_accuracy", "ece", "brier")
+INNER = 5  # folds in which an opponent that trains on all but the test rows is calibrated
+SHOWN = "attention"  # the variant that is trained several times a split, and saved
+ENSEMBLE = "attention ensemble"
+TOKEN = 64  # numbers a family is projected to
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,28 @@ class Comparison(Settings):
     seeds: int = 10
     """Draws of the splits."""
     members: int = 5
-    """Networks over all features that answer together."""
+    """Networks of one kind that answer together."""
     hidden: int = 128
     """Hidden units of the LSTM in each direction."""
     max_epochs: int = 50
-    """Epochs of the ladder at most; a run stops after 7 without a better validation macro-F1."""
+    """Epochs of the ladder at most; a run stops after 7 without a better validation score."""
+    released: bool = False
+    """Train the published ladder by the rules of the released code as well."""
+
+    def runs(self, splits: int, *, tabular: int) -> int:
+        """Networks to train, with so many kinds of tabular ones."""
+        ladders = 3 if self.released else 2
+        return splits * (ladders * len(LADDER) + self.members - 1 + tabular * self.members)
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The paper's four variants, with our encoder or the published one."""
+
+    prefix: str = ""  # of the names of its arms
+    variants: Mapping[str, Variant] = field(default_factory=lambda: LADDER)
+    ours: bool = True  # our encoder and scaling
+    prior: float = 0.0  # ArcFace's probabilities are multiplied by this power of the frequencies of the training cells
 
 
 def read_cells(data: Path, file: str, label: str) -> FamilyTable:
@@ -93,135 +111,149 @@ def draw_splits(table: FamilyTable, folds: Sequence[str], seeds: int, cut: Calla
     return splits
 
 
-@dataclass
-class Arms:
-    """Probabilities of every arm on the test rows of every split, and where an arm has them, on the validation rows."""
+class Grid(NamedTuple):
+    """A trained grid, and what each run says of its own test and validation cells."""
 
-    splits: Mapping[Place, Split]
-    said: dict[str, dict[Place, np.ndarray]]
-    valid: dict[str, dict[Place, np.ndarray]] = field(default_factory=dict)
-
-    def add(self, arm: str, place: Place, test: np.ndarray, validation: np.ndarray | None = None) -> None:
-        self.said.setdefault(arm, {})[place] = np.asarray(test, np.float32)
-        if validation is not None:
-            self.valid.setdefault(arm, {})[place] = np.asarray(validation, np.float32)
-
-    def vote(self, arms: Iterable[str], codes: np.ndarray | None = None) -> None:
-        """The mean of some arms; with the labels, each at the temperature that its validation rows ask for."""
-        for place, split in self.splits.items():
-            members = []
-            for arm in arms:
-                said = self.said[arm][place]
-                if codes is not None:
-                    said = apply_temperature(said, fit_temperature(self.valid[arm][place], codes[split.validation]))
-                members.append(said)
-            self.add(VOTE, place, np.mean(members, axis=0))
-
-    def scores(self, experiment: str, train_on: str, table: FamilyTable) -> list[Score]:
-        """Tidy scores: of all test cells, and of those of each condition where the table knows several."""
-        codes = table.codes()
-        condition = table.about.get("condition", np.full(len(table), ""))
-        kinds = [kind for kind in np.unique(condition) if kind] if len(np.unique(condition)) > 1 else []
-        found = []
-        for arm, said in self.said.items():
-            for (folds, seed, fold), probability in said.items():
-                test = self.splits[folds, seed, fold].test
-                parts = {folds: np.ones(len(test), bool)} | {
-                    f"{folds}, {kind}": condition[test] == kind for kind in kinds
-                }
-                for name, chosen in parts.items():
-                    found += tidy(
-                        (experiment, arm, train_on, name, seed, fold), codes[test][chosen], probability[chosen]
-                    )
-        return found
+    axis: RunAxis
+    places: list[Place]  # the split of each run
+    result: FitResult
+    runs: Runs
+    tested: Any
+    valid: Any
 
 
-def tidy(run: tuple[str, str, str, str, int, int], label: np.ndarray, probability: np.ndarray) -> list[Score]:
-    if not len(label):
-        return []
-    values = classification_scores(label, probability, np.ones(len(label), np.float32))
-    return [Score(*run, "test", metric, float(value), len(label)) for metric, value in values.items()]
-
-
-def train_ladder(folder: RunFolder, arms: Arms, table: FamilyTable, plan: TrainPlan, hidden: int) -> None:
-    """The paper's four variants on every split, as one program."""
-    axis = RunAxis.cross(variant=tuple(LADDER), folds=kinds(arms), seed=seeds_of(arms), fold=folds_of(arms))
-    of_run = [arms.splits[run["folds"], run["seed"], run["fold"]] for run in axis]
-    stairs = Staircase.of(table.widths)
-    runs = make_runs(table, stairs, of_run, [LADDER[run["variant"]] for run in axis], axis.column("seed"))
-    task = make_task(SubclassNetwork(stairs, len(table.classes), hidden))
-    data = make_data(table, stairs)
-    result = folder.train("ladder", task, data, runs, axis, plan)
-    folder.note_fit(result)
-    test = stack_rows([plain_rows(split.test) for split in of_run])
-    predicted = predict(task, data, result.best, test, runs.constants)
-    for run, split, probability in zip(axis, of_run, predicted.probability, strict=True):
-        arms.add(run["variant"], (run["folds"], run["seed"], run["fold"]), probability[: len(split.test)])
-
-
-def train_tabular(folder: RunFolder, arms: Arms, table: FamilyTable, plan: TrainPlan, members: int) -> None:
-    """Networks over all features at once: ``members`` initial weights a split, which answer together."""
-    axis = RunAxis.cross(folds=kinds(arms), draw=seeds_of(arms), fold=folds_of(arms), seed=range(members))
+def train_grid(
+    folder: RunFolder, arms: Arms, name: str, task: Task, data: Any, runs: Runs, axis: RunAxis, plan: TrainPlan
+) -> Grid:
+    """Train the runs of an axis with the factors folds, draw and fold, and ask them."""
     places = [(run["folds"], run["draw"], run["fold"]) for run in axis]
-    of_run = [arms.splits[place] for place in places]
-    runs = make_tabular_runs(table, of_run)
-    task = make_tabular_task(TabularNetwork(len(table.classes)), table.values.shape[1])
-    data = make_columns(table)
-    result = folder.train("tabular", task, data, runs, axis, plan, "checkpoints_tabular")
-    folder.diverged += result.diverged()
+    result = folder.train(name or "ladder", task, data, runs, axis, plan, name)
+    folder.note_fit(result, name)
     tested, valid = (
         predict(task, data, result.best, stack_rows([plain_rows(rows) for rows in part]), runs.constants)
-        for part in ([split.test for split in of_run], [split.validation for split in of_run])
+        for part in zip(*((arms.splits[place].test, arms.splits[place].validation) for place in places), strict=True)
     )
+    return Grid(axis, places, result, runs, tested, valid)
+
+
+def collect(arms: Arms, name: str, grid: Grid, chosen: Iterable[int], tested: np.ndarray, valid: np.ndarray) -> None:
+    """An arm from runs of a grid: the mean of those that share a split."""
     for place, split in arms.splits.items():
-        own = [i for i, other in enumerate(places) if other == place]
-        mean = tested[own].mean(axis=0)[: len(split.test)], valid[own].mean(axis=0)[: len(split.validation)]
-        arms.add("tabular", place, *mean)
+        own = [run for run in chosen if grid.places[run] == place]
+        held = Held(split.validation, valid[own].mean(axis=0)[: len(split.validation)])
+        arms.add(name, place, tested[own].mean(axis=0)[: len(split.test)], held)
+
+
+def train_ladders(
+    folder: RunFolder, arms: Arms, settings: Comparison, released: Ladder
+) -> Float[np.ndarray, "class family"]:
+    """Ours and the published one, on request also by the rules of the released code. Returns our attention to the families."""
+    plan = TrainPlan(max_epochs=settings.max_epochs)
+    grid = train_ladder(folder, arms, Ladder(), plan, settings)
+    collect(arms, ENSEMBLE, grid, grid.axis.where(variant=SHOWN), grid.tested.probability, grid.valid.probability)
+    arms.vote(ENSEMBLE, (ENSEMBLE,))
+    if folder.first:
+        save_model(folder, arms, grid, settings)
+    train_ladder(folder, arms, Ladder("published ", ours=False), plan, settings)
+    if settings.released:
+        train_ladder(folder, arms, released, replace(plan, monitor="selection"), settings)
+    return attention_of(arms, grid)
+
+
+def train_ladder(folder: RunFolder, arms: Arms, ladder: Ladder, plan: TrainPlan, settings: Comparison) -> Grid:
+    """The four variants on every split, as one program."""
+    axis = ladder_axis(ladder, arms.splits, settings.members)
+    splits = [arms.splits[run["folds"], run["draw"], run["fold"]] for run in axis]
+    variants = [ladder.variants[name] for name in axis.column("variant")]
+    table, stairs = arms.table, Staircase.of(arms.table.widths)
+    runs = make_runs(table, stairs, splits, variants, axis.column("seed"), logged=ladder.ours)
+    task = make_task(SubclassNetwork(stairs, len(arms.classes), settings.hidden, token=TOKEN if ladder.ours else None))
+    grid = train_grid(folder, arms, ladder.prefix.strip(), task, make_data(table, stairs), runs, axis, plan)
+    for name, variant in ladder.variants.items():
+        alone = grid.axis.where(variant=name, member=0)
+        collect(arms, ladder.prefix + name, grid, alone, grid.tested.probability, grid.valid.probability)
+        if ladder.prior and variant.arcface:
+            arms.weigh(ladder.prefix + name, ladder.prefix + name, ladder.prior)
+    return grid
+
+
+def ladder_axis(ladder: Ladder, places: Iterable[Place], members: int) -> RunAxis:
+    """A run a variant and split; of our attention variant several, which differ in their initial weights."""
+    levels = [
+        (variant, *place, member, place[1] + 1000 * member)
+        for variant in ladder.variants
+        for place in places
+        for member in range(members if ladder.ours and variant == SHOWN else 1)
+    ]
+    return RunAxis(("variant", "folds", "draw", "fold", "member", "seed"), tuple(levels))
+
+
+def save_model(folder: RunFolder, arms: Arms, grid: Grid, settings: Comparison) -> None:
+    """``model/``: the networks of the attention variant on all folds of the first draw, which answer together."""
+    chosen = grid.axis.where(variant=SHOWN, folds=arms.kinds[0], draw=0)
+    model = PatchSeqClassifier(hidden=settings.hidden, token=TOKEN, seeds=len(chosen))
+    splits = [arms.splits[place] for place in grid.places]
+    model.adopt(grid.result, grid.runs, arms.table, splits, chosen).save(folder.path / "model", overwrite=True)
+
+
+def attention_of(arms: Arms, grid: Grid) -> Float[np.ndarray, "class family"]:
+    """Mean over the test cells of a class, then over runs, where the folds are cut in the first way."""
+    found = []
+    for run in grid.axis.where(variant=SHOWN, folds=arms.kinds[0]):
+        test = arms.splits[grid.places[run]].test
+        weights = grid.tested.attention[run, : len(test)]
+        found.append([weights[arms.codes[test] == code].mean(axis=0) for code in range(len(arms.classes))])
+    return np.mean(found, axis=0)
+
+
+def train_tabular(folder: RunFolder, arms: Arms, name: str, fit_scale: Callable, plan: TrainPlan, members: int) -> None:
+    """Networks over all features at once: ``members`` initial weights a split, which answer together."""
+    levels = [(*place, member) for place in arms.splits for member in range(members)]
+    axis = RunAxis(("folds", "draw", "fold", "seed"), tuple(levels))
+    splits = [arms.splits[run[:3]] for run in axis.levels]
+    runs = make_tabular_runs(arms.table, splits, fit_scale)
+    task = make_tabular_task(TabularNetwork(len(arms.classes)), arms.table.values.shape[1])
+    grid = train_grid(folder, arms, name.replace(" ", "_"), task, make_columns(arms.table), runs, axis, plan)
+    collect(arms, name, grid, range(len(axis)), grid.tested, grid.valid)
 
 
 def train_opponents(
-    folder: RunFolder, arms: Arms, table: FamilyTable, opponents: Mapping[str, Callable], *, with_validation: bool
+    folder: RunFolder,
+    arms: Arms,
+    opponents: Mapping[str, Callable],
+    *,
+    with_validation: bool,
+    crossed: Container[str] = (),
 ) -> None:
-    """Each opponent on every split; ``with_validation``: it selects nothing, so it may train on the validation rows too."""
-    codes, classes = table.codes(), len(table.classes)
+    """Each opponent on every split; ``with_validation``: it selects nothing, so it may train on the validation rows too.
+
+    Then no row is left to calibrate it, and for those ``crossed`` copies that are trained without a row speak of it.
+    """
+    values, codes, classes = arms.table.values, arms.codes, len(arms.classes)
     shown = folder.console.is_terminal
     for name, make in opponents.items():
         began = time.perf_counter()
         for place, split in track(arms.splits.items(), name, console=folder.console, disable=not shown, transient=True):
-            fitted = np.sort(np.concatenate([split.train, split.validation])) if with_validation else split.train
-            asked = np.concatenate([split.test, split.validation])
-            said = probability_of(make(place[1]), table.values, codes, fitted, asked, classes)
-            arms.add(name, place, said[: len(split.test)], None if with_validation else said[len(split.test) :])
+            train, valid = split.train, split.validation
+            if not with_validation:
+                asked = np.concatenate([split.test, valid])
+                said = probability_of(make(place[1]), values, codes, train, asked, classes)
+                arms.add(name, place, said[: len(split.test)], Held(valid, said[len(split.test) :]))
+                continue
+            both = np.sort(np.concatenate([train, valid]))
+            said = probability_of(make(place[1]), values, codes, both, split.test, classes)
+            arms.add(name, place, said, cross_fit(arms, make, place, both) if name in crossed else None)
         folder.say(f"{name}: {len(arms.splits)} splits in {time.perf_counter() - began:.0f} s")
 
 
-def draw_figures(
-    folder: RunFolder, arms: Arms, scores: list[Score], table: FamilyTable, shown: str, baselines: Sequence[str]
-) -> dict[str, Path]:
-    """Macro-F1 of every arm and the confusion of one, where the folds are cut in the first way."""
-    codes, classes, kind = table.codes(), table.classes.tolist(), kinds(arms)[0]
-    counts = np.zeros((len(classes), len(classes)))
-    for place, probability in arms.said[shown].items():
-        if place[0] == kind:
-            label = codes[arms.splits[place].test]
-            ones = np.ones(len(label), np.float32)
-            counts += np.asarray(confusion(label, probability.argmax(axis=1), ones, len(classes)))
-    own = [score for score in scores if score.test_on == kind]
-    return {
-        f"Test macro-F1 of every arm, by {kind}": draw_bars(folder.path, own, "macro_f1", {}, baselines=baselines),
-        f"Confusion of {shown} on the test cells of all seeds, by {kind}": draw_confusion(
-            folder.path, counts, classes, f"{shown}, all seeds"
-        ),
-    }
-
-
-def kinds(arms: Arms) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(kind for kind, _, _ in arms.splits))
-
-
-def seeds_of(arms: Arms) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(seed for _, seed, _ in arms.splits))
-
-
-def folds_of(arms: Arms) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(fold for _, _, fold in arms.splits))
+def cross_fit(arms: Arms, make: Callable, place: Place, rows: np.ndarray) -> Held:
+    """What an opponent says of each of the rows when it is trained on the others, in folds cut like those of the test."""
+    kind, seed, _ = place
+    codes = arms.codes[rows]
+    groups = None if kind == "cell" or arms.table.donor is None else arms.table.donor[rows]
+    said = np.zeros((len(rows), len(arms.classes)), np.float32)
+    for part in k_folds(codes, INNER, seed, groups=groups):
+        others = np.concatenate([part.train, part.validation])
+        model = make(seed)
+        said[part.test] = probability_of(model, arms.table.values[rows], codes, others, part.test, len(arms.classes))
+    return Held(rows, said)

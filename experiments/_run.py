@@ -111,29 +111,33 @@ class RunFolder:
         return Checkpointer(self.path / name, axis, plan), snapshot
 
     def train(
-        self, title: str, task: Task, data: Any, runs: Runs, axis: RunAxis, plan: TrainPlan, name: str = "checkpoints"
+        self, title: str, task: Task, data: Any, runs: Runs, axis: RunAxis, plan: TrainPlan, name: str = ""
     ) -> FitResult:
-        """Train a grid under a bar and with checkpoints; a killed one goes on."""
-        checkpointer, resume = self.checkpointer(axis, plan, name)
+        """Train a grid under a bar and with checkpoints, a second one with those of its ``name``; a killed one goes on."""
+        checkpointer, resume = self.checkpointer(axis, plan, f"checkpoints_{name}" if name else "checkpoints")
         with ProgressBar(title, self.console) as bar:
             result = fit(task, data, runs, axis, plan, watchers=[bar, checkpointer], resume=resume)
         checkpointer.close()
         return result
 
-    def note_fit(self, result: FitResult) -> None:
-        """Keep history and status of the grid, say how it ran, and remember runs that diverged."""
+    def note_fit(self, result: FitResult, name: str = "") -> None:
+        """Keep history and status of the grid, say how it ran, and remember runs that diverged.
+
+        A second grid of an experiment has a ``name``: runs_NAME.csv, history_NAME.csv, and NAME in the manifest.
+        """
         self.diverged += result.diverged()
-        self.notes |= {
+        facts = {
             "execution": result.execution,
             "seeds": sorted(set(result.axis.column("seed"))),
             "compile_seconds": round(result.compile_seconds, 3),
             "run_seconds": round(result.run_seconds, 3),
         }
+        self.notes |= {name: facts} if name else facts
         self.say(
             f"{result.execution}: compiled in {result.compile_seconds:.1f} s, trained in {result.run_seconds:.1f} s"
         )
         if self.first:
-            write_runs(self.path, result)
+            write_runs(self.path, result, f"_{name}" if name else "")
 
     def close(
         self, scores: Sequence[Score], title: str, intro: str, tables: Mapping[str, Table], figures, notes
@@ -152,28 +156,29 @@ class RunFolder:
         write_report(self.path, title, intro, tables, figures, notes)
         self._write_manifest("diverged" if self.diverged else "complete")
         screen = Console()
-        screen.width = max(screen.width, 110)  # a table that wraps cannot be read
+        screen.width = max(screen.width, 140)  # a table that wraps cannot be read
         for heading, table in tables.items():
             screen.print(f"\n{heading}", style="bold")
             print_table(table, screen)
         screen.print(f"report and figures: {self.path / 'report.md'}", highlight=False, soft_wrap=True)
 
     def write_predictions(
-        self, splits: Sequence[Split], rows: int, classes: np.ndarray, probability: np.ndarray
+        self, splits: Sequence[Split], rows: int, classes: np.ndarray, probability: np.ndarray, **known: np.ndarray
     ) -> None:
         """``predictions.npz``: what each run was to train, select and be tested on, and its probabilities on the test rows.
 
         ``part[run, row]`` is 0 for training, 1 for validation, 2 for test, -1 for not used; ``test[run, i]`` is the row
-        whose probabilities stand in ``probability[run, i]``, -1 for padding.
+        whose probabilities stand in ``probability[run, i]``, -1 for padding. Where several arms share the splits,
+        ``probability[arm, run, i]``. ``known``: arrays that name the arms, runs or rows, under their own keys.
         """
         part = np.full((len(splits), rows), -1, np.int8)
-        test = np.full(probability.shape[:2], -1, np.int32)
+        test = np.full(probability.shape[-3:-1], -1, np.int32)
         for run, split in enumerate(splits):
             for code, chosen in enumerate(split):
                 part[run, chosen] = code
             test[run, : len(split.test)] = split.test
         beside = self.path / ".predictions.npz"
-        np.savez_compressed(beside, part=part, test=test, classes=classes, probability=probability)
+        np.savez_compressed(beside, part=part, test=test, classes=classes, probability=probability, **known)  # pyright: ignore[reportArgumentType]
         os.replace(beside, self.path / "predictions.npz")
 
     def _write_manifest(self, status: str) -> None:
@@ -195,8 +200,8 @@ class RunFolder:
         write_text(self.path / "manifest.json", json.dumps(manifest, indent=2) + "\n")
 
 
-def write_runs(folder: Path, result: FitResult) -> None:
-    """``runs.csv``, a line a run; ``history.csv``, a line a run and epoch."""
+def write_runs(folder: Path, result: FitResult, tag: str = "") -> None:
+    """``runs.csv``, a line a run; ``history.csv``, a line a run and epoch. ``tag`` stands behind the names of both."""
     axis, outcome = result.axis, result.outcome
     ends = ("status", "epochs", "best_epoch", "best_score")
     lines = [
@@ -205,13 +210,13 @@ def write_runs(folder: Path, result: FitResult) -> None:
             zip(axis.levels, outcome.status, outcome.epochs, outcome.best_epoch, outcome.best_score, strict=True)
         )
     ]
-    write_csv(folder / "runs.csv", ("run", *axis.factors, *ends), lines)
+    write_csv(folder / f"runs{tag}.csv", ("run", *axis.factors, *ends), lines)
     names = sorted(result.history)
     lived = [(place, epoch) for place in range(len(axis)) for epoch in range(int(outcome.epochs[place]))]
     rows = [
         (place, epoch + 1, *(float(result.history[name][place, epoch]) for name in names)) for place, epoch in lived
     ]
-    write_csv(folder / "history.csv", ("run", "epoch", *names), rows)
+    write_csv(folder / f"history{tag}.csv", ("run", "epoch", *names), rows)
 
 
 def fingerprint(arrays: Any) -> str:

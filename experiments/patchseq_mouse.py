@@ -17,38 +17,45 @@ boosting, each at the temperature that its validation cells ask for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from experiments._arms import Arms
+from experiments._components import make_component_forest, widths_of
 from experiments._patchseq import (
-    METRICS,
-    VOTE,
-    Arms,
     Comparison,
-    draw_figures,
+    Ladder,
     draw_splits,
     read_cells,
-    train_ladder,
+    train_ladders,
     train_opponents,
     train_tabular,
 )
 from experiments._run import RunFolder, main
+from experiments._tables import VOTE, draw_figures, tables_of
 from jaxephys.baselines import make_baseline
 from jaxephys.engine.rows import Split, hold_out
 from jaxephys.engine.types import TrainPlan
 from jaxephys.patchseq.robust import NAMES, make_robust
+from jaxephys.patchseq.scaling import fit_quantiles, fit_signed_log
 from jaxephys.patchseq.task import LADDER
-from jaxephys.report import Score, Table, table
+from jaxephys.report import Score, Table
 
 BASELINES = ("boosting", "svm", "forest", "logistic", "lda")
+COMPONENTS = "components + forest"  # the published opponent
+OPPONENTS = (*BASELINES, COMPONENTS, *NAMES)
+MEMBERS = ("tabular", "tabular quantile", "boosting")  # of the vote
 PUBLISHED = {  # on other cells and features
-    "forest": {"macro_f1": "0.873"},
-    "arcface+smote": {"macro_f1": "0.892", "accuracy": "0.9235"},
+    COMPONENTS: {"macro_f1": "0.873"},
+    "published arcface+smote": {"macro_f1": "0.892", "accuracy": "0.9235"},
 }
+RELEASED = Ladder(
+    "released ", {name: replace(rung, selection="accuracy") for name, rung in LADDER.items()}, ours=False, prior=0.7
+)
 
 
 @dataclass(frozen=True)
@@ -62,41 +69,58 @@ class Mouse(Comparison):
 PRESETS = {
     "default": Mouse(),
     "four": Mouse(label="subclass4"),
+    "published": Mouse(folds=("cell",), released=True),
     "smoke": Mouse(folds=("cell",), seeds=1, members=2, hidden=8, max_epochs=2),
 }
 
 
 def run(settings: Mouse, folder: RunFolder) -> None:
     cells = read_cells(settings.data, "mouse_v1.csv", settings.label)
-    arms = Arms(draw_splits(cells, settings.folds, settings.seeds, cut_once), {})
-    folder.greet(len(arms.splits) * (len(LADDER) + settings.members), cells=cells.values)
+    arms = Arms(cells, draw_splits(cells, settings.folds, settings.seeds, cut_once))
+    folder.greet(settings.runs(len(arms.splits), tabular=2), cells=cells.values)
 
-    train_ladder(folder, arms, cells, TrainPlan(max_epochs=settings.max_epochs), settings.hidden)
+    attention = train_ladders(folder, arms, settings, RELEASED)
     epochs = min(2 * settings.max_epochs, 100)
     plan = TrainPlan(epochs, patience=25, batch_size=256, learning_rate=3e-3, weight_decay=0.01, chunk_epochs=10)
-    train_tabular(folder, arms, cells, plan, settings.members)
+    for name, fit_scale in (("tabular", fit_signed_log), ("tabular quantile", fit_quantiles)):
+        train_tabular(folder, arms, name, fit_scale, plan, settings.members)
     if not folder.first:
         return
     opponents = {name: partial(make_baseline, name) for name in BASELINES}
+    opponents |= {COMPONENTS: partial(make_component_forest, widths_of(cells))}
     opponents |= {name: partial(make_robust, name) for name in NAMES}
-    train_opponents(folder, arms, cells, opponents, with_validation=False)
-    arms.vote(("tabular", "boosting"), cells.codes())
+    train_opponents(folder, arms, opponents, with_validation=False)
+    arms.vote(VOTE, MEMBERS)
+    arms.offset(f"{VOTE}, offsets", VOTE)
 
-    scores = arms.scores("patchseq_mouse", "mouse", cells)
-    figures = draw_figures(folder, arms, scores, cells, VOTE, (*BASELINES, *NAMES))
+    arms.save(folder)
+    scores = arms.scores("patchseq_mouse", "mouse")
+    figures = draw_figures(folder, arms, scores, OPPONENTS, OPPONENTS, attention)
     title = f"Mouse interneurons, {len(cells.classes)} subclasses"
-    folder.close(scores, title, INTRO, tables(scores, settings, arms), figures, NOTES)
+    notes = [*NOTES, *(DEFECTS if settings.released else [])]
+    folder.close(scores, title, INTRO, tables(scores, settings, arms), figures, notes)
 
 
 INTRO = """Every arm trains on the same 60 % of the cells and is tested on the same 20 %. Networks select their epoch by macro-F1
-on the other 20 %, which nothing else uses but the temperatures of the vote. Test cells are seen once."""
+on the other 20 %, which nothing else uses but temperatures, offsets and the thresholds of sets. Test cells are seen once."""
 
 NOTES = [
-    "The vote is the mean of the tabular networks and of gradient boosting, each at the temperature that minimises the log "
-    "loss of the validation cells; chosen on validation cells among a few such mixtures.",
+    "The vote is the mean of two ensembles of tabular networks, on signed logarithms and on normal quantiles, and of gradient "
+    "boosting, each at the temperature that minimises the log loss of the validation cells; the three were chosen on validation "
+    "cells among a few such mixtures. Its offsets are half of those that maximise macro-F1 on the validation cells.",
+    "The validation cells stop the networks and calibrate them, so sets may cover a little less than was asked.",
+    "The published arms have the published encoder (families padded with zeros and normalised, z-scores) under our rules.",
     "A support vector machine has no probabilities: its ece and brier are those of the softmax of its decision values.",
     "Published values are of other cells and features: 3,699 cells, 12 x 498 vectors, or their sparse components.",
     "The twelve clock times of the table (when in the recording a spike came) are not used.",
+]
+
+DEFECTS = [
+    "The released arms follow the released code where it leaves good practice: every model selects its epoch by validation "
+    "accuracy though the paper reports macro-F1 and says to select by it; ArcFace's probabilities are multiplied by the "
+    "frequencies of the training cells to the power 0.7, which the paper does not say; class weights are counted after SMOTE, "
+    "where all classes are even, so that they do nothing; cells are held out one by one, though donors give up to 21.",
+    "Not followed: all arms share our splits and seeds. As released, the sd is over draws.",
 ]
 
 
@@ -105,13 +129,13 @@ def cut_once(codes: np.ndarray, seed: int, groups: np.ndarray | None) -> list[Sp
 
 
 def tables(scores: list[Score], settings: Mouse, arms: Arms) -> dict[str, Table]:
-    """One table a way of cutting, with the paired difference to gradient boosting, the strongest opponent."""
+    """Those of each way of cutting."""
     found = {}
     for kind in settings.folds:
         own = [score for score in scores if score.test_on == kind]
         train = round(np.mean([len(split.train) for place, split in arms.splits.items() if place[0] == kind]))
         published = PUBLISHED if kind == "cell" and settings.label == "subclass5" else None
-        found[f"Held out by {kind}"] = table(own, METRICS, published, reference="boosting", n_train=train)
+        found |= tables_of(own, f"Held out by {kind}", arms.classes, OPPONENTS, train, published)
     return found
 
 

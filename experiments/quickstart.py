@@ -27,7 +27,8 @@ from jaxephys.engine.axis import RunAxis
 from jaxephys.engine.fit import FitResult, take_runs
 from jaxephys.engine.rows import Split, hold_out, plain_rows, stack_rows
 from jaxephys.engine.types import TrainPlan
-from jaxephys.figures import draw_attention, draw_bars, draw_confusion, draw_curves
+from jaxephys.figures import draw_bars, draw_curves
+from jaxephys.maps import draw_attention, draw_confusion
 from jaxephys.metrics import classification_scores, confusion
 from jaxephys.patchseq.data import FamilyTable
 from jaxephys.patchseq.network import SubclassNetwork
@@ -86,8 +87,8 @@ def run(settings: Quickstart, folder: RunFolder) -> None:
         return
     scores = [*score_runs(axis, of_run, cells.codes(), predicted), *score_baselines(planted, splits)]
     folder.write_predictions(of_run, len(cells), cells.classes, predicted.probability)
-    model = PatchSeqClassifier(hidden=settings.hidden, seeds=settings.seeds)
-    model.adopt(result, runs, cells, axis.where(variant=SHOWN)).save(folder.path / "model", overwrite=True)
+    model = PatchSeqClassifier(token=None, hidden=settings.hidden, seeds=settings.seeds)
+    model.adopt(result, runs, cells, of_run, axis.where(variant=SHOWN)).save(folder.path / "model", overwrite=True)
     shown = axis.where(variant=SHOWN)
     figures = draw(folder, result, scores, cells, [of_run[place] for place in shown], take_runs(predicted, shown))
     folder.close(

@@ -17,6 +17,7 @@ Labels = Int[np.ndarray, "row"]
 
 SMALLEST = 1e-37  # that float32 holds: a probability of 0 would rule out what validation rows may show
 RANGE = (-3.0, 3.0)  # of the logarithm of the temperature
+STEPS = np.array(sorted(np.linspace(-0.6, 0.6, 13), key=abs))  # offsets that are tried; of equals the least is taken
 
 
 def fit_temperature(probability: Probabilities, label: Labels) -> float:
@@ -38,6 +39,42 @@ def apply_temperature(probability: Float[np.ndarray, "..."], temperature: float)
     scaled = np.log(np.maximum(probability, SMALLEST)) / temperature
     raised = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return (raised / raised.sum(axis=-1, keepdims=True)).astype(probability.dtype)
+
+
+def fit_offsets(probability: Probabilities, label: Labels) -> Float[np.ndarray, "class"]:
+    """What to add to log p of each class for a better macro-F1 on these rows: 0 where nothing is gained.
+
+    A classifier that is fitted to the log loss gives a doubtful cell to the larger class, and macro-F1 pays for that in the
+    smaller one. Two rounds over the classes, each class moved half-way to its best offset: the best one of a few hundred rows
+    is partly their noise, and half of it keeps most of the gain on others.
+    """
+    _check(probability, label)
+    logit = np.log(np.maximum(probability, SMALLEST)).astype(np.float64)
+    offsets = np.zeros(probability.shape[1])
+    for name in 2 * list(range(len(offsets))):
+        moves = STEPS[:, None] * np.eye(len(offsets))[name]
+        reached = [_macro_f1(label, (logit + offsets + move).argmax(axis=1), len(offsets)) for move in moves]
+        offsets += moves[int(np.argmax(reached))] / 2
+    return offsets
+
+
+def apply_offsets(probability: Probabilities, offsets: Float[np.ndarray, "class"]) -> Probabilities:
+    """softmax(log p + offsets)."""
+    raised = probability * np.exp(offsets)
+    return (raised / raised.sum(axis=-1, keepdims=True)).astype(probability.dtype)
+
+
+def apply_prior(probability: Probabilities, prior: Float[np.ndarray, "class"], power: float) -> Probabilities:
+    """p prior^power, normalised: 1 restores the frequencies that even classes in training took away, -1 takes them away."""
+    if np.min(prior) <= 0:
+        raise ValueError(f"the prior of a class is {np.min(prior)}: leave out the classes without training cells")
+    return apply_offsets(probability, power * np.log(prior))
+
+
+def _macro_f1(label: Labels, guess: Labels, classes: int) -> float:
+    counts = np.bincount(label * classes + guess, minlength=classes**2).reshape(classes, classes)
+    both = counts.sum(axis=0) + counts.sum(axis=1)
+    return float(np.mean(2 * np.diag(counts) / np.maximum(both, 1)))
 
 
 def conformal_thresholds(
@@ -75,6 +112,10 @@ class SelectiveCurve(NamedTuple):
     def area(self) -> float:
         """Mean error over all coverages: 0 is perfect."""
         return float(1 - self.accuracy.mean())
+
+    def at(self, coverage: Float[np.ndarray, "score"]) -> Float[np.ndarray, "score"]:
+        """The accuracy when at least such a share is answered."""
+        return self.accuracy[np.searchsorted(self.coverage, coverage)]
 
 
 def selective_curve(probability: Probabilities, label: Labels) -> SelectiveCurve:

@@ -30,6 +30,7 @@ DIMENSIONS = {
     "family": "an ordered group of electrophysiological features, one step of the recurrent network",
     "feature": "a feature within a family",
     "column": "a feature of the whole table, families one after the other",
+    "quantile": "one of the evenly spaced quantiles of a feature over the training cells",
     "packed": "a column of the staircase layout, families padded to the width of their block only",
     "direction": "forward 0, backward 1",
     "hidden": "a unit of the recurrent state",

@@ -6,14 +6,16 @@ No pyplot and none of its global state: figures are drawn without a display and 
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, cast
 
 import matplotlib
 import numpy as np
-from jaxtyping import Float, Real
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from jaxephys.report import (
@@ -54,7 +56,7 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def _save(figure: Figure, folder: Path, name: str, columns: Sequence[str], rows: Iterable[Sequence]) -> Path:
+def save_figure(figure: Figure, folder: Path, name: str, columns: Sequence[str], rows: Iterable[Sequence]) -> Path:
     png = write_csv(Path(folder) / "figures" / f"{name}.csv", columns, rows).with_suffix(".png")
     temporary = png.with_name(f".{png.name}.{os.getpid()}")
     figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
@@ -97,10 +99,10 @@ def draw_curves(
         _draw_panel(axes, metric, variants, [row for row in rows if row[1] == metric])
     for axes in figure.axes[len(metrics) :]:
         axes.set_visible(False)
-    _legend(figure, *figure.axes[0].get_legend_handles_labels())
+    draw_legend(figure, *figure.axes[0].get_legend_handles_labels())
     note = "Mean and sd over live runs; a line ends (dot) when fewer than half of its runs live."
     figure.supxlabel(note, fontsize=8, color=GREY)
-    return _save(figure, folder, name, ("variant", "metric", "epoch", "mean", "sd", "live"), rows)
+    return save_figure(figure, folder, name, ("variant", "metric", "epoch", "mean", "sd", "live"), rows)
 
 
 def _curve(values: Float[np.ndarray, "run epoch"]) -> list[tuple[int, float, float, int]]:
@@ -127,7 +129,7 @@ def _draw_panel(axes: Axes, metric: str, variants: Sequence[str], rows: Sequence
     axes.grid(True)
 
 
-def _legend(figure: Figure, handles: Sequence, labels: Sequence[str]) -> None:
+def draw_legend(figure: Figure, handles: Sequence, labels: Sequence[str]) -> None:
     """Above the panels, in as many columns as the longest name leaves room for."""
     room = figure.get_figwidth() / (0.55 + 0.067 * max(map(len, labels), default=1))
     columns = max(1, min(len(labels), int(room)))
@@ -136,90 +138,6 @@ def _legend(figure: Figure, handles: Sequence, labels: Sequence[str]) -> None:
 
 def _axis_name(metric: str) -> str:
     return f"{metric} (lower is better)" if metric in LOWER_IS_BETTER else metric
-
-
-@matplotlib.rc_context(STYLE)
-def draw_confusion(
-    folder: Path,
-    confusion: Real[np.ndarray, "class class"],
-    classes: Sequence[str],
-    title: str,
-    name: str = "confusion",
-) -> Path:
-    """Rows are true classes and sum to 100%; a cell shows share over count, nothing if 0."""
-    total = confusion.sum(axis=1, keepdims=True)
-    share = np.divide(confusion, total, out=np.full(confusion.shape, math.nan), where=total > 0)
-    side = 1.6 + (0.68 if len(classes) < 8 else 0.48) * len(classes)
-    figure = Figure(figsize=(side + 0.6, side), layout="constrained")
-    axes = figure.subplots()
-    labels = [
-        [f"{100 * s:.0f}%\n{_count(c)}" if c else "" for s, c in zip(*row, strict=True)]
-        for row in zip(share, confusion, strict=True)
-    ]
-    rows_named = [f"{label} ({_count(n)})" for label, n in zip(classes, total[:, 0], strict=False)]
-    _heat_map(axes, share, labels, rows_named, classes, 1.0, "share of the true class")
-    axes.set(title=title, xlabel="predicted", ylabel="true (count)")
-    columns = ("true", "predicted", "count", "share")
-    rows = [(classes[i], classes[j], confusion[i, j], share[i, j]) for i, j in np.ndindex(confusion.shape)]
-    return _save(figure, folder, name, columns, rows)
-
-
-@matplotlib.rc_context(STYLE)
-def draw_attention(
-    folder: Path,
-    attention: Float[np.ndarray, "class family"],
-    classes: Sequence[str],
-    families: Sequence[str],
-    name: str = "attention",
-) -> Path:
-    """Mean attention weight that the cells of a class give to a feature family."""
-    size = (2.6 + 0.56 * len(families), 2.0 + 0.42 * len(classes))
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots()
-    labels = [[f"{weight:.2f}".lstrip("0") for weight in row] for row in attention]
-    top = float(np.nanmax(attention))
-    meaning = f"mean attention weight\n(even: {1 / len(families):.3f})"
-    _heat_map(axes, attention, labels, classes, families, top, meaning)
-    axes.set(xlabel="feature family")
-    rows = [(classes[i], families[j], attention[i, j]) for i, j in np.ndindex(attention.shape)]
-    return _save(figure, folder, name, ("class", "family", "attention"), rows)
-
-
-def _heat_map(
-    axes: Axes,
-    values: Float[np.ndarray, "class ..."],
-    labels: Sequence[Sequence[str]],
-    rows: Sequence[str],
-    columns: Sequence[str],
-    top: float,
-    meaning: str,
-) -> None:
-    """White to dark blue from 0 to `top`: lightness alone carries the value, 0 is the paper."""
-    if values.shape != (len(rows), len(columns)):
-        raise ValueError(f"{len(rows)} x {len(columns)} names for an array of {values.shape}.")
-    image = axes.imshow(values, cmap="Blues", vmin=0.0, vmax=top, aspect="auto")
-    for i, row in enumerate(labels):
-        for j, text in enumerate(row):
-            ink = "white" if values[i, j] > 0.65 * top else "black"
-            axes.text(j, i, text, ha="center", va="center", fontsize=8, color=ink)
-    axes.set_xticks(range(len(columns)), columns)
-    if max(map(len, columns)) > 6:
-        axes.tick_params(axis="x", rotation=40)
-        for label in axes.get_xticklabels():
-            label.set(ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(rows)), rows)
-    axes.set_xticks(np.arange(1, len(columns)) - 0.5, minor=True)
-    axes.set_yticks(np.arange(1, len(rows)) - 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=1.5)
-    axes.tick_params(which="both", length=0)
-    axes.spines[:].set_visible(False)
-    bar = axes.figure.colorbar(image, ax=axes, pad=0.02, aspect=25)
-    bar.set_label(meaning)
-    bar.outline.set_visible(False)
-
-
-def _count(number: float | np.number) -> str:
-    return f"{number:.0f}" if float(number).is_integer() else f"{number:.1f}"
 
 
 @matplotlib.rc_context(STYLE)
@@ -264,7 +182,69 @@ def draw_bars(
     rows += [(v, "seed", seed, value) for v in order for seed, value in seeds[v].items()]
     rows += [(label, "reference line", "", float(value)) for label, value in lines.items()]
     columns = ("name", "drawn as", "seed", "value")
-    return _save(figure, folder, name or f"bars_{metric}", columns, rows)
+    return save_figure(figure, folder, name or f"bars_{metric}", columns, rows)
+
+
+@matplotlib.rc_context(STYLE)
+def draw_classes(
+    folder: Path,
+    scores: Iterable[Score],
+    metric: str,
+    classes: Sequence[str],
+    variants: Sequence[str],
+    *,
+    split: str = "test",
+    name: str | None = None,
+) -> Path:
+    """A few variants side by side for each class, from metrics that are named "metric class"."""
+    metrics = {f"{metric} {each}": each for each in classes}
+    runs = group((s for s in scores if s.metric in metrics and s.variant in variants), ("metric", "variant"), split)
+    seeds = {(metrics[long], variant): seed_means(values) for (long, variant), values in runs.items()}
+    step = len(variants) + 1
+    figure = Figure(figsize=(7.0, 1.3 + 0.3 * step * len(classes)), layout="constrained")
+    axes = figure.subplots()
+    rows = []
+    for (i, each), (j, variant) in product(enumerate(classes), enumerate(variants)):
+        values = seeds[each, variant]
+        mean, sd = mean_sd(np.array(list(values.values())))
+        _draw_row(axes, step * i + j, list(values.values()), mean, sd, PALETTE[j % len(PALETTE)])
+        rows += [(each, variant, "mean", "", mean), (each, variant, "sd", "", sd)]
+        rows += [(each, variant, "seed", seed, value) for seed, value in values.items()]
+    axes.set_yticks([step * i + (len(variants) - 1) / 2 for i in range(len(classes))], classes)
+    axes.set(ylim=(step * len(classes) - 1.5, -0.7), xlabel=metric)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(True, axis="x")
+    handles = [Line2D([], [], color=PALETTE[j % len(PALETTE)], marker="o", lw=2.2) for j in range(len(variants))]
+    draw_legend(figure, handles, variants)
+    note = "Dot: mean over seeds, folds averaged first. Bar: one sd either side. Faint: seeds."
+    figure.supxlabel(note, fontsize=8, color=GREY)
+    columns = ("class", "variant", "drawn as", "seed", "value")
+    return save_figure(figure, folder, name or f"classes_{metric}", columns, rows)
+
+
+@matplotlib.rc_context(STYLE)
+def draw_selective(
+    folder: Path,
+    coverage: Float[np.ndarray, "score"],
+    accuracy: Mapping[str, Float[np.ndarray, "run score"]],
+    name: str = "selective",
+) -> Path:
+    """Accuracy on the surest cells by their share, mean and sd over runs: what it gains to say "unknown" of the others."""
+    figure = Figure(figsize=(5.6, 4.0), layout="constrained")
+    axes = figure.subplots()
+    rows = []
+    for place, (variant, values) in enumerate(accuracy.items()):
+        mean, sd = np.array([mean_sd(column) for column in values.T]).T
+        colour, dash = PALETTE[place % len(PALETTE)], DASHES[place % len(DASHES)]
+        axes.fill_between(coverage, mean - sd, mean + sd, color=colour, alpha=0.15, linewidth=0)
+        axes.plot(coverage, mean, dash, color=colour, linewidth=1.6, label=variant)
+        rows += [(variant, *point) for point in zip(coverage, mean, sd, strict=True)]
+    axes.set(xlabel="share of the cells that is answered, the surest first", ylabel="accuracy on these cells")
+    axes.margins(x=0.01)
+    axes.grid(True)
+    draw_legend(figure, *axes.get_legend_handles_labels())
+    figure.supxlabel("Line: mean over seeds, folds averaged first. Band: one sd.", fontsize=8, color=GREY)
+    return save_figure(figure, folder, name, ("variant", "coverage", "mean", "sd"), rows)
 
 
 def _draw_lines(axes: Axes, lines: Mapping[str, float]) -> None:
@@ -272,7 +252,7 @@ def _draw_lines(axes: Axes, lines: Mapping[str, float]) -> None:
         colour, dash = PALETTE[1 + place % (len(PALETTE) - 1)], DASHES[1 + place % 3]
         axes.axvline(value, color=colour, ls=dash, lw=1.4, label=f"{label} ({value:.3f})")
     if lines:
-        _legend(cast(Figure, axes.figure), *axes.get_legend_handles_labels())
+        draw_legend(cast(Figure, axes.figure), *axes.get_legend_handles_labels())
 
 
 def _draw_row(axes: Axes, place: int, seeds: Sequence[float], mean: float, sd: float, colour: str) -> None:

@@ -59,6 +59,18 @@ def class_f1(
     return _class_f1(confusion(label, predicted, weight, classes))
 
 
+def class_scores(
+    label: Int[AnyArray, "row"],
+    predicted: Int[AnyArray, "row"],
+    weight: Float[AnyArray, "row"],
+    classes: int,
+) -> dict[str, Float[AnyArray, "class"]]:
+    """Precision, recall and F1 of each class. Without a prediction there is no precision, without a true row no recall: nan."""
+    table = confusion(label, predicted, weight, classes)
+    hits = jnp.diag(table)
+    return {"precision": hits / table.sum(axis=0), "recall": hits / table.sum(axis=1), "f1": _class_f1(table)}
+
+
 def macro_f1(
     label: Int[AnyArray, "row"],
     predicted: Int[AnyArray, "row"],

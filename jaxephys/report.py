@@ -17,8 +17,9 @@ from urllib.parse import quote
 import numpy as np
 from jaxtyping import Float
 
-LOWER_IS_BETTER = frozenset({"ece", "brier", "log_loss"})
+LOWER_IS_BETTER = frozenset({"ece", "brier", "log_loss", "selective_error"})
 EMPTY = "-"
+FEW = 8  # variants of which each has its own sentence
 
 Run = tuple[int, int]  # seed, fold
 
@@ -179,8 +180,9 @@ def table(
     *,
     split: str = "test",
     n_train: int | None = None,
+    ranked: bool = True,
 ) -> Table:
-    """One row a variant, one column a metric; bold marks every mean that prints as the best does.
+    """One row a variant, one column a metric; bold marks every mean that prints as the best does, if they are `ranked`.
 
     `published[variant][metric]` is quoted in a column beside ours. `reference` names a baseline
     and adds the paired difference to it on the first metric, over the runs that both have;
@@ -194,19 +196,47 @@ def table(
 
     columns = {"variant": [Cell(variant) for variant in variants]}
     for metric in metrics:
-        columns[metric] = _metric_column(summary, metric, variants)
+        means = _metric_column(summary, metric, variants)
+        columns[metric] = means if ranked else [Cell(cell.text) for cell in means]
         quoted = [Cell(published.get(variant, {}).get(metric, EMPTY)) for variant in variants]
         if any(cell.text != EMPTY for cell in quoted):
             columns[f"{metric}, published"] = quoted
-    notes = _notes({key: value for key, value in summary.items() if key[1] in metrics})
+    notes = _notes({key: value for key, value in summary.items() if key[1] in metrics}, ranked)
     if reference is not None:
         check_names("variant", [reference], {variant for variant, _ in summary})
         first = [score for score in scores if score.metric == metrics[0]]
         found = [_difference(first, name, reference, split, n_train) for name in variants]
-        columns[f"{metrics[0]} minus {reference} [95%]"] = [cell for cell, _ in found]
-        notes += [sentence for _, sentences in found for sentence in sentences]
+        columns[f"{metrics[0]} minus {reference} [95%]"] = [cell for cell, _, _ in found]
+        if len(variants) <= FEW:
+            notes += [sentence for _, _, sentences in found for sentence in sentences]
+        else:
+            notes += _standings(f"{reference} on {metrics[0]}", variants, [standing for _, standing, _ in found])
+            notes += [sentences[0] for _, _, sentences in found if len(sentences) > 1]  # runs that one side lacks
         notes.append("Intervals: corrected resampled t test (Nadeau and Bengio 2003), 95%.")
     return Table(columns, notes)
+
+
+def class_table(
+    scores: Iterable[Score],
+    classes: Sequence[str],
+    variants: Sequence[str],
+    measures: Sequence[str] = ("precision", "recall", "f1"),
+    *,
+    split: str = "test",
+) -> Table:
+    """One row a class, one column a measure and variant, from metrics that are named "measure class"."""
+    wanted = {f"{measure} {name}" for measure in measures for name in classes}
+    scores = list(scores)
+    check_names("metric", wanted, {score.metric for score in scores})
+    check_names("variant", variants, {score.variant for score in scores})
+    own = [score for score in scores if score.metric in wanted and score.variant in variants]
+    summary = summarise(own, split=split)
+    columns = {"class": [Cell(name) for name in classes]}
+    for measure in measures:
+        rows = [_metric_column(summary, f"{measure} {name}", variants) for name in classes]
+        for place, variant in enumerate(variants):
+            columns[f"{measure}, {variant}"] = [row[place] for row in rows]
+    return Table(columns, [*_notes(summary), "Bold: the better of a measure and class."])
 
 
 def _metric_column(summary: Mapping[tuple, Summary], metric: str, variants: Sequence[str]) -> list[Cell]:
@@ -218,13 +248,13 @@ def _metric_column(summary: Mapping[tuple, Summary], metric: str, variants: Sequ
     ]
 
 
-def _notes(summary: Mapping[tuple, Summary]) -> list[str]:
+def _notes(summary: Mapping[tuple, Summary], ranked: bool = True) -> list[str]:
     seeds = {value.n_seeds for value in summary.values()}
     folds = {value.n_folds for value in summary.values()}
     notes = [f"Mean ± sd over {_span(seeds)} seeds" if max(seeds) > 1 else "One seed, so no sd"]
     notes[0] += f"; a seed is the mean of its {_span(folds)} folds." if max(folds) > 1 else "."
     if lower := sorted({metric for _, metric in summary} & LOWER_IS_BETTER):
-        notes.append(f"Lower is better for {', '.join(lower)}. Bold: the best mean of a column.")
+        notes.append(f"Lower is better for {', '.join(lower)}." + " Bold: the best mean of a column." * ranked)
     for (variant, metric), value in summary.items():
         if value.n_missing:
             count = f"{value.n_missing} run" + "s" * (value.n_missing > 1)
@@ -238,31 +268,39 @@ def _span(counts: set[int]) -> str:
 
 def _difference(
     scores: Sequence[Score], variant: str, reference: str, split: str, n_train: int | None
-) -> tuple[Cell, list[str]]:
-    """`difference [low, high]` of one variant on the one metric in `scores`, and it in words."""
+) -> tuple[Cell, str, list[str]]:
+    """`difference [low, high]` of one variant on the one metric in `scores`, how it stands, and both in words."""
     from jaxephys.stats import corrected_test
 
     runs = group(scores, ("variant",), split)
     ours, theirs = runs.get((variant,), {}), runs.get((reference,), {})
     if variant == reference or not ours:
-        return Cell("reference" if ours else EMPTY), []
+        return Cell("reference" if ours else EMPTY), "", []
     shared = ours.keys() & theirs.keys()
     both = sorted(run for run in shared if math.isfinite(ours[run] + theirs[run]))
     words = _unpaired(variant, reference, (ours.keys() | theirs.keys()) - set(both))
     if len(both) < 2:
         words.append(f"{variant} and {reference} share too few runs ({len(both)}) for an interval.")
-        return Cell(EMPTY), words
+        return Cell(EMPTY), "untold", words
     a, b = (np.array([side[run] for run in both]) for side in (ours, theirs))
     test = corrected_test(a, b, *_sizes(scores, split, n_train))
     interval = f"{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}]"
     metric = scores[0].metric
     ahead = (test.difference > 0) != (metric in LOWER_IS_BETTER)
     better, worse = (variant, reference) if ahead else (reference, variant)
-    verdict = f"{better} is better than {worse} on {metric}"
+    standing, verdict = "better" if ahead else "worse", f"{better} is better than {worse} on {metric}"
     if test.low <= 0 <= test.high:
-        verdict = f"{variant} and {reference} do not differ clearly on {metric}"
+        standing, verdict = "alike", f"{variant} and {reference} do not differ clearly on {metric}"
     words.append(f"{verdict}: difference {interval} over {test.n} paired runs.")
-    return Cell(interval), words
+    return Cell(interval), standing, words
+
+
+def _standings(reference: str, variants: Sequence[str], found: Sequence[str]) -> list[str]:
+    """The verdicts on many variants, a sentence a kind of verdict."""
+    words = {"better": "Better than", "worse": "Worse than", "alike": "Not clearly different from"}
+    words["untold"] = "Too few runs for an interval to"
+    named = {kind: [name for name, own in zip(variants, found, strict=True) if own == kind] for kind in words}
+    return [f"{words[kind]} {reference}: {', '.join(names)}." for kind, names in named.items() if names]
 
 
 def _unpaired(variant: str, reference: str, runs: set[Run]) -> list[str]:

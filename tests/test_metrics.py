@@ -138,6 +138,12 @@ def test_confusion_and_class_scores_equal_scikit_learn(seed):
     options = {"labels": range(CLASSES), "sample_weight": rows.weight}
     close(metrics.confusion(*args), sk.confusion_matrix(*truth, **options))
     close(metrics.class_f1(*args), sk.f1_score(*truth, average=None, zero_division=0, **options))
+    found = metrics.class_scores(*args)
+    wanted = sk.precision_recall_fscore_support(*truth, average=None, zero_division=np.nan, **options)
+    close(found["precision"], wanted[0])
+    close(found["recall"], wanted[1])
+    close(found["f1"], np.nan_to_num(wanted[2]))
+    assert np.isnan(found["recall"][2]), "class 2 has no true row"
     wanted = expected(rows)
     close(metrics.accuracy(*args[:3]), wanted["accuracy"])
     close(metrics.balanced_accuracy(*args), wanted["balanced_accuracy"])

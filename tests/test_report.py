@@ -10,10 +10,12 @@ import pytest
 from matplotlib.image import imread
 from rich.console import Console
 
-from jaxephys.figures import draw_attention, draw_bars, draw_confusion, draw_curves
+from jaxephys.figures import draw_bars, draw_classes, draw_curves, draw_selective
+from jaxephys.maps import draw_attention, draw_confusion
 from jaxephys.report import (
     SCORE_COLUMNS,
     Score,
+    class_table,
     markdown,
     print_table,
     read_scores,
@@ -228,6 +230,24 @@ def test_runs_that_one_side_lacks_are_left_out_and_named():
     assert any(note.endswith("over 9 paired runs.") for note in shown.notes)
 
 
+def test_the_verdicts_on_many_variants_are_one_sentence_each():
+    rng = np.random.default_rng(5)
+    shifts = {"ref": 0.0, **{f"up{i}": 0.1 for i in range(4)}, **{f"down{i}": -0.1 for i in range(3)}, "even": 0.0}
+    scores = [
+        make_score(name, seed, value=0.8 + shift + 0.01 * rng.normal(), n=50)
+        for name, shift in shifts.items()
+        for seed in range(6)
+    ]
+    lacking = [score for score in scores if (score.variant, score.seed) != ("up0", 3)]
+    notes = table([*lacking, make_score("alone", 0)], ["accuracy"], reference="ref", n_train=500).notes
+    assert "Better than ref on accuracy: up0, up1, up2, up3." in notes
+    assert "Worse than ref on accuracy: down0, down1, down2." in notes
+    assert "Not clearly different from ref on accuracy: even." in notes
+    assert "Too few runs for an interval to ref on accuracy: alone." in notes
+    assert "up0 and ref are compared without runs that one of them lacks: seed 3, fold 0." in notes
+    assert not any("paired runs" in note for note in notes)
+
+
 def test_one_shared_run_gives_no_interval():
     scores = [
         make_score("logistic", seed=0),
@@ -243,6 +263,37 @@ def test_the_paired_test_asks_for_the_training_size():
     scores = [score for score in make_scores() if score.split == "test"]
     with pytest.raises(ValueError, match="needs n_train"):
         table(scores, ["accuracy"], reference="logistic")
+
+
+def make_class_scores() -> list[Score]:
+    """Two variants, two classes; the logistic regression never says Vip in one run."""
+    values = {("logistic", "Sst"): (0.8, 0.6), ("logistic", "Vip"): (0.5, np.nan), ("bilstm", "Sst"): (0.9, 0.7)}
+    values["bilstm", "Vip"] = (0.2, 0.4)
+    return [
+        make_score(variant, seed, metric=f"{measure} {name}", value=value)
+        for (variant, name), both in values.items()
+        for measure in ("precision", "recall")
+        for seed, value in enumerate(both)
+    ] + make_scores()
+
+
+def test_classes_stand_in_rows_and_the_better_variant_is_bold():
+    shown = class_table(make_class_scores(), ("Sst", "Vip"), ("bilstm", "logistic"), ("precision",))
+    texts = {header: [cell.text for cell in cells] for header, cells in shown.columns.items()}
+    assert texts == {
+        "class": ["Sst", "Vip"],
+        "precision, bilstm": ["0.800 ± 0.141", "0.300 ± 0.141"],
+        "precision, logistic": ["0.700 ± 0.141", "0.500"],
+    }
+    assert [cell.bold for cell in shown.columns["precision, bilstm"]] == [True, False]
+    assert "logistic: 1 run without a finite precision Vip, left out of its mean." in shown.notes
+    with pytest.raises(ValueError, match="no metric precision Sts"):
+        class_table(make_class_scores(), ("Sts",), ("bilstm",), ("precision",))
+
+
+def test_what_has_no_best_is_not_bold():
+    shown = table(make_scores(), ["accuracy"], ranked=False)
+    assert not any(cell.bold for cells in shown.columns.values() for cell in cells)
 
 
 def test_both_renderings_show_the_same_cells():
@@ -311,6 +362,25 @@ def test_bars_hold_the_numbers_of_the_table(tmp_path):
             seeds = [drawn[variant, "seed", str(seed)] for seed in range(4)]
             assert np.mean(seeds) == pytest.approx(summary.mean)
     assert drawn["Bayes classifier", "reference line", ""] == 0.9
+    assert_picture(png)
+
+
+def test_classes_are_drawn_from_the_tidy_table(tmp_path):
+    png = draw_classes(tmp_path, make_class_scores(), "precision", ("Sst", "Vip"), ("bilstm", "logistic"))
+    drawn = {(row["class"], row["variant"], row["drawn as"], row["seed"]): row["value"] for row in read_rows(png)}
+    assert float(drawn["Sst", "bilstm", "mean", ""]) == pytest.approx(0.8)
+    assert float(drawn["Vip", "logistic", "mean", ""]) == 0.5, "the run without a precision is left out"
+    assert float(drawn["Vip", "bilstm", "seed", "1"]) == 0.4
+    assert_picture(png)
+
+
+def test_a_selective_curve_is_the_mean_over_seeds(tmp_path):
+    coverage, accuracy = np.array([0.5, 1.0]), np.array([[1.0, 0.8], [0.9, 0.6]])
+    png = draw_selective(tmp_path, coverage, {"bilstm": accuracy, "logistic": accuracy[:1]})
+    rows = [row for row in read_rows(png) if row["variant"] == "bilstm"]
+    assert [float(row["coverage"]) for row in rows] == [0.5, 1.0]
+    np.testing.assert_allclose([float(row["mean"]) for row in rows], [0.95, 0.7])
+    np.testing.assert_allclose([float(row["sd"]) for row in rows], accuracy.std(axis=0, ddof=1))
     assert_picture(png)
 
 

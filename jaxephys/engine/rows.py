@@ -53,15 +53,13 @@ def stack_rows(tables: Sequence[RowSet]) -> RowSet:
 
 
 def take_rows(
-    values: Shaped[AnyArray, "all *rest"], rows: RowSet, fill: Shaped[AnyArray, "*rest"] | None = None
+    values: Shaped[AnyArray, "all *rest"], rows: RowSet, seen: Callable[[Array], Array] = lambda some: some
 ) -> Shaped[AnyArray, "row *rest"]:
     """``x[index] + mix * (x[partner] - x[index])``: the samples of a table, synthetic ones among them.
 
-    ``fill`` stands in for NaN, before two samples are mixed.
+    A synthetic sample lies between two samples as the model sees them: ``seen`` scales them, or fills what is missing.
     """
-    anchor, partner = values[rows.index], values[rows.partner]
-    if fill is not None:
-        anchor, partner = (jnp.where(jnp.isnan(sample), fill, sample) for sample in (anchor, partner))
+    anchor, partner = seen(values[rows.index]), seen(values[rows.partner])
     mix = jnp.reshape(rows.mix, (-1,) + (1,) * (values.ndim - 1))
     return anchor + mix * (partner - anchor)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
+from jaxephys.calibration import apply_temperature, conformal_sets, conformal_thresholds, fit_temperature
 from jaxephys.engine.apply import predict
 from jaxephys.engine.axis import RunAxis
 from jaxephys.engine.fit import FitResult, fit, take_runs
@@ -18,8 +19,10 @@ from jaxephys.engine.rows import Split, hold_out, plain_rows, stack_rows
 from jaxephys.engine.types import Runs, TrainPlan
 from jaxephys.engine.watch import ProgressBar
 from jaxephys.estimator import SavedModel, count_parameters, mean_over_runs
+from jaxephys.metrics import classification_scores
 from jaxephys.patchseq.data import FamilyTable
 from jaxephys.patchseq.network import SubclassNetwork, Switches
+from jaxephys.patchseq.scaling import SignedLog, ZScore
 from jaxephys.patchseq.staircase import Staircase
 from jaxephys.patchseq.task import CellConstants, Prediction, Variant, make_data, make_runs, make_task
 
@@ -29,13 +32,17 @@ Cells = FamilyTable | Float[np.ndarray, "cell column"] | Float[np.ndarray, "cell
 class PatchSeqClassifier(SavedModel, ClassifierMixin, BaseEstimator):
     """Subclass of a neuron from ordered families of electrophysiological features, by BiLSTM and attention.
 
-    Several seeds are trained at once and answer together; their spread is there with ``per_seed=True``.
+    Several seeds are trained at once and answer together; their spread is there with ``per_seed=True``. Probabilities are
+    taken at the temperature that the validation cells of all networks ask for. A NaN is a missing value.
 
     Parameters
     ----------
     head : {"softmax", "arcface"}
-    attention : bool
-        Weigh the families of each cell; without it the output of the last family stands for the cell.
+    pooling : {"attention", "fixed"}
+        Weigh the families of each cell by attention; or all alike (the last alone, as published, where ``token`` is None).
+    token : int or None
+        Each family is projected by itself to so many numbers, from signed-log features and what is missing among them.
+        None pads the families with zeros to the widest and takes plain z-scores: the published encoder.
     smote : bool
         Fill the smaller classes with synthetic training cells.
     gamma : float
@@ -53,6 +60,8 @@ class PatchSeqClassifier(SavedModel, ClassifierMixin, BaseEstimator):
     Attributes
     ----------
     classes_ : array of str
+    temperature_ : float
+        Above 1 where the networks were too sure of their validation cells.
     history_ : dict of arrays [seed, epoch]
     result_ : FitResult of the engine
     """
@@ -61,7 +70,8 @@ class PatchSeqClassifier(SavedModel, ClassifierMixin, BaseEstimator):
         self,
         head: str = "softmax",
         *,
-        attention: bool = True,
+        pooling: str = "attention",
+        token: int | None = 64,
         smote: bool = False,
         gamma: float = 0.0,
         class_weights: str = "none",
@@ -78,7 +88,8 @@ class PatchSeqClassifier(SavedModel, ClassifierMixin, BaseEstimator):
         progress: bool = True,
     ) -> None:
         self.head = head
-        self.attention = attention
+        self.pooling = pooling
+        self.token = token
         self.smote = smote
         self.gamma = gamma
         self.class_weights = class_weights
@@ -100,8 +111,9 @@ class PatchSeqClassifier(SavedModel, ClassifierMixin, BaseEstimator):
         codes, stairs = table.codes(), Staircase.of(table.widths)
         axis = RunAxis.cross(seed=range(self.random_state, self.random_state + self.seeds))
         splits = [self._split(codes, seed) for seed in axis.column("seed")]
-        runs = make_runs(table, stairs, splits, [self._variant()] * len(axis), axis.column("seed"))
-        network = SubclassNetwork(stairs, len(table.classes), self.hidden, self.dropout)
+        variants, logged = [self._variant()] * len(axis), self.token is not None
+        runs = make_runs(table, stairs, splits, variants, axis.column("seed"), logged=logged)
+        network = SubclassNetwork(stairs, len(table.classes), self.hidden, self.dropout, self.token)
         plan = TrainPlan(self.max_epochs, self.patience, batch_size=self.batch_size, learning_rate=self.learning_rate)
         data = make_data(table, stairs)
         if self.progress:
@@ -109,30 +121,81 @@ class PatchSeqClassifier(SavedModel, ClassifierMixin, BaseEstimator):
                 result = fit(make_task(network), data, runs, axis, plan, watchers=[bar])
         else:
             result = fit(make_task(network), data, runs, axis, plan)
-        return self.adopt(result, runs, table)
+        return self.adopt(result, runs, table, splits)
 
     def adopt(
-        self, result: FitResult, runs: Runs, table: FamilyTable, places: np.ndarray | None = None
+        self,
+        result: FitResult,
+        runs: Runs,
+        table: FamilyTable,
+        splits: Sequence[Split],
+        places: np.ndarray | None = None,
     ) -> PatchSeqClassifier:
-        """Become the classifier that runs of a grid have trained (all of them, or those in ``places``)."""
+        """Become the classifier that runs of a grid have trained on their splits (all of them, or those in ``places``)."""
         places = np.arange(len(result.axis)) if places is None else places
         self.result_ = result
         self.history_ = {name: values[places] for name, values in result.history.items()}
         self.variables_, self.constants_ = take_runs((result.best, runs.constants), places)
         self.classes_, self.families_, self.widths_ = table.classes, table.families, table.widths
-        self.n_features_in_ = table.values.shape[1]
+        self.features_, self.n_features_in_ = table.features, table.values.shape[1]
+        self._calibrate(table, [splits[place].validation for place in places])
         return self
+
+    def _calibrate(self, table: FamilyTable, validation: Sequence[np.ndarray]) -> None:
+        """One temperature for all networks, from cells that each of them has not trained on.
+
+        The same cells then give conformal thresholds. A cell is answered for by the networks that held it out, fewer than
+        answer for a new cell, so the sets are rather too large than too small.
+        """
+        self.temperature_ = 1.0
+        codes, said = table.codes(), self._read(table).probability
+        pooled = np.concatenate([run[rows] for run, rows in zip(said, validation, strict=True)])
+        self.temperature_ = fit_temperature(pooled, codes[np.concatenate(validation)])
+        held_out = np.zeros(said.shape[:2], bool)
+        for run, rows in enumerate(validation):
+            held_out[run, rows] = True
+        known = held_out.any(axis=0)
+        cooled = np.where(held_out[..., None], apply_temperature(said, self.temperature_), 0.0)
+        self.held_out_ = (cooled.sum(axis=0) / np.maximum(held_out.sum(axis=0), 1)[:, None])[known].astype(np.float32)
+        self.held_out_codes_ = codes[known]
 
     def predict_proba(self, X: Cells, *, per_seed: bool = False) -> Float[np.ndarray, "..."]:
         """Class probabilities [cell, class]: the mean over the seeds, or [seed, cell, class]."""
-        return mean_over_runs(self._read(X).probability, per_seed)
+        return mean_over_runs(apply_temperature(self._read(X).probability, self.temperature_), per_seed)
 
     def predict(self, X: Cells) -> Shaped[np.ndarray, "cell"]:
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
-    def attend(self, X: Cells, *, per_seed: bool = False) -> Float[np.ndarray, "..."]:
+    def predict_set(self, X: Cells, coverage: float = 0.9) -> Bool[np.ndarray, "cell class"]:
+        """The classes that cannot be ruled out for each cell: the true one is among them as often as asked, in every class.
+
+        Several: the cell is ambiguous. None: it is like no class that was seen; say "unknown".
+        """
+        said = self.predict_proba(X)
+        return conformal_sets(said, conformal_thresholds(self.held_out_, self.held_out_codes_, coverage))
+
+    def attention(self, X: Cells, *, per_seed: bool = False) -> Float[np.ndarray, "..."]:
         """The weight of each family for each cell [cell, family]; they sum to 1."""
         return mean_over_runs(self._read(X).attention, per_seed)
+
+    def embed(self, X: Cells, seed: int = 0) -> Float[np.ndarray, "cell pooled"]:
+        """What stands for each cell before the head, in one of the networks: their spaces differ and have no mean."""
+        said = self._read(X).embedding
+        if not 0 <= seed < len(said):
+            raise ValueError(f"there is no network {seed}: this classifier has {len(said)}, counted from 0")
+        return said[seed]
+
+    def score_table(self, X: Cells, y: Shaped[np.ndarray, "cell"] | None = None) -> list[dict[str, Any]]:
+        """Every metric on labelled cells, a row for the ensemble and one for each network: ``pandas.DataFrame`` takes it."""
+        table = self._table(X, y)
+        codes, each = table.codes(self.classes_), self.predict_proba(replace(table, label=None), per_seed=True)
+        rows = []
+        for name, said in [("ensemble", each.mean(axis=0)), *enumerate(each)]:
+            scores = classification_scores(codes, said, np.ones(len(codes), np.float32))
+            rows.append(
+                {"network": name, **{metric: float(value) for metric, value in scores.items()}, "n": len(codes)}
+            )
+        return rows
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "variables_")
@@ -146,7 +209,7 @@ class PatchSeqClassifier(SavedModel, ClassifierMixin, BaseEstimator):
                 f"trained on {dict(zip(self.families_, self.widths_, strict=True))}: give the same families in the same order"
             )
         stairs = Staircase.of(self.widths_)
-        network = SubclassNetwork(stairs, len(self.classes_), self.hidden, self.dropout)
+        network = SubclassNetwork(stairs, len(self.classes_), self.hidden, self.dropout, self.token)
         runs = len(self.constants_.gamma)
         rows = stack_rows([plain_rows(np.arange(len(table)))] * runs)
         data = make_data(replace(table, label=None), stairs)
@@ -174,26 +237,34 @@ class PatchSeqClassifier(SavedModel, ClassifierMixin, BaseEstimator):
     def _variant(self) -> Variant:
         if self.head not in ("softmax", "arcface"):
             raise ValueError(f"head is {self.head!r}: choose softmax or arcface")
-        return Variant(self.attention, self.head == "arcface", self.smote, self.gamma, self.class_weights)
+        if self.pooling not in ("attention", "fixed"):
+            raise ValueError(f"pooling is {self.pooling!r}: choose attention or fixed")
+        return Variant(self.pooling == "attention", self.head == "arcface", self.smote, self.gamma, self.class_weights)
 
     def _arrays(self) -> dict[str, Any]:
         check_is_fitted(self)
         constants = self.constants_._asdict()
-        return {**self.variables_, "constants": {**constants, "switches": self.constants_.switches._asdict()}}
+        nested = {name: constants[name]._asdict() for name in ("scale", "switches")}
+        held_out = {"probability": self.held_out_, "codes": self.held_out_codes_}
+        return {**self.variables_, "constants": {**constants, **nested}, "held_out": held_out}
 
     def _settings(self) -> dict[str, Any]:
         own = {"classes": self.classes_.tolist(), "families": list(self.families_), "widths": list(self.widths_)}
+        own |= {"features": list(self.features_), "temperature": self.temperature_}
         return {"parameters": self.get_params(), **own}
 
     @classmethod
     def _from_saved(cls, arrays: dict[str, Any], settings: dict[str, Any]) -> PatchSeqClassifier:
         model = cls(**settings["parameters"])
-        constants = dict(arrays.pop("constants"))
-        model.constants_ = CellConstants(**{**constants, "switches": Switches(**constants["switches"])})
+        constants, held_out = dict(arrays.pop("constants")), arrays.pop("held_out")
+        scale = (ZScore if model.token is None else SignedLog)(**constants.pop("scale"))
+        model.constants_ = CellConstants(**{**constants, "scale": scale, "switches": Switches(**constants["switches"])})
+        model.held_out_, model.held_out_codes_ = held_out["probability"], held_out["codes"]
         model.variables_ = arrays
         model.classes_ = np.array(settings["classes"])
         model.families_, model.widths_ = tuple(settings["families"]), tuple(settings["widths"])
-        model.n_features_in_ = sum(model.widths_)
+        model.features_, model.n_features_in_ = tuple(settings["features"]), sum(model.widths_)
+        model.temperature_ = settings["temperature"]
         return model
 
     def describe(self) -> str:

@@ -112,6 +112,41 @@ class FamilyEncoder(nn.Module):
         return jnp.moveaxis(jnp.concatenate([states[0], states[1, ::-1]], axis=-1), 0, 1)
 
 
+class TokenEncoder(nn.Module):
+    """A projection for each family of what was measured and of what is missing, then the BiLSTM over these tokens.
+
+        token_f = LayerNorm(silu(x_f W_f + missing_f M_f + b_f))
+
+    No family is normalised by itself before it is projected: how large its features are is part of what they say. Some
+    inputs are dropped in training, so that the network does without any one feature, as a missing protocol asks.
+    """
+
+    stairs: Staircase
+    hidden: int = 128
+    token: int = 64
+    input_dropout: float = 0.1
+
+    @nn.compact
+    def __call__(
+        self, packed: Float[Array, "batch packed"], missing: Float[Array, "batch packed"], *, train: bool
+    ) -> Float[Array, "batch family pooled"]:
+        packed = nn.Dropout(self.input_dropout, deterministic=not train)(packed)
+        tokens = []
+        for number, columns in enumerate(self.stairs.places):
+            both = jnp.concatenate([packed[:, columns], missing[:, columns]], axis=1)
+            own = nn.Dense(self.token, kernel_init=nn.initializers.he_normal(), name=f"family_{number}")
+            tokens.append(nn.silu(own(both)))
+        steps = nn.LayerNorm(epsilon=NORM_EPSILON, name="norm")(jnp.stack(tokens))
+        init, gate = uniform_init(self.hidden**-0.5), 4 * self.hidden
+        kernel = self.param("kernel", init, (2, self.token, gate))
+        bias = self.param("bias", init, (2, gate))
+        recurrent = self.param("recurrent", init, (2, self.hidden, gate))
+        both = jnp.stack([steps, steps[::-1]])
+        projected = matmul(both.reshape(2, -1, self.token), kernel) + bias[:, None]
+        states = lstm(projected.reshape(*both.shape[:3], gate), recurrent)
+        return jnp.moveaxis(jnp.concatenate([states[0], states[1, ::-1]], axis=-1), 0, 1)
+
+
 class AdditiveAttention(nn.Module):
     """``softmax_f(v . tanh(W h_f + b))``: how much each family counts for a cell. The weights sum to 1."""
 

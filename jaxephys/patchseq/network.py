@@ -2,6 +2,9 @@
 
 The variants of the paper's ladder differ after the LSTM, where almost nothing is computed. One network holds them all and
 a run's switches choose, so that seeds x folds x variants are one compiled program; what is not chosen receives no gradient.
+
+With ``token`` each family has a projection of its own to so many numbers and the network sees what is missing: ours. Without,
+families are padded with zeros to the widest and normalised, as published.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxephys.dims import AnyArray
-from jaxephys.patchseq.encoder import AdditiveAttention, FamilyEncoder
+from jaxephys.patchseq.encoder import AdditiveAttention, FamilyEncoder, TokenEncoder
 from jaxephys.patchseq.heads import CosineHead, SoftmaxHead
 from jaxephys.patchseq.staircase import Staircase
 
@@ -30,7 +33,7 @@ class Readout(NamedTuple):
 
     linear: Float[Array, "batch class"]
     cosine: Float[Array, "batch class"]
-    attention: Float[Array, "batch family"]  # 1 at the last family for a run without attention
+    attention: Float[Array, "batch family"]  # fixed for a run without attention
     pooled: Float[Array, "batch pooled"]
 
 
@@ -39,15 +42,30 @@ class SubclassNetwork(nn.Module):
     classes: int
     hidden: int = 128
     dropout: float = 0.2
+    token: int | None = None
 
     @nn.compact
-    def __call__(self, packed: Float[Array, "batch packed"], switches: Switches, *, train: bool) -> Readout:
-        states = FamilyEncoder(self.stairs, self.hidden, name="encoder")(packed)
+    def __call__(
+        self,
+        packed: Float[Array, "batch packed"],
+        missing: Float[Array, "batch packed"],
+        switches: Switches,
+        *,
+        train: bool,
+    ) -> Readout:
+        if self.token is None:
+            states = FamilyEncoder(self.stairs, self.hidden, name="encoder")(packed)
+        else:
+            states = TokenEncoder(self.stairs, self.hidden, self.token, name="encoder")(packed, missing, train=train)
         learnt = AdditiveAttention(self.hidden, name="attention")(states)
-        # The published baseline pools the output of the last family, so its backward half has seen that family alone.
-        last = jnp.zeros_like(learnt).at[:, -1].set(1.0)
-        weights = jnp.where(switches.attention, learnt, last)
+        weights = jnp.where(switches.attention, learnt, self._fixed(learnt))
         pooled = jnp.einsum("bf,bfp->bp", weights, states)
         linear = SoftmaxHead(self.classes, self.dropout, name="softmax")(pooled, train=train)
         cosine = CosineHead(self.classes, name="arcface")(pooled)
         return Readout(linear, cosine, weights, pooled)
+
+    def _fixed(self, learnt: Float[Array, "batch family"]) -> Float[Array, "batch family"]:
+        """All families alike. The published baseline takes the last, where the backward half has seen that family alone."""
+        if self.token is None:
+            return jnp.zeros_like(learnt).at[:, -1].set(1.0)
+        return jnp.full_like(learnt, 1 / learnt.shape[1])

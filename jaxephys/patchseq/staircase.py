@@ -77,6 +77,12 @@ class Staircase:
                 places.append(np.where(inside < self.widths[family], offsets[family] + inside, -1))
         return np.concatenate(places)
 
+    @cached_property
+    def places(self) -> tuple[np.ndarray, ...]:
+        """For each family the packed places of its columns, in order."""
+        order = np.argsort(np.where(self.source < 0, self.source.size, self.source), kind="stable")
+        return tuple(np.split(order[: sum(self.widths)], np.cumsum(self.widths)[:-1]))
+
     def pack(self, table: Float[np.ndarray, "*cell column"], fill: float = 0.0) -> Float[np.ndarray, "*cell packed"]:
         """From families one after the other to the staircase; ``fill`` stands where a family has no column."""
         return np.where(self.source >= 0, table[..., np.maximum(self.source, 0)], fill).astype(np.float32)

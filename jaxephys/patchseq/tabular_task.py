@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
 import jax
@@ -16,7 +16,7 @@ from jaxephys.engine.rows import Split, plain_rows, stack_rows
 from jaxephys.engine.types import Key, RowSet, Runs, Task, Variables
 from jaxephys.patchseq.data import FamilyTable
 from jaxephys.patchseq.losses import weighted_mean
-from jaxephys.patchseq.scaling import SignedLog, fit_signed_log, flags, scaled
+from jaxephys.patchseq.scaling import Scale, fit_signed_log, flags, scaled
 from jaxephys.patchseq.tabular import TabularNetwork
 
 SMOOTHING = 0.05  # of the labels: transcriptomic types are not certain either
@@ -41,7 +41,7 @@ def make_tabular_task(network: TabularNetwork, columns: int) -> Task:
     def init(key: Key) -> Variables:
         return dict(network.init(key, jnp.zeros((1, 2 * columns)), train=False))
 
-    def gather(data: Columns, scale: SignedLog, rows: RowSet, key: Key | None) -> ColumnBatch:
+    def gather(data: Columns, scale: Scale, rows: RowSet, key: Key | None) -> ColumnBatch:
         del key  # nothing is drawn
         values = data.values[rows.index]
         x = jnp.concatenate([scaled(values, scale), flags(values, scale)], axis=1)
@@ -58,7 +58,7 @@ def make_tabular_task(network: TabularNetwork, columns: int) -> Task:
     def outputs(variables: Variables, batch: ColumnBatch) -> Float[Array, "row class"]:
         return jax.nn.softmax(cast(Array, network.apply(variables, batch.x, train=False)))
 
-    def validate(variables: Variables, data: Columns, scale: SignedLog, rows: RowSet) -> dict[str, Float[Array, ""]]:
+    def validate(variables: Variables, data: Columns, scale: Scale, rows: RowSet) -> dict[str, Float[Array, ""]]:
         predicted = outputs(variables, gather(data, scale, rows, None))
         return metrics.classification_scores(data.label[rows.index], predicted, rows.weight)
 
@@ -75,12 +75,14 @@ def make_columns(table: FamilyTable, classes: np.ndarray | None = None) -> Colum
     return Columns(table.values, label)
 
 
-def make_tabular_runs(table: FamilyTable, splits: Sequence[Split]) -> Runs:
+def make_tabular_runs(
+    table: FamilyTable, splits: Sequence[Split], fit_scale: Callable[[np.ndarray], Scale] = fit_signed_log
+) -> Runs:
     """The rows and the scale of every run; runs that share their training rows share its scale."""
-    fitted: dict[bytes, SignedLog] = {}
+    fitted: dict[bytes, Scale] = {}
     for split in splits:
         if (key := split.train.tobytes()) not in fitted:
-            fitted[key] = fit_signed_log(table.values[split.train])
+            fitted[key] = fit_scale(table.values[split.train])
     scales = [fitted[split.train.tobytes()] for split in splits]
     return Runs(
         stack_rows([plain_rows(split.train) for split in splits]),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from jaxephys import metrics
 from jaxephys.dims import AnyArray
@@ -20,6 +20,7 @@ from jaxephys.patchseq.data import FamilyTable
 from jaxephys.patchseq.heads import ARC_SCALE, arcface_logits
 from jaxephys.patchseq.losses import effective_number_weights, focal, inverse_frequency_weights, weighted_mean
 from jaxephys.patchseq.network import Readout, SubclassNetwork, Switches
+from jaxephys.patchseq.scaling import Scale, fit_signed_log, fit_z_score, flags, scaled
 from jaxephys.patchseq.smote import smote_rows
 from jaxephys.patchseq.staircase import Staircase
 
@@ -35,12 +36,16 @@ class Variant:
     smote: bool = False  # fill the smaller classes with synthetic training cells
     gamma: float = 0.0  # of the focal loss; 0 is cross-entropy
     weights: str = "none"  # of the classes: "none", "inverse" frequency or "effective" number
+    selection: str = "macro_f1"  # the validation score that selects the epoch, where the plan monitors "selection"
 
     def __post_init__(self) -> None:
+        if self.selection not in SELECTIONS:
+            raise ValueError(f"selection by {self.selection!r} is unknown: choose one of {', '.join(SELECTIONS)}")
         if self.weights not in CLASS_WEIGHTS:
             raise ValueError(f"class weights {self.weights!r} are unknown: choose one of {', '.join(CLASS_WEIGHTS)}")
 
 
+SELECTIONS = ("macro_f1", "accuracy")
 CLASS_WEIGHTS = {
     "none": lambda counts: np.ones(len(counts), np.float32),
     "inverse": inverse_frequency_weights,
@@ -65,16 +70,16 @@ class Cells(NamedTuple):
 class CellConstants(NamedTuple):
     """In which runs differ: the scale of their own training rows, and the variant as numbers."""
 
-    fill: Float[AnyArray, "*run packed"]  # the median of the training cells, where a value is missing
-    mean: Float[AnyArray, "*run packed"]
-    sd: Float[AnyArray, "*run packed"]
+    scale: Scale  # in the packed layout
     switches: Switches
     gamma: Float[AnyArray, "*run"]
     class_weight: Float[AnyArray, "*run class"]
+    by_accuracy: Bool[AnyArray, "*run"]  # what selects the epoch, where the plan monitors "selection"
 
 
 class CellBatch(NamedTuple):
     x: Float[AnyArray, "row packed"]
+    missing: Float[AnyArray, "row packed"]
     label: Int[AnyArray, "row"]
     weight: Float[AnyArray, "row"]
     constants: CellConstants
@@ -92,18 +97,22 @@ def make_task(network: SubclassNetwork) -> Task:
     """The five functions of one run."""
 
     def init(key: Key) -> Variables:
-        switches = Switches(jnp.asarray(True), jnp.asarray(False))
-        return dict(network.init(key, jnp.zeros((1, network.stairs.size)), switches, train=False))
+        switches, nothing = Switches(jnp.asarray(True), jnp.asarray(False)), jnp.zeros((1, network.stairs.size))
+        return dict(network.init(key, nothing, nothing, switches, train=False))
 
     def gather(data: Cells, constants: CellConstants, rows: RowSet, key: Key | None) -> CellBatch:
         del key  # nothing is drawn
-        x = (take_rows(data.packed, rows, constants.fill) - constants.mean) / constants.sd
-        x = jnp.where(rows.weight[:, None] > 0, x, 0.0)  # padding points at row 0, which may be a test row
-        return CellBatch(x, data.label[rows.index], rows.weight, constants)
+        real = rows.weight[:, None] > 0  # padding points at row 0, which may be a test row
+        x, missing = (
+            jnp.where(real, take_rows(data.packed, rows, partial(seen, scale=constants.scale)), 0.0)
+            for seen in (scaled, flags)
+        )
+        return CellBatch(x, missing, data.label[rows.index], rows.weight, constants)
 
     def read(variables: Variables, batch: CellBatch, key: Key | None) -> Readout:
         rngs = None if key is None else {"dropout": key}
-        readout = network.apply(variables, batch.x, batch.constants.switches, train=key is not None, rngs=rngs)
+        switches, train = batch.constants.switches, key is not None
+        readout = network.apply(variables, batch.x, batch.missing, switches, train=train, rngs=rngs)
         return cast(Readout, readout)  # without mutables, apply returns the output alone
 
     def loss(variables: Variables, batch: CellBatch, key: Key):
@@ -127,7 +136,8 @@ def make_task(network: SubclassNetwork) -> Task:
             return outputs(variables, gather(data, constants, some, None)).probability
 
         predicted = over_blocks(probability, rows, BLOCK)
-        return metrics.classification_scores(data.label[rows.index], predicted, rows.weight)
+        scores = metrics.classification_scores(data.label[rows.index], predicted, rows.weight)
+        return scores | {"selection": jnp.where(constants.by_accuracy, scores["accuracy"], scores["macro_f1"])}
 
     return Task(init, gather, loss, outputs, validate)
 
@@ -138,52 +148,47 @@ def make_data(table: FamilyTable, stairs: Staircase, classes: np.ndarray | None 
 
 
 def make_runs(
-    table: FamilyTable, stairs: Staircase, splits: Sequence[Split], variants: Sequence[Variant], seeds: Sequence[int]
+    table: FamilyTable,
+    stairs: Staircase,
+    splits: Sequence[Split],
+    variants: Sequence[Variant],
+    seeds: Sequence[int],
+    *,
+    logged: bool = False,
 ) -> Runs:
-    """The row tables and constants of every run. All that is fitted to data here is fitted to training rows."""
+    """The row tables and constants of every run. All that is fitted to data here is fitted to training rows.
+
+    ``logged``: features are scaled by their signed logarithm, otherwise to mean 0 and sd 1.
+    """
     train, valid, constants = [], [], []
     prepared: dict[tuple, tuple] = {}  # variants share their fold's scale, and SMOTE's draw
-    codes = table.codes()
+    codes, fit_scale = table.codes(), fit_signed_log if logged else fit_z_score
     for split, variant, seed in zip(splits, variants, seeds, strict=True):
         key = (split.train.tobytes(), variant.smote, seed if variant.smote else None)
         if key not in prepared:
-            fill = median_of(table.values[split.train])
-            values = np.where(np.isnan(table.values), fill, table.values)
-            mean, sd = scale_of(values[split.train])
-            rows = (
-                smote_rows((values - mean) / sd, codes, split.train, seed) if variant.smote else plain_rows(split.train)
-            )
-            prepared[key] = (rows, fill, mean, sd)
-        rows, fill, mean, sd = prepared[key]
+            scale, rows = fit_scale(table.values[split.train]), plain_rows(split.train)
+            if variant.smote:
+                rows = smote_rows(scaled(table.values, scale), codes, split.train, seed)
+            prepared[key] = (rows, packed_scale(scale, stairs))
+        rows, scale = prepared[key]
         # Counted after SMOTE, as published: with SMOTE the classes are even and class weights do nothing.
         counts = np.bincount(codes[rows.index], minlength=len(table.classes))
         train.append(rows)
         valid.append(plain_rows(split.validation))
         constants.append(
             CellConstants(
-                stairs.pack(fill),
-                stairs.pack(mean),
-                stairs.pack(sd, fill=1.0),
+                scale,
                 Switches(np.bool_(variant.attention), np.bool_(variant.arcface)),
                 np.float32(variant.gamma),
                 CLASS_WEIGHTS[variant.weights](counts),
+                np.bool_(variant.selection == "accuracy"),
             )
         )
     return Runs(stack_rows(train), stack_rows(valid), jax.tree.map(lambda *leaves: np.stack(leaves), *constants))
 
 
-def median_of(values: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "column"]:
-    """Median of what is there in each column; 0 where nothing is."""
-    there = ~np.isnan(values)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a column without a value: that is the case below
-        median = np.nanmedian(values, axis=0)
-    return np.where(there.any(axis=0), median, 0.0).astype(np.float32)
-
-
-def scale_of(
-    values: Float[np.ndarray, "row column"],
-) -> tuple[Float[np.ndarray, "column"], Float[np.ndarray, "column"]]:
-    """Mean and population sd of each column; a constant column keeps sd 1."""
-    mean, sd = values.mean(axis=0), values.std(axis=0)
-    return mean, np.where(sd < 1e-6, 1.0, sd).astype(np.float32)
+def packed_scale(scale: Scale, stairs: Staircase) -> Scale:
+    """The scale of the columns in the layout of the network; where a family has no column, 0 stays 0."""
+    neutral = {"sd": 1.0, "unit": 1.0}
+    packed = {name: stairs.pack(column, neutral.get(name, 0.0)) for name, column in scale._asdict().items()}
+    return scale._replace(**packed)

@@ -1,12 +1,32 @@
 """The Patch-seq experiments on a small table of known classes: every arm is scored on every split, and nothing leaks."""
 
 import csv
+import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from rich.console import Console
+from scipy.special import softmax
+from sklearn.impute import SimpleImputer
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
 
+import jaxephys
 from experiments import patchseq_human, patchseq_mouse
-from experiments._patchseq import Arms, draw_splits, read_cells
+from experiments._arms import Arms, Held, measure
+from experiments._patchseq import draw_splits, read_cells, train_opponents
+from experiments._run import RunFolder, Settings
+from jaxephys.calibration import (
+    apply_temperature,
+    conformal_sets,
+    conformal_thresholds,
+    fit_temperature,
+    selective_curve,
+)
+from jaxephys.metrics import classification_scores
+from jaxephys.patchseq.robust import NAMES
+from jaxephys.patchseq.task import LADDER
 from jaxephys.report import read_scores
 from tests.experiments.command import only_run, run
 
@@ -32,14 +52,20 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("human")
     write_cells(folder / "human.csv")
     small = ("--seeds", "1", "--parts", "2", "--members", "2", "--hidden", "4", "--max-epochs", "3")
-    done = run("experiments.patchseq_human", "smoke", "--data", str(folder), *small, cwd=folder)
+    both = ("--folds", "cell", "donor")
+    done = run("experiments.patchseq_human", "published", "--data", str(folder), *small, *both, cwd=folder)
     assert done.returncode == 0, done.stderr
     return only_run(folder)
 
 
+def cells_of(run_folder):
+    return read_cells(run_folder.parents[2], "human.csv", "subclass4")
+
+
 def test_every_arm_is_scored_on_every_split(finished):
     scores = [score for score in read_scores(finished / "scores.csv") if score.metric == "macro_f1"]
-    arms = {*patchseq_human.LADDER, *patchseq_human.BASELINES, *patchseq_human.NAMES, "tabular", "vote"}
+    ladder = {f"{prefix}{name}" for prefix in ("", "published ", "released ") for name in LADDER}
+    arms = {*ladder, *patchseq_human.OPPONENTS, *NAMES, "attention ensemble", "tabular", "vote", "vote, offsets"}
     assert {score.variant for score in scores} == arms
     for kind in ("cell", "donor"):
         assert len([score for score in scores if score.test_on == kind]) == 2 * len(arms)
@@ -58,8 +84,71 @@ def test_what_is_planted_is_found(finished):
 
 def test_the_report_has_its_tables_and_figures(finished):
     report = (finished / "report.md").read_text()
-    assert "## Folds by cell" in report and "## Folds by donor" in report and "## Test cells: donor, culture" in report
-    assert len(list((finished / "figures").glob("*.png"))) == 2
+    for kind in ("cell", "donor"):
+        for table in ("", ": each class, the vote and the strongest opponent", ": the ladder", ": what is left open"):
+            assert f"## Folds by {kind}{table}\n" in report
+    assert "## Test cells: donor, culture" in report
+    assert "macro_f1, ours | macro_f1, published encoder | macro_f1, as released" in report
+    assert "The released arms follow the released code where it leaves good practice" in report
+    drawn = {path.stem for path in (finished / "figures").glob("*.png")}
+    assert drawn == {"bars_macro_f1", "classes_f1", "selective", "confusion", "attention"}
+
+
+def test_the_predictions_reproduce_the_scores(finished):
+    file, cells = np.load(finished / "predictions.npz"), cells_of(finished)
+    np.testing.assert_array_equal(file["cell"], cells.cell)
+    np.testing.assert_array_equal(file["classes"][file["label"]], cells.label)
+    wanted = {s[1:6]: s.value for s in read_scores(finished / "scores.csv") if s.metric == "accuracy"}
+    for (a, arm), place in itertools.product(enumerate(file["arm"]), range(len(file["folds"]))):
+        rows = file["test"][place][file["test"][place] >= 0]
+        assert (file["part"][place, rows] == 2).all()
+        said = file["probability"][a, place, : len(rows)]
+        kind = str(file["folds"][place])
+        score = wanted[str(arm), "human", kind, int(file["seed"][place]), int(file["fold"][place])]
+        assert (said.argmax(axis=1) == file["label"][rows]).mean() == pytest.approx(score)
+        assert np.isnan(file["probability"][a, place, len(rows) :]).all(), "padding holds no number"
+
+
+def test_every_grid_leaves_its_history_and_the_model_loads(finished):
+    for tag in ("", "_published", "_released", "_tabular"):
+        with open(finished / f"runs{tag}.csv") as file:
+            lines = list(csv.DictReader(file))
+        assert len(lines) == {"": 4 * (4 + 1), "_tabular": 4 * 2}.get(tag, 4 * 4)
+        assert (finished / f"history{tag}.csv").stat().st_size > 100
+    model, cells = jaxephys.load(finished), cells_of(finished)
+    said = model.predict_proba(cells)
+    assert said.shape == (96, 4) and model.predict_proba(cells, per_seed=True).shape == (2 * 2, 96, 4)
+    assert (model.classes_[said.argmax(axis=1)] == cells.label).mean() > 0.25
+
+
+def test_the_released_rules_are_those_of_the_released_code():
+    human, mouse = patchseq_human.RELEASED, patchseq_mouse.RELEASED
+    assert {rung.selection for rung in mouse.variants.values()} == {"accuracy"}
+    rules = {name: (rung.weights, rung.selection) for name, rung in human.variants.items()}
+    assert rules == {
+        "baseline": ("inverse", "macro_f1"),
+        "attention": ("inverse", "macro_f1"),
+        "attention+smote": ("none", "macro_f1"),
+        "arcface+smote": ("effective", "accuracy"),
+    }
+    assert (mouse.prior, human.prior) == (0.7, -1.0)
+
+
+def test_the_mouse_votes_with_two_scalings_and_boosting(tmp_path):
+    write_cells(tmp_path / "mouse_v1.csv", species="mouse")
+    small = ("--members", "1", "--hidden", "4", "--max-epochs", "1")
+    done = run("experiments.patchseq_mouse", "smoke", "--data", str(tmp_path), *small, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = only_run(tmp_path)
+    file = np.load(folder / "predictions.npz")
+    arms, codes = Arms(cells := read_cells(tmp_path, "mouse_v1.csv", "subclass5"), {}), cells.codes()
+    said = dict(zip(file["arm"], file["probability"], strict=True))
+    members = np.stack([said[name][0] for name in patchseq_mouse.MEMBERS])
+    assert np.abs(members[0] - members[1]).max() > 1e-3, "two views"
+    vote = said["vote"][0]
+    assert len(arms.classes) == 4 and len(codes) == 96
+    inside = (vote >= members.min(axis=0) - 0.35) & (vote <= members.max(axis=0) + 0.35)
+    assert inside.all()
 
 
 def test_donors_stay_together_and_no_row_is_in_two_parts(tmp_path):
@@ -73,25 +162,135 @@ def test_donors_stay_together_and_no_row_is_in_two_parts(tmp_path):
         assert sorted(np.concatenate(split)) == list(range(96))
 
 
-def test_a_vote_is_the_mean_of_its_members_and_cools_who_is_too_sure(tmp_path):
-    write_cells(tmp_path / "human.csv")
-    cells = read_cells(tmp_path, "human.csv", "subclass4")
+def make_arms(folder, relabelled=None) -> Arms:
+    """Two arms that know the same, one of them too sure of it, on one split; ``relabelled`` rows have another class."""
+    write_cells(folder / "human.csv")
+    cells = read_cells(folder, "human.csv", "subclass4")
     splits = draw_splits(cells, ("cell",), 1, patchseq_mouse.cut_once)
     ((place, split),) = splits.items()
     rng, codes = np.random.default_rng(0), cells.codes()
-    arms = Arms(splits, {})
+    logits = 1.5 * np.eye(4)[codes] + rng.normal(size=(len(cells), 4))
+    if relabelled is not None:
+        rows = getattr(split, relabelled)
+        label = cells.label.copy()
+        label[rows] = cells.classes[(codes[rows] + 1 + np.arange(len(rows)) % 2) % 4]
+        cells = replace(cells, label=label)
+    arms = Arms(cells, splits)
     for name, sure in (("calm", 1.0), ("sure", 8.0)):
-        logits = {
-            part: 1.5 * np.eye(4)[codes[rows]] + rng.normal(size=(len(rows), 4))
-            for part, rows in split._asdict().items()
-        }
-        test, valid = (np.exp(sure * logits[part]) for part in ("test", "validation"))
-        arms.add(name, place, test / test.sum(1, keepdims=True), valid / valid.sum(1, keepdims=True))
-    arms.vote(("calm", "sure"))
-    np.testing.assert_allclose(arms.said["vote"][place], (arms.said["calm"][place] + arms.said["sure"][place]) / 2)
-    plain = arms.said["vote"][place].max(axis=1).mean()
-    arms.vote(("calm", "sure"), codes)
-    assert arms.said["vote"][place].max(axis=1).mean() < plain, "the one that was too sure is cooled"
+        said = softmax(sure * logits, axis=1)
+        arms.add(name, place, said[split.test], Held(split.validation, said[split.validation]))
+    return arms
+
+
+def calibrated(arms: Arms) -> np.ndarray:
+    """All that is fitted on held rows: the vote, its offsets, and the sets."""
+    (place,) = arms.splits
+    arms.vote("vote", ("calm", "sure"))
+    arms.offset("offsets", "vote")
+    held = arms.held["vote"][place]
+    thresholds = conformal_thresholds(held.probability, arms.codes[held.rows])
+    both = np.concatenate([arms.tested["vote"][place], arms.tested["offsets"][place]])
+    return np.concatenate([both, conformal_sets(both, thresholds)])
+
+
+def test_a_vote_is_the_mean_of_its_members_each_at_its_temperature(tmp_path):
+    arms = make_arms(tmp_path)
+    ((place, split),) = arms.splits.items()
+    arms.vote("vote", ("calm", "sure"))
+    expected = []
+    for name in ("calm", "sure"):
+        held = arms.held[name][place]
+        temperature = fit_temperature(held.probability, arms.codes[split.validation])
+        expected.append(apply_temperature(arms.tested[name][place], temperature))
+    np.testing.assert_allclose(arms.tested["vote"][place], np.mean(expected, axis=0), atol=1e-6)
+    plain = (arms.tested["calm"][place] + arms.tested["sure"][place]) / 2
+    assert arms.tested["vote"][place].max(axis=1).mean() < plain.max(axis=1).mean(), "the one that was too sure is cooled"
+    arms.vote("cool", ("sure",))
+    np.testing.assert_allclose(arms.tested["cool"][place], expected[1], atol=1e-6)
+
+
+def test_nothing_is_fitted_to_the_labels_of_test_rows(tmp_path):
+    usual = calibrated(make_arms(tmp_path))
+    np.testing.assert_array_equal(calibrated(make_arms(tmp_path, "test")), usual)
+    assert not np.array_equal(calibrated(make_arms(tmp_path, "validation")), usual), "those of held rows do count"
+
+
+def test_a_planted_leak_is_caught(tmp_path):
+    """Test rows among the held ones are refused; and if they came in, the test above would see it."""
+    arms = make_arms(tmp_path)
+    ((place, split),) = arms.splits.items()
+    rows = np.append(split.validation, split.test[3])
+    with pytest.raises(ValueError, match=f"leaky, .*: test row {split.test[3]} is among the rows that calibrate, 1 leak"):
+        arms.add("leaky", place, arms.tested["calm"][place], Held(rows, np.full((len(rows), 4), 0.25)))
+    said = []
+    for relabelled in (None, "test"):
+        arms = make_arms(tmp_path, relabelled)
+        for name in ("calm", "sure"):
+            arms.held[name][place] = Held(split.test, arms.tested[name][place])
+        said.append(calibrated(arms))
+    assert not np.array_equal(*said)
+
+
+def test_who_is_calibrated_on_other_rows_does_not_vote_along(tmp_path):
+    arms = make_arms(tmp_path)
+    ((place, split),) = arms.splits.items()
+    arms.held["calm"][place] = Held(split.train, np.full((len(split.train), 4), 0.25))
+    with pytest.raises(ValueError, match="calm, sure are calibrated on different rows"):
+        arms.vote("vote", ("calm", "sure"))
+
+
+@pytest.mark.parametrize("with_validation", [True, False])
+def test_nobody_speaks_of_rows_that_he_was_trained_on(tmp_path, with_validation):
+    """The nearest neighbour repeats what it has seen: on labels that mean nothing it must be no better than chance."""
+    arms = make_arms(tmp_path)
+    ((place, split),) = arms.splits.items()
+    arms = Arms(replace(arms.table, label=np.random.default_rng(1).permutation(arms.table.label)), arms.splits)
+    nearest = {"nearest": lambda seed: make_pipeline(SimpleImputer(), KNeighborsClassifier(1))}
+    silent = RunFolder(tmp_path, "test", Settings(), [], Console(quiet=True))
+    train_opponents(silent, arms, nearest, with_validation=with_validation, crossed=nearest)
+    held = arms.held["nearest"][place]
+    rows = np.sort(np.concatenate([split.train, split.validation])) if with_validation else split.validation
+    np.testing.assert_array_equal(held.rows, rows)
+    np.testing.assert_allclose(held.probability.sum(axis=1), 1)
+    assert (held.probability.argmax(axis=1) == arms.codes[rows]).mean() < 0.5
+    seen = make_pipeline(SimpleImputer(), KNeighborsClassifier(1)).fit(arms.table.values[rows], arms.codes[rows])
+    assert seen.score(arms.table.values[rows], arms.codes[rows]) == 1.0, "it would have been found out"
+
+
+def test_the_released_prior_is_that_of_the_training_cells(tmp_path):
+    arms = make_arms(tmp_path)
+    ((place, split),) = arms.splits.items()
+    share = np.bincount(arms.codes[split.train]) / len(split.train)
+    before = arms.tested["calm"][place]
+    arms.weigh("weighed", "calm", -1.0)
+    expected = before / share / (before / share).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(arms.tested["weighed"][place], expected, rtol=1e-5)
+
+
+def test_doubts_are_shares_of_the_test_cells(tmp_path):
+    arms = make_arms(tmp_path)
+    ((place, split),) = arms.splits.items()
+    found, label = arms.doubts("calm", place), arms.codes[split.test]
+    held, said = arms.held["calm"][place], arms.tested["calm"][place]
+    assert found["single"] + found["several"] + found["empty"] == pytest.approx(1)
+    sets = conformal_sets(said, conformal_thresholds(held.probability, arms.codes[held.rows], 0.9))
+    assert found["set_size"] == pytest.approx(sets.sum() / len(sets))
+    assert found["covered Sst"] == pytest.approx(sets[label == 2, 2].mean())
+    assert found["selective_error"] == pytest.approx(selective_curve(said, label).area)
+    del arms.held["calm"]
+    assert set(arms.doubts("calm", place)) == {"selective_error"}
+
+
+def test_scores_of_a_part_are_those_of_its_rows_alone():
+    rng = np.random.default_rng(0)
+    label, said, chosen = rng.integers(4, size=30), rng.dirichlet(np.ones(4), 30).astype(np.float32), rng.random(30) < 0.5
+    found = measure(label, said, chosen, 41, CLASSES)
+    alone = classification_scores(label[chosen], said[chosen], np.ones(chosen.sum(), np.float32))
+    for name, value in alone.items():
+        assert found[name] == pytest.approx(float(value), abs=1e-6), name
+    truth, guess = label[chosen], said[chosen].argmax(axis=1)
+    assert found["recall Pvalb"] == pytest.approx((guess[truth == 1] == 1).mean())
+    assert measure(label, said, np.zeros(30, bool), 41, CLASSES) == {}
 
 
 def test_a_folder_without_cells_is_one_sentence(tmp_path):

@@ -8,6 +8,7 @@ from sklearn.model_selection import cross_val_score
 
 import jaxephys
 from jaxephys import FamilyTable, PatchSeqClassifier
+from jaxephys.calibration import apply_temperature, fit_temperature
 from jaxephys.engine.rows import Split
 from jaxephys.patchseq.staircase import Staircase
 from jaxephys.patchseq.task import LADDER, Variant, make_runs
@@ -51,7 +52,7 @@ def test_probabilities_and_attention_sum_to_one_and_the_mean_is_over_seeds(fitte
     assert each.shape == (2, 12, 3)
     np.testing.assert_allclose(fitted.predict_proba(x), each.mean(axis=0))
     np.testing.assert_allclose(fitted.predict_proba(x).sum(axis=1), 1, atol=1e-5)
-    np.testing.assert_allclose(fitted.attend(x).sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(fitted.attention(x).sum(axis=1), 1, atol=1e-5)
 
 
 def test_what_is_loaded_predicts_bit_for_bit(fitted, tmp_path):
@@ -140,7 +141,7 @@ def test_nothing_that_is_fitted_knows_the_test_rows():
         np.testing.assert_array_equal(ours, again)
     planted = x.copy()
     planted[:60] += 1
-    assert not np.array_equal(make_grid(planted, y)[-1].constants.mean, runs.constants.mean)
+    assert not np.array_equal(make_grid(planted, y)[-1].constants.scale.median, runs.constants.scale.median)
 
 
 def test_variants_are_told_apart_by_constants_alone():
@@ -150,3 +151,55 @@ def test_variants_are_told_apart_by_constants_alone():
     assert (runs.train.mix[:2] == 0).all()
     with pytest.raises(ValueError, match="choose one of none"):
         Variant(weights="heavy")
+
+
+# What the classifier says beside a label.
+
+
+def test_the_published_encoder_is_saved_and_loaded_as_well(tmp_path):
+    x, y = make_cells(60)
+    model = PatchSeqClassifier(**{**SMALL, "seeds": 1, "max_epochs": 2}, token=None).fit(x, y)
+    model.save(tmp_path / "model")
+    np.testing.assert_array_equal(jaxephys.load(tmp_path / "model").predict_proba(x), model.predict_proba(x))
+
+
+def test_temperature_and_sets_come_from_cells_that_a_network_did_not_train_on(fitted):
+    """By hand: every network's validation cells, pooled for the temperature, averaged a cell for the sets."""
+    x, y = make_cells()
+    codes = np.unique(y, return_inverse=True)[1]
+    rows = [fitted._split(codes, seed).validation for seed in (0, 1)]
+    plain = fitted._read(fitted._table(x, None)).probability
+    pooled = np.concatenate([run[part] for run, part in zip(plain, rows, strict=True)])
+    assert fitted.temperature_ == pytest.approx(fit_temperature(pooled, codes[np.concatenate(rows)]))
+    held = np.unique(np.concatenate(rows))
+    assert len(held) < len(x) and len(fitted.held_out_) == len(held)
+    cooled = apply_temperature(plain, fitted.temperature_)
+    want = [np.mean([cooled[run, cell] for run in (0, 1) if cell in rows[run]], axis=0) for cell in held]
+    np.testing.assert_allclose(fitted.held_out_, want, atol=1e-6)
+    np.testing.assert_array_equal(fitted.held_out_codes_, codes[held])
+
+
+def test_sets_hold_the_truth_as_often_as_asked_and_grow_with_it(fitted):
+    x, y = make_cells(300)
+    x = x + 0.5 * np.random.default_rng(3).normal(size=x.shape).astype(np.float32)
+    codes = np.unique(y, return_inverse=True)[1]
+    few, many = (fitted.predict_set(x, coverage) for coverage in (0.5, 0.9))
+    assert few.sum() < many.sum() and not (few & ~many).any()
+    assert many[np.arange(300), codes].mean() > 0.8
+
+
+def test_the_embedding_is_of_one_network(fitted):
+    x, _ = make_cells(12)
+    assert fitted.embed(x).shape == (12, 2 * SMALL["hidden"])
+    assert not np.allclose(fitted.embed(x, seed=0), fitted.embed(x, seed=1))
+    with pytest.raises(ValueError, match="there is no network 2: this classifier has 2"):
+        fitted.embed(x, seed=2)
+
+
+def test_the_score_table_has_a_row_for_the_ensemble_and_one_a_network(fitted):
+    x, y = make_cells()
+    rows = fitted.score_table(x, y)
+    assert [row["network"] for row in rows] == ["ensemble", 0, 1]
+    assert rows[0]["accuracy"] == pytest.approx((fitted.predict(x) == y).mean())
+    some = y != "Vip"  # a class that is not among the cells
+    assert fitted.score_table(x[some], y[some])[0]["n"] == some.sum()

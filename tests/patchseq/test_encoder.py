@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxephys.patchseq.encoder import FamilyEncoder, folded_projection
+from jaxephys.patchseq.encoder import FamilyEncoder, TokenEncoder, folded_projection
+from jaxephys.patchseq.lstm import lstm
 from jaxephys.patchseq.network import SubclassNetwork, Switches
 from jaxephys.patchseq.staircase import Staircase
 
@@ -53,13 +54,15 @@ def network():
     model = SubclassNetwork(stairs, 3, hidden=4)
     packed = jnp.asarray(np.random.default_rng(0).normal(size=(6, stairs.size)), jnp.float32)
     switches = Switches(jnp.asarray(True), jnp.asarray(False))
-    return model, model.init(jax.random.key(0), packed, switches, train=False), packed
+    return model, model.init(jax.random.key(0), packed, 0 * packed, switches, train=False), packed
 
 
 @pytest.mark.parametrize("attention", [True, False])
 def test_attention_sums_to_one_and_the_baseline_reads_the_last_family(network, attention):
     model, variables, packed = network
-    readout = model.apply(variables, packed, Switches(jnp.asarray(attention), jnp.asarray(False)), train=False)
+    readout = model.apply(
+        variables, packed, 0 * packed, Switches(jnp.asarray(attention), jnp.asarray(False)), train=False
+    )
     np.testing.assert_allclose(readout.attention.sum(axis=1), 1, atol=1e-6)
     assert bool((readout.attention[:, -1] == 1).all()) == (not attention)
 
@@ -69,7 +72,7 @@ def test_what_a_run_does_not_use_receives_no_gradient(network):
     switches = Switches(jnp.asarray(False), jnp.asarray(False))
 
     def value(params):
-        return model.apply({"params": params}, packed, switches, train=False).linear.sum()
+        return model.apply({"params": params}, packed, 0 * packed, switches, train=False).linear.sum()
 
     gradient = jax.jit(jax.grad(value))(variables["params"])
     for name in ("attention", "arcface"):
@@ -82,7 +85,10 @@ def test_the_order_of_families_matters(network):
     x = np.random.default_rng(1).normal(size=(2, 12)).astype(np.float32)
     swapped = np.concatenate([x[:, 4:7], x[:, 4:5], x[:, :3], x[:, 7:]], axis=1)
     pack, on = model.stairs.pack, Switches(jnp.asarray(True), jnp.asarray(False))
-    first, second = (model.apply(variables, jnp.asarray(pack(table)), on, train=False).linear for table in (x, swapped))
+    none = jnp.zeros((2, model.stairs.size))
+    first, second = (
+        model.apply(variables, jnp.asarray(pack(table)), none, on, train=False).linear for table in (x, swapped)
+    )
     assert not np.allclose(first, second)
 
 
@@ -99,3 +105,56 @@ def test_each_direction_has_read_the_families_on_its_side_alone():
             forward, backward = np.split(np.abs(reach[family][:, columns]).max(axis=1), 2)
             assert (forward > 0).all() == (source <= family) and (source <= family or not forward.any())
             assert (backward > 0).all() == (source >= family) and (source >= family or not backward.any())
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    """Ours: families of unequal width, each with a projection of its own."""
+    stairs = Staircase.of((4, 3, 5))
+    encoder = TokenEncoder(stairs, hidden=4, token=6)
+    packed = jnp.asarray(np.random.default_rng(0).normal(size=(5, stairs.size)), jnp.float32)
+    return encoder, encoder.init(jax.random.key(0), packed, 0 * packed, train=False), packed
+
+
+def test_tokens_are_the_formula(tokens):
+    """Against NumPy, family by family, forward direction and backward."""
+    encoder, variables, packed = tokens
+    missing = jnp.zeros_like(packed).at[1, 3].set(1.0)
+    params = jax.tree.map(np.asarray, variables["params"])
+    table, holes = (np.zeros((5, 12), np.float32) for _ in range(2))
+    for column in range(12):
+        place = int(np.flatnonzero(encoder.stairs.source == column)[0])
+        table[:, column], holes[:, column] = packed[:, place], missing[:, place]
+    steps = []
+    for number, columns in enumerate(np.split(np.arange(12), [4, 7])):
+        dense = params[f"family_{number}"]
+        z = np.concatenate([table[:, columns], holes[:, columns]], axis=1) @ dense["kernel"] + dense["bias"]
+        token = z / (1 + np.exp(-z))
+        centred = token - token.mean(axis=1, keepdims=True)
+        normal = centred / np.sqrt(token.var(axis=1, keepdims=True) + 1e-5)
+        steps.append(normal * params["norm"]["scale"] + params["norm"]["bias"])
+    want = []
+    for direction, order in ((0, [0, 1, 2]), (1, [2, 1, 0])):
+        inputs = np.stack([steps[i] for i in order]) @ params["kernel"][direction] + params["bias"][direction]
+        states = np.asarray(lstm(jnp.asarray(inputs)[None], jnp.asarray(params["recurrent"][direction])[None])[0])
+        want.append(states if direction == 0 else states[::-1])
+    got = encoder.apply(variables, packed, missing, train=False)
+    np.testing.assert_allclose(got, np.moveaxis(np.concatenate(want, axis=-1), 0, 1), atol=1e-5)
+
+
+def test_how_large_features_are_is_seen_by_ours_and_not_by_the_published_encoder(tokens):
+    encoder, variables, packed = tokens
+    ours, larger = (encoder.apply(variables, x, 0 * packed, train=False) for x in (packed, 3 * packed))
+    assert float(jnp.abs(ours - larger).max()) > 0.01
+    published = FamilyEncoder(encoder.stairs, 4)
+    weights = published.init(jax.random.key(0), packed)
+    np.testing.assert_allclose(*(published.apply(weights, x) for x in (100 * packed, 300 * packed)), atol=1e-4)
+
+
+def test_a_missing_feature_is_no_feature_at_its_median(tokens):
+    encoder, variables, packed = tokens
+    at_median = packed.at[:, 0].set(0.0)
+    seen, unseen = (
+        encoder.apply(variables, at_median, jnp.zeros_like(packed).at[:, 0].set(flag), train=False) for flag in (0, 1)
+    )
+    assert float(jnp.abs(seen - unseen).max()) > 1e-3

@@ -76,7 +76,7 @@ def test_switches_choose_the_published_variant(torch_arrays, attention, name):
     network = SubclassNetwork(stairs, 5, hidden=16)
     switches = Switches(jnp.asarray(attention), jnp.asarray(False))
     packed = jnp.asarray(stairs.pack(torch_arrays["x"].reshape(9, -1)))
-    readout = network.apply({"params": params_of(torch_arrays)}, packed, switches, train=False)
+    readout = network.apply({"params": params_of(torch_arrays)}, packed, 0 * packed, switches, train=False)
     close(readout.linear, torch_arrays[name])
 
 

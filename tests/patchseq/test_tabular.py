@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, norm
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from jaxephys.engine.apply import predict
@@ -14,7 +14,7 @@ from jaxephys.engine.rows import Split, plain_rows, stack_rows
 from jaxephys.engine.types import TrainPlan
 from jaxephys.patchseq.data import FamilyTable
 from jaxephys.patchseq.robust import NAMES, RegularisedDiscriminant, make_robust
-from jaxephys.patchseq.scaling import CUT, SignedLogScaler, fit_signed_log, flags, scaled
+from jaxephys.patchseq.scaling import CUT, SHARES, SignedLogScaler, fit_quantiles, fit_signed_log, flags, scaled
 from jaxephys.patchseq.tabular import TabularNetwork
 from jaxephys.patchseq.tabular_task import make_columns, make_tabular_runs, make_tabular_task
 
@@ -75,6 +75,34 @@ def test_a_rare_gap_has_no_flag():
     assert not fit_signed_log(values).flagged.any()
 
 
+def test_quantiles_are_those_of_the_normal_distribution():
+    values = np.random.default_rng(0).gamma(0.3, size=(5000, 1)).astype(np.float32)
+    z = np.asarray(scaled(values, fit_quantiles(values)))[:, 0]
+    below = (values[:, 0].argsort().argsort() + 0.5) / len(values)
+    inner = (below > 0.005) & (below < 0.995)
+    np.testing.assert_allclose(z[inner], norm.ppf(below[inner]), atol=0.05)
+    assert z.max() == -z.min() == pytest.approx(norm.ppf(SHARES[-1])), "beyond the last knot nothing grows"
+
+
+def test_quantiles_keep_the_order_and_put_what_is_shared_in_its_middle():
+    values = np.array([[0.0]] * 40 + [[1.0]] * 30 + [[5.0]] * 30, np.float32)
+    z = np.asarray(scaled(np.array([[0.0], [0.5], [1.0], [5.0], [99.0]], np.float32), fit_quantiles(values)))[:, 0]
+    low, middle = norm.ppf([0.005, 0.395]), norm.ppf([0.405, 0.695])
+    assert z[0] == pytest.approx(low.mean(), abs=1e-5) and z[2] == pytest.approx(middle.mean(), abs=1e-5)
+    assert (np.diff(z) >= 0).all() and z[0] < z[1] < z[2] < z[3]
+    assert z[4] == pytest.approx(norm.ppf(SHARES[-1]))
+
+
+def test_quantiles_of_what_is_missing_or_constant_are_nought():
+    values = make_values()
+    scale = fit_quantiles(values[SPLIT.train])
+    z = np.asarray(scaled(values, scale))
+    assert np.isfinite(z).all()
+    np.testing.assert_array_equal(z[np.isnan(values)], 0)
+    np.testing.assert_array_equal(z[:, [2, 4]], 0)
+    np.testing.assert_array_equal(scale.flagged, fit_signed_log(values[SPLIT.train]).flagged)
+
+
 def test_the_scaler_of_scikit_learn_says_the_same():
     values = make_values()
     scaler = SignedLogScaler().fit(values[SPLIT.train])
@@ -83,15 +111,17 @@ def test_the_scaler_of_scikit_learn_says_the_same():
     np.testing.assert_allclose(out[:, :6], scaled(values, scaler.scale_), atol=1e-6)
 
 
-def test_nothing_fitted_changes_with_test_or_validation_rows():
+@pytest.mark.parametrize("fit_scale", [fit_signed_log, fit_quantiles])
+def test_nothing_fitted_changes_with_test_or_validation_rows(fit_scale):
     moved = make_values()
     moved[SPLIT.test] = -1e6
     moved[SPLIT.validation] = 1e6
-    ours, again = (make_tabular_runs(make_table(values), [SPLIT]) for values in (make_values(), moved))
+    ours, again = (make_tabular_runs(make_table(values), [SPLIT], fit_scale) for values in (make_values(), moved))
     for left, right in zip(jax.tree.leaves(ours), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(left, right)
     moved[SPLIT.train[0]] += 100
-    assert not np.array_equal(make_tabular_runs(make_table(moved), [SPLIT]).constants.mean, ours.constants.mean)
+    other = make_tabular_runs(make_table(moved), [SPLIT], fit_scale)
+    assert not np.array_equal(other.constants[0], ours.constants[0]), "the training rows do count"
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,9 @@ from jaxephys.engine.types import TrainPlan
 from jaxephys.patchseq.data import FamilyTable
 from jaxephys.patchseq.losses import effective_number_weights, inverse_frequency_weights
 from jaxephys.patchseq.network import SubclassNetwork
+from jaxephys.patchseq.scaling import fit_z_score, median_of
 from jaxephys.patchseq.staircase import Staircase
-from jaxephys.patchseq.task import LADDER, Variant, make_data, make_runs, make_task, median_of, scale_of
+from jaxephys.patchseq.task import LADDER, Variant, make_data, make_runs, make_task
 
 FAMILIES = {"isi": 4, "psth": 3, "width": 4}
 CELLS = 60
@@ -41,12 +42,12 @@ class Setting(NamedTuple):
     runs: object
 
 
-def make_setting(values=None, variants=None, label=LABELS):
+def make_setting(values=None, variants=None, label=LABELS, logged=False):
     variants = list(LADDER.values()) if variants is None else variants
     table = FamilyTable.of(make_values() if values is None else values, FAMILIES, label)
     stairs = Staircase.of(table.widths)
     count = len(variants)
-    return Setting(table, stairs, make_runs(table, stairs, [SPLIT] * count, variants, [0] * count))
+    return Setting(table, stairs, make_runs(table, stairs, [SPLIT] * count, variants, [0] * count, logged=logged))
 
 
 def run_of(stacked, place):
@@ -74,11 +75,12 @@ def variables(task):
 
 def test_the_scale_is_that_of_the_training_rows(setting):
     seen = setting.table.values[SPLIT.train]
-    np.testing.assert_allclose(setting.runs.constants.mean[0], setting.stairs.pack(seen.mean(axis=0)), rtol=1e-6)
+    scale = run_of(setting.runs.constants.scale, 0)
+    np.testing.assert_allclose(scale.median + scale.mean, setting.stairs.pack(seen.mean(axis=0)), rtol=1e-5)
     sd = seen.std(axis=0)
     assert sd[2] == 0
     sd[2] = 1.0
-    np.testing.assert_allclose(setting.runs.constants.sd[0], setting.stairs.pack(sd, fill=1.0), rtol=1e-5)
+    np.testing.assert_allclose(scale.sd, setting.stairs.pack(sd, fill=1.0), rtol=1e-5)
 
 
 def test_normalised_training_rows_have_mean_zero_and_sd_one(setting, task):
@@ -92,11 +94,13 @@ def test_normalised_training_rows_have_mean_zero_and_sd_one(setting, task):
     assert not x[:, ~real].any(), "padding of the layout stays zero"
 
 
+@pytest.mark.parametrize("logged", [False, True])
 @pytest.mark.parametrize("part", ["validation", "test"])
-def test_nothing_fitted_changes_with_rows_outside_training(setting, part):
+def test_nothing_fitted_changes_with_rows_outside_training(part, logged):
     moved = make_values()
     moved[getattr(SPLIT, part)] += 100.0
-    for ours, again in zip(jax.tree.leaves(setting.runs), jax.tree.leaves(make_setting(moved).runs), strict=True):
+    fitted = (make_setting(values, logged=logged).runs for values in (None, moved))
+    for ours, again in zip(*map(jax.tree.leaves, fitted), strict=True):
         np.testing.assert_array_equal(ours, again)
 
 
@@ -111,7 +115,7 @@ def test_nothing_fitted_changes_with_the_labels_of_test_rows(setting):
 def test_training_rows_do_change_it(setting):
     moved = make_values()
     moved[SPLIT.train[0]] += 100.0
-    assert not np.array_equal(make_setting(moved).runs.constants.mean, setting.runs.constants.mean)
+    assert not np.array_equal(make_setting(moved).runs.constants.scale.median, setting.runs.constants.scale.median)
 
 
 def test_class_weights_are_counted_on_training_rows():
@@ -138,9 +142,13 @@ def test_runs_of_unequal_length_are_padded_with_weight_zero(setting):
 
 
 def test_a_constant_column_keeps_sd_one():
-    mean, sd = scale_of(np.array([[1.0, 2.0], [1.0, 4.0]], np.float32))
-    np.testing.assert_array_equal(mean, [1, 3])
-    np.testing.assert_array_equal(sd, [1, 1])
+    scale = fit_z_score(np.array([[1.0, 2.0], [1.0, 4.0]], np.float32))
+    np.testing.assert_array_equal(scale.median + scale.mean, [1, 3])
+    np.testing.assert_array_equal(scale.sd, [1, 1])
+
+
+def unflagged(runs):
+    return runs._replace(constants=runs.constants._replace(scale=runs.constants.scale._replace(flagged=0)))
 
 
 def test_a_missing_value_is_the_median_of_the_training_cells(task):
@@ -153,13 +161,14 @@ def test_a_missing_value_is_the_median_of_the_training_cells(task):
         median = np.nanmedian(holes[SPLIT.train, column])
         filled[np.isnan(holes[:, column]), column] = median
     ours, by_hand = (make_setting(values, variants=[Variant(smote=True)]) for values in (holes, filled))
-    for left, right in zip(jax.tree.leaves(ours.runs), jax.tree.leaves(by_hand.runs), strict=True):
-        np.testing.assert_array_equal(left, right)
+    assert ours.runs.constants.scale.flagged.any() and not by_hand.runs.constants.scale.flagged.any()
+    for left, right in zip(*(jax.tree.leaves(unflagged(some.runs)) for some in (ours, by_hand)), strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-6)
     batches = []
     for setting in (ours, by_hand):
         data = jax.tree.map(jnp.asarray, make_data(setting.table, setting.stairs))
         batches.append(task.gather(data, run_of(setting.runs.constants, 0), run_of(setting.runs.train, 0), None).x)
-    np.testing.assert_array_equal(*batches)
+    np.testing.assert_allclose(*batches, atol=1e-5)
 
 
 def test_a_column_without_a_training_value_says_nothing():
@@ -228,7 +237,7 @@ def test_validate_is_the_metrics_of_the_outputs(setting, task, variables):
     for run, count in enumerate([len(SPLIT.validation)] * 3 + [5]):
         label = jnp.asarray(data.label[rows.index[run, :count]])
         want = metrics.classification_scores(label, jnp.asarray(said[run, :count]), jnp.ones(count))
-        assert set(want) == set(ours) and "macro_f1" in ours
+        assert {*want, "selection"} == set(ours) and "macro_f1" in ours
         for name, value in want.items():
             assert float(ours[name][run]) == pytest.approx(float(value), abs=1e-5, nan_ok=True), name
 
