@@ -1,4 +1,4 @@
-"""``python -m jaxephys``: the doctor. ``python -m jaxephys info MODEL``: what a saved model is."""
+"""``python -m jaxephys``: the doctor. ``info MODEL``: what a saved model is. ``predict MODEL TABLE``: what it says of new cells."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 
 import jaxephys
 from jaxephys.engine import shard
+from jaxephys.report import write_csv
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "imbalanced-learn")
 SIZE = 2048  # of the product that is timed
@@ -27,16 +30,54 @@ def main() -> int:
     verbs.add_parser("doctor", help="versions, devices and a timed check of them (the default)")
     info = verbs.add_parser("info", help="what a saved model is")
     info.add_argument("model", help="a folder that save, or an experiment, has written")
+    predict = verbs.add_parser("predict", help="the subclass of new cells", description=predict_cells.__doc__)
+    predict.add_argument("model", help="a folder that save, or an experiment, has written")
+    predict.add_argument("table", help="cells: a folder or .npz that data_prep has written")
+    predict.add_argument("--out", default="predictions.csv", help="where to write them (%(default)s)")
+    predict.add_argument("--coverage", type=float, default=0.9, help="how often a set holds the truth (%(default)s)")
+    predict.add_argument("--label", help="what the table knows the cells to be (subclass4, ...): score against it")
     arguments = parser.parse_args()
     try:
+        if arguments.verb == "predict":
+            return predict_cells(arguments.model, arguments.table, arguments.out, arguments.coverage, arguments.label)
         if arguments.verb == "info":
             model = jaxephys.load(arguments.model)
             print(f"{model!r}\n{model.describe()}")
             return 0
         return doctor()
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def predict_cells(model: str, table: str, out: str, coverage: float = 0.9, label: str | None = None) -> int:
+    """A line a cell: the likeliest class, every class's probability, and the set of classes that cannot be ruled out.
+
+    Features are matched by name; what is missing, superfluous or suspiciously far from the training cells is said.
+    """
+    classifier = jaxephys.load(model)
+    if not isinstance(classifier, jaxephys.PatchSeqClassifier):
+        raise ValueError(f"{model} is a {type(classifier).__name__}: predict needs a PatchSeqClassifier")
+    cells, said = classifier.match(jaxephys.FamilyTable.read(table))
+    probability, within = classifier.predict_proba(cells), classifier.predict_set(cells, coverage)
+    classes, likeliest = classifier.classes_, classifier.classes_[probability.argmax(axis=1)]
+    sets = ["|".join(classes[row]) or "unknown" for row in within]
+    columns = ("cell", "prediction", f"set_{coverage:g}", *(f"p_{name}" for name in classes))
+    write_csv(Path(out), columns, zip(cells.cell, likeliest, sets, *probability.T, strict=True))
+    print(classifier.describe())
+    for sentence in said:
+        print(f"- {sentence}")
+    alone = Counter(likeliest[within.sum(axis=1) == 1].tolist())
+    for name, count in sorted(Counter(likeliest.tolist()).items()):
+        print(f"{name}: {count} cells, {alone[name]} of them without another candidate")
+    print(f"{sets.count('unknown')} of {len(cells)} cells are like no class that the model knows")
+    if label is not None:
+        scores = classifier.score_table(cells.labelled(label))[0]
+        print(
+            f"against {label} ({scores['n']} cells): macro-F1 {scores['macro_f1']:.3f}, accuracy {scores['accuracy']:.3f}"
+        )
+    print(f"-> {out}")
+    return 0
 
 
 def doctor() -> int:

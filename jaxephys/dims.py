@@ -16,6 +16,7 @@ DIMENSIONS = {
     "epoch": "a pass over the training rows",
     "batch": "the rows of one optimiser step",
     "class": "a label",
+    "draw": "a seed of the splits, its folds taken together",
     "score": "one number a seed and fold",
     "time": "an instant of a time series",
     "some": "chosen rows, or the families that a rectangle of the staircase holds",

@@ -65,9 +65,43 @@ def draw_attention(
     return save_figure(figure, folder, name, ("class", "family", "attention"), rows)
 
 
+@matplotlib.rc_context(STYLE)
+def draw_importance(
+    folder: Path,
+    attention: Float[np.ndarray, "family class"],
+    families: Sequence[str],
+    classes: Sequence[str],
+    losses: Mapping[str, Float[np.ndarray, "draw family"]],
+    name: str = "importance",
+) -> Path:
+    """Where each class looks, and beside it what is lost without each family: mean, one sd either side, seeds faint."""
+    size = (4.6 + 0.62 * len(classes) + 1.9 * len(losses), 1.6 + 0.4 * len(families))
+    figure = Figure(figsize=size, layout="constrained")
+    widths = [2.2 + 0.62 * len(classes), *(1.9 for _ in losses)]
+    first, *others = figure.subplots(1, 1 + len(losses), width_ratios=widths, squeeze=False)[0]
+    labels = [[f"{weight:.2f}".lstrip("0") for weight in row] for row in attention]
+    meaning = f"mean attention weight (even: {1 / len(families):.2f})"
+    _heat_map(first, attention, labels, families, classes, float(np.nanmax(attention)), meaning)
+    for axes, (title, lost) in zip(others, losses.items(), strict=True):
+        for place, seeds in enumerate(lost.T):
+            axes.plot(seeds, np.full(len(seeds), place), "o", ms=3.5, mew=0, alpha=0.3, color=PALETTE[0])
+            spread = float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0
+            axes.errorbar(float(np.mean(seeds)), place, xerr=spread, fmt="o", ms=5, capsize=2, color=PALETTE[0])
+        axes.axvline(0, color=GREY, linewidth=0.8)
+        axes.set(title=title, xlabel="macro-F1", ylim=(len(families) - 0.5, -0.5), yticks=[])
+        axes.grid(True, axis="x")
+    rows = [(families[i], f"attention of {classes[j]}", "", attention[i, j]) for i, j in np.ndindex(attention.shape)]
+    rows += [
+        (families[i], title, seed, lost[seed, i])
+        for title, lost in losses.items()
+        for seed, i in np.ndindex(lost.shape)
+    ]
+    return save_figure(figure, folder, name, ("family", "what", "seed", "value"), rows)
+
+
 def _heat_map(
     axes: Axes,
-    values: Float[np.ndarray, "class ..."],
+    values: Float[np.ndarray, "..."],
     labels: Sequence[Sequence[str]],
     rows: Sequence[str],
     columns: Sequence[str],
@@ -158,7 +192,7 @@ def _scatter(
     if written:
         medians = np.array([np.median(plane[label == each], axis=0) for each in classes])
         halo = [withStroke(linewidth=3, foreground="white")]
-        for each, (x, y) in zip(classes, _apart(medians, 0.07 * np.ptp(plane, axis=0).max()), strict=True):
+        for each, (x, y) in zip(classes, _apart(medians, 0.07 * float(np.ptp(plane, axis=0).max())), strict=True):
             axes.text(x, y, str(each), ha="center", va="center", fontsize=10, weight="bold", path_effects=halo)
     axes.set(xticks=[], yticks=[])
     axes.set_aspect("equal", "datalim")

@@ -21,6 +21,7 @@ from jaxephys.engine.watch import ProgressBar
 from jaxephys.estimator import SavedModel, count_parameters, mean_over_runs
 from jaxephys.metrics import classification_scores
 from jaxephys.patchseq.data import FamilyTable
+from jaxephys.patchseq.match import Matched, match
 from jaxephys.patchseq.network import SubclassNetwork, Switches
 from jaxephys.patchseq.scaling import SignedLog, ZScore
 from jaxephys.patchseq.staircase import Staircase
@@ -196,6 +197,14 @@ class PatchSeqClassifier(SavedModel, ClassifierMixin, BaseEstimator):
                 {"network": name, **{metric: float(value) for metric, value in scores.items()}, "n": len(codes)}
             )
         return rows
+
+    def match(self, table: FamilyTable) -> Matched:
+        """A table of new cells in the order that this classifier reads, by feature names, and what is odd about it."""
+        check_is_fitted(self)
+        scale, columns = self.constants_.scale, np.concatenate(Staircase.of(self.widths_).places)
+        spread = scale.unit if isinstance(scale, SignedLog) else scale.sd
+        middle, unit = (np.asarray(values).mean(axis=0)[columns] for values in (scale.median, spread))
+        return match(table, self.families_, self.widths_, self.features_, middle, unit)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "variables_")
