@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -47,8 +48,8 @@ class Comparison(Settings):
     """Draws of the splits."""
     members: int = 5
     """Networks of one kind that answer together."""
-    hidden: int = 128
-    """Hidden units of the LSTM in each direction."""
+    hidden: int = 64
+    """Hidden units of our LSTM in each direction; the published one has twice as many."""
     max_epochs: int = 50
     """Epochs of the ladder at most; a run stops after 7 without a better validation score."""
     released: bool = False
@@ -112,14 +113,13 @@ def draw_splits(table: FamilyTable, folds: Sequence[str], seeds: int, cut: Calla
 
 
 class Grid(NamedTuple):
-    """A trained grid, and what each run says of its own test and validation cells."""
+    """A trained grid, and what each run says of the cells that it was not trained on."""
 
     axis: RunAxis
     places: list[Place]  # the split of each run
     result: FitResult
     runs: Runs
-    tested: Any
-    valid: Any
+    said: Any  # of its test cells, then of its validation cells
 
 
 def train_grid(
@@ -129,19 +129,17 @@ def train_grid(
     places = [(run["folds"], run["draw"], run["fold"]) for run in axis]
     result = folder.train(name or "ladder", task, data, runs, axis, plan, name)
     folder.note_fit(result, name)
-    tested, valid = (
-        predict(task, data, result.best, stack_rows([plain_rows(rows) for rows in part]), runs.constants)
-        for part in zip(*((arms.splits[place].test, arms.splits[place].validation) for place in places), strict=True)
-    )
-    return Grid(axis, places, result, runs, tested, valid)
+    asked = [np.concatenate([arms.splits[place].test, arms.splits[place].validation]) for place in places]
+    said = predict(task, data, result.best, stack_rows([plain_rows(rows) for rows in asked]), runs.constants)
+    return Grid(axis, places, result, runs, said)
 
 
-def collect(arms: Arms, name: str, grid: Grid, chosen: Iterable[int], tested: np.ndarray, valid: np.ndarray) -> None:
+def collect(arms: Arms, name: str, grid: Grid, chosen: Iterable[int], probability: np.ndarray) -> None:
     """An arm from runs of a grid: the mean of those that share a split."""
     for place, split in arms.splits.items():
-        own = [run for run in chosen if grid.places[run] == place]
-        held = Held(split.validation, valid[own].mean(axis=0)[: len(split.validation)])
-        arms.add(name, place, tested[own].mean(axis=0)[: len(split.test)], held)
+        mean = probability[[run for run in chosen if grid.places[run] == place]].mean(axis=0)
+        test, valid = np.split(mean[: len(split.test) + len(split.validation)], [len(split.test)])
+        arms.add(name, place, test, Held(split.validation, valid))
 
 
 def train_ladders(
@@ -150,7 +148,7 @@ def train_ladders(
     """Ours and the published one, on request also by the rules of the released code. Returns our attention to the families."""
     plan = TrainPlan(max_epochs=settings.max_epochs)
     grid = train_ladder(folder, arms, Ladder(), plan, settings)
-    collect(arms, ENSEMBLE, grid, grid.axis.where(variant=SHOWN), grid.tested.probability, grid.valid.probability)
+    collect(arms, ENSEMBLE, grid, grid.axis.where(variant=SHOWN), grid.said.probability)
     arms.vote(ENSEMBLE, (ENSEMBLE,))
     if folder.first:
         save_model(folder, arms, grid, settings)
@@ -167,11 +165,11 @@ def train_ladder(folder: RunFolder, arms: Arms, ladder: Ladder, plan: TrainPlan,
     variants = [ladder.variants[name] for name in axis.column("variant")]
     table, stairs = arms.table, Staircase.of(arms.table.widths)
     runs = make_runs(table, stairs, splits, variants, axis.column("seed"), logged=ladder.ours)
-    task = make_task(SubclassNetwork(stairs, len(arms.classes), settings.hidden, token=TOKEN if ladder.ours else None))
+    network = partial(SubclassNetwork, stairs, len(arms.classes))
+    task = make_task(network(settings.hidden, token=TOKEN) if ladder.ours else network(2 * settings.hidden))
     grid = train_grid(folder, arms, ladder.prefix.strip(), task, make_data(table, stairs), runs, axis, plan)
     for name, variant in ladder.variants.items():
-        alone = grid.axis.where(variant=name, member=0)
-        collect(arms, ladder.prefix + name, grid, alone, grid.tested.probability, grid.valid.probability)
+        collect(arms, ladder.prefix + name, grid, axis.where(variant=name, member=0), grid.said.probability)
         if ladder.prior and variant.arcface:
             arms.weigh(ladder.prefix + name, ladder.prefix + name, ladder.prior)
     return grid
@@ -201,7 +199,7 @@ def attention_of(arms: Arms, grid: Grid) -> Float[np.ndarray, "class family"]:
     found = []
     for run in grid.axis.where(variant=SHOWN, folds=arms.kinds[0]):
         test = arms.splits[grid.places[run]].test
-        weights = grid.tested.attention[run, : len(test)]
+        weights = grid.said.attention[run, : len(test)]
         found.append([weights[arms.codes[test] == code].mean(axis=0) for code in range(len(arms.classes))])
     return np.mean(found, axis=0)
 
@@ -214,7 +212,7 @@ def train_tabular(folder: RunFolder, arms: Arms, name: str, fit_scale: Callable,
     runs = make_tabular_runs(arms.table, splits, fit_scale)
     task = make_tabular_task(TabularNetwork(len(arms.classes)), arms.table.values.shape[1])
     grid = train_grid(folder, arms, name.replace(" ", "_"), task, make_columns(arms.table), runs, axis, plan)
-    collect(arms, name, grid, range(len(axis)), grid.tested, grid.valid)
+    collect(arms, name, grid, range(len(axis)), grid.said)
 
 
 def train_opponents(

@@ -11,7 +11,7 @@ from matplotlib.image import imread
 from rich.console import Console
 
 from jaxephys.figures import draw_bars, draw_classes, draw_curves, draw_selective
-from jaxephys.maps import draw_attention, draw_confusion
+from jaxephys.maps import _apart, draw_attention, draw_confusion, draw_embedding
 from jaxephys.report import (
     SCORE_COLUMNS,
     Score,
@@ -348,6 +348,30 @@ def test_attention_is_drawn_as_given(tmp_path):
     for (i, j), weight in np.ndenumerate(attention):
         assert drawn[CLASSES[i], families[j]] == weight
     assert_picture(png)
+
+
+def test_an_embedding_is_drawn_as_given_a_panel_each(tmp_path):
+    rng = np.random.default_rng(3)
+    planes = {"one": rng.normal(size=(60, 2)), "two": rng.normal(size=(60, 2)).astype(np.float32)}
+    label = np.array(CLASSES)[np.arange(60) % 5]
+    png = draw_embedding(tmp_path, planes, label, note="what it is")
+    rows = read_rows(png)
+    for title, plane in planes.items():
+        own = [row for row in rows if row["panel"] == title]
+        assert [row["class"] for row in own] == label.tolist()
+        assert [(float(row["x"]), float(row["y"])) for row in own] == [tuple(point) for point in plane.tolist()]
+    assert_picture(png)
+    assert imread(png).shape[1] > 1.3 * imread(draw_embedding(tmp_path, planes["one"], label, name="one")).shape[1]
+    with pytest.raises(ValueError, match=r"embedding 'one' has shape \(60, 2\), but there are 59 labels"):
+        draw_embedding(tmp_path, planes, label[1:])
+
+
+def test_names_of_classes_that_lie_together_do_not_hide_each_other():
+    placed = _apart(np.array([[0.0, 0.0], [0.1, 0.01], [0.0, 0.9], [5.0, 0.0], [0.2, 0.02]]), 1.0)
+    np.testing.assert_allclose(placed[3], [5.0, 0.0])
+    beside = placed[[0, 1, 2, 4]]
+    assert np.diff(np.sort(beside[:, 1])).min() >= 1.0
+    np.testing.assert_allclose(placed[:, 0], [0.0, 0.1, 0.0, 5.0, 0.2])
 
 
 def test_bars_hold_the_numbers_of_the_table(tmp_path):

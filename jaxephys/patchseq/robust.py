@@ -1,4 +1,5 @@
-"""Robust: the classical classifiers on signed-log features, with flags of what is missing. Settings are fixed here, once."""
+"""Robust: classical classifiers on features made comparable: four on signed logarithms with flags of what is missing, one on
+normal scores. Settings are fixed here, once."""
 
 from __future__ import annotations
 
@@ -11,9 +12,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.svm import SVC
 
+from jaxephys.patchseq.kernel import KernelClassifier
 from jaxephys.patchseq.scaling import SignedLogScaler
 
-NAMES = ("robust lda", "robust rda", "robust logistic", "robust svm")
+NAMES = ("robust lda", "robust rda", "robust logistic", "robust svm", "kernel")
 
 
 def make_robust(name: str, seed: int) -> Pipeline:
@@ -24,9 +26,9 @@ def make_robust(name: str, seed: int) -> Pipeline:
         "robust logistic": lambda: LogisticRegression(C=0.1, max_iter=2000),
         "robust svm": lambda: SVC(C=2.0, gamma=0.004, break_ties=True, random_state=seed),  # pyright: ignore
     }
-    if name not in makers:
-        raise ValueError(f"unknown classifier {name!r}: choose one of {', '.join(makers)}")
-    return make_pipeline(SignedLogScaler(), makers[name]())
+    if name not in NAMES:
+        raise ValueError(f"unknown classifier {name!r}: choose one of {', '.join(NAMES)}")
+    return make_pipeline(KernelClassifier()) if name == "kernel" else make_pipeline(SignedLogScaler(), makers[name]())
 
 
 class RegularisedDiscriminant(ClassifierMixin, BaseEstimator):

@@ -1,0 +1,222 @@
+"""What the transfer experiment trains: networks of two species in phases, and classical arms from few labels to all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+
+from experiments._arms import Arms, Place
+from experiments._run import RunFolder
+from jaxephys.baselines import baseline_scores_of
+from jaxephys.engine.apply import predict
+from jaxephys.engine.axis import RunAxis
+from jaxephys.engine.fit import FitResult, fit, take_runs, transplant
+from jaxephys.engine.rows import k_folds, plain_rows, stack_rows
+from jaxephys.engine.types import Runs, TrainPlan, Variables
+from jaxephys.engine.watch import ProgressBar
+from jaxephys.patchseq.borrow import (
+    BORROWED,
+    OWN,
+    SHARES,
+    Labelled,
+    Lender,
+    choose,
+    discriminants,
+    joint_regressions,
+    stacked_regression,
+)
+from jaxephys.patchseq.data import FamilyTable
+from jaxephys.patchseq.transfer import Mixture, make_transfer_runs, make_transfer_task, make_two_species
+from jaxephys.patchseq.two_heads import SHARED, TwoHeads
+
+REFERENCE = "lda"  # the best human-only arm, named before any test cell was looked at
+NETWORK, BY_ACCURACY = "network", "network by accuracy"
+PARTS = 5  # a fifth of the mouse cells selects the epoch of pretraining
+
+
+@dataclass
+class Networks:
+    """The networks of all phases: one table of both species, human cells first, and one task."""
+
+    folder: RunFolder
+    arms: Arms  # of the human cells
+    table: FamilyTable
+    network: TwoHeads
+    plan: TrainPlan
+
+    def __post_init__(self) -> None:
+        self.places = list(self.arms.splits)
+        self.task = make_transfer_task(self.network)
+        self.data = make_two_species(self.table, self.network.stairs)
+
+    def mixture(self, place: Place, **more: Any) -> Mixture:
+        """What a run on the human cells of this split learns from."""
+        split = self.arms.splits[place]
+        return Mixture(split.validation, split.train, **more)
+
+    def train(
+        self, name: str, axis: RunAxis, mixtures: Sequence[Mixture], start: Any = None, **plan: Any
+    ) -> tuple[FitResult, Runs]:
+        """One phase of all runs, as one program, with checkpoints of its own."""
+        runs, changed = make_transfer_runs(self.table, self.network.stairs, mixtures), replace(self.plan, **plan)
+        checkpointer, resume = self.folder.checkpointer(axis, changed, f"checkpoints_{name}")
+        with ProgressBar(name, self.folder.console) as bar:
+            watchers = [bar, checkpointer]
+            result = fit(self.task, self.data, runs, axis, changed, start=start, watchers=watchers, resume=resume)
+        checkpointer.close()
+        self.folder.note_fit(result, name)
+        return result, runs
+
+    def say(self, arm: str, weights: Variables, constants: Any, head: str = "human") -> None:
+        """What a network a split says of its human test cells."""
+        rows = stack_rows([plain_rows(self.arms.splits[place].test) for place in self.places])
+        said = getattr(predict(self.task, self.data, weights, rows, constants), head)
+        for place, probability in zip(self.places, said, strict=True):
+            self.arms.add(arm, place, probability[: len(self.arms.splits[place].test)])
+
+
+def train_human(networks: Networks, *, by_accuracy: bool) -> None:
+    """Human cells alone; ``by_accuracy``: once more with the epoch that the released code would select."""
+    places, selections = networks.places, (False, True) if by_accuracy else (False,)
+    axis = over(places, by_accuracy=selections)
+    mixtures = [networks.mixture(run[1:], by_accuracy=run[0]) for run in axis.levels]
+    result, runs = networks.train("human", axis, mixtures)
+    for selection in selections:
+        own = axis.where(by_accuracy=selection)
+        networks.say(BY_ACCURACY if selection else NETWORK, *take_runs((result.best, runs.constants), own))
+
+
+def train_sequential(networks: Networks) -> None:
+    """Mouse cells, once a seed; then on every split a new human head, first alone and then with the encoder."""
+    places, seeds = networks.places, sorted({seed for _, seed, _ in networks.places})
+    humans = len(networks.arms.table)
+    codes, mixtures = networks.table.codes()[humans:], []
+    for seed in seeds:
+        part = k_folds(codes, PARTS, seed)[0]
+        train = np.sort(np.concatenate([part.train, part.validation]))
+        mixtures.append(Mixture(humans + part.test, mouse=humans + train))
+    pretrained, _ = networks.train("mouse", RunAxis.cross(seed=seeds), mixtures)
+    copies = take_runs(pretrained.best, [seeds.index(seed) for _, seed, _ in places])
+
+    axis, mixtures = over(places), [networks.mixture(place) for place in places]
+    start = transplant(copies, drop=("human",))
+    few = {"max_epochs": min(5, networks.plan.max_epochs), "patience": None}
+    warm, runs = networks.train("warm_up", axis, mixtures, start, freeze=SHARED, **few)
+    networks.say("mouse network", copies, runs.constants, head="mouse")  # nothing of it has seen a human label
+    tuned, runs = networks.train("sequential", axis, mixtures, transplant(warm.best), learning_rate=5e-4)
+    networks.say("sequential network", tuned.best, runs.constants)
+
+
+def train_joint(networks: Networks, alphas: Sequence[float], alpha: float, patience: int) -> None:
+    """Both species at once, for every alpha; the best of them by human validation cells; and one tuned on human cells."""
+    places, humans = networks.places, len(networks.arms.table)
+    mouse = np.arange(humans, len(networks.table))
+    axis = over(places, alpha=alphas)
+    mixtures = [networks.mixture(run[1:], mouse=mouse, alpha=run[0]) for run in axis.levels]
+    twice = 2 * networks.plan.batch_size  # as many human cells a batch as in the other phases
+    plan = {"learning_rate": 5e-4, "batch_size": twice, "patience": patience}
+    result, runs = networks.train("joint", axis, mixtures, **plan)
+    trained = result.best, runs.constants
+    for each in alphas:
+        networks.say(f"joint network, alpha {each:g}", *take_runs(trained, axis.where(alpha=each)))
+
+    borrowing = [place for place, each in enumerate(alphas) if each > 0]
+    score = np.reshape(result.outcome.best_score, (len(alphas), len(places)))[borrowing]
+    best = np.array(borrowing)[score.argmax(axis=0)]
+    networks.say("joint network, chosen alpha", *take_runs(trained, best * len(places) + np.arange(len(places))))
+    start = transplant(take_runs(result.best, axis.where(alpha=alpha)))
+    mixtures = [networks.mixture(place) for place in places]
+    tuned, runs = networks.train("fine_tune", over(places), mixtures, start, learning_rate=3e-4)
+    networks.say("joint network, tuned", tuned.best, runs.constants)
+
+
+def over(places: Iterable[Place], **outer: Sequence[Any]) -> RunAxis:
+    """A run a split, or one a level of ``outer`` and split."""
+    ((name, levels),) = outer.items() or (("", ()),)
+    if not name:
+        return RunAxis(("folds", "seed", "fold"), tuple(places))
+    return RunAxis((name, "folds", "seed", "fold"), tuple((level, *place) for level in levels for place in places))
+
+
+Say = Callable[[Labelled, np.ndarray, np.ndarray, int], np.ndarray]  # labelled, unlabelled, new, seed -> probabilities
+
+
+def supervised_arms(lender: Lender) -> dict[str, Say]:
+    """The arms that are trained with every number of labels."""
+    return {
+        REFERENCE: lambda own, _, new, seed: chosen_discriminant(own, new, lender, OWN, seed),
+        "tethered lda": lambda own, _, new, seed: chosen_discriminant(own, new, lender, BORROWED, seed),
+        "logistic": partial(say_baseline, "logistic"),
+    }
+
+
+def unlabelled_arms(lender: Lender) -> dict[str, Say]:
+    """The arms that also see the training cells without a label, where labels are few."""
+    return {
+        f"{REFERENCE}, unlabelled": lambda own, rest, new, seed: chosen_discriminant(own, new, lender, OWN, seed, rest),
+        "tethered lda, unlabelled": lambda own, rest, new, seed: chosen_discriminant(
+            own, new, lender, BORROWED, seed, rest
+        ),
+    }
+
+
+def other_arms(lender: Lender) -> dict[str, Say]:
+    """The arms that are trained with all labels only, or with none."""
+
+    def joint(own: Labelled, _: np.ndarray, new: np.ndarray, seed: int) -> np.ndarray:
+        share = choose(own, SHARES, lambda some, asked: joint_regressions(some, asked, lender), seed)
+        return joint_regressions(own, new, lender)(share)
+
+    return {
+        "svm": partial(say_baseline, "svm"),
+        "stacked logistic": lambda own, _, new, seed: stacked_regression(own, new, lender),
+        "joint logistic": joint,
+        "mouse logistic": lambda own, _, new, seed: lender.regress(new, own.values),
+    }
+
+
+def chosen_discriminant(
+    own: Labelled, new: np.ndarray, lender: Lender, grid: Sequence, seed: int, rest: np.ndarray | None = None
+) -> np.ndarray:
+    """The discriminant of the grid that inner folds of the labelled cells choose."""
+    strength = choose(own, grid, lambda some, asked: discriminants(some, asked, lender), seed)
+    return discriminants(own, new, lender, rest)(strength)
+
+
+def say_baseline(name: str, own: Labelled, _: np.ndarray, new: np.ndarray, seed: int) -> np.ndarray:
+    values, codes = np.concatenate([own.values, new]), np.pad(own.codes, (0, len(new)))
+    train, test = np.arange(len(own.values)), np.arange(len(own.values), len(values))
+    return baseline_scores_of(name, values, codes, train, test, seed, int(own.codes.max()) + 1)
+
+
+def train_classical(folder: RunFolder, arms: Arms, lender: Lender, fractions: Sequence[float]) -> dict[float, Arms]:
+    """Every classical arm on every split, and some with a fraction of the labels; all select by inner folds, if at all."""
+    supervised, unlabelled, other = supervised_arms(lender), unlabelled_arms(lender), other_arms(lender)
+    curve = {fraction: Arms(arms.table, arms.splits) for fraction in fractions}
+    shown, began = folder.console.is_terminal, time.perf_counter()
+    bar = track(arms.splits.items(), "classical arms", console=folder.console, disable=not shown, transient=True)
+    for place, split in bar:
+        rows = np.sort(np.concatenate([split.train, split.validation]))
+        for fraction, own in {1.0: arms, **curve}.items():
+            labelled = rows if fraction == 1 else labelled_part(arms.codes, rows, fraction, place)
+            groups = arms.table.donor[labelled] if place[0] == "donor" and arms.table.donor is not None else None
+            known = Labelled(arms.table.values[labelled], arms.codes[labelled], groups)
+            rest, new = (arms.table.values[some] for some in (np.setdiff1d(rows, labelled), split.test))
+            for name, say in (supervised | (other if fraction == 1 else unlabelled)).items():
+                own.add(name, place, say(known, rest, new, place[1]))
+    folder.say(f"classical arms: {len(arms.splits)} splits in {time.perf_counter() - began:.0f} s")
+    return curve
+
+
+def labelled_part(codes: np.ndarray, rows: np.ndarray, fraction: float, place: Place) -> np.ndarray:
+    """That part of each class, two cells at least. A larger fraction holds the smaller ones."""
+    kind, seed, fold = place
+    order = np.random.default_rng([len(kind), seed, fold]).permutation(rows)
+    members = [order[codes[order] == code] for code in np.unique(codes[rows])]
+    return np.sort(np.concatenate([some[: max(2, round(fraction * len(some)))] for some in members]))

@@ -1,0 +1,195 @@
+"""The transfer experiment on small planted tables: every arm is scored on the same folds, and the words follow the intervals."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from experiments import patchseq_transfer
+from experiments._arms import Arms
+from experiments._patchseq import draw_splits
+from experiments._run import RunFolder
+from experiments._transfer import labelled_part, train_classical
+from experiments._transfer_report import donor_bootstrap, gains, verdict
+from experiments.patchseq_transfer import PRESETS, Transfer, read_species
+from jaxephys.patchseq.borrow import Labelled, Lender, mean_f1
+from jaxephys.patchseq.transfer import is_mouse
+from jaxephys.report import Score, read_scores
+from tests.experiments.command import only_run, run
+
+CLASSES = ("Lamp5", "Pvalb", "Sst", "Vip")
+NAMES = ("vrest", "ri", "sag", "updown_ramp", "threshold_v_ramp")
+PLACES = 3.0 * np.eye(4, 5)
+
+
+def write_both(path, human: int = 96, mouse: int = 160) -> None:
+    """Four features tell the classes, in both species; the mouse lies elsewhere, and some of its Vip cells are Sncg."""
+    rng = np.random.default_rng(0)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        about = ("cell_id", "species", "dataset", "subclass4", "subclass5", "t_type", "donor", "structure", "condition")
+        writer.writerow((*about, *NAMES))
+        for species, cells in (("mouse", mouse), ("human", human)):  # the order of the real file
+            label = rng.permutation(np.resize(np.arange(4), cells))
+            values = PLACES[label] + rng.normal(size=(cells, 5)) + 20 * (species == "mouse")
+            for i in range(cells):
+                name = CLASSES[label[i]]
+                fine = "Sncg" if species == "mouse" and name == "Vip" and i % 3 == 0 else name
+                row = ["" if rng.random() < 0.03 else f"{value:.4f}" for value in values[i]]
+                known = (f"{species}{i}", species, "planted", name, fine, "", f"{species}{i // 3}", "V1")
+                writer.writerow((*known, ("acute", "culture")[i % 2], *row))
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("aligned")
+    write_both(folder / "mouse_human_aligned.csv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tables):
+    small = (
+        "--hidden",
+        "4",
+        "--folds",
+        "cell",
+        "--parts",
+        "2",
+        "--seeds",
+        "1",
+        "--max-epochs",
+        "2",
+        "--alphas",
+        "0",
+        "0.5",
+    )
+    done = run(
+        "experiments.patchseq_transfer", "published", "--data", str(tables), *small, "--fractions", "0.25", cwd=tables
+    )
+    assert done.returncode == 0, done.stderr
+    return only_run(tables)
+
+
+def test_every_arm_is_scored_on_every_fold(finished):
+    scores = [score for score in read_scores(finished / "scores.csv") if score.metric == "macro_f1"]
+    networks = ("network", "network by accuracy", "mouse network", "sequential network", "joint network, alpha 0")
+    networks += ("joint network, alpha 0.5", "joint network, chosen alpha", "joint network, tuned")
+    classical = ("lda", "tethered lda", "logistic", "svm", "stacked logistic", "joint logistic", "mouse logistic")
+    full = [score for score in scores if "labels" not in score.train_on and score.test_on == "cell"]
+    assert {score.variant for score in full} == {*networks, *classical, "carried over"}
+    assert all(sum(s.n for s in full if s.variant == arm) == 96 for arm in networks), (
+        "every human cell once, no mouse cell"
+    )
+    assert {s.train_on for s in full if s.variant == "mouse network"} == {"mouse"}
+    few = {score.variant for score in scores if score.train_on == "25% of the labels"}
+    assert few == {"lda", "tethered lda", "logistic", "lda, unlabelled", "tethered lda, unlabelled"}
+
+
+def test_what_is_planted_is_found_and_carries_over(finished):
+    scores = read_scores(finished / "scores.csv")
+    for arm in ("lda", "tethered lda", "joint logistic", "mouse logistic", "carried over"):
+        found = [s.value for s in scores if (s.variant, s.metric, s.test_on) == (arm, "macro_f1", "cell")]
+        assert np.mean(found) > 0.75, arm
+
+
+def test_the_report_says_what_the_intervals_say_and_names_the_confounds(finished):
+    report = (finished / "report.md").read_text()
+    for heading in ("Folds by cell", "Folds by cell: few labels", "Folds by cell: no label", "Test cells: cell, acute"):
+        assert f"## {heading}" in report
+    assert "Folds by cell, all labels: " in report and "differs in the selection alone" in report
+    assert "mouse Sncg cells count as Lamp5" in report
+    assert {path.name for path in (finished / "figures").glob("*.png")} == {"bars_cell.png", "few_labels.png"}
+    manifest = json.loads((finished / "manifest.json").read_text())
+    phases = ("human", "mouse", "warm_up", "sequential", "joint", "fine_tune")
+    assert all((finished / f"checkpoints_{phase}").is_dir() and phase in manifest for phase in phases)
+
+
+def test_a_finished_run_resumes_to_the_same_scores(finished, tables):
+    """Every phase is read from its checkpoint: none is trained again, and the numbers stay."""
+    before = (finished / "scores.csv").read_bytes()
+    (finished / "scores.csv").unlink()
+    done = run("experiments.patchseq_transfer", "--resume", str(finished), cwd=tables)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("going on from the last checkpoint") == 6
+    assert (finished / "scores.csv").read_bytes() == before
+
+
+# What it is made of.
+
+
+def test_human_cells_come_first_and_sncg_goes_where_the_preset_says(tables):
+    for released, name in ((False, "Vip"), (True, "Lamp5")):
+        both = read_species(Transfer(data=tables, released=released))
+        mouse = is_mouse(both)
+        assert not mouse[:96].any() and mouse[96:].all() and set(both.classes) == set(CLASSES)
+        assert set(both.label[both.about["subclass5"] == "Sncg"]) == {name}
+
+
+def test_a_larger_part_of_the_labels_holds_the_smaller_and_two_of_each_class_at_least():
+    codes, rows = np.repeat([0, 1, 2], [100, 40, 10]), np.arange(0, 150, 2)
+    parts = [labelled_part(codes, rows, fraction, ("cell", 3, 1)) for fraction in (0.05, 0.2, 1.0)]
+    assert np.bincount(codes[parts[0]]).tolist() == [2, 2, 2] and np.bincount(codes[parts[1]]).tolist() == [10, 4, 2]
+    assert set(parts[0]) <= set(parts[1]) <= set(parts[2]) == set(rows)
+
+
+def test_no_arm_looks_at_what_a_test_cell_is(tables):
+    """Poison the labels of the test cells of one fold: no probability of it changes."""
+    both = read_species(Transfer(data=tables))
+    human, mouse = both.rows(np.arange(96)), both.rows(np.arange(96, len(both)))
+    splits = draw_splits(human, ("donor",), 1, lambda *args: patchseq_transfer.cut_folds(*args, parts=2))
+    place = ("donor", 0, 1)
+    label = human.label.copy()
+    label[splits[place].test] = np.roll(label[splits[place].test], 1)
+    lender, said = Lender(Labelled(mouse.values, mouse.codes())), []
+    for table in (human, replace(human, label=label)):
+        arms = Arms(table, {place: splits[place]})
+        folder = RunFolder(tables, "patchseq_transfer", PRESETS["smoke"], [], Console(quiet=True))
+        curve = train_classical(folder, arms, lender, (0.2,))
+        said.append([*arms.tested.values(), *curve[0.2].tested.values()])
+    for ours, again in zip(*said, strict=True):
+        np.testing.assert_array_equal(ours[place], again[place])
+
+
+def few_scores(**arms: list[float]) -> list[Score]:
+    return [
+        Score("x", arm, "human", "cell", seed // 5, seed % 5, "test", "macro_f1", value, 100)
+        for arm, values in arms.items()
+        for seed, value in enumerate(values)
+    ]
+
+
+def test_the_verdict_follows_the_interval():
+    base = np.random.default_rng(0).normal(0.7, 0.03, 50)
+    noise = np.random.default_rng(1).normal(0, 0.02, 50)
+    found = gains(
+        few_scores(lda=base, up=base + 0.05 + 0.1 * noise, same=base + noise, down=base - 0.05),
+        ("up", "same", "down"),
+        "lda",
+        400,
+    )
+    said = verdict(found, "lda", "here")
+    assert "excludes 0 for up +0.0" in said and "Clearly worse: down -0.050" in said and "same" not in said
+    said = verdict({"same": found["same"]}, "lda", "here")
+    assert (
+        said.startswith("here: no gain over lda is established: of 1 arms the best is same")
+        and "None is clearly worse" in said
+    )
+
+
+def test_the_bootstrap_counts_donors_not_cells():
+    """Twenty donors whose cells are all right or all wrong: the interval is that of twenty draws, whatever the cells."""
+    right = np.arange(20) < 10
+    widths = []
+    for cells in (1, 50):
+        counted = np.zeros((20, 1, 2, 2), int)
+        for donor, good in enumerate(right):
+            truth = donor % 2
+            counted[donor, 0, truth, truth if good else 1 - truth] = cells
+        interval = donor_bootstrap(counted)
+        assert interval.estimate == pytest.approx(mean_f1(counted.sum(axis=(0, 1)))) == pytest.approx(0.5)
+        widths.append(interval.high - interval.low)
+    assert widths[0] == pytest.approx(widths[1]) and widths[0] > 0.3
