@@ -24,7 +24,7 @@ lint: .venv/ready
 	touch $@
 
 lock:
-	$(PYTHON) -m uv pip compile pyproject.toml --extra dev --extra prep --extra tfds --universal --generate-hashes --no-header --no-annotate \
+	$(PYTHON) -m uv pip compile pyproject.toml --extra dev --extra prep --extra tfds --extra umap --universal --generate-hashes --no-header --no-annotate \
 	  --no-emit-index-url --no-emit-find-links --upgrade -o requirements.lock
 
 clean:

@@ -35,6 +35,7 @@ from jaxephys.patchseq.task import LADDER, Variant, make_data, make_runs, make_t
 INNER = 5  # folds in which an opponent that trains on all but the test rows is calibrated
 SHOWN = "attention"  # the variant that is trained several times a split, and saved
 ENSEMBLE = "attention ensemble"
+TABLES = {"human": ("human.csv", "subclass4"), "mouse": ("mouse_v1.csv", "subclass5")}  # and the usual label
 TOKEN = 64  # numbers a family is projected to
 
 
@@ -80,6 +81,18 @@ def read_cells(data: Path, file: str, label: str) -> FamilyTable:
     else:
         raise ValueError(f"{data} holds neither {file} nor a table of data_prep: give --data one of the two")
     return table.labelled(label)
+
+
+def read_species(data: Path, species: Literal["human", "mouse"], label: str | None = None) -> FamilyTable:
+    """The cells of one species, of a folder of ready-made tables or of a table that may hold both."""
+    file, usual = TABLES[species]
+    cells = read_cells(data, file, label or usual)
+    if cells.species is None:
+        return cells
+    own = np.flatnonzero(cells.species == species)
+    if not len(own):
+        raise ValueError(f"no cell of the table is of a {species}: it holds {', '.join(np.unique(cells.species))}")
+    return cells.rows(own)
 
 
 def in_memory(prepared: Prepared) -> FamilyTable:

@@ -39,9 +39,10 @@ def tables_of(
 ) -> dict[str, Table]:
     """All arms, the classes of the vote and of the strongest opponent, the ladders side by side, and who knows his doubts."""
     best = strongest(scores, baselines)
+    arms = table(scores, METRICS, published, reference=best, n_train=n_train)
     return {
-        heading: table(scores, METRICS, published, reference=best, n_train=n_train),
-        f"{heading}: each class, the vote and the strongest opponent": class_table(scores, classes, (VOTE, best)),
+        heading: Table(arms.columns, [*arms.notes, f"{best} is the opponent with the best mean on these test cells."]),
+        f"{heading}: each class": class_table(scores, classes, (VOTE, best)),
         f"{heading}: the ladder": ladder_table(scores),
         f"{heading}: what is left open": doubt_table(scores, classes, (VOTE, "tabular", ENSEMBLE, best)),
     }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from rich.progress import track
 
 from experiments._arms import Arms, Place
@@ -52,6 +53,7 @@ class Networks:
 
     def __post_init__(self) -> None:
         self.places = list(self.arms.splits)
+        self.axis = RunAxis(("folds", "seed", "fold"), tuple(self.places))  # of a phase with one run a split
         self.task = make_transfer_task(self.network)
         self.data = make_two_species(self.table, self.network.stairs)
 
@@ -73,23 +75,27 @@ class Networks:
         self.folder.note_fit(result, name)
         return result, runs
 
-    def say(self, arm: str, weights: Variables, constants: Any, head: str = "human") -> None:
-        """What a network a split says of its human test cells."""
-        rows = stack_rows([plain_rows(self.arms.splits[place].test) for place in self.places])
-        said = getattr(predict(self.task, self.data, weights, rows, constants), head)
+    def ask(self, weights: Variables, constants: Any, head: str = "human") -> Float[np.ndarray, "run row class"]:
+        """What runs say of their human test cells; they go through the splits in order, once a level of another factor."""
+        times = len(constants.alpha) // len(self.places)
+        rows = stack_rows([plain_rows(self.arms.splits[place].test) for place in self.places] * times)
+        return getattr(predict(self.task, self.data, weights, rows, constants), head)
+
+    def add(self, arm: str, said: Float[np.ndarray, "run row class"]) -> None:
+        """An arm from a run a split."""
         for place, probability in zip(self.places, said, strict=True):
             self.arms.add(arm, place, probability[: len(self.arms.splits[place].test)])
 
 
 def train_human(networks: Networks, *, by_accuracy: bool) -> None:
     """Human cells alone; ``by_accuracy``: once more with the epoch that the released code would select."""
-    places, selections = networks.places, (False, True) if by_accuracy else (False,)
-    axis = over(places, by_accuracy=selections)
+    selections = (False, True) if by_accuracy else (False,)
+    axis = crossed("by_accuracy", selections, networks.places)
     mixtures = [networks.mixture(run[1:], by_accuracy=run[0]) for run in axis.levels]
     result, runs = networks.train("human", axis, mixtures)
+    said = networks.ask(result.best, runs.constants)
     for selection in selections:
-        own = axis.where(by_accuracy=selection)
-        networks.say(BY_ACCURACY if selection else NETWORK, *take_runs((result.best, runs.constants), own))
+        networks.add(BY_ACCURACY if selection else NETWORK, said[axis.where(by_accuracy=selection)])
 
 
 def train_sequential(networks: Networks) -> None:
@@ -104,44 +110,39 @@ def train_sequential(networks: Networks) -> None:
     pretrained, _ = networks.train("mouse", RunAxis.cross(seed=seeds), mixtures)
     copies = take_runs(pretrained.best, [seeds.index(seed) for _, seed, _ in places])
 
-    axis, mixtures = over(places), [networks.mixture(place) for place in places]
+    axis, mixtures = networks.axis, [networks.mixture(place) for place in places]
     start = transplant(copies, drop=("human",))
     few = {"max_epochs": min(5, networks.plan.max_epochs), "patience": None}
     warm, runs = networks.train("warm_up", axis, mixtures, start, freeze=SHARED, **few)
-    networks.say("mouse network", copies, runs.constants, head="mouse")  # nothing of it has seen a human label
+    networks.add("mouse network", networks.ask(copies, runs.constants, "mouse"))  # has seen no human label
     tuned, runs = networks.train("sequential", axis, mixtures, transplant(warm.best), learning_rate=5e-4)
-    networks.say("sequential network", tuned.best, runs.constants)
+    networks.add("sequential network", networks.ask(tuned.best, runs.constants))
 
 
 def train_joint(networks: Networks, alphas: Sequence[float], alpha: float, patience: int) -> None:
     """Both species at once, for every alpha; the best of them by human validation cells; and one tuned on human cells."""
     places, humans = networks.places, len(networks.arms.table)
     mouse = np.arange(humans, len(networks.table))
-    axis = over(places, alpha=alphas)
+    axis = crossed("alpha", alphas, places)
     mixtures = [networks.mixture(run[1:], mouse=mouse, alpha=run[0]) for run in axis.levels]
     twice = 2 * networks.plan.batch_size  # as many human cells a batch as in the other phases
     plan = {"learning_rate": 5e-4, "batch_size": twice, "patience": patience}
     result, runs = networks.train("joint", axis, mixtures, **plan)
-    trained = result.best, runs.constants
+    said = networks.ask(result.best, runs.constants)
     for each in alphas:
-        networks.say(f"joint network, alpha {each:g}", *take_runs(trained, axis.where(alpha=each)))
-
-    borrowing = [place for place, each in enumerate(alphas) if each > 0]
-    score = np.reshape(result.outcome.best_score, (len(alphas), len(places)))[borrowing]
-    best = np.array(borrowing)[score.argmax(axis=0)]
-    networks.say("joint network, chosen alpha", *take_runs(trained, best * len(places) + np.arange(len(places))))
+        networks.add(f"joint network, alpha {each:g}", said[axis.where(alpha=each)])
+    score = np.where(np.array(axis.column("alpha")) > 0, result.outcome.best_score, -np.inf)  # of validation cells
+    best = np.reshape(score, (len(alphas), len(places))).argmax(axis=0)
+    networks.add("joint network, chosen alpha", said[best * len(places) + np.arange(len(places))])
     start = transplant(take_runs(result.best, axis.where(alpha=alpha)))
     mixtures = [networks.mixture(place) for place in places]
-    tuned, runs = networks.train("fine_tune", over(places), mixtures, start, learning_rate=3e-4)
-    networks.say("joint network, tuned", tuned.best, runs.constants)
+    tuned, runs = networks.train("fine_tune", networks.axis, mixtures, start, learning_rate=3e-4)
+    networks.add("joint network, tuned", networks.ask(tuned.best, runs.constants))
 
 
-def over(places: Iterable[Place], **outer: Sequence[Any]) -> RunAxis:
-    """A run a split, or one a level of ``outer`` and split."""
-    ((name, levels),) = outer.items() or (("", ()),)
-    if not name:
-        return RunAxis(("folds", "seed", "fold"), tuple(places))
-    return RunAxis((name, "folds", "seed", "fold"), tuple((level, *place) for level in levels for place in places))
+def crossed(factor: str, levels: Sequence[Any], places: Sequence[Place]) -> RunAxis:
+    """A run a level of the factor and split."""
+    return RunAxis((factor, "folds", "seed", "fold"), tuple((level, *place) for level in levels for place in places))
 
 
 Say = Callable[[Labelled, np.ndarray, np.ndarray, int], np.ndarray]  # labelled, unlabelled, new, seed -> probabilities

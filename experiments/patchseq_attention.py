@@ -23,7 +23,7 @@ from jaxtyping import Float
 from rich.progress import track
 from scipy.stats import spearmanr
 
-from experiments._patchseq import TOKEN, draw_splits, read_cells
+from experiments._patchseq import TOKEN, draw_splits, read_species
 from experiments._run import RunFolder, Settings, main
 from jaxephys.engine.apply import predict
 from jaxephys.engine.axis import RunAxis
@@ -70,11 +70,10 @@ PRESETS = {
     "published": Attention(ours=False),
     "smoke": Attention(folds="cell", seeds=2, parts=2, swaps=2, hidden=8, max_epochs=2),
 }
-CELLS = {"human": ("human.csv", "subclass4"), "mouse": ("mouse_v1.csv", "subclass5")}
 
 
 def run(settings: Attention, folder: RunFolder) -> None:
-    cells = read_cells(settings.data, *CELLS[settings.species])
+    cells = read_species(settings.data, settings.species)
 
     def cut(codes: np.ndarray, seed: int, groups: np.ndarray | None) -> list[Split]:
         if settings.species == "mouse":

@@ -1,19 +1,24 @@
 """Two pictures of all cells, and what they are worth: UMAP of sparse components and of signed-log features, with neighbours.
 
-A picture alone persuades of anything. So beside each stands, in numbers, whose neighbours a cell has: of its 15 nearest cells,
-how many share its subclass, the condition of its slice, its donor; in the plane and in the space that the plane was made of;
-and what chance would give, over all cells and with the confounder held fixed. The same UMAP from other seeds says which of it
-is there every time.
+A picture alone persuades of anything. So beside each stands, in numbers, whose neighbours a cell has: of its 15
+nearest cells, how many share its subclass, the condition of its slice, its donor; in the plane and in the space that
+the plane was made of; and what chance would give, over all cells and with the confounder held fixed. The same UMAP
+from other seeds says which of it is there every time.
 
     pip install ".[umap]"
     python -m experiments.patchseq_embedding --data FOLDER                 human, four subclasses
     python -m experiments.patchseq_embedding mouse --data FOLDER           mouse, five subclasses
     python -m experiments.patchseq_embedding smoke --data FOLDER           two seeds, few shuffles
 
-FOLDER holds mouse_v1.csv and human.csv, or is a table that data_prep has written. Nothing here is trained on labels and nothing
-is tested: components, scales and embeddings are fitted on all cells.
+FOLDER holds mouse_v1.csv and human.csv, or is a table that data_prep has written. Nothing here is trained on labels
+and nothing is tested: components, scales and embeddings are fitted on all cells.
 
-Expected: see below.
+Expected, of the neighbours in the full space (and in the plane), signed-log features; chance with the confounder held
+fixed: human subclass 0.69 (0.70), chance 0.37; condition 0.74 (0.71), chance 0.56; donor 0.037 (0.027), chance 0.022;
+mouse subclass 0.85 (0.84), chance 0.28; donor 0.008 (0.006), chance 0.004. So in the human table acute and cultured
+cells lie nearly as far apart as subclasses do, which the picture by subclass does not show; donors nearly mix.
+Components are 0.03 to 0.05 less pure. Two seeds share 0.76 of the neighbours (mouse 0.63), but the plane only 0.40
+with the full space (0.27): islands return, neighbours are lost. Human 4, mouse 12 minutes on two busy CPU cores.
 """
 
 from __future__ import annotations
@@ -29,9 +34,8 @@ from rich.progress import track
 
 from experiments._components import SparseComponents, widths_of
 from experiments._neighbours import NEIGHBOURS, chance_purities, neighbours, overlap, purity
-from experiments._patchseq import read_cells
+from experiments._patchseq import read_species
 from experiments._run import RunFolder, Settings, main
-from experiments.patchseq_forest import CELLS, of_species
 from jaxephys.maps import draw_embedding
 from jaxephys.patchseq.data import FamilyTable
 from jaxephys.patchseq.scaling import SignedLogScaler
@@ -63,7 +67,7 @@ PRESETS = {
 
 def run(settings: Embedding, folder: RunFolder) -> None:
     umap = load_umap()
-    cells = of_species(read_cells(settings.data, *CELLS[settings.species]), settings.species)
+    cells = read_species(settings.data, settings.species)
     if len(cells) <= NEIGHBOURS:
         raise ValueError(f"there are {len(cells)} cells: neighbourhoods of {NEIGHBOURS} need more")
     folder.greet(len(SPACES) * settings.seeds, cells=cells.values)

@@ -1,16 +1,26 @@
 """The published opponent: a random forest on sparse components, beside the same forest on the features as they are.
 
-After section 4.2 of Schwider & Ramezani (2026): 600 trees on 44 sparse components (Gouwens et al. 2020) of twelve families of
-feature vectors, ten stratified splits, macro-F1 0.873 on 3,699 mouse cells. Those vectors are not public; the tables of scalar
-features have ordinary components of each family instead. Recordings that data_prep has extracted have the vectors, and then
-the published plan of components.
+After section 4.2 of Schwider & Ramezani (2026): 600 trees on 44 sparse components (Gouwens et al. 2020) of twelve
+families of feature vectors, ten stratified splits, macro-F1 0.873 on 3,699 mouse cells. Those vectors are not public;
+the tables of scalar features have ordinary components of each family instead. Recordings that data_prep has extracted
+have the vectors, and then the published plan of components.
 
     python -m experiments.patchseq_forest --data FOLDER                    mouse, five classes, 60/20/20
     python -m experiments.patchseq_forest human --data FOLDER              human, four classes, five folds
     python -m experiments.patchseq_forest smoke --data FOLDER              one seed, few trees
 
-FOLDER holds mouse_v1.csv and human.csv, or is a table that data_prep has written. Every arm trains on the training cells of a
-split, not on its validation cells: on those the families are shuffled. Expected: see below.
+FOLDER holds mouse_v1.csv and human.csv, or is a table that data_prep has written. Every arm trains on the training
+cells of a split, not on its validation cells: on those the families are shuffled.
+
+Expected macro-F1, forest / components + forest, by cell and by donor: mouse 0.876 / 0.852 and 0.881 / 0.852, a
+difference of -0.024 [-0.040, -0.009] by cell, two thirds of it in Sncg; human 0.768 / 0.760 and 0.762 / 0.752, no
+clear difference. Of the 36 features of the mouse 33 components stay, of the 81 of the human table 57: there is little
+to condense in scalars, and a tree may cut worse along a mixture of features than along one. Components of all cells
+score as those of training cells: the leak is worth nothing that can be seen. Out of bag is what the test cells hold,
+to 0.01. 16 and 32 minutes on two busy CPU cores.
+
+On 130 simulated mouse cells with vectors (--folds cell --seeds 3) 31 of the 59 components stay, 0.88 against 0.83 of
+the forest on 4,197 raw columns, and 26 test cells tell nothing apart. Fitting them takes about a minute a split.
 """
 
 from __future__ import annotations
@@ -30,17 +40,15 @@ from sklearn.pipeline import Pipeline
 from data_prep.patchseq.components import FamilyComponents
 from experiments._arms import Arms, Place, measure
 from experiments._components import make_component_forest, plan_of, widths_of
-from experiments._patchseq import draw_splits, read_cells
+from experiments._patchseq import draw_splits, read_species
 from experiments._run import RunFolder, Settings, main
 from experiments._tables import METRICS
 from jaxephys.baselines import make_baseline, probability_of
 from jaxephys.engine.rows import Split, hold_out, k_folds
 from jaxephys.figures import draw_bars, draw_classes
-from jaxephys.patchseq.data import FamilyTable
 from jaxephys.report import Cell, Score, Table, class_table, show, summarise, table
 
 RAW, SPARSE, LEAKY = "forest", "components + forest", "components of all cells + forest"
-CELLS = {"mouse": ("mouse_v1.csv", "subclass5"), "human": ("human.csv", "subclass4")}
 PUBLISHED = {"mouse": {SPARSE: {"macro_f1": "0.873"}}, "human": {}}  # on other cells
 LOST = "macro-F1 lost"
 SHUFFLES = 3  # of each family and split
@@ -70,7 +78,7 @@ PRESETS = {
 
 
 def run(settings: Forests, folder: RunFolder) -> None:
-    cells = of_species(read_cells(settings.data, *CELLS[settings.species]), settings.species)
+    cells = read_species(settings.data, settings.species)
     arms = Arms(cells, draw_splits(cells, settings.folds, settings.seeds, partial(cut, settings)))
     folder.greet(len(arms.splits) * 3, cells=cells.values)
     if not folder.first:
@@ -78,7 +86,7 @@ def run(settings: Forests, folder: RunFolder) -> None:
     details = grow(folder, arms, settings)
     scores = [*arms.scores("patchseq_forest", settings.species), *details]
     arms.save(folder)
-    title = f"A forest on sparse components: {settings.species} interneurons, {len(arms.classes)} subclasses"
+    title = f"A forest on components: {settings.species} interneurons, {len(arms.classes)} subclasses"
     folder.close(scores, title, INTRO, tables(scores, arms, settings), figures(folder, scores, arms), NOTES)
 
 
@@ -92,19 +100,10 @@ NOTES = [
     "with them, and cells of their donors are among the others.",
     f"Loss of macro-F1: all features of a family are shuffled together among the validation cells, {SHUFFLES} times a split. What "
     "other families also tell is not missed: the losses do not add up to the score.",
+    "The published value is of 3,699 recorded cells that are not public, whatever table this is.",
     "Components are ordinary ones of scaled features where the table is of scalar features, and those of Gouwens et al. "
     "(59 asked for, without psth and subthresh_depol_norm) where it holds their families.",
 ]
-
-
-def of_species(cells: FamilyTable, species: str) -> FamilyTable:
-    """The cells of a species, of a table that may hold both."""
-    if cells.species is None:
-        return cells
-    own = np.flatnonzero(cells.species == species)
-    if not len(own):
-        raise ValueError(f"no cell of the table is of a {species}: it holds {', '.join(np.unique(cells.species))}")
-    return cells.rows(own)
 
 
 def cut(settings: Forests, codes: np.ndarray, seed: int, groups: np.ndarray | None) -> list[Split]:

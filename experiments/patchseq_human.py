@@ -30,7 +30,7 @@ from experiments._patchseq import (
     Comparison,
     Ladder,
     draw_splits,
-    read_cells,
+    read_species,
     train_ladders,
     train_opponents,
     train_tabular,
@@ -75,7 +75,7 @@ PRESETS = {
 
 
 def run(settings: Human, folder: RunFolder) -> None:
-    cells = read_cells(settings.data, "human.csv", "subclass4")
+    cells = read_species(settings.data, "human")
     cut = partial(cut_folds, parts=settings.parts)
     arms = Arms(cells, draw_splits(cells, settings.folds, settings.seeds, cut))
     folder.greet(settings.runs(len(arms.splits), tabular=1), cells=cells.values)
@@ -91,7 +91,7 @@ def run(settings: Human, folder: RunFolder) -> None:
     opponents |= {name: partial(make_robust, name) for name in NAMES}
     train_opponents(folder, arms, opponents, with_validation=True, crossed=NAMES)
     arms.vote(VOTE, NAMES)
-    arms.offset(f"{VOTE}, offsets", VOTE)
+    arms.offset(f"{VOTE} + offsets", VOTE)
 
     arms.save(folder)
     scores = arms.scores("patchseq_human", "human")

@@ -30,7 +30,7 @@ from experiments._patchseq import (
     Comparison,
     Ladder,
     draw_splits,
-    read_cells,
+    read_species,
     train_ladders,
     train_opponents,
     train_tabular,
@@ -47,7 +47,7 @@ from jaxephys.report import Score, Table
 
 BASELINES = ("boosting", "svm", "forest", "logistic", "lda")
 COMPONENTS = "components + forest"  # the published opponent
-OPPONENTS = (*BASELINES, COMPONENTS, *NAMES)
+OPPONENTS = (*BASELINES, COMPONENTS)
 MEMBERS = ("tabular", "tabular quantile", "boosting", "kernel")
 PUBLISHED = {  # on other cells and features
     COMPONENTS: {"macro_f1": "0.873"},
@@ -75,7 +75,7 @@ PRESETS = {
 
 
 def run(settings: Mouse, folder: RunFolder) -> None:
-    cells = read_cells(settings.data, "mouse_v1.csv", settings.label)
+    cells = read_species(settings.data, "mouse", settings.label)
     arms = Arms(cells, draw_splits(cells, settings.folds, settings.seeds, cut_once))
     folder.greet(settings.runs(len(arms.splits), tabular=2), cells=cells.values)
 
@@ -91,11 +91,11 @@ def run(settings: Mouse, folder: RunFolder) -> None:
     opponents |= {name: partial(make_robust, name) for name in NAMES}
     train_opponents(folder, arms, opponents, with_validation=False)
     arms.vote(VOTE, MEMBERS)
-    arms.offset(f"{VOTE}, offsets", VOTE)
+    arms.offset(f"{VOTE} + offsets", VOTE)
 
     arms.save(folder)
     scores = arms.scores("patchseq_mouse", "mouse")
-    figures = draw_figures(folder, arms, scores, OPPONENTS, OPPONENTS, attention)
+    figures = draw_figures(folder, arms, scores, (*OPPONENTS, *NAMES), OPPONENTS, attention)
     title = f"Mouse interneurons, {len(cells.classes)} subclasses"
     notes = [*NOTES, *(DEFECTS if settings.released else [])]
     folder.close(scores, title, INTRO, tables(scores, settings, arms), figures, notes)

@@ -39,4 +39,12 @@ DIMENSIONS = {
     "pooled": "an entry of the vector that stands for a cell after pooling",
     "kind": "one of the two prototypes of a planted class",
     "coefficient": "of the cosine basis of a planted family",
+    # HIPPIE
+    "modality": "a kind of curve of a unit: waveform, inter-spike intervals, autocorrelogram",
+    "position": "a sample of a waveform or a bin of a histogram, at any depth of the network",
+    "channel": "a feature map of a convolutional layer",
+    "tap": "a position of a convolution's kernel",
+    "encoding": "an entry of the vector that stands for one curve",
+    "latent": "an entry of the vector that stands for a unit",
+    "condition": "an entry of the vector that stands for a source, a class, a region or a layer",
 }

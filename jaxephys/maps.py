@@ -139,7 +139,7 @@ def _count(number: float | np.number) -> str:
 @matplotlib.rc_context(STYLE)
 def draw_embedding(
     folder: Path,
-    points: Float[np.ndarray, "cell 2"] | Mapping[str, Float[np.ndarray, "cell 2"]],
+    points: Float[np.ndarray, "... 2"] | Mapping[str, Float[np.ndarray, "... 2"]],  # [cell, 2], checked below
     label: Shaped[np.ndarray, "cell"],
     *,
     name: str = "embedding",

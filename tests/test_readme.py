@@ -12,8 +12,11 @@ from tests.experiments.command import ROOT, only_run, run
 
 README = (ROOT / "README.md").read_text()
 TINY = ("--cells", "400", "--hidden", "8", "--max-epochs", "2", "--seeds", "2")
-# The benchmarks need PyTorch and an idle machine; the data commands run in their order in tests/data_prep/test_command.py.
-ELSEWHERE = ("python -m benchmarks.", "python -m data_prep")
+# The benchmarks need PyTorch and an idle machine; the data commands run in their order in tests/data_prep/test_command.py, those
+# of Patch-seq on small tables in tests/experiments, predict in tests/patchseq/test_match.py.
+ELSEWHERE = (
+    "python -m benchmarks.", "python -m data_prep", "python -m experiments.patchseq", "python -m jaxephys predict"
+)  # fmt: skip
 
 
 def commands() -> list[str]:

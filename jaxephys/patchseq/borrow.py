@@ -121,7 +121,8 @@ def discriminants(
 def discriminant(own: Moments, known: Moments, strength: Strength) -> Callable[[Values], Probabilities]:
     """The posterior of Gaussian classes with one covariance. A class without a cell has prior 0."""
     spread = (1 - strength.covariance) * own.within + strength.covariance * known.within
-    sphere = np.trace(spread) / len(spread) * np.eye(len(spread))
+    # Where every class has one cell nothing is known of the spread: that of a scaled feature, 1, stands in.
+    sphere = (np.trace(spread) / len(spread) or 1.0) * np.eye(len(spread))
     precision = np.linalg.inv((1 - strength.sphere) * spread + strength.sphere * sphere)
     centre = own.means[own.cells > FEWEST].mean(axis=0)
     lent = centre + known.means - known.means.mean(axis=0)
@@ -137,7 +138,7 @@ def moments(x: Values, q: Probabilities) -> Moments:
     """Of cells that belong to classes with the weights ``q``."""
     count = q.sum(axis=0)
     means = q.T @ x / np.maximum(count, FEWEST)[:, None]
-    square = x.T @ (q.sum(axis=1)[:, None] * x) - means.T @ (count[:, None] * means)
+    square = sum((own[:, None] * (x - mean)).T @ (x - mean) for own, mean in zip(q.T, means, strict=True))
     return Moments(count, means, square / count.sum())
 
 

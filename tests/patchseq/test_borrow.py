@@ -93,6 +93,12 @@ def test_a_class_without_a_cell_is_never_the_answer(lender):
         assert np.isfinite(said).all() and not said[:, 2].any()
 
 
+def test_one_cell_a_class_is_enough_to_begin_with(lender):
+    own, new = draw(4, 1, holes=0.0), draw(40, 2)
+    for strength in (*OWN, Strength(covariance=0.3, pseudo_cells=3.0)):
+        assert np.isfinite(discriminants(own, new.values, lender)(strength)).all()
+
+
 def test_cells_without_a_label_help_where_labels_are_few(lender):
     gained = []
     for seed in range(5):

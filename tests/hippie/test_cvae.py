@@ -1,0 +1,176 @@
+"""What reaches what: classes the decoder alone, absent curves nothing. Sizes of the published network, by shape only."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxephys.hippie.convert import shapes_of
+from jaxephys.hippie.cvae import ConditionalVAE, Conditions, network_of, settings_of
+
+TINY = {"modalities": (("wave", 6), ("acg", 9)), "latent": 3, "width": 1, "sources": 2, "classes": 3}
+UNITS = 4
+
+
+def drawn(network):
+    """Variables at random, none of them 0: an init would be compiled for longer than all else here."""
+    rng = np.random.default_rng(5)
+
+    def draw(leaf):
+        inputs = np.prod(leaf.shape[:-1]) if len(leaf.shape) > 1 else 1
+        return jnp.asarray(
+            rng.uniform(0.5, 1.5, leaf.shape) * rng.choice([-1, 1], leaf.shape) / inputs**0.5, jnp.float32
+        )
+
+    variables = jax.tree.map(draw, shapes_of(network))
+    return {**variables, "batch_stats": jax.tree.map(jnp.abs, variables["batch_stats"])}
+
+
+@pytest.fixture(scope="module")
+def curves():
+    rng = np.random.default_rng(0)
+    return {name: rng.normal(size=(UNITS, length)).astype(np.float32) for name, length in TINY["modalities"]}
+
+
+@pytest.fixture(scope="module")
+def tiny(curves):
+    """A network, its variables, and every use of it as one compiled function."""
+    network = ConditionalVAE(**TINY)
+    variables = drawn(network)
+
+    read = jax.jit(network.apply)
+    return network, variables, lambda *given: read(variables, *given)
+
+
+def labels(source=0, label=0):
+    return Conditions(jnp.full(UNITS, source), jnp.full(UNITS, label))
+
+
+ALL = jnp.ones((UNITS, 2), bool)
+
+
+def differ(a, b):
+    return not np.allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize("classes, sources, parameters", [(2, 4, 24_327_317), (4, 13, 24_327_372)])
+def test_the_published_network_has_the_published_number_of_parameters(classes, sources, parameters):
+    shapes = shapes_of(ConditionalVAE(classes=classes, sources=sources, mask_token=False))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == parameters
+    assert shapes["params"]["fusion_encoder"]["dense_0"]["kernel"].shape == (190, 60)
+    assert shapes["params"]["decoder_fcs_isi"]["dense_0"]["kernel"].shape == (40, 60)
+
+
+def test_a_mask_token_is_two_latents_a_modality_and_a_slot_is_five_more_inputs():
+    shapes = shapes_of(ConditionalVAE(**{**TINY, "classes": 0, "regions": 4}))["params"]
+    assert shapes["mask_token_acg"].shape == (6,)
+    assert shapes["region_embedding"].shape == (4, 5) and "label_embedding" not in shapes
+    assert shapes["fusion_encoder"]["dense_0"]["kernel"].shape == (2 * 6 + 5 + 5, 6)
+
+
+def test_curves_come_out_as_they_went_in_and_are_drawn_at_mu_plus_noise(tiny, curves):
+    _, _, read = tiny
+    out = read(curves, labels(), ALL)
+    assert {name: curve.shape for name, curve in out.curves.items()} == {"wave": (UNITS, 6), "acg": (UNITS, 9)}
+    np.testing.assert_array_equal(out.z, out.latent.mu)
+    noise = jnp.asarray(np.random.default_rng(1).normal(size=(UNITS, 3)), jnp.float32)
+    noisy = read(curves, labels(), ALL, noise)
+    np.testing.assert_allclose(noisy.z, out.latent.mu + noise * np.exp(out.latent.log_var / 2), rtol=1e-5)
+    assert differ(noisy.curves["acg"], out.curves["acg"])
+
+
+def test_the_class_reaches_the_decoder_alone_and_the_source_both(tiny, curves):
+    _, _, read = tiny
+    out, other = read(curves, labels(label=0), ALL), read(curves, labels(label=2), ALL)
+    np.testing.assert_array_equal(out.latent.hidden, other.latent.hidden)
+    np.testing.assert_array_equal(out.latent.log_var, other.latent.log_var)
+    assert all(differ(out.curves[name], other.curves[name]) for name in curves)
+    moved = read(curves, labels(source=1), ALL)
+    assert differ(out.latent.mu, moved.latent.mu) and differ(out.curves["wave"], moved.curves["wave"])
+
+
+def test_an_unknown_class_is_a_vector_of_zeros_and_one_past_the_table_no_number(tiny, curves):
+    network, variables, _ = tiny
+    emptied = {**variables["params"], "label_embedding": jnp.zeros((3, 5))}
+    decode = jax.jit(lambda params, z, c: network.apply({**variables, "params": params}, z, c, method="decode"))
+    z = jnp.ones((UNITS, 3))
+    unknown, zero = decode(variables["params"], z, labels(label=-1)), decode(emptied, z, labels(label=1))
+    np.testing.assert_array_equal(unknown["acg"], zero["acg"])
+    assert differ(unknown["acg"], decode(variables["params"], z, labels(label=1))["acg"])
+    blind = network.clone(class_dropout=1.0)
+    rngs = {"dropout": jax.random.key(0)}
+    dropped = blind.apply(variables, z, labels(label=1), deterministic=False, rngs=rngs, method="decode")
+    np.testing.assert_allclose(dropped["acg"], unknown["acg"], atol=1e-5)
+    assert np.isnan(decode(variables["params"], z, labels(label=3))["acg"]).all()
+
+
+def test_the_content_of_an_absent_curve_changes_nothing(tiny, curves):
+    _, _, read = tiny
+    present = ALL.at[1, 1].set(False)
+    out = read(curves, labels(), present)
+    changed = {**curves, "acg": curves["acg"].copy()}
+    changed["acg"][1] = np.nan
+    np.testing.assert_array_equal(read(changed, labels(), present).latent.mu, out.latent.mu)
+    assert differ(out.latent.mu[1], read(curves, labels(), ALL).latent.mu[1]), "the token is not the encoding"
+    changed["acg"] = curves["acg"] + np.float32(1) * (np.arange(UNITS) == 2)[:, None]
+    moved = read(changed, labels(), present).latent.mu
+    assert differ(moved[2], out.latent.mu[2]), "a present curve is seen"
+    rest = jnp.array([0, 1, 3])
+    np.testing.assert_allclose(moved[rest], out.latent.mu[rest], atol=1e-6)
+
+
+def test_without_a_token_an_absent_curve_is_the_constant_of_the_original(curves):
+    network = ConditionalVAE(**{**TINY, "modalities": (("acg", 9),), "mask_token": False})
+    encode = jax.jit(lambda *given: network.apply(drawn(network), *given, method="encode"))
+    present = ALL[:, :1].at[1].set(False)
+    constant, hidden = curves["acg"].copy(), curves["acg"].copy()
+    constant[1], hidden[1] = -1, np.nan
+    np.testing.assert_array_equal(
+        encode({"acg": hidden}, labels(), present).mu, encode({"acg": constant}, labels(), ALL[:, :1]).mu
+    )
+
+
+def test_in_training_absent_curves_and_padding_rows_move_neither_statistics_nor_gradient(curves):
+    network = ConditionalVAE(**{**TINY, "modalities": (("acg", 9),)})
+    variables, acg = drawn(network), curves["acg"]
+    present, rows = jnp.array([[True], [False], [True], [True]]), jnp.array([True, True, True, False])
+
+    @jax.jit
+    def step(acg):
+        def loss(params):
+            given = {**variables, "params": params}
+            out, moved = network.apply(
+                given, {"acg": acg}, labels(), present, rows=rows, train=True, mutable=["batch_stats"]
+            )
+            return (out.curves["acg"][:3] ** 2).sum(), (moved["batch_stats"], out.latent.mu[:3])
+
+        return jax.grad(loss, has_aux=True)(variables["params"])
+
+    changed = acg.copy()
+    changed[1], changed[3] = np.nan, -9
+    (gradient, (moved, mu)), (other, (moved_other, mu_other)) = step(acg), step(changed)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), moved, moved_other)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), gradient, other)
+    np.testing.assert_allclose(mu, mu_other, atol=1e-5)
+    assert (
+        np.abs(gradient["mask_token_acg"]).max() > 0 and np.abs(gradient["encoders_acg"]["conv1"]["kernel"]).max() > 0
+    )
+    assert differ(moved["encoders_acg"]["bn1"]["mean"], variables["batch_stats"]["encoders_acg"]["bn1"]["mean"])
+    slot = gradient["fusion_encoder"]["dense_0"]["kernel"][-5:]
+    np.testing.assert_array_equal(slot, 0, "the class slot of the encoder receives zeros")
+
+
+def test_what_does_not_fit_is_named(curves):
+    network = ConditionalVAE(**TINY)
+    with pytest.raises(ValueError, match="this network reads"):
+        jax.eval_shape(network.init, jax.random.key(0), {"wave": curves["wave"]})
+    with pytest.raises(ValueError, match="conditions give a region, for which this network has no table"):
+        jax.eval_shape(network.init, jax.random.key(0), curves, Conditions(region=jnp.zeros(UNITS, int)))
+
+
+def test_a_network_is_built_again_from_its_settings():
+    network = ConditionalVAE(**TINY, mask_token=False, form="columns")
+    again = network_of(json.loads(json.dumps(settings_of(network))))
+    assert again == network.clone(form="plain"), "the form is a choice of the device, not of the model"

@@ -1,0 +1,103 @@
+"""Convolutions against NumPy, batch normalisation as torch keeps it, the decoder's growth."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxephys.hippie.resnet1d import FORMS, BatchNorm, Decoder, DecoderBlock, GrowingConvolution, convolve
+
+
+def by_hand(x, kernel, stride):
+    """The definition: a loop over positions, a channel-last product at each."""
+    taps = len(kernel)
+    padded = np.pad(x, ((0, 0), (taps // 2, taps // 2), (0, 0)))
+    starts = range(0, padded.shape[1] - taps + 1, stride)
+    return np.stack([np.einsum("bkc,kco->bo", padded[:, at : at + taps], kernel) for at in starts], axis=1)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("length, taps, stride", [(7, 3, 2), (10, 3, 2), (5, 3, 1), (7, 1, 2), (1, 3, 1)])
+def test_every_form_is_the_same_convolution_and_has_its_gradient(form, length, taps, stride):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, length, 3)).astype(np.float32)
+    kernel = rng.normal(size=(taps, 3, 4)).astype(np.float32)
+    y = convolve(jnp.asarray(x), jnp.asarray(kernel), stride, form)
+    expected = by_hand(x, kernel, stride)
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    # y is linear in x and in the kernel: <upstream, y> must be <gradient, x> and <gradient, kernel>
+    upstream = rng.normal(size=expected.shape).astype(np.float32)
+    to_x, to_kernel = jax.vjp(lambda x, kernel: convolve(x, kernel, stride, form), x, kernel)[1](upstream)
+    step_x, step_kernel = rng.normal(size=x.shape), rng.normal(size=kernel.shape)
+    np.testing.assert_allclose((to_x * step_x).sum(), (upstream * by_hand(step_x, kernel, stride)).sum(), rtol=1e-4)
+    moved = (upstream * by_hand(x, step_kernel, stride)).sum()
+    np.testing.assert_allclose((to_kernel * step_kernel).sum(), moved, rtol=1e-4)
+
+
+def test_an_unknown_form_is_named():
+    with pytest.raises(ValueError, match="'winograd' is unknown: choose one of plain"):
+        convolve(jnp.ones((1, 4, 1)), jnp.ones((3, 1, 1)), 1, "winograd")
+
+
+def test_growing_repeats_each_position_and_adds_a_bias():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(2, 3, 4)).astype(np.float32)
+    kernel, bias = rng.normal(size=(3, 4, 2)).astype(np.float32), np.array([0.5, -2.0], np.float32)
+    variables = {"params": {"conv": {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}}}
+    twice = x[:, [0, 0, 1, 1, 2, 2]]
+    y = GrowingConvolution(2).apply(variables, jnp.asarray(x))
+    np.testing.assert_allclose(y, by_hand(twice, kernel, 1) + bias, atol=1e-5)
+
+
+def test_a_block_has_the_same_parameters_and_numbers_in_every_form():
+    x = jnp.asarray(np.random.default_rng(2).normal(size=(2, 4, 4)), jnp.float32)
+    block = DecoderBlock(grows=True)
+    variables = block.init(jax.random.key(0), x, None, train=False)
+    plain = block.apply(variables, x, None, train=False)
+    assert plain.shape == (2, 8, 2)
+    for form in FORMS[1:]:
+        other = DecoderBlock(grows=True, form=form).apply(variables, x, None, train=False)
+        np.testing.assert_allclose(other, plain, atol=1e-5)
+
+
+def test_the_decoder_draws_sixty_four_positions_before_its_last_layer():
+    shapes = jax.eval_shape(Decoder(50, width=2).init, jax.random.key(0), jnp.zeros((1, 6)))
+    assert shapes["params"]["linear_out"]["kernel"].shape == (64, 50)
+    assert shapes["params"]["layer4_1"]["conv1"]["conv"]["kernel"].shape == (3, 16, 8)
+
+
+def normalise(x, rows=None, train=True, start=None):
+    start = start or {"mean": jnp.full(2, 5.0), "var": jnp.full(2, 7.0)}
+    params = {"scale": jnp.array([1.0, 2.0]), "bias": jnp.array([0.0, 3.0])}
+    variables = {"params": params, "batch_stats": start}
+    y, moved = BatchNorm().apply(variables, jnp.asarray(x), rows, train=train, mutable=["batch_stats"])
+    return np.asarray(y), jax.tree.map(np.asarray, moved["batch_stats"])
+
+
+def test_batch_statistics_are_those_of_torch():
+    x = np.random.default_rng(3).normal(2, 3, size=(4, 5, 2)).astype(np.float32)
+    y, moved = normalise(x)
+    flat = x.reshape(-1, 2)
+    expected = (x - flat.mean(0)) / np.sqrt(flat.var(0) + 1e-5) * [1, 2] + [0, 3]
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    np.testing.assert_allclose(moved["mean"], 0.9 * 5 + 0.1 * flat.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(moved["var"], 0.9 * 7 + 0.1 * flat.var(0, ddof=1), rtol=1e-5)
+    y, kept = normalise(x, train=False)
+    np.testing.assert_allclose(y, (x - 5) / np.sqrt(7 + 1e-5) * [1, 2] + [0, 3], atol=1e-5)
+    np.testing.assert_array_equal(kept["mean"], [5, 5])
+
+
+def test_rows_that_do_not_count_move_no_statistic():
+    x = np.random.default_rng(4).normal(size=(5, 3, 2)).astype(np.float32)
+    rows = jnp.array([True, True, False, True, False])
+    alone, moved_alone = normalise(x[[0, 1, 3]])
+    padded, moved = normalise(x, rows)
+    np.testing.assert_allclose(padded[[0, 1, 3]], alone, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), moved, moved_alone)
+
+
+def test_a_batch_without_rows_leaves_the_averages_and_stays_finite():
+    y, moved = normalise(np.full((3, 2), 4.0, np.float32), jnp.zeros(3, bool))
+    assert np.isfinite(y).all()
+    np.testing.assert_array_equal(moved["mean"], [5, 5])
+    np.testing.assert_array_equal(moved["var"], [7, 7])
