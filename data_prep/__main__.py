@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import sys
 
-SYSTEMS = {"patchseq": "current-clamp recordings (NWB, or a table of features) -> families, labels, one table"}
+SYSTEMS = {
+    "patchseq": "current-clamp recordings (NWB, or a table of features) -> families, labels, one table",
+    "units": "sorted units (spike times and templates, or tables of features) -> waveform, intervals, autocorrelogram",
+}
 
 
 def main(arguments: list[str]) -> int:
