@@ -88,8 +88,12 @@ class Arms:
 
     def weigh(self, name: str, arm: str, power: float) -> None:
         """An arm times a power of the frequencies of its training cells."""
-        counts = {place: np.bincount(self.codes[split.train]) for place, split in self.splits.items()}
-        self.derive(name, arm, lambda p, place: apply_prior(p, counts[place] / counts[place].sum(), power))
+
+        def weighed(probability: np.ndarray, place: Place) -> np.ndarray:
+            counts = np.bincount(self.codes[self.splits[place].train], minlength=len(self.classes))
+            return apply_prior(probability, counts / counts.sum(), power)
+
+        self.derive(name, arm, weighed)
 
     def vote(self, name: str, members: Sequence[str]) -> None:
         """The mean of some arms, each at the temperature that its held rows ask for; of one arm: that arm, cooled."""

@@ -94,7 +94,13 @@ def draw_few_labels(folder: Path, scores: Sequence[Score], cells: int, arms: Arm
         for place, (variant, points) in enumerate(lines.items()):
             share, mean, sd = np.array(points).T
             apart = 1.03 ** (place - len(lines) / 2)  # so that bars do not hide each other
-            line = {"color": PALETTE[place], "ls": DASHES[place % len(DASHES)], "lw": 1.5, "marker": "o", "ms": 4}
+            line = {
+                "color": PALETTE[place % len(PALETTE)],
+                "ls": DASHES[place % len(DASHES)],
+                "lw": 1.5,
+                "marker": "o",
+                "ms": 4,
+            }
             axes.errorbar(share / 100 * cells * apart, mean, sd, label=variant, **line)
             rows += [(kind, variant, *point) for point in points]
         zero = donor_bootstrap(confusions(arms, without, kind)).estimate

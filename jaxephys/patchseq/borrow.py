@@ -7,7 +7,7 @@ Linear discriminant analysis knows classes by their moments, and moments can be 
 
 with m_k the mean of the own n_k cells of class k, c the mean of these means, and o_k the offset of the known class from the
 mean of the known classes: b is worth so many cells a class. How much to borrow is chosen by inner folds of the labelled
-cells. Every grid begins without borrowing, and of equals the first is taken, so that a model can decline.
+cells. Every grid begins without borrowing and with the roundest classes, and of equals the first is taken: a model can decline.
 
 Each species is scaled by its own cells: their medians differ more than their classes do.
 """
@@ -23,6 +23,7 @@ from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from jaxephys.patchseq.kernel import Metric
 from jaxephys.patchseq.scaling import fit_signed_log, fit_z_score, scaled
 
 SCALES = {"z-score": fit_z_score, "signed log": fit_signed_log}
@@ -60,22 +61,29 @@ class Strength(NamedTuple):
     pseudo_cells: float = 0.0
 
 
-OWN = tuple(Strength(scale, sphere) for scale in SCALES for sphere in (0.02, 0.1, 0.3, 0.6))
+OWN = tuple(Strength(scale, sphere) for scale in SCALES for sphere in (0.6, 0.3, 0.1, 0.02))
 BORROWED = OWN + tuple(
     Strength(scale, sphere, covariance, pseudo_cells)
     for scale in SCALES
     for covariance in (0.0, 0.1, 0.3, 0.6)
     for pseudo_cells in (0.0, 3.0, 10.0, 30.0)
-    for sphere in (0.02, 0.1, 0.3)
+    for sphere in (0.3, 0.1, 0.02)
     if covariance or pseudo_cells
 )
 SHARES = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)  # of the known species in a joint regression
 
 
 class Lender:
-    """The known species, prepared once: its moments on each scale and a logistic regression."""
+    """The known species, prepared once: its moments on each scale, a logistic regression, and a metric of its finer types.
 
-    def __init__(self, known: Labelled) -> None:
+    ``shuffled`` is the metric when the types are dealt out anew among its cells: what any projection would do.
+    """
+
+    def __init__(self, known: Labelled, types: Shaped[np.ndarray, "some"] | None = None) -> None:
+        classes = known.codes.astype(str)
+        types = classes if types is None else np.where(types == "", classes, types)  # a cell without a type: its class
+        self.metric = Metric.of(known.values, types)
+        self.shuffled = Metric.of(known.values, np.random.default_rng(0).permutation(types))
         classes = int(known.codes.max()) + 1
         even = np.eye(classes)[known.codes] / np.bincount(known.codes)[known.codes, None]  # each class counts once
         self.codes = known.codes

@@ -56,8 +56,10 @@ class Metric(NamedTuple):
         directions: int = 12,
         weight: float = 0.4,
     ) -> Metric:
-        """From cells of another species, each species by its own quantiles. A type of few cells tells nothing."""
-        names, counts = np.unique(types, return_counts=True)
+        """From cells of another species, each species by its own quantiles. A type of few cells tells nothing, and one without
+        a name is none."""
+        types = np.asarray(types).astype(str)
+        names, counts = np.unique(types[types != ""], return_counts=True)
         known = np.isin(types, names[counts >= FEWEST])
         if (counts >= FEWEST).sum() < 2:
             raise ValueError(f"{len(names)} types, and less than two of {FEWEST} cells: they tell no direction")
