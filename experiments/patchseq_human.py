@@ -8,9 +8,10 @@ were recorded in culture.
     python -m experiments.patchseq_human --data FOLDER                 400 runs of the ladder, 500 networks, opponents
     python -m experiments.patchseq_human smoke --data FOLDER           one seed, two folds
 
-Expected macro-F1 / accuracy, by cell: vote 0.800 / 0.851, robust LDA 0.797 / 0.846, boosting 0.794 / 0.846, tabular networks
-0.792 / 0.847, LDA 0.781 / 0.839, the ladder 0.72 to 0.73. By donor: boosting 0.799, vote 0.794, tabular 0.792. About half an hour
-on two CPU cores, a third of it for the ladder and most of the rest for forests and boosting.
+Expected macro-F1 / accuracy, by cell: kernel 0.806 / 0.857, vote 0.798 / 0.850, robust LDA 0.797 / 0.845, boosting 0.794 / 0.846,
+tabular networks 0.792 / 0.846, LDA 0.781 / 0.838, attention ensemble 0.773 / 0.831, our ladder 0.747 to 0.761, the published encoder
+0.716 to 0.730. By donor: kernel 0.807 / 0.859, boosting 0.799, vote 0.796, attention ensemble 0.774. Under an hour on two CPU cores,
+half of it for forests, boosting and components.
 
 FOLDER holds human.csv, or is a table that data_prep has written. The vote is the mean of five classical models on features made
 comparable, whose settings are fixed in jaxephys/patchseq/robust.py.
