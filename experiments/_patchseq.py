@@ -163,8 +163,7 @@ def train_ladders(
     grid = train_ladder(folder, arms, Ladder(), plan, settings)
     collect(arms, ENSEMBLE, grid, grid.axis.where(variant=SHOWN), grid.said.probability)
     arms.vote(ENSEMBLE, (ENSEMBLE,))
-    if folder.first:
-        save_model(folder, arms, grid, settings)
+    save_model(folder, arms, grid, settings)
     train_ladder(folder, arms, Ladder("published ", ours=False), plan, settings)
     if settings.released:
         train_ladder(folder, arms, released, replace(plan, monitor="selection"), settings)
@@ -204,7 +203,9 @@ def save_model(folder: RunFolder, arms: Arms, grid: Grid, settings: Comparison) 
     chosen = grid.axis.where(variant=SHOWN, folds=arms.kinds[0], draw=0)
     model = PatchSeqClassifier(hidden=settings.hidden, token=TOKEN, seeds=len(chosen))
     splits = [arms.splits[place] for place in grid.places]
-    model.adopt(grid.result, grid.runs, arms.table, splits, chosen).save(folder.path / "model", overwrite=True)
+    model.adopt(grid.result, grid.runs, arms.table, splits, chosen)  # asks the networks: all hosts take part
+    if folder.first:
+        model.save(folder.path / "model", overwrite=True)
 
 
 def attention_of(arms: Arms, grid: Grid) -> Float[np.ndarray, "class family"]:

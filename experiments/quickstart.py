@@ -83,12 +83,13 @@ def run(settings: Quickstart, folder: RunFolder) -> None:
 
     test = stack_rows([plain_rows(split.test) for split in of_run])
     predicted = predict(task, data, result.best, test, runs.constants)
+    model = PatchSeqClassifier(token=None, hidden=settings.hidden, seeds=settings.seeds)
+    model.adopt(result, runs, cells, of_run, axis.where(variant=SHOWN))  # asks the networks: all hosts take part
     if not folder.first:
         return
     scores = [*score_runs(axis, of_run, cells.codes(), predicted), *score_baselines(planted, splits)]
     folder.write_predictions(of_run, len(cells), cells.classes, predicted.probability)
-    model = PatchSeqClassifier(token=None, hidden=settings.hidden, seeds=settings.seeds)
-    model.adopt(result, runs, cells, of_run, axis.where(variant=SHOWN)).save(folder.path / "model", overwrite=True)
+    model.save(folder.path / "model", overwrite=True)
     shown = axis.where(variant=SHOWN)
     figures = draw(folder, result, scores, cells, [of_run[place] for place in shown], take_runs(predicted, shown))
     folder.close(
