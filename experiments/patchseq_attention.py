@@ -9,6 +9,10 @@ its answer rests on: how well the two agree is measured and said.
     python -m experiments.patchseq_attention mouse --data FOLDER        mouse, five classes, 10 seeds of 60/20/20
     python -m experiments.patchseq_attention published --data FOLDER    the published encoder on the human cells
 
+Expected, human: most attention (0.19, even: 0.17) and most lost when swapped (0.14) for adaptation, attention and loss alike with a
+rank correlation of 0.4 and two seeds with 0.6; macro-F1 of one network 0.756. Mouse: most attention for subthreshold
+(0.20), the four families of shape cost 0.11 to 0.12 each when swapped; macro-F1 0.891. Three minutes, and one and a half.
+
 FOLDER holds human.csv and mouse_v1.csv, or is a table that data_prep has written.
 """
 
@@ -124,6 +128,7 @@ def report(
     scores += family_scores(cells, maps, losses, settings.folds)
     folder.write_predictions(of_run, len(cells), cells.classes, said.probability)
     classes, families = cells.classes.tolist(), list(cells.families)
+    shares = np.bincount(cells.codes()) / len(cells)
     figure = draw_importance(folder.path, maps.mean(axis=0).T, families, classes, losses)
     caption = (
         "Attention of each class's test cells to each family, and the macro-F1 that is lost without it (dots: seeds)"
@@ -132,7 +137,12 @@ def report(
         f"What the network attends to: {settings.species} cells, {'our' if settings.ours else 'the published'} encoder"
     )
     folder.close(
-        scores, title, INTRO, tables(scores, families, classes), {caption: figure}, notes(maps, losses, families)
+        scores,
+        title,
+        INTRO,
+        tables(scores, families, classes),
+        {caption: figure},
+        notes(maps, shares, losses, families),
     )
 
 
@@ -219,9 +229,9 @@ def tables(scores: list[Score], families: list[str], classes: list[str]) -> dict
     }
 
 
-def notes(maps: Maps, losses: Losses, families: list[str]) -> list[str]:
+def notes(maps: Maps, shares: Float[np.ndarray, "class"], losses: Losses, families: list[str]) -> list[str]:
     """What a reader may conclude, in numbers."""
-    mean = maps.mean(axis=1)
+    mean = shares @ maps  # every cell counts once, as in the first table
     said = []
     if len(mean) > 1:
         among = [alike(mean[i], mean[j]) for i in range(len(mean)) for j in range(i)]

@@ -49,8 +49,8 @@ def test_attention_of_a_class_counts_each_of_its_test_cells_once(cells):
 
 
 def test_the_notes_say_when_attention_and_importance_disagree():
-    maps = np.tile([0.6, 0.3, 0.1], (2, 2, 1))
-    (seeds, verdict, _) = notes(maps, {MISSING: np.tile([0.0, 0.1, 0.2], (2, 1))}, list(FAMILIES))
+    maps, shares = np.tile([0.6, 0.3, 0.1], (2, 2, 1)), np.array([0.5, 0.5])
+    (seeds, verdict, _) = notes(maps, shares, {MISSING: np.tile([0.0, 0.1, 0.2], (2, 1))}, list(FAMILIES))
     assert "Spearman correlation of 1.00" in seeds
     assert "Spearman correlation of -1.00" in verdict and "for train" in verdict and "attention is passive" in verdict
 
