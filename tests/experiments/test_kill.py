@@ -39,6 +39,7 @@ def kill_somewhere(process: subprocess.Popen, folder: Path, rng: random.Random, 
     return True
 
 
+@pytest.mark.timeout(900)  # a moment within a save may take some attempts to hit
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(1200)])])
 def test_a_killed_run_resumes_to_the_same_scores(undisturbed, tmp_path, kills):
     rng = random.Random(kills)
