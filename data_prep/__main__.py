@@ -8,6 +8,7 @@ import sys
 SYSTEMS = {
     "patchseq": "current-clamp recordings (NWB, or a table of features) -> families, labels, one table",
     "units": "sorted units (spike times and templates, or tables of features) -> waveform, intervals, autocorrelogram",
+    "spikes": "spike times of sorted units (asdf, IBL, NumPy, NWB), or simulated populations -> packed bins with splits",
 }
 
 
