@@ -111,12 +111,23 @@ class RunFolder:
         return Checkpointer(self.path / name, axis, plan), snapshot
 
     def train(
-        self, title: str, task: Task, data: Any, runs: Runs, axis: RunAxis, plan: TrainPlan, name: str = ""
+        self,
+        title: str,
+        task: Task,
+        data: Any,
+        runs: Runs,
+        axis: RunAxis,
+        plan: TrainPlan,
+        name: str = "",
+        start: Any = None,
     ) -> FitResult:
-        """Train a grid under a bar and with checkpoints, a second one with those of its ``name``; a killed one goes on."""
+        """Train a grid under a bar and with checkpoints, a second one with those of its ``name``; a killed one goes on.
+
+        ``start``: weights to begin with, as in ``fit``.
+        """
         checkpointer, resume = self.checkpointer(axis, plan, f"checkpoints_{name}" if name else "checkpoints")
         with ProgressBar(title, self.console) as bar:
-            result = fit(task, data, runs, axis, plan, watchers=[bar, checkpointer], resume=resume)
+            result = fit(task, data, runs, axis, plan, start=start, watchers=[bar, checkpointer], resume=resume)
         checkpointer.close()
         return result
 

@@ -1,4 +1,7 @@
-"""``python -m jaxephys``: the doctor. ``info MODEL``: what a saved model is. ``predict MODEL TABLE``: what it says of new cells."""
+"""``python -m jaxephys``: the doctor. ``info MODEL``: what a saved model is. ``predict MODEL TABLE``: what it says of new cells.
+
+``convert``, ``embed``, ``impute``, ``counterfactual``, ``validate``: of sorted units. ``generate MODEL SPIKES``: spike trains.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ import jax.numpy as jnp
 
 import jaxephys
 from jaxephys.engine import shard
+from jaxephys.hippie import command as of_units
 from jaxephys.report import write_csv
+from jaxephys.spikes import command as of_spikes
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "imbalanced-learn")
 SIZE = 2048  # of the product that is timed
@@ -36,6 +41,8 @@ def main() -> int:
     predict.add_argument("--out", default="predictions.csv", help="where to write them (%(default)s)")
     predict.add_argument("--coverage", type=float, default=0.9, help="how often a set holds the truth (%(default)s)")
     predict.add_argument("--label", help="what the table knows the cells to be (subclass4, ...): score against it")
+    of_units.add_verbs(verbs)
+    of_spikes.add_verbs(verbs)
     arguments = parser.parse_args()
     try:
         if arguments.verb == "predict":
@@ -43,6 +50,9 @@ def main() -> int:
         if arguments.verb == "info":
             model = jaxephys.load(arguments.model)
             print(f"{model!r}\n{model.describe()}")
+            return 0
+        if arguments.verb not in (None, "doctor"):
+            print(arguments.call(arguments))
             return 0
         return doctor()
     except (ValueError, OSError) as error:

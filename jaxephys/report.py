@@ -17,7 +17,9 @@ from urllib.parse import quote
 import numpy as np
 from jaxtyping import Float
 
-LOWER_IS_BETTER = frozenset({"ece", "brier", "log_loss", "selective_error"})
+LOWER_IS_BETTER = frozenset(
+    {"ece", "brier", "log_loss", "selective_error", "mse_wave", "mse_isi", "mse_acg", "mse_counterfactual"}
+)
 EMPTY = "-"
 FEW = 8  # variants of which each has its own sentence
 

@@ -12,10 +12,12 @@ from tests.experiments.command import ROOT, only_run, run
 
 README = (ROOT / "README.md").read_text()
 TINY = ("--cells", "400", "--hidden", "8", "--max-epochs", "2", "--seeds", "2")
-# The benchmarks need PyTorch and an idle machine; the data commands run in their order in tests/data_prep/test_command.py, those
-# of Patch-seq on small tables in tests/experiments, predict in tests/patchseq/test_match.py.
+# The benchmarks need PyTorch and an idle machine; the data commands run in their order in tests/data_prep, those of the three
+# systems on small data in tests/experiments, verbs with a model in the tests of its system.
 ELSEWHERE = (
-    "python -m benchmarks.", "python -m data_prep", "python -m experiments.patchseq", "python -m jaxephys predict"
+    "python -m benchmarks.", "python -m data_prep", "python -m experiments.patchseq", "python -m experiments.hippie",
+    "python -m experiments.spikes", *(f"python -m jaxephys {verb}" for verb in (
+        "predict", "convert", "embed", "impute", "counterfactual", "validate", "generate"))
 )  # fmt: skip
 
 

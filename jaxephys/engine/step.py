@@ -162,7 +162,8 @@ def run_epoch(task: Task, plan: TrainPlan, data: PyTree, run: Runs, state: RunSt
 
 
 def choose(condition: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)
+    """A branch, not a ``where`` a leaf: for a network of hundreds of arrays those take longer to compile than its gradient."""
+    return lax.cond(condition, lambda: yes, lambda: no)
 
 
 def run_chunk(task: Task, plan: TrainPlan, data: PyTree, run: Runs, state: RunState) -> tuple[RunState, Record]:

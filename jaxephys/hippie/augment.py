@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from jaxephys.dims import AnyArray
 from jaxephys.engine.types import Key
@@ -43,50 +43,60 @@ STRENGTHS = {"off": OFF, "light": LIGHT, "strong": STRONG}
 def augment(
     curves: Mapping[str, Float[AnyArray, "batch _"]], strength: Strength, key: Key
 ) -> dict[str, Float[Array, "batch _"]]:
-    rows_key, *keys = jax.random.split(key, 1 + len(curves))
-    rows = len(next(iter(curves.values())))
-    changed = jax.random.bernoulli(rows_key, strength.probability, (rows,))
+    """All numbers are drawn in two calls: a call for each would take longer to compile than the network."""
+    luck, white = jax.random.split(key)
+    rows, lengths = len(next(iter(curves.values()))), [curve.shape[1] for curve in curves.values()]
+    uniform = jax.random.uniform(luck, (rows, 1 + sum(map(uniforms, lengths))))
+    own = jnp.split(uniform[:, 1:], np.cumsum([uniforms(length) for length in lengths])[:-1], axis=1)
+    noise = jnp.split(jax.random.normal(white, (rows, sum(lengths))), np.cumsum(lengths)[:-1], axis=1)
+    changed = uniform[:, :1] < strength.probability
     return {
-        name: jnp.where(changed[:, None], _change(jnp.asarray(curve), strength, own), curve)
-        for (name, curve), own in zip(curves.items(), keys, strict=True)
+        name: jnp.where(changed, _change(jnp.asarray(curve), strength, some, normal), curve)
+        for (name, curve), some, normal in zip(curves.items(), own, noise, strict=True)
     }
 
 
-def _change(curve: Float[Array, "batch position"], strength: Strength, key: Key) -> Float[Array, "batch position"]:
-    drawn = {
-        name: jax.random.split(own) for name, own in zip(CHANCES, jax.random.split(key, len(CHANCES)), strict=True)
-    }
-
-    def sometimes(name: str, new: Float[Array, "batch position"]) -> Float[Array, "batch position"]:
-        taken: Bool[Array, "batch"] = jax.random.bernoulli(drawn[name][0], CHANCES[name], (len(curve),))
-        return jnp.where(taken[:, None], new, curve)
-
-    def uniform(name: str, low: Float[AnyArray, ""] | float, high: Float[AnyArray, ""] | float) -> Array:
-        return jax.random.uniform(drawn[name][1], (len(curve), 1), minval=low, maxval=high)
-
-    curve = sometimes("noise", curve + strength.noise * jax.random.normal(drawn["noise"][1], curve.shape))
-    curve = sometimes("scale", curve * uniform("scale", 1 - strength.scale, 1 + strength.scale))
-    curve = sometimes("warp", warp(curve, drawn["warp"][1]))
-    curve = sometimes("baseline", curve + uniform("baseline", -BASELINE, BASELINE))
-    return sometimes("smoothing", smooth(curve, uniform("smoothing", SLIGHTEST, strength.smoothing)[:, 0]))
+def knots(length: int) -> int:
+    """Evenly spaced times of a curve that move freely: one in ten samples."""
+    return max(2, length // 10)
 
 
-def warp(curve: Float[Array, "batch position"], key: Key) -> Float[Array, "batch position"]:
-    """Read the curve at moved times: evenly spaced knots, one in ten samples, move by up to a twentieth of the length.
+def uniforms(length: int) -> int:
+    """How many uniform numbers a curve takes: one a chance, the three sizes, one a knot."""
+    return len(CHANCES) + 3 + knots(length)
+
+
+def _change(
+    curve: Float[Array, "batch position"],
+    strength: Strength,
+    uniform: Float[Array, "batch _"],
+    normal: Float[Array, "batch position"],
+) -> Float[Array, "batch position"]:
+    luck, size, moves = jnp.split(uniform, [len(CHANCES), len(CHANCES) + 3], axis=1)
+    taken = {name: luck[:, [place]] < chance for place, (name, chance) in enumerate(CHANCES.items())}
+    factor, shift, sd = size.T[..., None]
+    curve = jnp.where(taken["noise"], curve + strength.noise * normal, curve)
+    curve = jnp.where(taken["scale"], curve * (1 + strength.scale * (2 * factor - 1)), curve)
+    curve = jnp.where(taken["warp"], warp(curve, 2 * moves - 1), curve)
+    curve = jnp.where(taken["baseline"], curve + BASELINE * (2 * shift - 1), curve)
+    sd = SLIGHTEST + (strength.smoothing - SLIGHTEST) * sd
+    return jnp.where(taken["smoothing"], smooth(curve, sd[:, 0]), curve)
+
+
+def warp(curve: Float[Array, "batch position"], moves: Float[Array, "batch knot"]) -> Float[Array, "batch position"]:
+    """Read the curve at moved times: each knot moves by its share, -1 to 1, of a twentieth of the length.
 
     Times between knots move linearly; beyond the ends the end stands. A curve too short to move by two samples stays.
     """
-    length = curve.shape[1]
+    length, count = curve.shape[1], moves.shape[1]
     if (amount := int(WARP * length)) < 2:
         return curve
-    count = max(2, length // 10)
-    moves = amount * jax.random.uniform(key, (len(curve), count), minval=-1.0, maxval=1.0)
-    time, knots = jnp.arange(length, dtype=curve.dtype), jnp.linspace(0.0, length - 1.0, count)
-
-    def one(curve: Float[Array, "position"], moves: Float[Array, "_"]) -> Float[Array, "position"]:
-        return jnp.interp(time + jnp.interp(time, knots, moves), time, curve)
-
-    return jax.vmap(one)(curve, moves)
+    time = np.arange(length)
+    hats = np.maximum(0, 1 - np.abs(time * (count - 1) / (length - 1) - np.arange(count)[:, None]))  # one a knot
+    read = jnp.clip(time + amount * moves @ hats, 0, length - 1)
+    left = jnp.minimum(read.astype(int), length - 2)
+    before, after = (jnp.take_along_axis(curve, place, axis=1) for place in (left, left + 1))
+    return before + (read - left) * (after - before)
 
 
 def smooth(curve: Float[Array, "batch position"], sd: Float[Array, "batch"]) -> Float[Array, "batch position"]:

@@ -1,4 +1,4 @@
-"""A published PyTorch checkpoint of HIPPIE -> our variables, and a portable export of them. Neither needs torch.
+"""A published PyTorch checkpoint of HIPPIE -> our network and its variables, without torch.
 
 The network's sizes are read off the tensors. Every array of the network must then be in the checkpoint with its shape,
 and every tensor of the checkpoint must be used: what is over or missing is an error, not a warning.
@@ -7,17 +7,15 @@ and every tensor of the checkpoint must be used: what is over or missing is an e
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from flax import traverse_util
 
-from jaxephys.engine.checkpoint import CheckpointError, export
+from jaxephys.engine.checkpoint import CheckpointError
 from jaxephys.engine.types import Variables
-from jaxephys.hippie.cvae import LENGTHS, ConditionalVAE, settings_of
-from jaxephys.hippie.tensors import read_state_dict
+from jaxephys.hippie.cvae import LENGTHS, ConditionalVAE
 
 State = dict[str, np.ndarray]
 PREFIX = "model."  # what Lightning's module puts before every name
@@ -31,25 +29,6 @@ EMBEDDINGS = {
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 COUNTER = "num_batches_tracked"  # torch counts batches where no momentum is given; nothing depends on it here
 LISTED = 12
-
-
-def convert(path: str | Path, out: str | Path) -> str:
-    """Write the checkpoint at ``path`` as a model to the folder ``out``. Returns what it is, in a few lines."""
-    state = read_state_dict(path)
-    try:
-        network, variables = variables_of(state)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    stacked = jax.tree.map(lambda leaf: leaf[None], variables)  # one run
-    folder = export(out, stacked, {"kind": "Hippie", "network": settings_of(network)})
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    curves = ", ".join(f"{name} ({length})" for name, length in network.modalities)
-    tables = ", ".join(f"{size} x {slot}" for slot, size in network.slots.items()) or "none"
-    return (
-        f"{parameters:,} parameters from {len(state)} tensors, all used\n"
-        f"curves {curves}; latent {network.latent}; base width {network.width}; conditions: {tables}\n"
-        f"an absent curve is encoded from the constant of the original, for it has no mask token\n-> {folder}"
-    )
 
 
 def variables_of(state: State) -> tuple[ConditionalVAE, Variables]:

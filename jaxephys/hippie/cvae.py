@@ -11,17 +11,22 @@ that no embedding can hold the label of the unit it embeds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxephys.dims import AnyArray
+from jaxephys.hippie.dense import DenseDecoder, DenseEncoder
 from jaxephys.hippie.resnet1d import BatchNorm, Decoder, Encoder, dense_init
 
 LENGTHS = {"wave": 50, "isi": 100, "acg": 100}  # the published modalities, in the order of the fusion's input
+TRUNKS = {"resnet": (Encoder, Decoder), "dense": (DenseEncoder, DenseDecoder)}
+F = TypeVar("F", bound=Callable)
 SLOPE = 0.2  # of the leaky ReLU between dense layers
 ABSENT = -1.0  # what the original's scaling makes of a curve of zeros
 
@@ -68,15 +73,19 @@ class ConditionalVAE(nn.Module):
     condition: int = 5  # numbers that stand for a source, a class, ...
     class_dropout: float = 0.3
     mask_token: bool = True
+    trunk: str = "resnet"  # published; "dense" for a few hundred units
     form: str = "plain"  # of the convolutions; changes no number
 
     def setup(self) -> None:
+        if self.trunk not in TRUNKS:
+            raise ValueError(f"the trunk {self.trunk!r} is unknown: choose one of {', '.join(TRUNKS)}")
+        encoder, decoder = TRUNKS[self.trunk]
         twice, names = 2 * self.latent, [name for name, _ in self.modalities]
-        self.encoders = {name: Encoder(twice, self.width, self.form) for name in names}
+        self.encoders = {name: encoder(twice, self.width, self.form) for name in names}
         self.fusion_encoder = Fusion(self.latent)
         self.z_mean, self.z_log_var = (nn.Dense(self.latent, kernel_init=dense_init) for _ in range(2))
         self.decoder_fcs = {name: Expansion(twice) for name in names}
-        self.decoders = {name: Decoder(length, self.width, self.form) for name, length in self.modalities}
+        self.decoders = {name: decoder(length, self.width, self.form) for name, length in self.modalities}
         self.embeddings = {
             slot: self.param(f"{slot}_embedding", nn.initializers.normal(1.0), (size, self.condition))
             for slot, size in self.slots.items()
@@ -97,6 +106,7 @@ class ConditionalVAE(nn.Module):
         conditions: Conditions = UNKNOWN,
         present: Bool[AnyArray, "batch modality"] | None = None,
         noise: Float[AnyArray, "batch latent"] | None = None,
+        kept: Bool[AnyArray, "latent"] | None = None,
         *,
         rows: Bool[AnyArray, "batch"] | None = None,
         train: bool = False,
@@ -104,10 +114,15 @@ class ConditionalVAE(nn.Module):
     ) -> Reading:
         """Encode, draw ``z = mu + noise exp(log_var / 2)``, mu itself without noise, and decode.
 
-        ``rows`` are those that count in the batch statistics of ``train``; ``deterministic`` drops no class embedding.
+        ``rows`` are those that count in the batch statistics of ``train``; ``deterministic`` drops no class embedding. Only
+        ``kept`` dimensions say anything, so that networks of several sizes train in one program.
         """
         latent = self.encode(curves, conditions, present, rows=rows, train=train)
-        z = latent.mu if noise is None else latent.mu + noise * jnp.exp(latent.log_var / 2)
+        if kept is not None:
+            latent = latent._replace(mu=latent.mu * kept, log_var=latent.log_var * kept)
+        z = latent.mu
+        if noise is not None:
+            z = z + noise * jnp.exp(latent.log_var / 2) * (1 if kept is None else kept)
         drawn = self.decode(z, conditions, rows=rows, train=train, deterministic=deterministic)
         return Reading(latent, z, drawn)
 
@@ -209,6 +224,11 @@ class Expansion(nn.Module):
         x = nn.leaky_relu(nn.Dense(self.features, kernel_init=dense_init, name="dense_0")(x), SLOPE)
         x = nn.Dense(self.features, kernel_init=dense_init, name="dense_2")(x)
         return nn.leaky_relu(BatchNorm(name="norm_3")(x, rows, train=train), SLOPE)
+
+
+def remember(function: F) -> F:
+    """Answer from memory when asked again of the same network, which compiles nothing anew. Modules of flax are hashable."""
+    return lru_cache(maxsize=16)(function)  # pyright: ignore[reportReturnType]
 
 
 def settings_of(network: ConditionalVAE) -> dict[str, Any]:

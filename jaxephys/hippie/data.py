@@ -1,15 +1,12 @@
 """UnitTable: sorted units, their raw curves and what is known of them. Checked once, here, at the border.
 
-Read from the ``units.npz`` that data_prep writes, or straight from the published layout of CSV files, one row a unit in one
-order throughout: waveforms.csv, isi_dist.csv, acg.csv (any of them), labels.csv, metadata.csv, folds.csv (optional).
+Read from the ``units.npz`` that data_prep writes, or straight from a folder of CSV files.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-import re
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -20,18 +17,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int, Shaped
 
+from jaxephys.hippie.csv_folder import read_folder
 from jaxephys.hippie.cvae import LENGTHS
 from jaxephys.hippie.preprocess import informative
 
 SCHEMA = "jaxephys units 1"
 FILE = "units.npz"
 STORED = {"wave": "waveform", "isi": "isi", "acg": "acg"}  # our name -> that of the file
-CSV_FILES = {"wave": "waveforms.csv", "isi": "isi_dist.csv", "acg": "acg.csv"}
 TECHNOLOGIES = {"neuropixels": 0, "silicon_probe": 1, "juxtacellular": 2, "tetrode": 3}  # rows of the published table
-GROUPS = {"subject": ("subject", "subject_id"), "session": ("session", "session_id"), "technology": ("technology",)}
-IDS = ("neuron_id", "unit_id")
-INDEX = re.compile(r"(unnamed: \d+.*|index|)", re.IGNORECASE)  # how pandas heads a row index
-NO_LABEL = ("", "nan", "none", "null", "na", "n/a", "unlabeled", "unlabelled", "unknown", "undefined")
 Text = Shaped[np.ndarray, "cell"]
 
 
@@ -61,8 +54,29 @@ class UnitTable:
         if not path.exists():
             raise ValueError(f"there are no units in {path}: give a units.npz, its folder, or a folder of CSV files")
         if path.is_dir() and not (path / FILE).exists():
-            return _read_csv(path)
+            return cls(**read_folder(path))
         return _read_npz(path / FILE if path.is_dir() else path)
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        wave: np.ndarray | None = None,
+        isi: np.ndarray | None = None,
+        acg: np.ndarray | None = None,
+        **about: str | Sequence[str] | np.ndarray,
+    ) -> UnitTable:
+        """From arrays [unit, column], those there are, and texts: label=, technology=, ...; one text is that of every unit."""
+        given = {name: rows for name, rows in zip(LENGTHS, (wave, isi, acg), strict=True) if rows is not None}
+        if not given:
+            raise ValueError(f"no curves were given: give at least one of {', '.join(LENGTHS)}")
+        count = len(next(iter(given.values())))
+        nothing = np.zeros((count, 0), np.float32)
+        raw = {name: np.asarray(given.get(name, nothing), np.float32) for name in LENGTHS}
+        told = {
+            name: np.full(count, text) if isinstance(text, str) else np.array(text, str) for name, text in about.items()
+        }
+        return cls(raw, np.array([f"row {row}" for row in range(count)]), told)
 
     def __len__(self) -> int:
         return len(self.unit)
@@ -75,6 +89,13 @@ class UnitTable:
     def present(self) -> Bool[np.ndarray, "cell modality"]:
         """Which curves say anything, in the order of ``raw``."""
         return np.stack([informative(rows) for rows in self.raw.values()], axis=1)
+
+    @property
+    def name(self) -> Text:
+        """The id of each unit with its data set before it, as far as that is known: "hull/12"."""
+        folder = self.provenance.get("dataset") or self.provenance.get("folder") or ""
+        sets = self.about.get("dataset", np.full(len(self), folder))
+        return np.array([f"{place}/{unit}" if place else unit for place, unit in zip(sets, self.unit, strict=True)])
 
     @property
     def label(self) -> Text:
@@ -97,6 +118,12 @@ class UnitTable:
         """-1 where it is unknown: 0 is a technology, not "none"."""
         told = self.about.get("technology", np.full(len(self), ""))
         return np.array([TECHNOLOGIES.get(str(name), -1) for name in told], np.int32)
+
+    def recorded_with(self, technology: str | None) -> UnitTable:
+        """The same units, all of one technology; None: as the table has it."""
+        if technology is None:
+            return self
+        return replace(self, about={**self.about, "technology": np.full(len(self), technology)})
 
     @property
     def fold(self) -> Int[np.ndarray, "cell"]:
@@ -140,14 +167,6 @@ def content_hash(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def clean_label(text: str) -> str:
-    """Without blanks around it and the b'' that Python puts around printed bytes; "" where it says that there is none."""
-    plain = " ".join(text.split())
-    printed = re.fullmatch(r"""b(['"])(.*)\1""", plain)
-    plain = printed.group(2).strip() if printed else plain
-    return "" if plain.lower() in NO_LABEL else plain
-
-
 def _read_npz(path: Path) -> UnitTable:
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -163,85 +182,6 @@ def _read_npz(path: Path) -> UnitTable:
     about = {str(name): stored[f"about_{name}"] for name in stored["about"]}
     truth = {str(name): stored[f"truth_{name}"] for name in stored["truths"]}
     return UnitTable(raw, stored["unit"], about, truth, json.loads(facts["provenance"]))
-
-
-def _read_csv(folder: Path) -> UnitTable:
-    paths = {name: folder / file for name, file in CSV_FILES.items()}
-    read = {name: _numbers(path) for name, path in paths.items() if path.exists()}
-    if not read:
-        raise ValueError(f"{folder} has none of {FILE}, {', '.join(CSV_FILES.values())}: at least one is needed")
-    counts = {CSV_FILES[name]: len(rows) for name, rows in read.items()}
-    if len(set(counts.values())) > 1:
-        said = ", ".join(f"{file} {count}" for file, count in counts.items())
-        raise ValueError(f"the files of {folder} have different numbers of rows ({said}): one row a unit in each")
-    count = next(iter(counts.values()))
-    raw = {name: read.get(name, np.zeros((count, 0), np.float32)) for name in LENGTHS}
-    labels = [clean_label(text) for text in next(reversed(_texts(folder / "labels.csv", count).values()), [""] * count)]
-    known = {name.lower(): column for name, column in _texts(folder / "metadata.csv", count).items()}
-    if "label" in known and labels != [clean_label(text) for text in known["label"]]:
-        raise ValueError(f"metadata.csv and labels.csv of {folder} tell different labels: one is in another order")
-    about = {"label": labels}
-    for name, theirs in GROUPS.items():
-        told = next((known[one] for one in theirs if one in known), [])
-        about[name] = [clean_label(text) for text in told]
-    about["fold"] = _folds(folder / "folds.csv", labels)
-    columns = {name: np.array(column, dtype=str) for name, column in about.items() if any(column)}
-    used = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.csv"))}
-    return UnitTable(raw, _ids(known, about, count), columns, provenance={"folder": folder.name, "files": used})
-
-
-def _numbers(path: Path) -> np.ndarray:
-    """Rows of numbers. Columns headed as a row index go: rows are often sorted by class, and the index tells it."""
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        lines = [line for line in csv.reader(file) if line]
-    if len(lines) < 2:
-        raise ValueError(f"{path} holds no rows: give a header and one row a unit")
-    kept = [i for i, name in enumerate(lines[0]) if not INDEX.fullmatch(name.strip())]
-    try:
-        header = np.array([lines[0][i] for i in kept], float)
-    except ValueError:
-        header = None
-    if header is not None and len(header) > 1 and not np.allclose(np.diff(header), 1.0):
-        raise ValueError(f"the first line of {path} is a unit, not a header: write the file with a header 0, 1, 2, ...")
-    try:
-        values = np.array([[line[i] or "nan" for i in kept] for line in lines[1:]], np.float32)
-    except (ValueError, IndexError) as error:
-        raise ValueError(f"{path} is no table of numbers ({error}): one row a unit, one number a column") from None
-    values[~np.isfinite(values).all(axis=1)] = np.nan
-    return values
-
-
-def _texts(path: Path, count: int | None) -> dict[str, list[str]]:
-    """Columns of text under their names, without row indices; nothing where there is no file."""
-    if not path.exists():
-        return {}
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        names, *lines = csv.reader(file)
-    if (count is not None and len(lines) != count) or any(len(line) != len(names) for line in lines):
-        raise ValueError(f"{path} has {len(lines)} rows of {len(names)} columns for {count} units: one full row a unit")
-    columns = dict(zip(names, map(list, zip(*lines, strict=True)), strict=True))
-    return {name: column for name, column in columns.items() if len(names) == 1 or not INDEX.fullmatch(name.strip())}
-
-
-def _folds(path: Path, labels: Sequence[str]) -> list[str]:
-    told = _texts(path, None)
-    folds = [""] * len(labels)
-    for unit, label, fold in zip(*(told.get(name, []) for name in ("unit", "label", "fold")), strict=True):
-        row = int(unit) if unit.isdigit() else -1
-        if not 0 <= row < len(labels) or labels[row] != clean_label(label) or not fold.isdigit():
-            raise ValueError(f"{path} has unit {unit!r} of class {label!r} in fold {fold!r}: it is of other units")
-        folds[row] = fold
-    return folds
-
-
-def _ids(known: Mapping[str, list[str]], about: Mapping[str, list[str]], count: int) -> np.ndarray:
-    """The source's own if they are unique, with the session before them if that makes them so, else row numbers."""
-    own = next((known[name] for name in IDS if name in known), [])
-    in_session = [f"{session}/{name}" for session, name in zip(about.get("session", ()), own, strict=False)]
-    for names in (own, in_session):
-        if len(set(names)) == count and all(names):
-            return np.array(names)
-    return np.array([f"row {row}" for row in range(count)])
 
 
 def _check_units(table: UnitTable) -> None:

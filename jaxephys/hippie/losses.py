@@ -8,7 +8,7 @@ curves, a sum over samples, with the noise of each modality as large as the erro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +29,9 @@ def weighted_mean(
     return jnp.sum(jnp.where(weight > 0, weight * values, 0.0), axis=0) / jnp.maximum(jnp.sum(weight, axis=0), 1e-9)
 
 
-def squared_errors(curves: Curves, targets: Curves) -> Float[Array, "batch modality"]:
-    """Of each curve, the mean over its samples."""
-    return jnp.stack([jnp.mean((curves[name] - target) ** 2, axis=1) for name, target in targets.items()], axis=1)
+def squared_errors(curves: Curves, targets: Curves, names: Sequence[str]) -> Float[Array, "batch modality"]:
+    """Of each curve, the mean over its samples. In the order of ``names``: a dict that leaves a program comes out sorted."""
+    return jnp.stack([jnp.mean((curves[name] - targets[name]) ** 2, axis=1) for name in names], axis=1)
 
 
 def mean_squared_errors(
@@ -45,7 +45,7 @@ def mean_squared_errors(
 
 def gaussian(
     errors: Float[AnyArray, "batch modality"],
-    variance: Float[AnyArray, "modality"],
+    variance: Float[AnyArray, "... modality"],
     lengths: Float[AnyArray, "modality"],
     counted: Bool[AnyArray, "batch modality"],
     weight: Float[AnyArray, "batch"],

@@ -88,8 +88,8 @@ class BatchNorm(nn.Module):
         if train:
             axes = tuple(range(x.ndim - 1))
             counted = jnp.ones(len(x)) if rows is None else rows.astype(x.dtype)
-            weight = jnp.broadcast_to(counted.reshape(-1, *(1 for _ in axes)), (*x.shape[:-1], 1))
-            count = weight.sum()
+            weight = counted.reshape(-1, *(1 for _ in axes))
+            count = counted.sum() * (x[0].size // x.shape[-1])
             centre = (weight * x).sum(axes) / jnp.maximum(count, 1)
             spread = (weight * (x - centre) ** 2).sum(axes) / jnp.maximum(count, 1)
             step = jnp.where(count > 0, MOMENTUM, 0.0)

@@ -16,14 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Shaped
-from scipy.special import log_softmax, softmax
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.preprocessing import QuantileTransformer
 
-NOISES = (0.03, 0.06, 0.1, 0.2, 0.3, 0.5, 1.0)
-SHARPNESSES = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)  # regressed indicators differ by one at most
+from jaxephys.kernel import regress, sharpness_of
+
 CUT = 3.0  # sd
 QUANTILES = 200
 FEWEST = 8  # cells of a type that tells a direction
@@ -82,21 +82,13 @@ class KernelClassifier(ClassifierMixin, BaseEstimator):
         self.rows_ = self.scores_.transform(X)
         self.block_ = None if self.metric is None else _Block.of(self.metric, self.rows_)
         indicators = np.eye(len(self.classes_))[codes]
-        self.shares_ = indicators.mean(axis=0)
-        values, vectors = np.linalg.eigh(self._kernel(self.rows_))
-        tried = []
-        for noise in NOISES:
-            inverse = (vectors / (values + noise)) @ vectors.T
-            weights = inverse @ (indicators - self.shares_)
-            left_out = indicators - weights / np.diag(inverse)[:, None]
-            tried.append((float(np.mean((left_out - indicators) ** 2)), noise, weights, left_out))
-        _, self.noise_, self.weights_, left_out = min(tried, key=lambda one: one[0])
-        rows = np.arange(len(codes))
-        self.sharpness_ = min(SHARPNESSES, key=lambda t: -log_softmax(t * left_out, axis=1)[rows, codes].mean())
+        self.regression_ = regress(self._kernel(self.rows_), indicators)
+        self.noise_ = self.regression_.noise
+        self.sharpness_ = sharpness_of(self.regression_.left_out, codes)
         return self
 
     def predict_proba(self, X: np.ndarray) -> Float[np.ndarray, "row class"]:
-        regressed = self.shares_ + self._kernel(self.scores_.transform(X)) @ self.weights_
+        regressed = self.regression_.at(self._kernel(self.scores_.transform(X)))
         return softmax(self.sharpness_ * regressed, axis=1)
 
     def predict(self, X: np.ndarray) -> np.ndarray:

@@ -12,8 +12,9 @@ import pytest
 from flax import traverse_util
 
 from jaxephys.engine.checkpoint import CheckpointError, read_export
-from jaxephys.hippie.convert import convert, network_in, shapes_of, torch_name, torch_shape, variables_of
+from jaxephys.hippie.convert import network_in, shapes_of, torch_name, torch_shape, variables_of
 from jaxephys.hippie.cvae import ConditionalVAE, Conditions, network_of
+from jaxephys.hippie.embedder import Hippie
 from tests.hippie.torch_file import tensors, write
 
 DATA = Path(os.environ.get("JAXEPHYS_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
@@ -134,9 +135,12 @@ def test_the_published_network_asks_for_the_published_names():
 def test_a_made_up_file_is_converted_whole(tmp_path):
     state = made_up(TINY)
     path = write(tmp_path / "tiny.ckpt", {"state_dict": OrderedDict(tensors(state)), "epoch": 4})
-    said = convert(path, tmp_path / "model")
+    model = Hippie.from_checkpoint(path)
+    model.save(tmp_path / "model")
     variables, config = read_export(tmp_path / "model")
     assert config["kind"] == "Hippie" and network_of(config["network"]) == TINY
+    noise = variables.pop("noise")
+    assert all(np.isnan(values).all() for values in noise.values()), "the checkpoint does not tell it"
     shapes = jax.tree.map(lambda leaf: (1, *leaf.shape), shapes_of(TINY))
     assert jax.tree.map(np.shape, variables) == shapes
     kernel = variables["params"]["encoders_acg"]["layer2_0"]["conv1"]["kernel"][0]
@@ -144,7 +148,8 @@ def test_a_made_up_file_is_converted_whole(tmp_path):
     np.testing.assert_array_equal(
         variables["params"]["label_embedding"][0], state["model.class_embedding.weight"], "a table is not turned"
     )
-    assert f"{sum(np.size(leaf) for leaf in jax.tree.leaves(variables['params'])):,} parameters" in said
+    parameters = sum(np.size(leaf) for leaf in jax.tree.leaves(variables["params"]))
+    assert f"1 network of {parameters:,} parameters" in model.describe()
 
 
 def test_a_state_without_prefix_with_regions_and_without_sources_is_told_by_its_tensors():
@@ -207,6 +212,5 @@ def test_a_file_of_torch_itself_is_read_like_its_arrays(parity, tmp_path):
         {**content, "optimizer_states": [{"state": {0: {"exp_avg": torch.ones(2)}}}]},
         tmp_path / "a.ckpt",
     )
-    convert(tmp_path / "a.ckpt", tmp_path / "model")
-    saved, _ = read_export(tmp_path / "model")
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0], b), saved, variables_of(state)[1])
+    read = Hippie.from_checkpoint(tmp_path / "a.ckpt").variables_
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0], b), read, variables_of(state)[1])

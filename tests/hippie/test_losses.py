@@ -24,7 +24,7 @@ def padded(array, fill, rows=3):
 
 
 def test_the_published_reconstruction_is_the_mean_over_everything():
-    errors = losses.squared_errors(CURVES, TARGETS)
+    errors = losses.squared_errors(CURVES, TARGETS, list(TARGETS))
     wanted = [np.mean((CURVES[name] - TARGETS[name]) ** 2) for name in TARGETS]
     np.testing.assert_allclose(losses.mean_squared_errors(errors, ALL, ONES), wanted, rtol=1e-5)
 
@@ -33,7 +33,7 @@ def test_the_likelihood_is_that_of_independent_gaussians():
     variance, lengths = np.array([0.3, 2.0], np.float32), np.array([5.0, 8.0], np.float32)
     counted = ALL.copy()
     counted[2, 0] = counted[4, 1] = False
-    value = losses.gaussian(losses.squared_errors(CURVES, TARGETS), variance, lengths, counted, ONES)
+    value = losses.gaussian(losses.squared_errors(CURVES, TARGETS, list(TARGETS)), variance, lengths, counted, ONES)
     wanted = 0.0
     for row in range(ROWS):
         for place, name in enumerate(TARGETS):
@@ -44,7 +44,7 @@ def test_the_likelihood_is_that_of_independent_gaussians():
 
 
 def test_the_variance_that_fits_best_is_the_squared_error():
-    errors = losses.squared_errors(CURVES, TARGETS)
+    errors = losses.squared_errors(CURVES, TARGETS, list(TARGETS))
     lengths, best = np.array([5.0, 8.0], np.float32), losses.mean_squared_errors(errors, ALL, ONES)
     slope = jax.grad(lambda variance: losses.gaussian(errors, variance, lengths, ALL, ONES))(best)
     np.testing.assert_allclose(slope, 0.0, atol=1e-5)
@@ -92,7 +92,7 @@ def test_contrast_without_a_positive_is_zero_and_flat():
 @pytest.mark.parametrize("fill", [0.0, 1e3, np.nan])
 def test_padding_changes_no_loss(fill):
     weight, mu, log_var = padded(ONES, 0.0), padded(MU, fill), padded(LOG_VAR, fill)
-    errors = losses.squared_errors(CURVES, TARGETS)
+    errors = losses.squared_errors(CURVES, TARGETS, list(TARGETS))
     lengths, variance = np.array([5.0, 8.0], np.float32), np.array([0.3, 2.0], np.float32)
     more, counted = padded(np.asarray(errors), fill), padded(ALL, True)
     for ours, again in [

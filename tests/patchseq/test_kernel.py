@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import rbf_kernel
 
-from jaxephys.patchseq.kernel import NOISES, KernelClassifier, Metric, NormalScores
+from jaxephys.kernel import NOISES
+from jaxephys.patchseq.kernel import KernelClassifier, Metric, NormalScores
 
 RNG = np.random.default_rng(0)
 

@@ -1,0 +1,178 @@
+"""The opponent: the published tri-modal conditional VAE in PyTorch, folds and seeds one after the other, as its users run it.
+
+Written from the published sizes. Fused AdamW, data on the device, channels first as Conv1d wants them: nothing here is slower
+than it need be. Augmentation is left out on both sides.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch  # pyright: ignore[reportMissingImports]
+from torch import nn  # pyright: ignore[reportMissingImports]
+from torch.nn import functional as F  # pyright: ignore[reportMissingImports]
+
+
+class Down(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.first = nn.Conv1d(inputs, outputs, 3, stride, 1, bias=False)
+        self.second = nn.Conv1d(outputs, outputs, 3, 1, 1, bias=False)
+        self.norms = nn.ModuleList(nn.BatchNorm1d(outputs) for _ in range(2))
+        self.shortcut = nn.Identity()
+        if stride != 1:
+            self.shortcut = nn.Sequential(nn.Conv1d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm1d(outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.leaky_relu(self.norms[0](self.first(x)))
+        return F.leaky_relu(self.norms[1](self.second(y)) + self.shortcut(x))
+
+
+class Up(nn.Module):
+    def __init__(self, channels: int, grows: bool) -> None:
+        super().__init__()
+        outputs = channels // 2 if grows else channels
+        self.first = nn.Conv1d(channels, channels, 3, 1, 1, bias=False)
+        self.second = nn.Conv1d(channels, outputs, 3, 1, 1, bias=grows)
+        self.norms = nn.ModuleList((nn.BatchNorm1d(channels), nn.BatchNorm1d(outputs)))
+        self.grows = grows
+        if grows:
+            self.shortcut = nn.Sequential(nn.Conv1d(channels, outputs, 3, 1, 1), nn.BatchNorm1d(outputs))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.leaky_relu(self.norms[0](self.first(x)))
+        if self.grows:
+            x, y = (F.interpolate(one, scale_factor=2) for one in (x, y))
+            x = self.shortcut(x)
+        return F.leaky_relu(self.norms[1](self.second(y)) + x)
+
+
+class Encoder(nn.Sequential):
+    def __init__(self, features: int, width: int) -> None:
+        blocks: list[nn.Module] = [nn.Conv1d(1, width, 3, 2, 1, bias=False), nn.BatchNorm1d(width), nn.LeakyReLU()]
+        channels = width
+        for layer in range(4):
+            wider = width * 2**layer
+            blocks += [Down(channels, wider, 1 if layer == 0 else 2), Down(wider, wider, 1)]
+            channels = wider
+        super().__init__(*blocks, nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(8 * width, features))
+
+
+class Decoder(nn.Module):
+    def __init__(self, features: int, length: int, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features, 8 * width)
+        pairs = [(Up(width * 2**layer, False), Up(width * 2**layer, layer > 0)) for layer in (3, 2, 1, 0)]
+        self.blocks = nn.Sequential(*(block for pair in pairs for block in pair))
+        self.last = nn.Conv1d(width, 1, 3, 1, 1)
+        self.out = nn.Linear(64, length)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        x = self.blocks(F.interpolate(self.linear(features)[..., None], scale_factor=4))
+        return self.out(self.last(F.interpolate(x, scale_factor=2)).flatten(1))
+
+
+class TriModalVAE(nn.Module):
+    def __init__(self, lengths: Sequence[int], latent: int, width: int, sources: int, classes: int) -> None:
+        super().__init__()
+        twice = 2 * latent
+        self.encoders = nn.ModuleList(Encoder(twice, width) for _ in lengths)
+        self.decoders = nn.ModuleList(Decoder(twice, length, width) for length in lengths)
+        self.source, self.label = nn.Embedding(sources, 5), nn.Embedding(classes, 5)
+        self.fusion = nn.Sequential(
+            nn.Linear(twice * len(lengths) + 10, twice),
+            nn.BatchNorm1d(twice),
+            nn.LeakyReLU(0.2),
+            nn.Linear(twice, latent),
+        )
+        self.mean, self.log_var = nn.Linear(latent, latent), nn.Linear(latent, latent)
+        self.expand = nn.ModuleList(
+            nn.Sequential(
+                nn.Linear(latent + 10, twice), nn.LeakyReLU(0.2), nn.Linear(twice, twice), nn.BatchNorm1d(twice), nn.LeakyReLU(0.2)
+            )
+            for _ in lengths
+        )  # fmt: skip
+
+    def encode(self, curves: Sequence[torch.Tensor], source: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        told = self.source(source)
+        encoded = [encoder(curve[:, None]) for encoder, curve in zip(self.encoders, curves, strict=True)]
+        hidden = self.fusion(torch.cat([*encoded, told, torch.zeros_like(told)], dim=1))
+        return self.mean(hidden), self.log_var(hidden)
+
+    def decode(self, z: torch.Tensor, source: torch.Tensor, label: torch.Tensor) -> list[torch.Tensor]:
+        told = torch.cat([z, self.source(source), label], dim=1)
+        return [decoder(expand(told)) for decoder, expand in zip(self.decoders, self.expand, strict=True)]
+
+    def loss(self, curves: Sequence[torch.Tensor], source: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        """The published one; as in ours, the second decoding of the consistency term starts from the same mu and log_var."""
+        mean, log_var = self.encode(curves, source)
+        sd = torch.exp(0.5 * log_var)
+        classes = F.dropout(self.label(label), 0.3, self.training)
+        drawn = self.decode(mean + torch.randn_like(mean) * sd, source, classes)
+        blind = self.decode(mean + torch.randn_like(mean) * sd, source, torch.zeros_like(classes))
+        misfit = sum(F.mse_loss(one, curve) for one, curve in zip(drawn, curves, strict=True))
+        kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(dim=1).mean()
+        return misfit + kl + 0.15 * sum(F.mse_loss(*pair) for pair in zip(drawn, blind, strict=True))
+
+
+def train_runs(
+    curves: Sequence[np.ndarray],
+    label: np.ndarray,
+    *,
+    runs: int,
+    steps: int,
+    batch: int,
+    width: int,
+    latent: int,
+    device: str,
+) -> float:
+    """Seconds for ``steps`` of every run, one run after the other, after a warm-up."""
+    data = [torch.tensor(curve, device=device) for curve in curves]
+    codes = torch.tensor(label.astype(np.int64), device=device)
+    source = torch.zeros_like(codes)
+
+    def train(seed: int, count: int) -> None:
+        torch.manual_seed(seed)
+        model = TriModalVAE([curve.shape[1] for curve in curves], latent, width, 4, int(label.max()) + 1).to(device)
+        optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01, fused=True)
+        order = torch.randperm(len(codes), device=device)
+        for step in range(count):
+            rows = order[step * batch : (step + 1) * batch]
+            optimiser.zero_grad(set_to_none=True)
+            model.loss([curve[rows] for curve in data], source[rows], codes[rows]).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimiser.step()
+
+    train(1000, min(steps, 2))
+    wait(device)
+    began = time.perf_counter()
+    for seed in range(runs):
+        train(seed, steps)
+    wait(device)
+    return time.perf_counter() - began
+
+
+def embed_units(curves: Sequence[np.ndarray], *, batch: int, width: int, latent: int, device: str) -> float:
+    """Seconds to embed all units, after a warm-up."""
+    model = TriModalVAE([curve.shape[1] for curve in curves], latent, width, 4, 5).to(device).eval()
+    data = [torch.tensor(curve, device=device) for curve in curves]
+
+    @torch.inference_mode()
+    def embed(count: int) -> None:
+        for start in range(0, count, batch):
+            some = [curve[start : start + batch] for curve in data]
+            model.encode(some, torch.zeros(len(some[0]), dtype=torch.int64, device=device))
+
+    embed(min(batch, len(data[0])))
+    wait(device)
+    began = time.perf_counter()
+    embed(len(data[0]))
+    wait(device)
+    return time.perf_counter() - began
+
+
+def wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()

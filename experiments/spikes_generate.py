@@ -1,0 +1,125 @@
+"""Spike trains that a network makes alone, each bin drawn from what it says of the bins before, beside the real ones.
+
+Figure 4c,d of Shimono (2026) shows generated rasters; there every bin was made from the real bin itself. Here the network runs freely: it reads
+the real bins up to the test bins, and from then on its own. What it makes is compared with the real test bins in rates, intervals, local
+irregularity, autocorrelation, pairwise correlation and population coupling; a Poisson train of the same mean rates is the least to beat,
+and two stretches of the real recording say how near two samples of the same activity lie.
+
+    python -m experiments.spikes_generate                                    4 simulated populations
+    python -m experiments.spikes_generate --data ../shared/data/spikes       one slice and one session
+
+The Poisson train takes its rates from the very test bins, which the network has not seen: in rates it cannot be beaten.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from jaxtyping import Real
+from matplotlib.figure import Figure
+from rich.progress import track
+
+from experiments._run import RunFolder, main
+from experiments._spikes import SpikeSettings, read_recordings, train_networks
+from jaxephys.figures import GREY, STYLE, save_figure
+from jaxephys.report import Cell, Score, Table, show, summarise
+from jaxephys.spikes.data import Recording
+from jaxephys.spikes.trains import compare, describe, rate_matched_poisson
+
+NETWORK, POISSON, REAL = "network, free running", "Poisson of the same rates", "the real bins before"
+DISTANCES = ("rate", "intervals", "cv2", "autocorrelation", "pairwise_correlation", "population_coupling")
+DRAWN = 1500  # bins of a raster
+
+
+@dataclass(frozen=True)
+class SpikeGeneration(SpikeSettings):
+    populations: int = 4
+    """Of the simulated ones so many, in vitro and in vivo in turn."""
+    bins: int = 20_000
+    """To generate, at most; as many real ones stand beside them."""
+
+
+PRESETS = {
+    "default": SpikeGeneration(),
+    "smoke": SpikeGeneration(populations=2, minutes=0.2, units=8, max_epochs=1, length=128, bins=2000),
+}
+
+
+def run(settings: SpikeGeneration, folder: RunFolder) -> None:
+    recordings, _ = read_recordings(settings, folder)
+    folder.greet(len(recordings) * settings.seeds, recordings=[recording.packed for recording in recordings])
+    model, result = train_networks(folder, recordings, settings, settings.networks[0], ("bce",))
+    scores, figures = [], {}
+    for recording in track(recordings, "generating", transient=True):
+        start, stop = recording.span("test")
+        bins = min(settings.bins, stop - start, start)
+        real = recording.bits(start, start + bins)
+        mine = result.axis.where(train_on=recording.name).tolist()
+        made = np.stack([model.generate(recording, bins, seed=0, network=place) for place in mine])
+        scores += compare_all(recording, real, made)
+        shown = {"real": real, NETWORK: made[0], POISSON: rate_matched_poisson(real, 0)}
+        figures[f"{recording.name}: the first bins"] = draw_rasters(folder.path, recording, shown)
+    if not folder.first:
+        return
+    model.save(folder.path / "model", overwrite=True)
+    tables = {recording.name: distance_table(scores, recording.name) for recording in recordings}
+    folder.close(scores, "Spike trains, generated freely", INTRO, tables, figures, NOTES)
+
+
+INTRO = """Distances of spike trains from the real test bins: 0 is the same. The network goes on from the real bins before them by itself."""
+
+NOTES = [
+    "rate: root mean square difference of log2 rates, in octaves; intervals: Wasserstein distance of log2 intervals; the others: root mean "
+    "square difference over units, lags or pairs.",
+    f"{REAL}: as many bins of the same recording just before the test bins. No generator can be expected to come nearer, but where activity drifts.",
+    "The rates of the Poisson trains are those of the test bins themselves; the network knows the past alone.",
+]
+
+
+def compare_all(
+    recording: Recording, real: Real[np.ndarray, "bin unit"], made: Real[np.ndarray, "seed bin unit"]
+) -> list[Score]:
+    start, _ = recording.span("test")
+    wanted = describe(real, recording.bin_ms)
+    rasters = {(NETWORK, seed): raster for seed, raster in enumerate(made)}
+    rasters |= {(POISSON, seed): rate_matched_poisson(real, seed) for seed in range(len(made))}
+    rasters[REAL, 0] = recording.bits(start - len(real), start)
+    return [
+        Score("spikes_generate", variant, recording.name, recording.name, seed, 0, "test", metric, value, len(real))
+        for (variant, seed), raster in rasters.items()
+        for metric, value in compare(describe(raster, recording.bin_ms), wanted).items()
+    ]
+
+
+def distance_table(scores: list[Score], name: str) -> Table:
+    summary = summarise([score for score in scores if score.test_on == name])
+    variants = (NETWORK, POISSON, REAL)
+    columns = {"spike trains": [Cell(variant) for variant in variants]}
+    for metric in DISTANCES:
+        found = [summary[variant, metric] for variant in variants]
+        nearer = found[0].mean < found[1].mean
+        columns[metric] = [Cell(show(one.mean, one.sd), place == 0 and nearer) for place, one in enumerate(found)]
+    return Table(columns, ["Lower is nearer. Bold: the network is nearer than the Poisson train."])
+
+
+@matplotlib.rc_context(STYLE)
+def draw_rasters(folder: Path, recording: Recording, shown: dict[str, Real[np.ndarray, "bin unit"]]) -> Path:
+    """Units from slow to fast, the same order in all panels."""
+    order = np.argsort(shown["real"].sum(axis=0), kind="stable")
+    figure = Figure(figsize=(8.0, 6.4), layout="constrained")
+    rows = []
+    for axes, (title, raster) in zip(figure.subplots(len(shown), 1, sharex=True), shown.items(), strict=True):
+        bins, units = np.nonzero(raster[:DRAWN, order])
+        axes.plot(bins * recording.bin_ms, units, "|", color="black", markersize=2.5, markeredgewidth=0.6)
+        axes.set(title=title, ylabel="unit, by rate", ylim=(-1, raster.shape[1]))
+        rows += [(title, int(b), int(order[u])) for b, u in zip(bins, units, strict=True)]
+    figure.axes[-1].set_xlabel("ms from the start of the test bins")
+    figure.supxlabel("One mark a spike; the rows of all panels are the same units.", fontsize=8, color=GREY)
+    return save_figure(figure, folder, f"raster_{recording.name}", ("panel", "bin", "unit"), rows)
+
+
+if __name__ == "__main__":
+    main("spikes_generate", __doc__, PRESETS, run)

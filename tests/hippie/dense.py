@@ -1,0 +1,26 @@
+"""Dense trunks where a network asks for ResNets: all that surrounds them is the real one, and it compiles in seconds."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from jaxephys.hippie.cvae import TRUNKS
+from jaxephys.hippie.generate import drawing
+from jaxephys.hippie.task import make_task
+from jaxephys.hippie.weights import _shapes
+
+
+@contextmanager
+def dense_networks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TRUNKS, "resnet", TRUNKS["dense"])
+        forget()
+        yield
+    forget()
+
+
+def forget() -> None:
+    """The tasks of networks that are other ones now."""
+    for remembered in (_shapes, make_task, drawing):
+        remembered.cache_clear()

@@ -1,0 +1,52 @@
+"""The opponent of benchmarks/hippie_train.py is the same network, and its loop runs. Ours is tested everywhere else."""
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import hippie_train
+from jaxephys.hippie.convert import shapes_of
+from jaxephys.hippie.cvae import ConditionalVAE
+
+torch = pytest.importorskip("torch")
+
+from benchmarks.torch_hippie import TriModalVAE, embed_units, train_runs  # noqa: E402  (imports torch)
+
+
+@pytest.mark.parametrize("width", [4, 64])
+def test_both_have_as_many_parameters(width):
+    ours = shapes_of(ConditionalVAE(width=width, sources=4, classes=5, mask_token=False))["params"]
+    if width != 64:  # PyTorch's last layer reads 64 positions whatever the width, as ours does
+        assert ours["decoders_acg"]["linear_out"]["kernel"].shape == (64, 100)
+    theirs = TriModalVAE(list(hippie_train.LENGTHS.values()), 30, width, 4, 5)
+    assert sum(p.numel() for p in theirs.parameters()) == sum(
+        int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(ours)
+    )
+
+
+def test_the_opponent_trains_and_embeds():
+    curves, label = hippie_train.make_units(24)
+    own = {"batch": 8, "width": 2, "latent": 3, "device": "cpu"}
+    assert train_runs(curves, label, runs=2, steps=2, **own) > 0
+    assert embed_units(curves, **own) > 0
+    model = TriModalVAE([50, 100, 100], 3, 2, 4, 5)
+    some = [torch.tensor(curve) for curve in curves]
+    codes = torch.tensor(label.astype(np.int64))
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(15):
+        optimiser.zero_grad()
+        loss = model.loss(some, torch.zeros_like(codes), codes)
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+def test_a_summary_tells_how_many_times_pytorch(capsys):
+    rows = [
+        {"what": what, "kind": "one", "units_per_second": speed, "peak_mb": 100.0}
+        for what, speed in (("torch", 10.0), ("torch", 12.0), ("jaxephys", 33.0))
+    ]
+    hippie_train.summarise(rows)
+    assert "3.00" in capsys.readouterr().out

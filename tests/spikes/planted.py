@@ -1,0 +1,16 @@
+"""Recordings whose next bin can be told: a unit that fired three bins ago fires again, seven times in ten."""
+
+import numpy as np
+
+from jaxephys.spikes.data import Recording
+
+LAG, AGAIN, RATE = 3, 0.7, 0.01
+
+
+def planted(seed, bins=6000, units=6, name="planted"):
+    rng = np.random.default_rng(seed)
+    luck, spikes = rng.random((bins, units)), np.zeros((bins, units), np.uint8)
+    for t in range(bins):
+        echo = AGAIN * spikes[t - LAG] if t >= LAG else 0.0
+        spikes[t] = luck[t] < np.maximum(RATE, echo)
+    return Recording.from_array(spikes, name=f"{name} {seed}")
