@@ -127,6 +127,7 @@ def test_a_held_out_data_set_drags_its_copies_out_of_pretraining(data):
         hippie_pretrain.others_of("hull", {name: tables[name] for name in ("hull", "hull_counts")})
 
 
+@pytest.mark.slow
 def test_pretraining_is_tuned_and_compared_with_none(data, tmp_path, monkeypatch):
     run = started(hippie_pretrain, monkeypatch, tmp_path, "--data", data, "--held-out", "hull")
     scores = read_scores(run / "scores.csv")
@@ -160,6 +161,7 @@ def test_the_script_of_the_card_writes_all_units(data, tmp_path, monkeypatch):
 # Ablation.
 
 
+@pytest.mark.slow
 def test_arms_are_one_fit_and_each_is_scored(data, tmp_path, monkeypatch):
     run = started(hippie_ablation, monkeypatch, tmp_path, "--data", data / "lisberger")
     scores = read_scores(run / "scores.csv")

@@ -5,20 +5,16 @@ import argparse
 import numpy as np
 import pytest
 
-from jaxephys import SpikeTransformer
 from jaxephys.spikes import command
 from tests.spikes.planted import planted
 
-RECORDING = planted(5, bins=3000)
+RECORDING = planted(0)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(model, tmp_path_factory):
     place = tmp_path_factory.mktemp("spikes")
-    network = SpikeTransformer(
-        width=8, window=16, length=100, cells=128, max_epochs=2, learning_rate=0.03, batch_size=4, progress=False
-    )
-    network.fit(RECORDING).save(place / "model")
+    model.save(place / "model")
     splits, units = RECORDING.splits, RECORDING.units
     np.savez(
         place / "planted.npz",

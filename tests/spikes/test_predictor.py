@@ -15,17 +15,9 @@ from jaxephys.spikes.data import Recording
 from jaxephys.spikes.forecast import begin, fit_scale_and_shift, forecast, run_of
 from jaxephys.spikes.mixture import HALF_LIFE, PRIOR, Earned, mix
 from jaxephys.spikes.scores import PLACES, place_of, scores
-from tests.spikes.planted import AGAIN, LAG, RATE, planted
+from tests.spikes.planted import AGAIN, LAG, RATE, SMALL, planted
 
 ONE, OTHER = planted(0), planted(1)
-SMALL: dict[str, Any] = dict(
-    width=8, heads=2, window=16, length=100, cells=128, max_epochs=4, batch_size=4, calibration_bins=1000
-)
-
-
-@pytest.fixture(scope="module")
-def model():
-    return SpikeTransformer(**SMALL, learning_rate=0.02, progress=False).fit([ONE, OTHER])
 
 
 def test_it_finds_the_echo_and_knows_where_it_does(model):
@@ -125,8 +117,9 @@ def test_the_mixture_is_bayes_rule_with_a_fading_memory():
     said = rng.normal(-1, 1, (50, 3, 4)).astype(np.float32)
     spikes = (rng.random((50, 3)) < 0.3).astype(np.float32)
     earned = Earned(jnp.zeros((3, 4)), jnp.zeros((3, 4)))
-    first, between = mix(earned, jnp.asarray(said[:20]), jnp.asarray(spikes[:20]))
-    second, _ = mix(between, jnp.asarray(said[20:]), jnp.asarray(spikes[20:]))
+    mix_once = jax.jit(mix)
+    first, between = mix_once(earned, jnp.asarray(said[:20]), jnp.asarray(spikes[:20]))
+    second, _ = mix_once(between, jnp.asarray(said[20:]), jnp.asarray(spikes[20:]))
     got = np.concatenate([first, second])
     nats = np.zeros((3, 4))
     for t in range(50):
