@@ -256,7 +256,8 @@ class Hippie(Reader, SavedModel, BaseEstimator):
         )
 
     def _preparation(self) -> Preparation:
-        return Preparation(lengths=tuple((name, LENGTHS.get(name, 0)) for name in LENGTHS if name in self.modalities))
+        names = [*(name for name in LENGTHS if name in self.modalities), *(set(self.modalities) - set(LENGTHS))]
+        return Preparation(lengths=tuple((name, LENGTHS.get(name, 0)) for name in names))
 
     def _split(self, usable: Int[np.ndarray, "some"], seed: int) -> Split:
         """Training and validation; the test part stays empty, since the caller keeps test units to himself."""

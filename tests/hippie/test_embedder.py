@@ -228,7 +228,8 @@ def test_the_snippets_of_the_card(tmp_path, monkeypatch):
 
     assert embeddings.shape == (40, TINY.latent) and embeddings.dtype == np.float32 and np.isfinite(embeddings).all()
     assert labels.shape == (40,) and labels.dtype == np.int32 and labels.min() >= -1
-    np.testing.assert_array_equal(embeddings, classifier.get_embeddings(wave=wave, acg=acg, tech_id="neuropixels"))
+    whole = classifier.get_embeddings(wave=wave, acg=acg, tech_id="neuropixels")
+    np.testing.assert_allclose(embeddings, whole, rtol=1e-5)
     others = [classifier.get_embeddings(wave=wave, acg=acg, tech_id=tech) for tech in (1, None)]
     assert all(np.abs(other - embeddings).max() > 1e-3 for other in others)
     absent = [
@@ -288,7 +289,7 @@ def test_the_embeddings_of_the_card_are_those_of_pytorch(tmp_path):
 
 
 def test_a_converted_model_learns_its_noise_from_units_and_can_be_trained_on(tmp_path, units):
-    model, some = Hippie.from_checkpoint(of_card(tmp_path)), units.rows(np.arange(12))
+    model, some = Hippie.from_checkpoint(of_card(tmp_path)), units.rows(np.flatnonzero(units.technology < 2)[:12])
     assert not model.seen(some).any() and np.isnan(model.impute(some, "acg").sd).all()
     model.calibrate(some)
     assert np.isfinite(model.impute(some, "acg").sd).all()
