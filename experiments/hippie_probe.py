@@ -124,7 +124,7 @@ def run(settings: Probe, folder: RunFolder) -> None:
 
 
 INTRO = f"""Balanced accuracy on test units that nothing was fitted on: not a scale, not a neighbour, not a network. "{HEAD}" is our
-head, declared beforehand; "{YARDSTICK}" is the yardstick among the opponents, which read the prepared curves side by side. "on ours"
+head, chosen as the note at the end says; "{YARDSTICK}" is the yardstick among the opponents, which read the prepared curves side by side. "on ours"
 are probes on the embedding of our networks, "on published" on those trained by the published objective in the same protocol."""
 
 

@@ -71,6 +71,7 @@ PRESETS = {
 class Seen(NamedTuple):
     """What was found of one recording, over its windows."""
 
+    bins: int
     lag: Float[np.ndarray, "lag"]
     map: Float[np.ndarray, "time key"]
     correlation: dict[tuple[str, str], tuple[float, float]]  # measure, what of -> as trained, spread evenly
@@ -184,7 +185,7 @@ def look_at(network: Any, variables: Any, windows: Float[np.ndarray, "window tim
     }
     bins = min(DRAWN, windows.shape[1] - 1)
     shown = np.asarray(attention_map(network, variables, jnp.asarray(windows[0, :bins])))
-    return Seen(found.lag.mean(axis=0), shown, correlation)
+    return Seen(windows.shape[1] - 1, found.lag.mean(axis=0), shown, correlation)
 
 
 def evenly(count: Float[np.ndarray, "window time"], found: Look) -> Look:
@@ -303,13 +304,20 @@ def draw_look(folder: Path, name: str, found: Seen) -> Path:
     image = left.imshow(np.log10(np.maximum(found.map, 1e-5)), cmap="magma", interpolation="nearest")
     left.set(xlabel="bin that is looked at", ylabel="bin that looks", title="log10 attention, mean over heads")
     figure.colorbar(image, ax=left, shrink=0.8)
-    lag = np.arange(1, len(found.lag))
-    right.plot(lag, found.lag[1:], color=PALETTE[0])
-    right.axhline(found.lag[0], color=GREY, linestyle="--", linewidth=0.8, label="its own bin")
+    lag, flat = np.arange(1, len(found.lag)), even_profile(found.bins, len(found.lag))
+    right.plot(lag, found.lag[1:], color=PALETTE[0], label="found")
+    right.plot(lag, flat[1:], color=GREY, linestyle="--", linewidth=0.8, label="spread evenly")
+    right.plot([1], [found.lag[0]], "o", color=PALETTE[1], label="its own bin")
     right.set(xscale="log", xlabel="bins back", ylabel="mean attention", title="profile over lags")
     right.legend()
-    rows = [(place, float(value)) for place, value in enumerate(found.lag)]
-    return save_figure(figure, folder, f"look_{name}", ("lag", "attention"), rows)
+    rows = [(place, float(value), float(flat[place])) for place, value in enumerate(found.lag)]
+    return save_figure(figure, folder, f"look_{name}", ("lag", "attention", "spread_evenly"), rows)
+
+
+def even_profile(bins: int, lags: int) -> Float[np.ndarray, "lag"]:
+    """What the profile would be if bin i gave 1 / (i + 1) to each bin up to it."""
+    share = 1 / np.arange(1, bins + 1)
+    return np.array([share[lag:].mean() for lag in range(lags)])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from rich.console import Console
 import jaxephys
 from data_prep.spikes.recording import write_recording
 from data_prep.spikes.simulate import simulate_one
-from experiments import spikes_generate, spikes_grid, spikes_layout, spikes_train
+from experiments import spikes_attention, spikes_generate, spikes_grid, spikes_layout, spikes_train
 from experiments._run import RunFolder, Settings
 from experiments._spikes import (
     METRICS,
@@ -88,7 +88,7 @@ def finished(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("experiment", [spikes_grid, spikes_train, spikes_generate])
+@pytest.mark.parametrize("experiment", [spikes_grid, spikes_train, spikes_generate, spikes_attention])
 def test_the_networks_train_and_are_saved(experiment, tmp_path):
     settings = experiment.PRESETS["smoke"]
     experiment.run(settings, quiet_folder(tmp_path, settings))
@@ -243,3 +243,34 @@ def test_what_pairs_strangers_says_so():
     assert label("per-unit GLM", "a", "b") == "per-unit GLM (by channel)"
     assert label("per-unit GLM", "a", "a") == "per-unit GLM"
     assert label("shared GLM", "a", "b") == "shared GLM"
+
+
+# What attention looks at.
+
+
+def test_a_profile_spread_evenly_is_that_of_the_whole_matrix():
+    weight = np.tril(np.ones((9, 9))) / np.arange(1, 10)[:, None]
+    expected = [np.diag(weight, -lag).mean() for lag in range(5)]
+    np.testing.assert_allclose(spikes_attention.even_profile(9, 5), expected)
+
+
+def test_shuffled_cells_keep_their_bins_and_the_first_part_its_cells():
+    windows = (np.random.default_rng(0).random((3, 40, 8)) < 0.3).astype(np.float32)
+    for window, changed in zip(windows, spikes_attention.shuffle_cells(windows, 0.5), strict=True):
+        np.testing.assert_array_equal(changed[:20], window[:20])
+        np.testing.assert_array_equal(changed[20:].sum(axis=1), window[20:].sum(axis=1))
+        np.testing.assert_array_equal(np.sort(changed[20:].sum(axis=0)), np.sort(window[20:].sum(axis=0)))
+        assert not np.array_equal(changed[20:], window[20:])
+
+
+def test_correlations_are_those_of_numpy_within_windows():
+    values, rate = np.random.default_rng(0).normal(size=(2, 4, 200))
+    expected = np.mean([np.corrcoef(a, b)[0, 1] for a, b in zip(values[:, 64:], rate[:, 64:], strict=True)])
+    assert spikes_attention.correlate(values, rate) == pytest.approx(expected)
+    assert np.isnan(spikes_attention.correlate(0 * values, rate))
+
+
+def test_the_running_rate_counts_what_it_has_seen():
+    bins = (np.random.default_rng(0).random((50, 3)) < 0.3).astype(np.float32)
+    rate = 1 / (1 + np.exp(-np.asarray(spikes_attention.running_rate(bins))))
+    np.testing.assert_allclose(rate[20], (bins[:21].sum(axis=0) + 1) / 121, rtol=1e-4)
