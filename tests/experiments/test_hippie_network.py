@@ -55,6 +55,7 @@ def imputed(data, tmp_path_factory):
         yield started(hippie_impute, patch, tmp_path_factory.mktemp("impute"), "--data", data / "watson")
 
 
+@pytest.mark.slow
 def test_everyone_draws_every_curve_of_every_fold(imputed):
     scores = read_scores(imputed / "scores.csv")
     for modality in ("wave", "isi", "acg"):
@@ -67,6 +68,7 @@ def test_everyone_draws_every_curve_of_every_fold(imputed):
     assert jaxephys.load(imputed / "model" / "watson").describe().startswith("1 network of")
 
 
+@pytest.mark.slow
 def test_the_mean_of_training_units_is_what_it_says(imputed, data):
     units = UnitTable.read(data / "watson")
     curves = prepare(units.raw).curves["isi"]
@@ -75,6 +77,7 @@ def test_the_mean_of_training_units_is_what_it_says(imputed, data):
         assert value == pytest.approx(np.mean((curves[test] - curves[rest].mean(axis=0)) ** 2), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_waveforms_under_another_technology_are_held_against_the_truth(imputed):
     scores = of(read_scores(imputed / "scores.csv"), metric="mse_counterfactual")
     assert {score.variant for score in scores} == {"network", "as it was", "mean of the technology"}
@@ -141,6 +144,7 @@ def test_pretraining_is_tuned_and_compared_with_none(data, tmp_path, monkeypatch
 # Embedding.
 
 
+@pytest.mark.slow
 def test_the_script_of_the_card_writes_all_units(data, tmp_path, monkeypatch):
     out = tmp_path / "embeddings.npz"
     run = started(hippie_embed, monkeypatch, tmp_path, "--datasets-root", data, "--output", out)

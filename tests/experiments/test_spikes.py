@@ -97,6 +97,7 @@ def test_the_networks_train_and_are_saved(experiment, tmp_path):
     assert set(jaxephys.load(tmp_path).sources_) == {recording.name for recording in recordings}
 
 
+@pytest.mark.slow
 def test_every_model_is_scored_on_every_pair_and_the_same_bins(finished):
     path, (recordings, truth) = finished
     scores = [score for score in read_scores(path / "scores.csv") if score.split == "test"]
@@ -117,6 +118,7 @@ def test_every_model_is_scored_on_every_pair_and_the_same_bins(finished):
         )
 
 
+@pytest.mark.slow
 def test_the_report_and_its_figures_are_there(finished):
     path, _ = finished
     report = (path / "report.md").read_text()
@@ -128,6 +130,7 @@ def test_the_report_and_its_figures_are_there(finished):
     assert {path.stem for path in (path / "figures").glob("*.png")} == {"grid_roc_auc", "grid_roc_auc_within_unit"}
 
 
+@pytest.mark.slow
 def test_the_groups_are_means_over_their_pairs(finished):
     path, (recordings, _) = finished
     scores, names = read_scores(path / "scores.csv"), [recording.name for recording in recordings]
@@ -141,6 +144,7 @@ def test_the_groups_are_means_over_their_pairs(finished):
     assert found.columns["published"][row].text == "0.70 ± 0.09"
 
 
+@pytest.mark.slow
 def test_the_map_of_the_grid(finished, tmp_path):
     grid, (recordings, _) = finished
     settings = replace(spikes_layout.PRESETS["smoke"], grid=grid)
@@ -160,6 +164,7 @@ def test_the_map_of_the_grid(finished, tmp_path):
         spikes_layout.run(replace(settings, grid=tmp_path / "none"), quiet_folder(tmp_path))
 
 
+@pytest.mark.slow
 def test_losses_are_compared_on_the_same_recordings(tmp_path):
     settings = replace(spikes_train.PRESETS["smoke"], seeds=2)
     run_untrained(spikes_train, settings, tmp_path)
@@ -178,6 +183,7 @@ def test_a_difference_between_losses_has_its_p_value():
     assert spikes_train.paired(a, a) == "+0.000"
 
 
+@pytest.mark.slow
 def test_generated_spikes_are_compared_with_the_real_ones(tmp_path):
     settings = spikes_generate.PRESETS["smoke"]
     run_untrained(spikes_generate, settings, tmp_path)
@@ -204,6 +210,7 @@ def test_recordings_are_read_from_a_folder(tmp_path):
     assert (found.name, found.units, found.sha256) == ("vivo_theta", 8, prepared.sha256)
 
 
+@pytest.mark.slow
 def test_the_scored_bins_are_the_test_split(finished):
     _, (recordings, _) = finished
     recording = recordings[0]
