@@ -11,14 +11,14 @@ turns, a process each, on the same cores. Compile time is counted in "with compi
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import statistics
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from benchmarks.turns import take_turn, write_turns
 
 WIDTHS = (11, 9, 24, 11, 16, 10)
 CELLS, TRAIN, VALID, CLASSES, HIDDEN, BATCH, EPOCHS = 702, 421, 141, 4, 128, 64, 17
@@ -88,14 +88,11 @@ TIMERS = {
 }
 
 
-def measure(what: str, runs: int, turn: int) -> dict[str, object]:
-    """One opponent's turn, in a process of its own."""
-    job = [sys.executable, "-m", "benchmarks.ladder", "--worker", what, str(runs)]
-    answer = subprocess.run(job, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        raise SystemExit(f"error: the turn of {what} failed: {answer.stderr.strip().splitlines()[-1]}")
-    row = {"what": what, "runs": runs, "round": turn} | json.loads(answer.stdout.splitlines()[-1])
-    return row | {"runs_per_minute": 60 * runs / row["seconds"]}
+def measure(what: str, runs: int, turn: int) -> dict[str, Any]:
+    """One opponent's turn."""
+    row = {"what": what, "runs": runs, "round": turn} | take_turn("benchmarks.ladder", what, runs)
+    rate = 60 * runs / row["seconds"]
+    return {name: (row | {"runs_per_minute": rate})[name] for name in COLUMNS}
 
 
 def main() -> None:
@@ -117,7 +114,7 @@ def main() -> None:
         for what in TIMERS:
             rows.append(measure(what, arguments.loops if what == "torch" else arguments.runs, turn))
             print(f"round {turn + 1}: {what:9} {rows[-1]['runs_per_minute']:7.1f} runs a minute", flush=True)
-            write(rows, arguments.out)
+            write_turns(rows, arguments.out)
     print(f"\n{'':10} runs a minute, median (min to max)   times PyTorch, round by round   with compilation")
     loop = [row["runs_per_minute"] for row in rows if row["what"] == "torch"]
     for what in TIMERS:
@@ -129,14 +126,6 @@ def main() -> None:
             f"{what:10} {statistics.median(rate):8.1f} ({min(rate):.1f} to {max(rate):.1f}) {ratio:>30} {whole:18.1f}"
         )
     print(f"every round: {arguments.out}")
-
-
-def write(rows: list[dict], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 if __name__ == "__main__":

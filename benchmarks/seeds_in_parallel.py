@@ -12,15 +12,15 @@ that the staircase layout never multiplies. Compile time is reported apart. Need
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+from benchmarks.turns import take_turn, write_turns
 
 CELLS, PADDED, HIDDEN, BATCH, CLASSES = 3699, 498, 128, 64, 5
 PAPER_WIDTHS = (150, 149, 100, 150, 150, 150, 150, 150, 150, 420, 140, 150)
@@ -96,16 +96,12 @@ def time_torch(layout: str, runs: int, steps: int) -> dict[str, object]:
     return {"seconds": seconds * runs / looped, "compile_seconds": 0.0, "device": name}
 
 
-def measure(what: str, layout: str, runs: int, steps: int, turn: int) -> dict[str, object]:
-    """One opponent's turn, in a process of its own."""
-    job = [sys.executable, "-m", "benchmarks.seeds_in_parallel", "--worker", what, layout, str(runs), str(steps)]
-    answer = subprocess.run(job, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        raise SystemExit(f"error: the turn of {what} failed: {answer.stderr.strip().splitlines()[-1]}")
+def measure(what: str, layout: str, runs: int, steps: int, turn: int) -> dict[str, Any]:
+    """One opponent's turn."""
     row = {"what": what, "layout": layout, "runs": runs, "steps": steps, "round": turn}
-    row |= json.loads(answer.stdout.splitlines()[-1])
+    row |= take_turn("benchmarks.seeds_in_parallel", what, layout, runs, steps)
     row["ms_per_run_step"] = 1e3 * row["seconds"] / (runs * steps)
-    return row
+    return {name: row[name] for name in COLUMNS}
 
 
 def main() -> None:
@@ -136,17 +132,9 @@ def main() -> None:
                 f"({time.perf_counter() - began:.0f} s with start and compilation)",
                 flush=True,
             )
-            write(rows, arguments.out)  # after every turn, so that an interrupted benchmark keeps what it has
+            write_turns(rows, arguments.out)
     summarise(rows, turns)
     print(f"every round: {arguments.out}")
-
-
-def write(rows: list[dict], path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def summarise(rows: list[dict], turns: list[tuple[str, str, int]]) -> None:

@@ -24,7 +24,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from jaxephys.patchseq.kernel import Metric
-from jaxephys.patchseq.scaling import fit_signed_log, fit_z_score, scaled
+from jaxephys.patchseq.scaling import fit_signed_log, fit_z_score, scaled, span_of
 
 SCALES = {"z-score": fit_z_score, "signed log": fit_signed_log}
 INNER = 5  # folds
@@ -115,15 +115,32 @@ def discriminants(
     def said(strength: Strength) -> Probabilities:
         name = strength.scale
         if name not in prepared:
-            prepared[name] = [standardised(cells, training, name) for cells in (own.values, rest, new)]
-        x, more, asked = prepared[name]
-        model = discriminant(moments(x, one_hot), lender.moments[name], strength)
+            prepared[name] = within_span(
+                lender, name, [standardised(cells, training, name) for cells in (own.values, rest, new)]
+            )
+        lent, x, more, asked = prepared[name]
+        model = discriminant(moments(x, one_hot), lent, strength)
         for _ in range(ITERATIONS if len(more) else 0):
             q = np.concatenate([one_hot, UNLABELLED * model(more)])
-            model = discriminant(moments(np.concatenate([x, more]), q), lender.moments[name], strength)
+            model = discriminant(moments(np.concatenate([x, more]), q), lent, strength)
         return model(asked)
 
     return said
+
+
+def within_span(
+    lender: Lender, scale: str, cells: Sequence[np.ndarray]
+) -> tuple[Moments, np.ndarray, np.ndarray, np.ndarray]:
+    """Moments of the known species, and labelled, unlabelled and new cells, in the directions that training cells span.
+
+    Discriminants know no others, and a table wider than it has cells would cost thousands of inversions of its width.
+    """
+    x, more, asked = cells
+    lent, basis = lender.moments[scale], span_of(np.concatenate([lender.x[scale], x, more]))
+    if basis is None:
+        return lent, x, more, asked
+    lent = Moments(lent.cells, lent.means @ basis, basis.T @ lent.within @ basis)
+    return lent, x @ basis, more @ basis, asked @ basis
 
 
 def discriminant(own: Moments, known: Moments, strength: Strength) -> Callable[[Values], Probabilities]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
+from scipy.linalg import cholesky, solve_triangular
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -48,18 +49,21 @@ class RegularisedDiscriminant(ClassifierMixin, BaseEstimator):
         self.means_ = np.stack([group.mean(axis=0) for group in groups])
         scatters = [(group - mean).T @ (group - mean) for group, mean in zip(groups, self.means_, strict=True)]
         pooled, identity = sum(scatters) / len(X), np.eye(X.shape[1])
-        precisions, offsets = [], []
+        roots, offsets = [], []
         for group, scatter in zip(groups, scatters, strict=True):
             mixed = (1 - self.own) * pooled + self.own * scatter / len(group)
             mixed = (1 - self.shrinkage) * mixed + self.shrinkage * np.trace(mixed) / len(mixed) * identity
-            precisions.append(np.linalg.inv(mixed))
-            offsets.append(np.log(len(group) / len(X)) - np.linalg.slogdet(mixed)[1] / 2)
-        self.precisions_, self.offsets_ = np.stack(precisions), np.array(offsets)
+            roots.append(cholesky(mixed, lower=True))  # no inverse: a table may be thousands of columns wide
+            offsets.append(np.log(len(group) / len(X)) - np.log(np.diag(roots[-1])).sum())
+        self.roots_, self.offsets_ = np.stack(roots), np.array(offsets)
         return self
 
     def decision_function(self, X: np.ndarray) -> Float[np.ndarray, "row class"]:
-        apart = X[:, None] - self.means_
-        return self.offsets_ - np.einsum("rki,kij,rkj->rk", apart, self.precisions_, apart) / 2
+        whitened = [
+            solve_triangular(root, (X - mean).T, lower=True)
+            for root, mean in zip(self.roots_, self.means_, strict=True)
+        ]
+        return self.offsets_ - np.stack([(apart**2).sum(axis=0) for apart in whitened], axis=1) / 2
 
     def predict_proba(self, X: np.ndarray) -> Float[np.ndarray, "row class"]:
         return softmax(self.decision_function(X), axis=1)

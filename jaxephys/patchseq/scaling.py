@@ -104,6 +104,17 @@ def flags(values: Float[AnyArray, "row column"], scale: Scale) -> Float[AnyArray
     return jnp.isnan(values) * scale.flagged
 
 
+def span_of(rows: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "column _"] | None:
+    """Orthonormal directions that hold all of these rows, where they are fewer than the columns; None where they are not.
+
+    In them products and distances between the rows stay as they are, while a covariance shrinks from thousands of columns
+    to the number of rows.
+    """
+    if len(rows) >= rows.shape[1]:
+        return None
+    return np.linalg.svd(rows, full_matrices=False)[2].T
+
+
 def median_of(values: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "column"]:
     """Median of what is there in each column; 0 where nothing is."""
     with warnings.catch_warnings():

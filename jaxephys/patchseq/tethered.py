@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
-from jaxephys.patchseq.scaling import fit_signed_log, scaled
+from jaxephys.patchseq.scaling import fit_signed_log, scaled, span_of
 
 TETHER = 50 / 704  # pseudo-cells a class for each cell of the new species
 SPHERE = 0.1
@@ -53,6 +53,8 @@ def carry_over(
 ) -> Tethered:
     """Classes of the ``new`` species' cells from the labelled cells of the ``known`` one. NaN where a value is missing."""
     x, y = (np.asarray(scaled(values, fit_signed_log(values)), np.float64) for values in (known, new))
+    basis = span_of(np.concatenate([x, y]))
+    x, y = (x, y) if basis is None else (x @ basis, y @ basis)
     classes = int(codes.max()) + 1
     model = LogisticRegression(C=0.3, class_weight="balanced", max_iter=2000).fit(x, codes)
     q = start = model.predict_proba(y)

@@ -23,6 +23,8 @@ from jaxephys.patchseq.borrow import (
     stacked_regression,
     standardised,
 )
+from jaxephys.patchseq.scaling import span_of
+from jaxephys.patchseq.tethered import carry_over
 
 CENTRES = 1.6 * np.array([[1, 0, 0, 1, 0], [-1, 0, 0, 1, 0], [0, 1, 0, -1, 0], [0, 0, 1, -1, 1]])
 
@@ -202,3 +204,33 @@ def test_mouse_scores_help_a_stacked_regression_of_few_cells_whatever_the_units(
     np.testing.assert_allclose(said, again, atol=1e-3)
     assert score(said, new.codes) > 0.75
     assert score(lender.regress(new.values, new.values), new.codes) > 0.75, "and without any own label"
+
+
+# Tables wider than they have cells.
+
+
+def test_the_span_holds_the_rows_and_nothing_else():
+    rows = np.random.default_rng(0).normal(size=(7, 30))
+    basis = span_of(rows)
+    assert basis is not None and basis.shape == (30, 7)
+    np.testing.assert_allclose(basis.T @ basis, np.eye(7), atol=1e-10)
+    np.testing.assert_allclose(rows @ basis @ basis.T, rows, atol=1e-10)
+    assert span_of(rows.T) is None
+
+
+def test_a_table_wider_than_its_cells_is_learnt_and_new_cells_are_told_one_by_one():
+    def wide(cells: Labelled, seed: int) -> Labelled:
+        copies = np.repeat(cells.values, 60, axis=1)
+        noise = np.random.default_rng(seed).normal(size=copies.shape)
+        return Labelled((copies + noise).astype(np.float32), cells.codes)
+
+    known, own, new = (wide(draw(cells, seed, holes=0), seed) for seed, cells in enumerate((80, 60, 40)))
+    strength = Strength(sphere=0.3, covariance=0.3, pseudo_cells=3.0)
+    lender = Lender(known)
+    said = discriminants(own, new.values, lender)(strength)
+    assert score(said, new.codes) > 0.7
+    alone = discriminants(own, new.values[:1], lender)(strength)
+    np.testing.assert_allclose(alone, said[:1], atol=1e-8)
+    unlabelled = discriminants(own, new.values, lender, wide(draw(50, 9, holes=0), 9).values)(strength)
+    assert score(unlabelled, new.codes) > 0.7
+    assert (carry_over(known.values, known.codes, new.values).probability.argmax(axis=1) == new.codes).mean() > 0.6
