@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from data_prep.verbs import lacking
+
 SYSTEMS = {
     "patchseq": "current-clamp recordings (NWB, or a table of features) -> families, labels, one table",
     "units": "sorted units (spike times and templates, or tables of features) -> waveform, intervals, autocorrelogram",
@@ -23,10 +25,7 @@ def main(arguments: list[str]) -> int:
     try:
         command = importlib.import_module(f"data_prep.{arguments[0]}.command")
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] == "data_prep":
-            raise
-        print(f'this needs {error.name}: pip install "jaxephys[prep]"', file=sys.stderr)
-        return 2
+        return lacking(error)
     return command.main(arguments[1:])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +17,7 @@ from data_prep.spikes.simulate import simulate
 from data_prep.spikes.splits import NAMES
 from data_prep.spikes.trains import SpikesError
 from data_prep.units.table import UnitsError
+from data_prep.verbs import run
 
 Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 File = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
@@ -154,23 +154,4 @@ VERBS = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    try:
-        tyro.extras.subcommand_cli_from_dict(
-            VERBS,
-            prog="python -m data_prep spikes",
-            description=__doc__,
-            args=list(arguments),
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-    except (SpikesError, UnitsError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] == "data_prep":
-            raise
-        print(f'this needs {error.name}: pip install "jaxephys[prep]"', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    return 0
+    return run("spikes", __doc__, VERBS, arguments, (SpikesError, UnitsError))

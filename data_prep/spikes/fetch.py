@@ -69,7 +69,7 @@ def ask(url: str) -> list[dict[str, Any]]:
     try:
         answer = json.loads(read_whole(url))
     except ValueError:
-        raise SpikesError(f"{url} gives no list of files: get the files by hand from its page") from None
+        answer = None
     if not isinstance(answer, list):
         raise SpikesError(f"{url} gives no list of files: get the files by hand from its page")
     return answer

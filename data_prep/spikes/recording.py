@@ -14,8 +14,6 @@ NAME.npz holds::
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.npz import write_npz
 from data_prep.spikes.splits import NAMES, checked, split_hash
 from data_prep.spikes.trains import SpikesError
 
@@ -97,18 +96,6 @@ def write_recording(recording: Recording, folder: str | Path) -> Path:
     }
     write_npz(path, content)
     return path
-
-
-def write_npz(path: Path, content: Mapping[str, Any]) -> None:
-    """All or nothing."""
-    handle, draft = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, **content)
-        os.replace(draft, path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
 
 
 def read_recording(path: str | Path) -> Recording:

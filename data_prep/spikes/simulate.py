@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from data_prep.npz import write_npz
 from data_prep.scale.progress import Report
 from data_prep.spikes.generator import run, true_rate
 from data_prep.spikes.populations import KINDS, draw, kind_of
-from data_prep.spikes.recording import Recording, write_npz, write_recording
+from data_prep.spikes.recording import Recording, write_recording
 from data_prep.spikes.splits import by_minutes, checked
 from data_prep.spikes.trains import SpikesError
 

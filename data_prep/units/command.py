@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +15,7 @@ from data_prep.units.folder import read_folder
 from data_prep.units.registry import DATASETS, Dataset, described, find
 from data_prep.units.simulate import simulate_units
 from data_prep.units.table import TECHNOLOGIES, Units, UnitsError, read_units, write_units
+from data_prep.verbs import run
 
 Out = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
 TablePath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
@@ -178,23 +178,4 @@ VERBS = {"list": list_datasets, "simulate": simulate, "fetch": fetch, "build": b
 
 
 def main(arguments: Sequence[str]) -> int:
-    try:
-        tyro.extras.subcommand_cli_from_dict(
-            VERBS,
-            prog="python -m data_prep units",
-            description=__doc__,
-            args=list(arguments),
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-    except UnitsError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] == "data_prep":
-            raise
-        print(f'this needs {error.name}: pip install "jaxephys[prep]"', file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    return 0
+    return run("units", __doc__, VERBS, arguments, (UnitsError,))

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from data_prep.npz import write_npz
 
 SCHEMA = "jaxephys units 1"
 FILE = "units.npz"
@@ -138,14 +138,7 @@ def write_units(units: Units, folder: str | Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     arrays: dict[str, Any] = units.arrays()
     facts = {"schema": SCHEMA, "sha256": content_hash(arrays), "provenance": json.dumps(dict(units.provenance))}
-    handle, draft = tempfile.mkstemp(dir=folder, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, **(arrays | facts))  # pyright: ignore[reportArgumentType]
-        os.replace(draft, folder / FILE)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
+    write_npz(folder / FILE, arrays | facts)
     shown = {"schema": SCHEMA, "sha256": facts["sha256"], "units": len(units), **units.provenance}
     (folder / "provenance.json").write_text(json.dumps(shown, indent=2) + "\n", encoding="utf-8")
     return folder / FILE
