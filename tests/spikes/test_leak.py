@@ -25,7 +25,7 @@ CAUSAL = {
 
 
 def applied(network, memory=None):
-    variables = shaken(network, SPIKES)
+    variables = shaken(network, UNITS)
     return jax.jit(lambda spikes: network.apply(variables, spikes, memory)[0])
 
 
@@ -39,7 +39,7 @@ def test_every_causal_network_passes(network):
 def test_it_passes_behind_a_memory():
     """As it does for the population network whenever one is trained: see the tests of the estimator."""
     network = CAUSAL["published, window"]
-    _, memory = say(network, shaken(network, SPIKES), SPIKES[:50])
+    _, memory = say(network, shaken(network, UNITS), SPIKES[:50])
     assert check_causal(applied(network, memory), SPIKES[50:]).causal
 
 
