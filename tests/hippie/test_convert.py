@@ -110,12 +110,14 @@ def published_names():
 
 
 def made_up(network):
-    """A state dict of a network, filled at random."""
+    """A state dict of a network, filled at random, tamely enough that the spread of its latent is a number."""
     rng = np.random.default_rng(0)
     state = {}
     for path, leaf in traverse_util.flatten_dict(shapes_of(network)).items():
         name = f"model.{torch_name(path)}"
-        state[name] = rng.normal(size=torch_shape(path, leaf.shape)).astype(np.float32)
+        state[name] = 0.3 * rng.normal(size=torch_shape(path, leaf.shape)).astype(np.float32)
+        if name.endswith("running_var"):
+            state[name] = 1 + np.abs(state[name])
         if name.endswith("running_mean"):
             state[name.replace("running_mean", "num_batches_tracked")] = np.array(30)
     return state

@@ -387,6 +387,7 @@ def test_verbs_of_units_need_a_hippie_and_units(fitted, folder, tmp_path, monkey
     assert "holds no saved model" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_network_trained_without_technologies_has_no_counterfactual(units):
     nobody = replace(units, about={"label": units.label}).rows(TRAIN[:40])
     model = Hippie(**{**SMALL, "max_epochs": 1}).fit(nobody)
