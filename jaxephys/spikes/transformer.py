@@ -20,6 +20,7 @@ from jaxephys.spikes.history import Filters, History, last_of, no_history, read,
 
 EPSILON = 1e-5  # torch's, of layer normalisation
 ROTARY_BASE = 10_000.0
+WHOLE = 16  # units beside each other in a register of the widest machine
 FIXED = 2.0**16  # steps of a fixed-point number between 0 and 1
 dense_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # U(-b, b), b = fan_in^-1/2, as torch draws
 
@@ -182,7 +183,8 @@ class PopulationTransformer(nn.Module):
         logit  = logit of u's running rate + readout(h_tu, c_t)
 
     Without ``units`` it takes any number of them, and another order of units is another order of outputs, exactly: the mean
-    is of fixed-point numbers, whose sum no order changes. With ``units`` each has a vector of its own besides, a place in
+    is of fixed-point numbers, whose sum no order changes, and units are filled up with silent ones to a multiple of ``WHOLE``,
+    since the ragged end of a matrix product rounds otherwise than its middle. With ``units`` each has a vector of its own besides, a place in
     the transformer's tokens and its own row of the head; the readouts begin at 0, and the network as the running rate.
     ``chosen`` asks for the logits of these cells only; the transformer reads all bins and units all the same.
     """
@@ -212,7 +214,9 @@ class PopulationTransformer(nn.Module):
         state = None if memory is None else memory.history
         states = trace(self.filters, no_history(self.filters, spikes.shape[1]) if state is None else state, spikes)
         features, population, offset = read(self.filters, states)
-        together = fixed_point_mean(jnp.tanh(nn.Dense(self.width, name="pool")(features)))
+        units = features.shape[1]
+        features = jnp.pad(features, ((0, 0), (0, -units % WHOLE if self.units is None else 0), (0, 0)))
+        together = fixed_point_mean(jnp.tanh(nn.Dense(self.width, name="pool")(features))[:, :units])
         x = nn.Dense(self.width, name="token")(jnp.concatenate([together, population], axis=-1))
         if self.units is not None:
             x = x + nn.Dense(self.width, use_bias=False, name="token_of_units")(spikes)
@@ -246,7 +250,8 @@ class PopulationTransformer(nn.Module):
         h = nn.silu(nn.Dense(self.cell, name="encoder_3")(nn.silu(h)))
         gate, context = (of_bins(nn.Dense(self.cell, name=name)(x)) for name in ("gate", "context"))
         h = nn.silu(nn.Dense(self.cell, name="readout_1")(h) * (1 + gate) + context)
-        logits = offset + nn.Dense(1, kernel_init=zeros, name="readout_2")(h)[..., 0]
+        learnt = nn.Dense(1, kernel_init=zeros, name="readout_2")(h)[..., 0]
+        logits = offset + learnt[..., : offset.shape[-1]]
         if self.units is not None:
             head = self.param("head_of_units", zeros, (self.units, self.width))
             logits = logits + jnp.sum(of_bins(x) * of_units(head), axis=-1)
