@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -15,12 +14,14 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from jaxephys.discriminant import ShrinkageLDA
+
 
 def make_baseline(name: str, seed: int) -> Pipeline:
     """A fresh opponent. All fill what is missing, and scale, by the rows they are fitted on: median, then mean and sd."""
     makers = {
         "logistic": lambda: LogisticRegression(C=0.3, max_iter=2000),
-        "lda": lambda: LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
+        "lda": lambda: ShrinkageLDA(),
         "svm": lambda: SVC(C=4.0, break_ties=True, random_state=seed),
         "forest": lambda: RandomForestClassifier(
             600, min_samples_leaf=2, class_weight="balanced_subsample", random_state=seed, n_jobs=-1

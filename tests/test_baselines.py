@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import RandomForestClassifier
 
 from jaxephys import baselines
 from jaxephys.baselines import baseline_scores_of, make_baseline
+from jaxephys.discriminant import ShrinkageLDA
 
 NAMES = ("logistic", "lda", "svm", "forest", "boosting")
 TRAIN, TEST = np.arange(80), np.arange(80, 140)
@@ -88,3 +90,16 @@ def test_the_seed_decides_the_forest():
 def test_an_unknown_baseline_is_named():
     with pytest.raises(ValueError, match="unknown baseline 'boost': choose one of logistic, lda, svm, forest"):
         make_baseline("boost", 0)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("columns", [10, 90])
+def test_shrinkage_lda_decides_as_that_of_scikit_learn(classes, columns):
+    rng = np.random.default_rng(2)
+    codes = np.arange(60) % classes
+    values = rng.normal(size=(60, columns)) * rng.uniform(0.1, 10, columns) + codes[:, None]
+    values[:, 3] = 1.0  # nothing to tell by
+    theirs = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(values[:50], codes[:50])
+    ours = ShrinkageLDA().fit(values[:50], codes[:50])
+    np.testing.assert_allclose(ours.predict_proba(values), theirs.predict_proba(values), atol=1e-6)
+    np.testing.assert_array_equal(ours.predict(values), theirs.predict(values))

@@ -14,7 +14,7 @@ from jaxephys.dims import DIMENSIONS
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("jaxephys", "experiments", "benchmarks", "data_prep")
 SYSTEMS = ("patchseq", "hippie", "spikes")
-BELOW = ("engine", "metrics", "stats", "calibration", "kernel", "baselines", "dims")
+BELOW = ("engine", "metrics", "stats", "calibration", "discriminant", "kernel", "baselines", "dims")
 FACE = ("estimator", "report", "figures", "maps", "card")
 MODEL_FILES = ("staircase", "lstm", "encoder", "heads", "network", "two_heads", "tabular", "resnet1d", "dense", "cvae")
 NOT_IN_MODELS = ("optax", "orbax", "sklearn", "imblearn")

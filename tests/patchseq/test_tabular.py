@@ -176,6 +176,20 @@ def test_the_regularised_discriminant_is_linear_and_quadratic_at_its_ends():
     np.testing.assert_allclose(own.predict_proba(x), np.array(density).T / np.sum(density, axis=0)[:, None], atol=1e-6)
 
 
+def test_the_regularised_discriminant_of_a_wide_table_is_that_of_the_whole_covariances():
+    rng = np.random.default_rng(1)
+    y = np.repeat([0, 1, 2], 10)
+    x, new = (rng.normal(size=(30, 50)) * (1 + y[:, None]) + y[:, None] for _ in range(2))
+    told = RegularisedDiscriminant().fit(x, y).decision_function(new)
+    scatters = [np.cov(x[y == k].T, bias=True) for k in range(3)]
+    wanted = []
+    for k, scatter in enumerate(scatters):
+        mixed = 0.7 * sum(scatters) / 3 + 0.3 * scatter
+        whole = 0.8 * mixed + 0.2 * np.trace(mixed) / 50 * np.eye(50)
+        wanted.append(multivariate_normal(x[y == k].mean(0), whole).logpdf(new))
+    np.testing.assert_allclose(told.T - told[:, 0], np.array(wanted) - wanted[0], atol=1e-8)
+
+
 def test_an_unknown_robust_model_is_named():
     with pytest.raises(ValueError, match="unknown classifier 'robust tree': choose one of robust lda"):
         make_robust("robust tree", 0)
