@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
@@ -126,33 +126,40 @@ def adopt(prepared: Prepared) -> Recording:
 
 
 def train_networks(
-    folder: RunFolder, recordings: Sequence[Recording], settings: SpikeSettings, network: str, losses: Sequence[str]
+    folder: RunFolder,
+    recordings: Sequence[Recording],
+    settings: SpikeSettings,
+    network: str,
+    losses: Sequence[str],
+    name: str | None = None,
+    **fields: Any,
 ) -> tuple[SpikeTransformer, FitResult]:
     """One kind of network on each recording, under each loss, with each seed: all as one program.
 
     The epoch is selected by validation bins: by likelihood where that alone is trained, else by average precision, which
-    needs no probabilities and treats all losses alike.
+    needs no probabilities and treats all losses alike. ``fields`` of the estimator stand before those of the settings; a
+    grid that has some needs a ``name``.
     """
     names = [recording.name for recording in recordings]
     units = recordings[0].units
-    model = SpikeTransformer(
-        network,
-        loss=losses[0] if len(losses) == 1 else "dice",  # of several, select as for one that only ranks
-        seeds=settings.seeds,
-        length=settings.length,
-        batch_size=settings.batch_size,
-        max_epochs=settings.max_epochs,
-        learning_rate=settings.learning_rate,
-    )
+    own: dict[str, Any] = {
+        "loss": losses[0] if len(losses) == 1 else "dice",  # of several, select as for one that only ranks
+        "seeds": settings.seeds,
+        "length": settings.length,
+        "batch_size": settings.batch_size,
+        "max_epochs": settings.max_epochs,
+        "learning_rate": settings.learning_rate,
+    }
+    model = SpikeTransformer(network, **own | fields)
     axis = RunAxis.cross(loss=losses, train_on=names, seed=range(settings.seeds))
     sources = [names.index(name) for name in axis.column("train_on")]
     objectives = [Objective(loss) for loss in axis.column("loss")]
     layers = model.build(units, recordings[0].bin_ms)
-    data = make_data(recordings, layers, settings.length)
-    runs = make_runs(recordings, sources, objectives, settings.length, batch_size=settings.batch_size)
-    task = make_task(layers, units, objectives, settings.length)
-    tag = "" if network == settings.networks[0] else network
-    result = folder.train(network, task, data, runs, axis, model.plan(), tag)
+    data = make_data(recordings, layers, model.length)
+    runs = make_runs(recordings, sources, objectives, model.length, batch_size=settings.batch_size)
+    task = make_task(layers, units, objectives, model.length)
+    tag = name or ("" if network == settings.networks[0] else network)
+    result = folder.train(name or network, task, data, runs, axis, model.plan(), tag)
     folder.note_fit(result, tag)
     return model.adopt(result, layers, recordings, sources), result
 

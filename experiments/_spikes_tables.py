@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from scipy.stats import ttest_rel
 
 from experiments._spikes import METRICS, Intervals, label
 from jaxephys.figures import GREY, STYLE, save_figure
@@ -125,6 +126,15 @@ def winners(scores: Sequence[Score], names: Sequence[str], network: str, others:
             f"recording with itself, and in {int((ours > best)[~own].sum())} of {int((~own).sum())} of two recordings."
         )
     return said
+
+
+def paired(a: np.ndarray, b: np.ndarray) -> str:
+    """The mean difference and, of three or more that are not all alike, the p of a paired t test."""
+    both = np.isfinite(a) & np.isfinite(b)
+    mean = f"{(a - b)[both].mean():+.3f}" if both.any() else "-"
+    if both.sum() < 3 or np.ptp((a - b)[both]) == 0:
+        return mean
+    return f"{mean}, p = {ttest_rel(a[both], b[both]).pvalue:.2g}"  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @matplotlib.rc_context(STYLE)

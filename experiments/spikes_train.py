@@ -19,7 +19,6 @@ from itertools import combinations
 
 import numpy as np
 from rich.progress import track
-from scipy.stats import ttest_rel
 
 from experiments._run import RunFolder, main
 from experiments._spikes import (
@@ -34,7 +33,7 @@ from experiments._spikes import (
     train_networks,
     write_intervals,
 )
-from experiments._spikes_tables import SHORT, grid_of, span
+from experiments._spikes_tables import SHORT, grid_of, paired, span
 from jaxephys.engine.fit import FitResult
 from jaxephys.figures import draw_bars, draw_curves
 from jaxephys.report import Cell, Score, Table, mean_sd, show
@@ -151,14 +150,6 @@ def difference_table(scores: list[Score], found: Intervals, names: list[str], lo
         "One recording: difference of the first seed and 95 % over resampled blocks of time.",
     ]
     return Table(columns, notes)
-
-
-def paired(a: np.ndarray, b: np.ndarray) -> str:
-    both = np.isfinite(a) & np.isfinite(b)
-    mean = f"{(a - b)[both].mean():+.3f}" if both.any() else "-"
-    if both.sum() < 3 or np.ptp((a - b)[both]) == 0:
-        return mean
-    return f"{mean}, p = {ttest_rel(a[both], b[both]).pvalue:.2g}"  # pyright: ignore[reportAttributeAccessIssue]
 
 
 if __name__ == "__main__":

@@ -96,6 +96,8 @@ def no_past(units: int, first: int = 0) -> Past:
 def walk(recording: Recording, stop: int, past: Past | None = None) -> Iterator[tuple[Block, Past]]:
     """From where ``past`` ends, or the first bin, up to ``stop``: blocks, and the past after each."""
     past = no_past(recording.units) if past is None else past
+    if stop > len(recording):
+        raise ValueError(f"{recording.name} has {len(recording)} bins, and bin {stop - 1} was asked for")
     decay = np.exp(-recording.bin_ms / np.array(TAU_MS))[:, None]
     while past.bins < stop:
         start = past.bins

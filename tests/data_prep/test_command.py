@@ -17,7 +17,10 @@ from tests.data_prep import toy
 from tests.experiments.command import ROOT
 
 README = (ROOT / "README.md").read_text()
-CHAIN = [line.split("#")[0].strip() for line in re.findall(r"^python -m data_prep (.*)$", README, flags=re.MULTILINE)]
+CHAIN = [
+    line.split("#")[0].strip()
+    for line in re.findall(r"^python -m data_prep (patchseq .*)$", README, flags=re.MULTILINE)
+]
 SMALLER = {"--mouse 60": "--mouse 3", "--human 30": "--human 2"}
 
 

@@ -10,13 +10,14 @@ import pytest
 
 from tests.experiments.command import only_run, run, start
 
+FAST = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}  # it trains longer than it compiles
 GRID = ("--cells", "1200", "--seeds", "3", "--hidden", "16", "--max-epochs", "30")
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> bytes:
     folder = tmp_path_factory.mktemp("undisturbed")
-    done = run("experiments.quickstart", *GRID, cwd=folder)
+    done = run("experiments.quickstart", *GRID, cwd=folder, **FAST)
     assert done.returncode == 0, done.stderr
     return (only_run(folder) / "scores.csv").read_bytes()
 
@@ -48,13 +49,13 @@ def test_a_killed_run_resumes_to_the_same_scores(undisturbed, tmp_path, kills):
         folder = tmp_path / str(attempt)
         folder.mkdir(exist_ok=True)
         again = ("--resume", str(only_run(folder))) if list(folder.glob("runs/*/*/config.json")) else GRID
-        process = start("experiments.quickstart", *again, cwd=folder)
+        process = start("experiments.quickstart", *again, cwd=folder, **FAST)
         if kill_somewhere(process, folder, rng, in_a_save=done % 2 == 1):
             done += 1
         else:
             assert process.returncode == 0, process.communicate()[1]
             assert (only_run(folder) / "scores.csv").read_bytes() == undisturbed
             attempt += 1
-    last = run("experiments.quickstart", "--resume", str(only_run(folder)), cwd=folder)
+    last = run("experiments.quickstart", "--resume", str(only_run(folder)), cwd=folder, **FAST)
     assert last.returncode == 0, last.stderr
     assert (only_run(folder) / "scores.csv").read_bytes() == undisturbed

@@ -12,7 +12,7 @@ from rich.console import Console
 import jaxephys
 from data_prep.spikes.recording import write_recording
 from data_prep.spikes.simulate import simulate_one
-from experiments import spikes_attention, spikes_generate, spikes_grid, spikes_layout, spikes_train
+from experiments import spikes_attention, spikes_generate, spikes_grid, spikes_layout, spikes_sensitivity, spikes_train
 from experiments._run import RunFolder, Settings
 from experiments._spikes import (
     METRICS,
@@ -25,7 +25,7 @@ from experiments._spikes import (
     scored_bins,
     training_bins,
 )
-from experiments._spikes_tables import PUBLISHED, grid_of, group_table, groups_of, pair_table
+from experiments._spikes_tables import PUBLISHED, grid_of, group_table, groups_of, pair_table, paired
 from jaxephys.engine.axis import RunAxis
 from jaxephys.report import read_scores
 from jaxephys.spikes.baselines import NAMES, gather
@@ -47,6 +47,7 @@ class RunningRate:
 
     def __init__(self, runs: int) -> None:
         self.runs, self.forecaster_ = runs, self
+        self.fitted = SimpleNamespace(variables={"params": np.zeros((runs, 5))})
 
     def plain(self):
         return self
@@ -54,8 +55,8 @@ class RunningRate:
     def tally(self, recording, span, *, warm_up, same_bin=None):
         (start, stop), blocks = span, 20
         total = empty_tally(blocks, recording.units)
-        for part in gather(recording, start + warm_up, stop, start):
-            block = (part.start - start - warm_up + np.arange(len(part.spikes))) * blocks // (stop - start - warm_up)
+        for part in gather(recording, start, stop, max(start - warm_up, 0)):
+            block = (part.start - start + np.arange(len(part.spikes))) * blocks // (stop - start)
             total = FOLD(total, np.log(part.rate / (1 - part.rate)), part.spikes.astype(np.int32), block)
         return Tally(*(np.repeat(np.asarray(leaf)[None], self.runs, axis=0) for leaf in total))
 
@@ -67,7 +68,7 @@ class RunningRate:
         path.mkdir()
 
 
-def untrained(folder, recordings, settings, network, losses):
+def untrained(folder, recordings, settings, network, losses, name=None, **fields):
     axis = RunAxis.cross(loss=losses, train_on=[r.name for r in recordings], seed=range(settings.seeds))
     curves = np.random.default_rng(0).random((len(axis), settings.max_epochs)).astype(np.float32)
     return RunningRate(len(axis)), SimpleNamespace(axis=axis, history=dict.fromkeys(spikes_train.CURVES, curves))
@@ -88,7 +89,9 @@ def finished(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("experiment", [spikes_grid, spikes_train, spikes_generate, spikes_attention])
+@pytest.mark.parametrize(
+    "experiment", [spikes_grid, spikes_train, spikes_generate, spikes_attention, spikes_sensitivity]
+)
 def test_the_networks_train_and_are_saved(experiment, tmp_path):
     settings = experiment.PRESETS["smoke"]
     experiment.run(settings, quiet_folder(tmp_path, settings))
@@ -97,7 +100,6 @@ def test_the_networks_train_and_are_saved(experiment, tmp_path):
     assert set(jaxephys.load(tmp_path).sources_) == {recording.name for recording in recordings}
 
 
-@pytest.mark.slow
 def test_every_model_is_scored_on_every_pair_and_the_same_bins(finished):
     path, (recordings, truth) = finished
     scores = [score for score in read_scores(path / "scores.csv") if score.split == "test"]
@@ -118,7 +120,6 @@ def test_every_model_is_scored_on_every_pair_and_the_same_bins(finished):
         )
 
 
-@pytest.mark.slow
 def test_the_report_and_its_figures_are_there(finished):
     path, _ = finished
     report = (path / "report.md").read_text()
@@ -130,7 +131,6 @@ def test_the_report_and_its_figures_are_there(finished):
     assert {path.stem for path in (path / "figures").glob("*.png")} == {"grid_roc_auc", "grid_roc_auc_within_unit"}
 
 
-@pytest.mark.slow
 def test_the_groups_are_means_over_their_pairs(finished):
     path, (recordings, _) = finished
     scores, names = read_scores(path / "scores.csv"), [recording.name for recording in recordings]
@@ -144,7 +144,6 @@ def test_the_groups_are_means_over_their_pairs(finished):
     assert found.columns["published"][row].text == "0.70 ± 0.09"
 
 
-@pytest.mark.slow
 def test_the_map_of_the_grid(finished, tmp_path):
     grid, (recordings, _) = finished
     settings = replace(spikes_layout.PRESETS["smoke"], grid=grid)
@@ -164,7 +163,6 @@ def test_the_map_of_the_grid(finished, tmp_path):
         spikes_layout.run(replace(settings, grid=tmp_path / "none"), quiet_folder(tmp_path))
 
 
-@pytest.mark.slow
 def test_losses_are_compared_on_the_same_recordings(tmp_path):
     settings = replace(spikes_train.PRESETS["smoke"], seeds=2)
     run_untrained(spikes_train, settings, tmp_path)
@@ -176,14 +174,29 @@ def test_losses_are_compared_on_the_same_recordings(tmp_path):
     assert {path.stem for path in (tmp_path / "figures").glob("*.png")} == {"curves", "bars_average_precision"}
 
 
+def test_one_size_is_changed_at_a_time(tmp_path):
+    settings = replace(spikes_sensitivity.PRESETS["smoke"], lengths=(64, 128), depths=(1, 2), seeds=2)
+    reference, trials = spikes_sensitivity.settings_of(settings)
+    assert reference == {"length": 128, "depth": 1, "heads": 2, "dropout": 0.1}
+    assert [trial.name for trial in trials] == ["reference", "length 64", "depth 2", "dropout 0.3"]
+    run_untrained(spikes_sensitivity, settings, tmp_path)
+    scores = read_scores(tmp_path / "scores.csv")
+    assert {(s.variant, s.seed) for s in scores} == {(trial.name, seed) for trial in trials for seed in (0, 1)}
+    assert {s.train_on != s.test_on for s in scores} == {True, False}
+    report = (tmp_path / "report.md").read_text()
+    own = report.split("## On its own recording")[1].split("## On the others")[0]
+    row = next(line for line in own.splitlines() if line.startswith("| length 64 |"))
+    assert row.count("+0.000") == len(METRICS), "the same forecasts do not differ"
+    assert (tmp_path / "figures" / "sizes.png").stat().st_size > 5000
+
+
 def test_a_difference_between_losses_has_its_p_value():
     a = np.array([0.5, 0.6, 0.7, 0.9])
-    assert spikes_train.paired(a, a - [0.1, 0.12, 0.09, 0.11]) == "+0.105, p = 0.00051"
-    assert spikes_train.paired(a[:2], a[:2] - 0.1) == "+0.100"
-    assert spikes_train.paired(a, a) == "+0.000"
+    assert paired(a, a - [0.1, 0.12, 0.09, 0.11]) == "+0.105, p = 0.00051"
+    assert paired(a[:2], a[:2] - 0.1) == "+0.100"
+    assert paired(a, a) == "+0.000"
 
 
-@pytest.mark.slow
 def test_generated_spikes_are_compared_with_the_real_ones(tmp_path):
     settings = spikes_generate.PRESETS["smoke"]
     run_untrained(spikes_generate, settings, tmp_path)
@@ -210,7 +223,6 @@ def test_recordings_are_read_from_a_folder(tmp_path):
     assert (found.name, found.units, found.sha256) == ("vivo_theta", 8, prepared.sha256)
 
 
-@pytest.mark.slow
 def test_the_scored_bins_are_the_test_split(finished):
     _, (recordings, _) = finished
     recording = recordings[0]

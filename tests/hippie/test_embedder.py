@@ -151,6 +151,7 @@ def test_what_is_held_out_by_name_is_not_seen_in_any_phase(fitted, units, new):
         tuned.calibrate(new)
 
 
+@pytest.mark.slow
 def test_two_tables_train_together_if_names_tell_their_units_apart(units):
     parts = [units.rows(TRAIN[:40]), units.rows(TRAIN[:20])]
     with pytest.raises(ValueError, match="stands in two tables: give each a dataset= of its own"):
@@ -164,6 +165,7 @@ def test_two_tables_train_together_if_names_tell_their_units_apart(units):
     assert not model.seen(units).any(), "without its data set a unit is another"
 
 
+@pytest.mark.slow
 def test_labels_pull_classes_together(fitted, units, new):
     train = units.rows(TRAIN)
     told = Hippie(**{**SMALL, "max_epochs": 20}, contrast=300.0).fit(train, train.label, start=fitted)
@@ -288,11 +290,16 @@ def test_the_embeddings_of_the_card_are_those_of_pytorch(tmp_path):
     np.testing.assert_allclose(model.get_embeddings(**curves, tech_id=source), arrays["mu"][same], atol=1e-5)
 
 
-def test_a_converted_model_learns_its_noise_from_units_and_can_be_trained_on(tmp_path, units):
+def test_a_converted_model_learns_its_noise_from_units(tmp_path, units):
     model, some = Hippie.from_checkpoint(of_card(tmp_path)), units.rows(np.flatnonzero(units.technology < 2)[:12])
     assert not model.seen(some).any() and np.isnan(model.impute(some, "acg").sd).all()
     model.calibrate(some)
     assert np.isfinite(model.impute(some, "acg").sd).all()
+
+
+@pytest.mark.slow
+def test_a_converted_model_is_trained_on(tmp_path, units):
+    model, some = Hippie.from_checkpoint(of_card(tmp_path)), units.rows(np.flatnonzero(units.technology < 2)[:12])
     tuned = Hippie(**{**SMALL, "max_epochs": 1}).fit(some, start=model)
     assert tuned.network_ == TINY and tuned.preparation_ == model.preparation_
 

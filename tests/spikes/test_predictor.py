@@ -1,5 +1,7 @@
-"""The estimator: learns the echo, streams as it scores, is calibrated, saved, carried to other units, and generates."""
+"""The estimator: learns the echo, streams as it scores, is calibrated, saved, carried to other units, and generates;
+and its verb: a file of spikes, and how far they lie from the test bins."""
 
+import argparse
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +13,7 @@ from scipy.special import expit
 from sklearn.base import clone
 
 from jaxephys import SpikeTransformer, load
+from jaxephys.spikes import command
 from jaxephys.spikes.data import Recording
 from jaxephys.spikes.forecast import begin, fit_scale_and_shift, forecast, run_of
 from jaxephys.spikes.mixture import HALF_LIFE, PRIOR, Earned, mix
@@ -18,6 +21,12 @@ from jaxephys.spikes.scores import PLACES, place_of, scores
 from tests.spikes.planted import AGAIN, LAG, RATE, SMALL, planted
 
 ONE, OTHER = planted(0), planted(1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Two networks, one a recording, trained once for all tests that only ask them."""
+    return SpikeTransformer(**SMALL, learning_rate=0.02, progress=False).fit([ONE, OTHER])
 
 
 def test_it_finds_the_echo_and_knows_where_it_does(model):
@@ -157,3 +166,50 @@ def test_what_does_not_fit_is_refused(model):
         model.predict_proba(replace(ONE, bin_ms=2.0))
     with pytest.raises(ValueError, match="network 'deep' is unknown"):
         SpikeTransformer("deep").fit(ONE)
+
+
+# The verb.
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    place = tmp_path_factory.mktemp("spikes")
+    model.save(place / "model")
+    splits, units = ONE.splits, ONE.units
+    np.savez(
+        place / "planted.npz",
+        schema="jaxephys spikes 1",
+        name=ONE.name,
+        domain="",
+        packed=ONE.packed,
+        units=units,
+        unit_id=ONE.unit_id,
+        bin_ms=1.0,
+        splits=splits,
+        split_sha256=ONE.sha256,
+    )
+    return place
+
+
+def called(*words):
+    parser = argparse.ArgumentParser()
+    command.add_verbs(parser.add_subparsers())
+    arguments = parser.parse_args([str(word) for word in words])
+    return arguments.call(arguments)
+
+
+def test_generate_writes_spikes_and_says_how_true_they_are(folder):
+    out = folder / "new" / "drawn.npz"
+    said = called("generate", folder / "model", folder / "planted.npz", "--bins", 400, "--out", out)
+    with np.load(out) as file:
+        assert file["packed"].shape == (400, 1) and int(file["units"]) == 6
+        assert np.unpackbits(file["packed"], axis=1, bitorder="little").sum() > 0
+    lines = said.splitlines()
+    assert "leak test at 6 times: causal" in said and lines[-1] == f"-> {out}"
+    assert {line.split()[0] for line in lines} >= {"rate", "intervals", "cv2", "autocorrelation", "population_coupling"}
+
+
+def test_another_kind_of_model_is_refused(folder, monkeypatch):
+    monkeypatch.setattr(command, "load", lambda path: object())
+    with pytest.raises(ValueError, match="is a object: generate needs a SpikeTransformer"):
+        called("generate", folder / "model", folder / "planted.npz")
