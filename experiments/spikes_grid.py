@@ -6,7 +6,7 @@ ours forecasts the next one, and stands beside a constant rate, an exponential f
     python -m experiments.spikes_grid                                        12 simulated populations of a minute
     python -m experiments.spikes_grid --data ../shared/data/spikes           one slice and one session, 2 x 2
     python -m experiments.spikes_grid published --data FOLDER                the published layer, shown its bins: reconstruction
-    python -m experiments.spikes_grid demo                                   12 x 12 on half a minute of 16 units each
+    python -m experiments.spikes_grid demo                                   12 x 12 on 24 seconds of 16 units each, 4 minutes
     python -m experiments.spikes_grid full --data FOLDER                     windows of 3125, 200 epochs, 10 seeds: for an accelerator
 
 FOLDER holds recordings (``python -m data_prep spikes build NAME --data FILES --out FOLDER``), or the files of the registry as
@@ -71,7 +71,7 @@ PRESETS = {
     "published": SpikeGrid(
         networks=("legacy",), loss="published_dice", length=128, max_epochs=1, learning_rate=0.005, warm_up=1024
     ),
-    "demo": SpikeGrid(networks=("population",), minutes=0.5, units=16, max_epochs=6, length=256, resamples=0),
+    "demo": SpikeGrid(networks=("population",), minutes=0.4, units=16, max_epochs=6, length=256, resamples=0),
     "full": SpikeGrid(length=3125, batch_size=16, max_epochs=200, seeds=10),
     "smoke": SpikeGrid(
         networks=("population",), populations=3, minutes=0.2, units=8, max_epochs=1, length=128, resamples=0
