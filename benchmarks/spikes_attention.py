@@ -140,6 +140,7 @@ def summarise(rows: list[dict[str, Any]], sizes: list[tuple[int, int]]) -> None:
 
 def draw(rows: list[dict[str, Any]], sizes: list[tuple[int, int]], path: Path) -> Path:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullLocator
 
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
@@ -151,6 +152,8 @@ def draw(rows: list[dict[str, Any]], sizes: list[tuple[int, int]], path: Path) -
             seconds = [medians(rows, what, size) for size in shown]
             axes.plot([size[place] for size in shown], seconds, "o-", color=colour, label=what)
         axes.set(xscale="log", yscale="log", xlabel=label)
+        axes.set_xticks([size[place] for size in shown], [f"{size[place]:,}" for size in shown])
+        axes.xaxis.set_minor_locator(NullLocator())
     panels[0].set_ylabel("seconds, forward and backward")
     panels[0].legend(frameon=False)
     figure.savefig(path.with_suffix(".png"), dpi=150)
