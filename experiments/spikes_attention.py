@@ -8,7 +8,8 @@ Here it is causal and asked for the next bin, and every number stands beside wha
     python -m experiments.spikes_attention                                   4 simulated populations
     python -m experiments.spikes_attention --data ../shared/data/spikes      one slice and one session
 
-Expected: the published paper reports query +, key -; attention off costs little AUC there.
+Published: query +, key -; attention off costs little AUC. Expected here of one slice and one session (3 epochs): weights spread almost
+evenly, correlations little beyond those of even weights, and the layer trained without attention scores as much (AUC 0.916 and 0.793).
 """
 
 from __future__ import annotations

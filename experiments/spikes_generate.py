@@ -9,6 +9,9 @@ and two stretches of the real recording say how near two samples of the same act
     python -m experiments.spikes_generate --data ../shared/data/spikes       one slice and one session
 
 The Poisson train takes its rates from the very test bins, which the network has not seen: in rates it cannot be beaten.
+
+Expected of one slice and one session (3 epochs, 20,000 bins): the network's rates are 1.3 octaves off, the Poisson train's 0.3, the real
+bins' before 0.5 to 0.7: the running rate, which forecasts stand on, is fed by the drawn spikes and wanders. The rest is near the Poisson train.
 """
 
 from __future__ import annotations
