@@ -21,7 +21,7 @@ def make_baseline(name: str, seed: int) -> Pipeline:
     """A fresh opponent. All fill what is missing, and scale, by the rows they are fitted on: median, then mean and sd."""
     makers = {
         "logistic": lambda: LogisticRegression(C=0.3, max_iter=2000),
-        "lda": lambda: ShrinkageLDA(),
+        "lda": ShrinkageLDA,
         "svm": lambda: SVC(C=4.0, break_ties=True, random_state=seed),
         "forest": lambda: RandomForestClassifier(
             600, min_samples_leaf=2, class_weight="balanced_subsample", random_state=seed, n_jobs=-1

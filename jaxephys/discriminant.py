@@ -24,11 +24,12 @@ class ShrinkageLDA(LinearDiscriminantAnalysis):
         super().__init__(solver="lsqr", shrinkage="auto")
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> ShrinkageLDA:
-        if X.shape[1] <= len(X):
+        classes, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
+        # Of two rows or one nothing is shrunk: where no class has more, there is no diagonal to solve with.
+        if X.shape[1] <= len(X) or counts.max() <= 2:
             return super().fit(X, y)
         X = np.asarray(X, np.float64)
-        self.classes_, codes, counts = np.unique(y, return_inverse=True, return_counts=True)
-        self.priors_, self.n_features_in_ = counts / len(X), X.shape[1]
+        self.classes_, self.priors_, self.n_features_in_ = classes, counts / len(X), X.shape[1]
         groups = [X[codes == code] for code in range(len(counts))]
         self.means_ = np.stack([group.mean(axis=0) for group in groups])
         diagonals, rows = zip(*map(_covariance, groups, self.priors_), strict=True)

@@ -103,3 +103,14 @@ def test_shrinkage_lda_decides_as_that_of_scikit_learn(classes, columns):
     ours = ShrinkageLDA().fit(values[:50], codes[:50])
     np.testing.assert_allclose(ours.predict_proba(values), theirs.predict_proba(values), atol=1e-6)
     np.testing.assert_array_equal(ours.predict(values), theirs.predict(values))
+
+
+@pytest.mark.parametrize("members", [(2, 2, 2), (1, 2, 2), (3, 1, 2)])
+def test_shrinkage_lda_of_hardly_any_rows_says_what_that_of_scikit_learn_does(members):
+    rng = np.random.default_rng(3)
+    codes = np.repeat(np.arange(3), members)
+    values = rng.normal(size=(len(codes), 20)) + 3 * codes[:, None]
+    theirs = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto").fit(values, codes)
+    np.testing.assert_allclose(
+        ShrinkageLDA().fit(values, codes).predict_proba(values), theirs.predict_proba(values), atol=1e-6
+    )

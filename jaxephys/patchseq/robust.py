@@ -22,7 +22,7 @@ NAMES = ("robust lda", "robust rda", "robust logistic", "robust svm", "kernel")
 def make_robust(name: str, seed: int) -> Pipeline:
     """A fresh classifier. The width of the SVM's kernel suits some eighty features of unit variance."""
     makers = {
-        "robust lda": lambda: ShrinkageLDA(),
+        "robust lda": ShrinkageLDA,
         "robust rda": lambda: RegularisedDiscriminant(own=0.3, shrinkage=0.2),
         "robust logistic": lambda: LogisticRegression(C=0.1, max_iter=2000),
         "robust svm": lambda: SVC(C=2.0, gamma=0.004, break_ties=True, random_state=seed),  # pyright: ignore

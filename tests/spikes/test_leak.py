@@ -36,9 +36,9 @@ def test_every_causal_network_passes(network):
     assert str(found).startswith("leak test at 6 times: causal; ")
 
 
-def test_it_passes_behind_a_memory():
-    """As it does for the population network whenever one is trained: see the tests of the estimator."""
-    network = CAUSAL["published, window"]
+@pytest.mark.parametrize("name", ["published, window", "any units"])
+def test_it_passes_behind_a_memory(name):
+    network = CAUSAL[name]
     _, memory = say(network, shaken(network, UNITS), SPIKES[:50])
     assert check_causal(applied(network, memory), SPIKES[50:]).causal
 
