@@ -30,8 +30,8 @@ def run(
         return 2
     except ModuleNotFoundError as error:
         return lacking(error)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(str(stop) or "stopped", file=sys.stderr)  # a long run says what it has kept
         return 130
     return 0
 

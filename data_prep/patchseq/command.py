@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -32,6 +31,7 @@ from data_prep.patchseq.qc import REASONS, count_reasons
 from data_prep.patchseq.ready import aligned, read_ready
 from data_prep.patchseq.table import Table, TableError, read_table
 from data_prep.scale import ScaleError
+from data_prep.verbs import run
 
 Out = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
 TablePath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
@@ -234,20 +234,7 @@ VERBS = {verb.__name__: verb for verb in (simulate, fetch, extract, table, check
 
 
 def main(arguments: Sequence[str]) -> int:
-    try:
-        tyro.extras.subcommand_cli_from_dict(
-            VERBS,
-            prog="python -m data_prep patchseq",
-            args=list(arguments),
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-    except (TableError, LabelError, FetchError, ScaleError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as stop:
-        print(stop or "stopped", file=sys.stderr)
-        return 130
-    return 0
+    return run("patchseq", None, VERBS, arguments, (TableError, LabelError, FetchError, ScaleError))
 
 
 def _places(cells: Sequence[str], train: Path) -> np.ndarray:
