@@ -73,6 +73,13 @@ class History(NamedTuple):
     age: Int[AnyArray, "*time"]  # bins seen
 
 
+class Range(NamedTuple):
+    """Between what bounds the states of a stretch of time lay."""
+
+    low: History
+    high: History
+
+
 class Reading(NamedTuple):
     """What a model is given. None of it depends on the order of units."""
 
@@ -122,6 +129,46 @@ def last_of(states: History) -> History:
     return jax.tree.map(lambda leaf: leaf[-1], states)
 
 
+def settle(filters: Filters, state: History) -> History:
+    """What reads the same, the guesses for what lies before the first bin having become part of the means."""
+
+    def settled(means: Float[AnyArray, "*rest filter"], age: Int[AnyArray, "*_"]) -> Float[Array, "*rest filter"]:
+        rate, unseen = _rate(filters, means, age), _unseen(filters, age)
+        slow = rate * (1 + PRIOR_MS / filters.tau_ms[-1]) - _guess(filters)
+        return jnp.concatenate([means[..., :-1] + unseen[..., :-1] * rate[..., None], slow[..., None]], axis=-1)
+
+    age = jnp.asarray(state.age)
+    own, population = settled(state.own, age[..., None]), settled(state.population, age)
+    return state._replace(own=own, population=population, age=jnp.full_like(age, UNKNOWN))
+
+
+def range_of(states: History) -> Range:
+    """Of settled states; time is the first axis."""
+    low = jax.tree.map(lambda leaf: jnp.min(leaf, axis=0), states)
+    known = states._replace(since=jnp.where(states.since < UNKNOWN, states.since, 0))
+    return Range(low, jax.tree.map(lambda leaf: jnp.max(leaf, axis=0), known))
+
+
+def range_after(windows: Range, last: History) -> Range:
+    """What holds after a past: the ranges of its windows [window ...] together, but of running rates those it has left."""
+    low, high = range_of(windows.low).low, range_of(windows.high).high
+
+    def fixed(bound: History) -> History:
+        own, population = (jnp.asarray(means).at[..., -1] for means in (bound.own, bound.population))
+        return bound._replace(own=own.set(last.own[..., -1]), population=population.set(last.population[..., -1]))
+
+    return Range(fixed(low), fixed(high))
+
+
+def keep(state: History, within: Range) -> History:
+    """Means no further out than in ``within``, and no longer a wait since the last spike."""
+    own = jnp.clip(state.own, within.low.own, within.high.own)
+    population = jnp.clip(state.population, within.low.population, within.high.population)
+    longest = within.high.since
+    since = jnp.where(longest > 0, jnp.minimum(state.since, longest), state.since)  # 0: it has not fired yet
+    return state._replace(own=own, population=population, since=since)
+
+
 def read(filters: Filters, state: History) -> Reading:
     """Features of a state, or of the states of a window."""
     seconds = filters.bin_ms / 1000
@@ -149,14 +196,26 @@ def _levels(
 
     What lies before the first bin seen counts as the guess for the rate, and as the running rate for the faster means.
     """
-    unseen = jnp.exp(-filters.bin_ms / jnp.array(filters.tau_ms) * age[..., None].astype(jnp.float32))
-    weight = PRIOR_MS / filters.tau_ms[-1]
-    guess = min(PRIOR_HZ * filters.bin_ms / 1000, 0.5)
-    rate = (means[..., -1] + weight * guess) / (1 - unseen[..., -1] + weight)
+    rate = _rate(filters, means, age)
     base = rate[..., None]
-    filled = means[..., :-1] + unseen[..., :-1] * base
+    filled = means[..., :-1] + _unseen(filters, age)[..., :-1] * base
     levels = jnp.log(filled + KAPPA * base) - jnp.log((1 + KAPPA) * base)
     return rate, jnp.clip(levels, -BOUND, BOUND)
+
+
+def _rate(filters: Filters, means: Float[AnyArray, "*rest filter"], age: Int[AnyArray, "*_"]) -> Float[Array, "*rest"]:
+    weight = PRIOR_MS / filters.tau_ms[-1]
+    return (means[..., -1] + _guess(filters)) / (1 - _unseen(filters, age)[..., -1] + weight)
+
+
+def _guess(filters: Filters) -> float:
+    """Of the running rate before anything was seen, with its weight."""
+    return PRIOR_MS / filters.tau_ms[-1] * min(PRIOR_HZ * filters.bin_ms / 1000, 0.5)
+
+
+def _unseen(filters: Filters, age: Int[AnyArray, "*_"]) -> Float[Array, "*_ filter"]:
+    """The share of each mean that lies before the first bin."""
+    return jnp.exp(-filters.bin_ms / jnp.array(filters.tau_ms) * age[..., None].astype(jnp.float32))
 
 
 def _means(

@@ -22,7 +22,7 @@ from jaxephys.estimator import SavedModel, count_parameters, mean_over_runs
 from jaxephys.spikes.attention import lag_profile
 from jaxephys.spikes.data import Recording
 from jaxephys.spikes.forecast import WARM_UP, Fitted, Forecaster, Manner, Network, run_of
-from jaxephys.spikes.generate import generate
+from jaxephys.spikes.generate import PAST, generate
 from jaxephys.spikes.history import Filters
 from jaxephys.spikes.leak import Leak
 from jaxephys.spikes.scores import Tally, choose_threshold, scores
@@ -227,12 +227,18 @@ class SpikeTransformer(SavedModel, BaseEstimator):
             grid[metric] = np.mean(of, axis=-1)
         return grid
 
-    def generate(self, X: Spikes, bins: int, *, seed: int = 0, network: int = 0) -> UInt[np.ndarray, "time unit"]:
-        """Spikes drawn bin after bin, each from those before it; the beginning is what lies before the test bins."""
+    def generate(
+        self, X: Spikes, bins: int, *, seed: int = 0, network: int = 0, kept: bool = True
+    ) -> UInt[np.ndarray, "time unit"]:
+        """Spikes drawn bin after bin, each from those before it; the beginning is what lies before the test bins.
+
+        ``kept``: what the network reads stays within what the 30,000 bins before have shown, and a unit's running rate where it was.
+        Without it the draws lead wherever they lead, as far as units that fall silent for good.
+        """
         recording = self._recording(X)
         start = recording.span("test")[0]
-        past = recording.bits(max(start - WARM_UP, 0), start) if start else recording.bits(0, 1)
-        return generate(self.forecaster_.only(network), past, bins, seed)[0]
+        past = recording.bits(max(start - PAST, 0), start) if start else recording.bits(0, 1)
+        return generate(self.forecaster_.only(network), past, bins, seed, kept=kept)[0]
 
     def attention(self, X: Spikes, split: str = "test", *, network: int = 0) -> Float[np.ndarray, "layer head lag"]:
         """The mean weight that a bin gives to the bin so many before it, lag 0 being itself.

@@ -88,9 +88,14 @@ def population_coupling(raster: Real[np.ndarray, "time unit"], window: int) -> F
     )
 
 
-def rate_matched_poisson(raster: Real[np.ndarray, "time unit"], seed: int) -> UInt[np.ndarray, "time unit"]:
-    """A raster of the same size whose units fire with the same mean rates and nothing else: the least a generator must beat."""
-    draws = np.random.default_rng(seed).random(raster.shape, np.float32)
+def rate_matched_poisson(
+    raster: Real[np.ndarray, "time unit"], seed: int, bins: int | None = None
+) -> UInt[np.ndarray, "_ unit"]:
+    """A raster whose units fire with the same mean rates and nothing else: the least a generator must beat.
+
+    As long as the other unless told.
+    """
+    draws = np.random.default_rng(seed).random((bins or len(raster), raster.shape[1]), np.float32)
     return (draws < raster.mean(axis=0, dtype=np.float64)).astype(np.uint8)
 
 

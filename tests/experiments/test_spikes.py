@@ -60,7 +60,7 @@ class RunningRate:
             total = FOLD(total, np.log(part.rate / (1 - part.rate)), part.spikes.astype(np.int32), block)
         return Tally(*(np.repeat(np.asarray(leaf)[None], self.runs, axis=0) for leaf in total))
 
-    def generate(self, recording, bins, *, seed, network):
+    def generate(self, recording, bins, *, seed, network, kept):
         rate = recording.bits(*recording.span("train")).mean(axis=0)
         return (np.random.default_rng(seed + network).random((bins, recording.units)) < rate).astype(np.uint8)
 
@@ -201,11 +201,8 @@ def test_generated_spikes_are_compared_with_the_real_ones(tmp_path):
     settings = spikes_generate.PRESETS["smoke"]
     run_untrained(spikes_generate, settings, tmp_path)
     scores = read_scores(tmp_path / "scores.csv")
-    assert {score.variant for score in scores} == {
-        spikes_generate.NETWORK,
-        spikes_generate.POISSON,
-        spikes_generate.REAL,
-    }
+    names = ("NETWORK", "FREE", "BEFORE", "POISSON", "REAL")
+    assert {score.variant for score in scores} == {getattr(spikes_generate, name) for name in names}
     rate = {s.variant: s.value for s in scores if (s.test_on, s.metric) == ("vitro_bursts", "rate")}
     assert rate[spikes_generate.POISSON] < rate[spikes_generate.NETWORK], "it has its rates from the very bins"
     assert {path.stem for path in (tmp_path / "figures").glob("*.png")} == {"raster_vitro_bursts", "raster_vivo_theta"}

@@ -6,7 +6,20 @@ import numpy as np
 import pytest
 
 from jaxephys.spikes import history
-from jaxephys.spikes.history import BOUND, UNKNOWN, Filters, advance, last_of, no_history, read, trace
+from jaxephys.spikes.history import (
+    BOUND,
+    UNKNOWN,
+    Filters,
+    advance,
+    keep,
+    last_of,
+    no_history,
+    range_after,
+    range_of,
+    read,
+    settle,
+    trace,
+)
 
 RNG = np.random.default_rng(3)
 FILTERS = Filters(tau_ms=(2.0, 15.0, 200.0, 5000.0), bin_ms=0.5)
@@ -142,6 +155,37 @@ def test_another_order_of_units_is_another_order_of_states_to_the_last_bit(units
     np.testing.assert_array_equal(one.own[:, order], other.own)
     np.testing.assert_array_equal(one.population, other.population)
     np.testing.assert_array_equal(one.interval[:, order], other.interval)
+
+
+def test_a_settled_state_reads_as_before_and_knows_no_beginning():
+    states = TRACE(FILTERS, no_history(FILTERS, UNITS), jnp.asarray(SPIKES[:40]))
+    settled = settle(FILTERS, states)
+    assert_same(READ(FILTERS, settled), READ(FILTERS, states), 1e-4)
+    assert (settled.age == UNKNOWN).all()
+    silent = TRACE(FILTERS, last_of(settled), jnp.zeros((4000, UNITS)))
+    assert (READ(FILTERS, last_of(silent)).features[:, 2] < -2).all(), "what was guessed fades like what was seen"
+
+
+def test_states_are_kept_to_the_range_of_a_past_and_rates_to_its_end():
+    past = settle(FILTERS, TRACE(FILTERS, no_history(FILTERS, UNITS), jnp.asarray(SPIKES)))
+    last = last_of(past)
+    halves = [
+        range_of(jax.tree.map(lambda leaf, half=half: leaf[half], past)) for half in (slice(115), slice(115, None))
+    ]
+    within = range_after(jax.tree.map(lambda *parts: jnp.stack(parts), *halves), last)
+    np.testing.assert_array_equal(within.low.own[:, :-1], past.own[:, :, :-1].min(axis=0))
+    longest = np.where(past.since < UNKNOWN, past.since, 0).max(axis=0)
+    assert longest[4] == 0 and np.sum(longest > 0) > 4
+    np.testing.assert_array_equal(within.high.since, longest)
+    assert_same(keep(last, within), last)
+    silent = keep(last_of(TRACE(FILTERS, last, jnp.zeros((4000, UNITS)))), within)
+    np.testing.assert_allclose(silent.own[:, :-1], within.low.own[:, :-1])
+    np.testing.assert_array_equal(silent.since, np.where(longest > 0, longest, UNKNOWN))
+    np.testing.assert_array_equal(READ(FILTERS, silent).offset, READ(FILTERS, last).offset)
+    busy = keep(last_of(TRACE(FILTERS, last, jnp.ones((4000, UNITS)))), within)
+    np.testing.assert_allclose(busy.own[:, :-1], within.high.own[:, :-1])
+    np.testing.assert_allclose(busy.population[:-1], within.high.population[:-1])
+    assert (busy.since == 0).all(), "a spike is a spike"
 
 
 def test_filters_without_order_are_refused():

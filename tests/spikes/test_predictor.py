@@ -15,9 +15,12 @@ from sklearn.base import clone
 from jaxephys import SpikeTransformer, load
 from jaxephys.spikes import command
 from jaxephys.spikes.data import Recording
-from jaxephys.spikes.forecast import begin, fit_scale_and_shift, forecast, run_of
+from jaxephys.spikes.forecast import Forecaster, begin, fit_scale_and_shift, forecast, run_of
+from jaxephys.spikes.generate import generate
+from jaxephys.spikes.history import Filters
 from jaxephys.spikes.mixture import HALF_LIFE, PRIOR, Earned, mix
 from jaxephys.spikes.scores import PLACES, place_of, scores
+from jaxephys.spikes.transformer import PopulationTransformer
 from tests.spikes.planted import AGAIN, LAG, RATE, SMALL, planted
 
 ONE, OTHER = planted(0), planted(1)
@@ -101,6 +104,17 @@ def test_what_it_generates_echoes_too(model):
     assert drawn.shape == (3000, ONE.units) and (drawn != model.generate(ONE, 3000, seed=4)).any()
     after = drawn[LAG:][drawn[:-LAG] == 1].mean()
     assert after > 0.4 > 0.1 > drawn.mean() > 0.5 * RATE
+
+
+def test_what_is_drawn_is_kept_near_what_the_past_has_shown():
+    """A network that says half of the rate: by itself it fades to silence, kept it goes on at half of the rate."""
+    network = PopulationTransformer(width=8, depth=0, hidden=8, cell=8, filters=Filters((2.0, 5.0, 20.0, 300.0)))
+    past = ONE.bits(0, 2000)
+    silent = jax.tree.map(jnp.zeros_like, network.init(jax.random.key(0), past[:10].astype(np.float32)))
+    one = Forecaster.of(network, jax.tree.map(lambda leaf: leaf[None], silent), adaptive=False, length=100)
+    halved = replace(one, fitted=one.fitted._replace(shift=np.full(1, np.log(0.5), np.float32)))
+    kept, free = (generate(halved, past, 3000, kept=kept)[0, 1000:].mean() / past.mean() for kept in (True, False))
+    assert 0.3 < kept < 0.7 and free < 0.15
 
 
 def test_attention_sums_to_one_over_the_lags_of_its_window(model):
