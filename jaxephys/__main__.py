@@ -1,6 +1,6 @@
 """``python -m jaxephys``: the doctor. ``info MODEL``: what a saved model is. ``predict MODEL TABLE``: what it says of new cells.
 
-``convert``, ``embed``, ``impute``, ``counterfactual``, ``validate``: of sorted units. ``generate MODEL SPIKES``: spike trains.
+``convert``, ``embed``, ``impute``, ``counterfactual``, ``traverse``, ``validate``: of sorted units. ``generate``: spike trains.
 """
 
 from __future__ import annotations

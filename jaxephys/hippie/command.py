@@ -14,6 +14,7 @@ from jaxephys.hippie.data import TECHNOLOGIES, UnitTable
 from jaxephys.hippie.embedder import Hippie
 from jaxephys.hippie.preprocess import prepare
 
+STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 UNITS = "units: a units.npz, its folder, or a folder of CSV files"
 
 
@@ -35,10 +36,16 @@ def add_verbs(verbs: Any) -> None:
         add("embed", embed, "the place of units in the latent space", model, units),
         add("impute", impute, "a curve that units lack", model, units),
         add("counterfactual", counterfactual, "units under another technology", model, units),
+        add("traverse", traverse, "what one dimension of the latent space draws", model, units),
     ]
     parsers[1].add_argument("--modality", required=True, help="wave, isi or acg")
     parsers[2].add_argument("--technology", required=True, help=", ".join(TECHNOLOGIES))
-    for parser, out in zip(parsers, ("embeddings.npz", "imputed.npz", "counterfactual.npz"), strict=True):
+    parsers[3].add_argument(
+        "--dimension", type=int, help="counted from 0; the one in which units differ most, unless told"
+    )
+    parsers[3].add_argument("--values", type=float, nargs="+", default=STEPS, help="put there in turn (%(default)s)")
+    outs = ("embeddings.npz", "imputed.npz", "counterfactual.npz", "traversed.npz")
+    for parser, out in zip(parsers, outs, strict=True):
         parser.add_argument("--recorded", help="what all units were recorded with, where the table does not tell")
         parser.add_argument("--out", default=out, help="where to write (%(default)s)")
 
@@ -82,6 +89,25 @@ def counterfactual(arguments: argparse.Namespace) -> str:
     model, units = opened(arguments)
     curves = model.counterfactual(units, arguments.technology)
     return written(arguments.out, units, **curves, about=f"{len(units)} units under {arguments.technology}")
+
+
+def traverse(arguments: argparse.Namespace) -> str:
+    """Curves [unit, step, sample] with one number of the embedding put to each value, drawn by the first network.
+
+    Said of each curve: what the dimension makes, were it to vary as the prior does, as a share of the variance over units.
+    """
+    model, units = opened(arguments)
+    dimension = arguments.dimension
+    if dimension is None:
+        dimension = int(model.embed(units).var(axis=0).argmax())
+    curves, values = model.traverse(units, dimension, arguments.values), np.asarray(arguments.values, np.float32)
+    measured = prepare(units.raw, model.preparation_)
+    lines = [f"dimension {dimension} of {len(units)} units at {', '.join(f'{value:g}' for value in values)}"]
+    for (name, drawn), there in zip(curves.items(), measured.present.T, strict=True):
+        if there.any() and len(values) > 1:
+            share = drawn.var(axis=1).mean() / values.var() / measured.curves[name][there].var(axis=0).mean()
+            lines.append(f"{name}: {share:.1%} of the variance over units")
+    return written(arguments.out, units, **curves, values=values, about="\n".join(lines))
 
 
 def validate(arguments: argparse.Namespace) -> str:

@@ -320,7 +320,7 @@ def test_convert_and_info(tmp_path, monkeypatch, capsys):
     assert config["version"] == jaxephys.__version__ and config["preparation"]["order"] == "card"
 
 
-def test_embed_impute_and_counterfactual_write_what_the_model_says(fitted, new, folder, tmp_path, monkeypatch, capsys):
+def test_the_verbs_write_what_the_model_says(fitted, new, folder, tmp_path, monkeypatch, capsys):
     fitted.save(tmp_path / "model")
     model = tmp_path / "model"
     assert run(monkeypatch, "embed", model, folder, "--out", tmp_path / "e.npz") == 0
@@ -332,7 +332,13 @@ def test_embed_impute_and_counterfactual_write_what_the_model_says(fitted, new, 
     np.testing.assert_allclose(imputed["mean"][220:], fitted.impute(new, "isi").mean, atol=1e-5)
     np.testing.assert_allclose(changed["wave"][220:], fitted.counterfactual(new, "silicon_probe")["wave"], atol=1e-5)
     assert embedded["unit"].shape == (300,) and imputed["sd"].shape == imputed["measured"].shape
-    assert "isi of 300 units, 220 of which were trained on" in capsys.readouterr().out
+    walk = ("--values", "-1", "0.5", "--out", tmp_path / "t.npz")
+    assert run(monkeypatch, "traverse", model, folder, *walk) == 0
+    dimension, walked = int(fitted.embed(UnitTable.read(folder)).var(axis=0).argmax()), np.load(tmp_path / "t.npz")
+    np.testing.assert_allclose(walked["isi"][220:], fitted.traverse(new, dimension, (-1, 0.5))["isi"], atol=1e-5)
+    said = capsys.readouterr().out
+    assert "isi of 300 units, 220 of which were trained on" in said
+    assert f"dimension {dimension} of 300 units at -1, 0.5" in said and "of the variance over units" in said
 
 
 # What is wrong.
