@@ -106,7 +106,7 @@ class Grid:
         labels: Sequence[np.ndarray],
         start: Any,
     ) -> FitResult:
-        size = even_batches(len(splits[0].train), BATCH)
+        size = even_batches([len(split.train) for split in splits], BATCH)
         constants = []
         for run, split, label in zip(axis, splits, labels, strict=True):
             own = np.full(len(label), -1, np.int32)

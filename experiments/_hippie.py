@@ -99,7 +99,7 @@ def train_grid(
     own: Any = {"sources": sources, "classes": classes, "trunk": trunk}
     network: Any = ConditionalVAE(preparation.lengths, latent, width, **own)
     task = make_task(network)
-    size = even_batches(min(len(split.train) for split in splits), BATCH)
+    size = even_batches([len(split.train) for split in splits], BATCH)
     plan = TrainPlan(epochs, None, monitor="loss", mode="min", batch_size=size, weight_decay=0.01, clip_norm=1.0)
     runs = make_runs(codes, splits, objectives, batch_size=size)
     result = folder.train(name, task, data, runs, axis, plan, name, start)

@@ -147,7 +147,7 @@ class Hippie(Reader, SavedModel, BaseEstimator):
         usable = np.flatnonzero(data.present.any(axis=1) & ~np.isin(names, hidden))
         axis = RunAxis.cross(seed=range(self.random_state, self.random_state + self.seeds))
         splits = [self._split(usable, seed) for seed in axis.column("seed")]
-        batch_size = even_batches(len(splits[0].train), self.batch_size)
+        batch_size = even_batches([len(split.train) for split in splits], self.batch_size)
         plan = TrainPlan(
             self.max_epochs,
             self.patience,

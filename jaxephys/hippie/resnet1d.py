@@ -92,6 +92,9 @@ class BatchNorm(nn.Module):
             count = counted.sum() * (x[0].size // x.shape[-1])
             centre = (weight * x).sum(axes) / jnp.maximum(count, 1)
             spread = (weight * (x - centre) ** 2).sum(axes) / jnp.maximum(count, 1)
+            # Where hardly a row counts the spread is about 0, and the others, divided by it, would overflow further on: what
+            # is masked away there still makes NaN gradients.
+            x = jnp.where(weight > 0, x, centre)
             step = jnp.where(count > 0, MOMENTUM, 0.0)
             mean.value += step * (centre - mean.value)
             var.value += step * (spread * count / jnp.maximum(count - 1, 1) - var.value)

@@ -284,6 +284,15 @@ def constants_of(objective: Objective, label: Int[np.ndarray, "cell"], steps: in
     return UnitConstants(Switches(**flags), STRENGTHS[objective.augmentation], label, np.float32(steps))
 
 
-def even_batches(rows: int, batch_size: int) -> int:
-    """The batch size near this one that cuts so many rows evenly: the statistics of a last batch of one row are worthless."""
-    return -(-rows // max(1, round(rows / batch_size)))
+def even_batches(rows: Sequence[int], batch_size: int) -> int:
+    """The batch size, near the one wished for, that cuts the rows of every run most evenly.
+
+    ``rows``: how many each run trains on. The statistics of a last batch of one row are worthless, so that the smallest last
+    batch of a run, as a share of a batch, is to be as large as can be.
+    """
+    counts = np.unique(rows)
+    sizes = np.arange(-(-2 * batch_size // 3), max(3 * batch_size // 2, 1) + 1)
+    last = (counts - 1) % np.minimum(sizes, counts.max())[:, None] + 1
+    fullest = (last / np.minimum(sizes, counts.max())[:, None]).min(axis=1)
+    best = sizes[fullest == fullest.max()]
+    return int(min(best[np.abs(best - batch_size).argmin()], counts.max()))

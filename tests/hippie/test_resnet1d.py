@@ -96,6 +96,13 @@ def test_rows_that_do_not_count_move_no_statistic():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), moved, moved_alone)
 
 
+def test_rows_that_do_not_count_stay_small_beside_a_single_one_that_does():
+    """Divided by its spread, which is none, they would overflow further on, and with them the gradients of all."""
+    x = np.random.default_rng(4).normal(0, 100, size=(4, 2)).astype(np.float32)
+    y, _ = normalise(x, jnp.array([False, True, False, False]))
+    np.testing.assert_allclose(y, np.broadcast_to([0.0, 3.0], (4, 2)), atol=1e-5)
+
+
 def test_a_batch_without_rows_leaves_the_averages_and_stays_finite():
     y, moved = normalise(np.full((3, 2), 4.0, np.float32), jnp.zeros(3, bool))
     assert np.isfinite(y).all()
