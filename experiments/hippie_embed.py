@@ -84,7 +84,7 @@ def run(settings: Embed, folder: RunFolder) -> None:
         np.savez_compressed(file, allow_pickle=False, **arrays)
     folder.say(f"{len(embeddings)} units -> {out}")
     if settings.model is None:
-        model.save(folder.path / "model")
+        model.save(folder.path / "model", overwrite=True)
     scores = scores_of(model, tables, cluster)
     labelled = about["label"] != ""
     panels = {

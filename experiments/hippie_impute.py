@@ -25,7 +25,7 @@ FOLDER holds a folder for each data set (CSV files, or units.npz of data_prep), 
 
     network     one network: the mean over draws from the latent of what it has seen
     together    the mean over the seeds
-    blend       a b c >= 0 times together, ridge and neighbours, least squares on the validation rows of the seeds
+    blend       the mean and a, b, c >= 0 times what together, ridge and neighbours add to it, least squares on the validation rows
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def run(settings: Impute, folder: RunFolder) -> None:
         }
         figures[f"{name}: drawn and measured"] = draw_example(folder.path, name, example)
         shown |= counterfactuals(name, units, trained, scores)
-        trained.model([0]).save(folder.path / "model" / name)
+        trained.model([0]).save(folder.path / "model" / name, overwrite=True)
     folder.close(scores, "Curves that were not measured", INTRO, shown, figures, notes_of(scores))
 
 
@@ -179,7 +179,8 @@ def judge(name: str, units: UnitTable, trained: Trained) -> tuple[list[Score], d
             within = np.mean(np.abs(together - truth) < DEVIATIONS * spread)
             book("together", 0, fold, float(within), len(test), f"coverage_{modality}")
             weights = blend_weights([splits[run] for run in runs], mean[runs][:, len(test) :], given, curves)
-            blended = np.tensordot(weights, np.stack([together, simple["ridge"], simple["knn 10"]]), 1)
+            three = np.stack([together, simple["ridge"], simple["knn 10"]]) - simple["mean"]
+            blended = simple["mean"] + np.tensordot(weights, three, 1)
             book("blend", 0, fold, squared(blended, truth), len(test))
             if fold == 0:
                 parts = (truth, together, spread, simple["ridge"])
@@ -196,16 +197,16 @@ def opponents(given: np.ndarray, curves: np.ndarray, asked: np.ndarray) -> dict[
 
 
 def blend_weights(splits: Sequence[Split], drawn: np.ndarray, given: np.ndarray, curves: np.ndarray) -> np.ndarray:
-    """Of the three that are blended: non-negative least squares on the validation rows of all seeds of a fold.
+    """Of the three that are blended, as they leave the mean: non-negative least squares on the validation rows of all seeds of a fold.
 
-    Ridge and neighbours are fitted there without those rows, as the network of that seed was trained without them.
+    A curve that nothing tells anything of is so drawn as the mean. Ridge and neighbours are fitted there without those rows, as the network of that seed was trained without them.
     """
     columns, wanted = [], []
     for split, own in zip(splits, drawn, strict=True):
         simple = opponents(given[split.train], curves[split.train], given[split.validation])
         parts = (own[: len(split.validation)], simple["ridge"], simple["knn 10"])
-        columns.append(np.stack([part.ravel() for part in parts], axis=1))
-        wanted.append(curves[split.validation].ravel())
+        columns.append(np.stack([(part - simple["mean"]).ravel() for part in parts], axis=1))
+        wanted.append((curves[split.validation] - simple["mean"]).ravel())
     return nnls(np.concatenate(columns).astype(float), np.concatenate(wanted).astype(float))[0]
 
 

@@ -101,7 +101,7 @@ def run(settings: Pretrain, folder: RunFolder) -> None:
         return
     known = np.array([name for name, _ in KNOWN])[own.present.any(axis=0)]
     metrics = [f"r2_{modality}" for modality in known]
-    pretrained.model(range(settings.seeds)).save(folder.path / "model")
+    pretrained.model(range(settings.seeds)).save(folder.path / "model", overwrite=True)
     shown = {
         f"{name}: {len(own)} units, pretrained on {every} of {', '.join(pool)}": table(scores, [*metrics, "active"])
     }
