@@ -31,10 +31,10 @@ from jaxephys.hippie.data import TECHNOLOGIES, UnitTable
 from jaxephys.hippie.pool import names_of
 from jaxephys.hippie.preprocess import Preparation
 from jaxephys.hippie.probes import as_blocks
-from jaxephys.hippie.task import OURS, PUBLISHED, constants_of, even_batches, make_data, make_task
+from jaxephys.hippie.task import OURS, PUBLISHED, Objective, constants_of, even_batches, make_data, make_task
 from jaxephys.hippie.views import views_of
 
-OBJECTIVES = {"ours": replace(OURS, contrast=10.0), "published": PUBLISHED}
+OBJECTIVES = ("ours", "published")
 BATCH, VALIDATION = 64, 0.15
 Embedding = Callable[[int, int], np.ndarray]  # by seed and fold, of all units of the benchmark
 
@@ -49,11 +49,16 @@ class Networks:
     seeds: int
     pretraining: int
     epochs: int
+    contrast: float
 
     @classmethod
     def of(cls, settings: Any) -> Networks:
         """What the settings of an experiment ask for."""
         return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
+
+    def objective(self, name: str) -> Objective:
+        """Labels that are shuffled are learnt as the true ones are."""
+        return PUBLISHED if name == "published" else replace(OURS, contrast=self.contrast)
 
 
 class Grid:
@@ -111,7 +116,7 @@ class Grid:
         for run, split, label in zip(axis, splits, labels, strict=True):
             own = np.full(len(label), -1, np.int32)
             own[split.train] = label[split.train]
-            constants.append(constants_of(objective_of(run), own, -(-len(split.train) // size)))
+            constants.append(constants_of(self.networks.objective(run["objective"]), own, -(-len(split.train) // size)))
         train, valid = (stack_rows([plain_rows(split[part]) for split in splits]) for part in (0, 1))
         runs = Runs(train, valid, jax.tree.map(lambda *leaves: np.stack(leaves), *constants))
         epochs = self.networks.pretraining if phase == "pretrain" else self.networks.epochs
@@ -138,10 +143,6 @@ class Grid:
         train, test = self.bench.split(fold)
         split = halved(train, seed, self.bench.codes[train])._replace(test=test)
         return check_split(split, name=f"{self.bench.name}, fold {fold}")
-
-
-def objective_of(run: Mapping[str, Any]):
-    return OBJECTIVES["ours" if run["objective"] == SHUFFLED else run["objective"]]
 
 
 def halved(rows: np.ndarray, seed: int, codes: np.ndarray | None = None) -> Split:

@@ -13,6 +13,9 @@ FOLDER holds a folder for each data set (CSV files, or units.npz of data_prep). 
     pretrained    the networks of the other data sets as they are: no unit of this one was seen
     tuned         then trained on the training units of a fold
     from scratch  trained on these alone, as long
+
+Expected of Hull, pretrained on 3,880 units of five other data sets, variance explained of waveforms, intervals and correlograms: tuned
+0.89, 0.79, 0.91; from scratch 0.62, 0.73, 0.85; pretrained, no unit of Hull seen, 0.87, 0.67, 0.85.
 """
 
 from __future__ import annotations

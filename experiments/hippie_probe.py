@@ -83,6 +83,8 @@ class Probe(Settings):
     """Epochs on all other data sets."""
     epochs: int = 60
     """Epochs on the training units of a fold."""
+    contrast: float = 10.0
+    """How strongly labels of training units pull the units of a class together."""
 
 
 PRESETS = {

@@ -10,6 +10,9 @@ All losses start from the same weights, read the same windows and select their e
 
 Published: after some 50 epochs accuracy above 0.95 on zeros, below that on ones; Dice ahead of focal in vitro and in vivo. There the
 models see the bins that they are asked for; here they do not, so that accuracy on ones stays low.
+
+Expected of one slice and one session, one seed, 5 epochs (--max-epochs 5): the paper's order turns round. Mean ROC-AUC 0.853 under Dice, 0.883
+under focal, 0.883 under BCE; bits a spike -0.00, 0.27, 0.29 although all are calibrated; Dice minus focal below 0 on either recording.
 """
 
 from __future__ import annotations

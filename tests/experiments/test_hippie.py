@@ -26,7 +26,7 @@ from jaxephys.stats import corrected_interval, corrected_test
 from tests.experiments.command import only_run
 
 SETS = {"lisberger": 110, "hull": 90, "hull_counts": 90, "watson": 60}  # the second and the third are the same units
-SMALL = Networks("dense", width=4, latent=4, seeds=2, pretraining=1, epochs=1)
+SMALL = Networks("dense", width=4, latent=4, seeds=2, pretraining=1, epochs=1, contrast=10.0)
 
 
 @pytest.fixture(scope="module")
