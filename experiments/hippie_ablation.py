@@ -18,6 +18,10 @@ FOLDER holds CSV files, or units.npz of data_prep.
     hidden           curves and technologies are hidden three times in ten: ours
     no augmentation  ours without it
     contrast         ours, and labels of training units pull classes together
+
+Expected of Lisberger, one seed (--seeds 1): under the published objective and without its class 0 of 30 dimensions are active and
+nothing is explained (-0.02, -0.00); from the likelihood on all are, and 0.84 to 0.86 of the variance. Neighbours on the
+embedding: 0.67, 0.64, then 0.74 to 0.76, and 0.77 with labels of training units.
 """
 
 from __future__ import annotations
