@@ -74,7 +74,7 @@ class ConditionalVAE(nn.Module):
     class_dropout: float = 0.3
     mask_token: bool = True
     trunk: str = "resnet"  # published; "dense" for a few hundred units
-    form: str = "plain"  # of the convolutions; changes no number
+    form: str = "columns"  # of the convolutions; changes no number
 
     def setup(self) -> None:
         if self.trunk not in TRUNKS:

@@ -34,7 +34,7 @@ class DenseEncoder(nn.Module):
 
     features: int
     width: int = 16
-    form: str = "plain"
+    form: str = "columns"
 
     @nn.compact
     def __call__(
@@ -52,7 +52,7 @@ class DenseDecoder(nn.Module):
 
     length: int
     width: int = 16
-    form: str = "plain"
+    form: str = "columns"
 
     @nn.compact
     def __call__(

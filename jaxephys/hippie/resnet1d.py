@@ -20,13 +20,13 @@ dense_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # U(-
 
 
 def convolve(
-    x: Float[Array, "batch position in"], kernel: Float[AnyArray, "tap in out"], stride: int = 1, form: str = "plain"
+    x: Float[Array, "batch position in"], kernel: Float[AnyArray, "tap in out"], stride: int = 1, form: str = "columns"
 ) -> Float[Array, "batch _ out"]:
     """``y_i = sum_k x_{stride i + k - reach} W_k``, zeros outside, reach = (taps - 1) / 2 on both sides.
 
-    ("SAME" would pad a stride of 2 on the right alone.) One sum in three forms, for devices that are fast in one of them
-    when many runs are stacked, where a plain convolution becomes a grouped one: "plain" is XLA's convolution, "shifted"
-    a product a tap, "columns" one product with the taps side by side.
+    ("SAME" would pad a stride of 2 on the right alone.) One sum in three forms, for devices that are fast in one of them:
+    "plain" is XLA's convolution, which becomes a grouped one where runs are stacked; "shifted" a product a tap; "columns" one
+    product with the taps side by side. On two CPU cores a training step of width 16 and batch 128 takes 1.8, 0.5 and 0.4 s.
     """
     if form not in FORMS:
         raise ValueError(f"the form of convolution {form!r} is unknown: choose one of {', '.join(FORMS)}")
@@ -47,7 +47,7 @@ class Convolution(nn.Module):
     taps: int = 3
     stride: int = 1
     bias: bool = False  # none before batch normalisation, which takes any bias away
-    form: str = "plain"
+    form: str = "columns"
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch position in"]) -> Float[Array, "batch _ out"]:
@@ -60,7 +60,7 @@ class GrowingConvolution(nn.Module):
     """Every position twice, then a convolution. With a bias, as published, also where batch normalisation follows."""
 
     channels: int
-    form: str = "plain"
+    form: str = "columns"
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch position in"]) -> Float[Array, "batch _ out"]:
@@ -106,7 +106,7 @@ class EncoderBlock(nn.Module):
 
     channels: int
     stride: int = 1
-    form: str = "plain"
+    form: str = "columns"
 
     @nn.compact
     def __call__(
@@ -126,7 +126,7 @@ class DecoderBlock(nn.Module):
     """An encoder block backwards: conv2 before conv1. One that ``grows`` doubles the positions and halves the channels."""
 
     grows: bool = False
-    form: str = "plain"
+    form: str = "columns"
 
     @nn.compact
     def __call__(
@@ -148,7 +148,7 @@ class Encoder(nn.Module):
 
     features: int
     width: int = 64
-    form: str = "plain"
+    form: str = "columns"
 
     @nn.compact
     def __call__(
@@ -173,7 +173,7 @@ class Decoder(nn.Module):
 
     length: int
     width: int = 64
-    form: str = "plain"
+    form: str = "columns"
 
     @nn.compact
     def __call__(

@@ -51,7 +51,7 @@ def test_growing_repeats_each_position_and_adds_a_bias():
 
 def test_a_block_has_the_same_parameters_and_numbers_in_every_form():
     x = jnp.asarray(np.random.default_rng(2).normal(size=(2, 4, 4)), jnp.float32)
-    block = DecoderBlock(grows=True)
+    block = DecoderBlock(grows=True, form=FORMS[0])
     variables = block.init(jax.random.key(0), x, None, train=False)
     plain = block.apply(variables, x, None, train=False)
     assert plain.shape == (2, 8, 2)
