@@ -17,7 +17,7 @@ TINY = ("--cells", "400", "--hidden", "8", "--max-epochs", "2", "--seeds", "2")
 ELSEWHERE = (
     "python -m benchmarks.", "python -m data_prep", "python -m experiments.patchseq", "python -m experiments.hippie",
     "python -m experiments.spikes", *(f"python -m jaxephys {verb}" for verb in (
-        "predict", "convert", "embed", "impute", "counterfactual", "validate", "generate"))
+        "predict", "convert", "embed", "impute", "counterfactual", "traverse", "validate", "generate"))
 )  # fmt: skip
 
 

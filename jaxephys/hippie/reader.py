@@ -93,7 +93,7 @@ class Reader:
         return self._drawn(data, self._source(technology))
 
     def traverse(
-        self, units: UnitTable, dimension: int, values: Sequence[float] = (-2, -1, 0, 1, 2), *, seed: int = 0
+        self, units: UnitTable, dimension: int, values: Sequence[float] = (-2.0, -1.0, 0.0, 1.0, 2.0), *, seed: int = 0
     ) -> dict[str, Float[np.ndarray, "cell step _"]]:
         """The curves of each unit with one number of its embedding put to each of ``values``; the prior's sd is 1."""
         if not 0 <= dimension < self.network_.latent:

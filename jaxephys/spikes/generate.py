@@ -6,7 +6,7 @@ are drawn by themselves: a network says nothing of spikes that share a bin.
 What a network says of states that no recording has shown is extrapolation, and a free run finds such states: in a slice, units
 that had fired a hundred times a second fell silent for good, or doubled their rate, within seconds. So the means that the
 network reads are kept to the range that they had in the second half of the past, the running rates to what the past has
-left. The spikes are still drawn from what the network says.
+left; a past of less than two windows shows no range. The spikes are still drawn from what the network says.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def generate(
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
 def _draw(manner: Manner, bins: int, kept: bool, fitted: Fitted, past: Array, key: Key) -> Array:
-    network = manner.network
-    filters = network.filters if kept and isinstance(network, PopulationTransformer) else None
+    network, shows = manner.network, len(past) >= 2 * manner.length
+    filters = network.filters if kept and shows and isinstance(network, PopulationTransformer) else None
     logits, state, within = _look(manner, filters, fitted, past)
 
     def one(carry: tuple[Array, State], key: Key) -> tuple[tuple[Array, State], Array]:

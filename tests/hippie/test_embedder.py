@@ -335,7 +335,7 @@ def test_the_verbs_write_what_the_model_says(fitted, new, folder, tmp_path, monk
     walk = ("--values", "-1", "0.5", "--out", tmp_path / "t.npz")
     assert run(monkeypatch, "traverse", model, folder, *walk) == 0
     dimension, walked = int(fitted.embed(UnitTable.read(folder)).var(axis=0).argmax()), np.load(tmp_path / "t.npz")
-    np.testing.assert_allclose(walked["isi"][220:], fitted.traverse(new, dimension, (-1, 0.5))["isi"], atol=1e-5)
+    np.testing.assert_allclose(walked["isi"][220:], fitted.traverse(new, dimension, (-1.0, 0.5))["isi"], atol=1e-5)
     said = capsys.readouterr().out
     assert "isi of 300 units, 220 of which were trained on" in said
     assert f"dimension {dimension} of 300 units at -1, 0.5" in said and "of the variance over units" in said
