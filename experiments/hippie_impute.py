@@ -201,7 +201,8 @@ def opponents(given: np.ndarray, curves: np.ndarray, asked: np.ndarray) -> dict[
 def blend_weights(splits: Sequence[Split], drawn: np.ndarray, given: np.ndarray, curves: np.ndarray) -> np.ndarray:
     """Of the three that are blended, as they leave the mean: non-negative least squares on the validation rows of all seeds of a fold.
 
-    A curve that nothing tells anything of is so drawn as the mean. Ridge and neighbours are fitted there without those rows, as the network of that seed was trained without them.
+    So a curve that nothing tells anything of is drawn as the mean. Ridge and neighbours are fitted there without those rows,
+    as the network of that seed was trained without them.
     """
     columns, wanted = [], []
     for split, own in zip(splits, drawn, strict=True):

@@ -13,8 +13,8 @@ from jaxephys.hippie.audit import audit
 from jaxephys.hippie.data import TECHNOLOGIES, UnitTable
 from jaxephys.hippie.embedder import Hippie
 from jaxephys.hippie.preprocess import prepare
+from jaxephys.hippie.reader import STEPS
 
-STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 UNITS = "units: a units.npz, its folder, or a folder of CSV files"
 
 

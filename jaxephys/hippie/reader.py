@@ -21,6 +21,7 @@ from jaxephys.hippie.generate import drawing, measure_noise, walk
 from jaxephys.hippie.preprocess import Preparation
 from jaxephys.hippie.task import Units, make_data, make_task
 
+STEPS = (-2.0, -1.0, 0.0, 1.0, 2.0)  # of a traversal, in sd of the prior
 SAMPLES = 20  # of the latent, where an answer has an uncertainty
 
 
@@ -93,7 +94,7 @@ class Reader:
         return self._drawn(data, self._source(technology))
 
     def traverse(
-        self, units: UnitTable, dimension: int, values: Sequence[float] = (-2.0, -1.0, 0.0, 1.0, 2.0), *, seed: int = 0
+        self, units: UnitTable, dimension: int, values: Sequence[float] = STEPS, *, seed: int = 0
     ) -> dict[str, Float[np.ndarray, "cell step _"]]:
         """The curves of each unit with one number of its embedding put to each of ``values``; the prior's sd is 1."""
         if not 0 <= dimension < self.network_.latent:

@@ -291,8 +291,8 @@ def even_batches(rows: Sequence[int], batch_size: int) -> int:
     batch of a run, as a share of a batch, is to be as large as can be.
     """
     counts = np.unique(rows)
-    sizes = np.arange(-(-2 * batch_size // 3), max(3 * batch_size // 2, 1) + 1)
-    last = (counts - 1) % np.minimum(sizes, counts.max())[:, None] + 1
-    fullest = (last / np.minimum(sizes, counts.max())[:, None]).min(axis=1)
+    near = np.arange(-(-2 * batch_size // 3), max(3 * batch_size // 2, 1) + 1)
+    sizes = np.minimum(near, counts.max())  # the whole of the longest run is the largest batch
+    fullest = (((counts - 1) % sizes[:, None] + 1) / sizes[:, None]).min(axis=1)
     best = sizes[fullest == fullest.max()]
-    return int(min(best[np.abs(best - batch_size).argmin()], counts.max()))
+    return int(best[np.abs(best - batch_size).argmin()])
