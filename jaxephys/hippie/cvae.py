@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxephys.dims import AnyArray
 from jaxephys.hippie.dense import DenseDecoder, DenseEncoder
-from jaxephys.hippie.resnet1d import BatchNorm, Decoder, Encoder, dense_init
+from jaxephys.hippie.resnet1d import FORM, BatchNorm, Decoder, Encoder, dense_init
 
 LENGTHS = {"wave": 50, "isi": 100, "acg": 100}  # the published modalities, in the order of the fusion's input
 TRUNKS = {"resnet": (Encoder, Decoder), "dense": (DenseEncoder, DenseDecoder)}
@@ -74,7 +74,7 @@ class ConditionalVAE(nn.Module):
     class_dropout: float = 0.3
     mask_token: bool = True
     trunk: str = "resnet"  # published; "dense" for a few hundred units
-    form: str = "columns"  # of the convolutions; changes no number
+    form: str = FORM  # of the convolutions; changes no number
 
     def setup(self) -> None:
         if self.trunk not in TRUNKS:

@@ -10,7 +10,7 @@ import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
 from jaxephys.dims import AnyArray
-from jaxephys.hippie.resnet1d import SLOPE, dense_init
+from jaxephys.hippie.resnet1d import FORM, SLOPE, dense_init
 
 HIDDEN = 8  # times the width, as many as a ResNet's last layer has channels
 
@@ -34,7 +34,7 @@ class DenseEncoder(nn.Module):
 
     features: int
     width: int = 16
-    form: str = "columns"
+    form: str = FORM
 
     @nn.compact
     def __call__(
@@ -52,7 +52,7 @@ class DenseDecoder(nn.Module):
 
     length: int
     width: int = 16
-    form: str = "columns"
+    form: str = FORM
 
     @nn.compact
     def __call__(

@@ -16,11 +16,12 @@ from jaxephys.dims import AnyArray
 EPSILON, MOMENTUM = 1e-5, 0.1  # torch's, of batch normalisation
 SLOPE = 0.01  # of the leaky ReLU inside the ResNets
 FORMS = ("plain", "shifted", "columns")
+FORM = "columns"  # the fastest on a CPU
 dense_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # U(-b, b), b = fan_in^-1/2, as torch draws
 
 
 def convolve(
-    x: Float[Array, "batch position in"], kernel: Float[AnyArray, "tap in out"], stride: int = 1, form: str = "columns"
+    x: Float[Array, "batch position in"], kernel: Float[AnyArray, "tap in out"], stride: int = 1, form: str = FORM
 ) -> Float[Array, "batch _ out"]:
     """``y_i = sum_k x_{stride i + k - reach} W_k``, zeros outside, reach = (taps - 1) / 2 on both sides.
 
@@ -47,7 +48,7 @@ class Convolution(nn.Module):
     taps: int = 3
     stride: int = 1
     bias: bool = False  # none before batch normalisation, which takes any bias away
-    form: str = "columns"
+    form: str = FORM
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch position in"]) -> Float[Array, "batch _ out"]:
@@ -60,7 +61,7 @@ class GrowingConvolution(nn.Module):
     """Every position twice, then a convolution. With a bias, as published, also where batch normalisation follows."""
 
     channels: int
-    form: str = "columns"
+    form: str = FORM
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch position in"]) -> Float[Array, "batch _ out"]:
@@ -106,7 +107,7 @@ class EncoderBlock(nn.Module):
 
     channels: int
     stride: int = 1
-    form: str = "columns"
+    form: str = FORM
 
     @nn.compact
     def __call__(
@@ -126,7 +127,7 @@ class DecoderBlock(nn.Module):
     """An encoder block backwards: conv2 before conv1. One that ``grows`` doubles the positions and halves the channels."""
 
     grows: bool = False
-    form: str = "columns"
+    form: str = FORM
 
     @nn.compact
     def __call__(
@@ -148,7 +149,7 @@ class Encoder(nn.Module):
 
     features: int
     width: int = 64
-    form: str = "columns"
+    form: str = FORM
 
     @nn.compact
     def __call__(
@@ -173,7 +174,7 @@ class Decoder(nn.Module):
 
     length: int
     width: int = 64
-    form: str = "columns"
+    form: str = FORM
 
     @nn.compact
     def __call__(
