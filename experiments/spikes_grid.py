@@ -1,7 +1,8 @@
 """Train on each recording, test on all: the transfer grid, its eight groups, and what simple forecasts score in the same bins.
 
 After Figure 4 and Table 2 of Shimono (2026): 12 recordings, 12 models, 144 scores. The published code is shown the bin it is asked for;
-ours forecasts the next one, and stands beside a constant rate, an exponential filter and logistic regressions on the same bins.
+ours forecasts the next one, and stands beside a constant rate, an exponential filter and logistic regressions on the same bins. It is
+scored as it is used: calibrated on its own recording, in a mixture with plainer experts (jaxephys/spikes/mixture.py).
 
     python -m experiments.spikes_grid                                        12 simulated populations of a minute
     python -m experiments.spikes_grid --data ../shared/data/spikes           one slice and one session, 2 x 2

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, UInt
+from rich.progress import track
 from scipy.optimize import minimize
 from scipy.special import expit
 
@@ -24,6 +25,7 @@ from jaxephys.engine.types import Variables
 from jaxephys.spikes.data import Recording, unpack
 from jaxephys.spikes.history import no_history, read, trace
 from jaxephys.spikes.leak import Leak, check_causal, measure_leak
+from jaxephys.spikes.line import fit_line, running_rate_line
 from jaxephys.spikes.mixture import Earned, experts, mix, nothing_earned
 from jaxephys.spikes.scores import PLACES, Tally, empty_tally, fold, logit_of
 from jaxephys.spikes.transformer import Memory, PopulationTransformer, PublishedLayer
@@ -35,11 +37,21 @@ LEAK_BINS = 160
 
 
 class Fitted(NamedTuple):
-    """What a run has come to: logits are ``scale * network + shift``."""
+    """What a run has come to: logits are ``scale * network + shift``. The line is the mixture's; none where nothing is mixed."""
 
     variables: Variables
     scale: Float[AnyArray, "*run"]
     shift: Float[AnyArray, "*run"]
+    line: Float[AnyArray, "*run weight"]
+
+    @classmethod
+    def of(cls, network: Network, variables: Variables) -> Fitted:
+        """Networks as trained, before calibration."""
+        runs = len(jax.tree.leaves(variables)[0])
+        line = running_rate_line(network.filters) if isinstance(network, PopulationTransformer) else np.zeros(0)
+        return cls(
+            variables, np.ones(runs, np.float32), np.zeros(runs, np.float32), np.tile(np.float32(line), (runs, 1))
+        )
 
 
 class State(NamedTuple):
@@ -89,7 +101,7 @@ def forecast(
     # The compiler sees that the network has read the same states.
     assert state.memory.history is not None
     reading = read(network.filters, trace(network.filters, state.memory.history, spikes))
-    logits, earned = mix(state.earned, experts(network.filters, reading, logits), spikes)
+    logits, earned = mix(state.earned, experts(network.filters, reading, logits, fitted.line), spikes)
     return logits, State(memory, earned)
 
 
@@ -103,9 +115,7 @@ class Forecaster:
     @classmethod
     def of(cls, network: Network, variables: Variables, *, adaptive: bool = True, length: int = 1024) -> Forecaster:
         """Networks as trained, before calibration."""
-        runs = len(jax.tree.leaves(variables)[0])
-        one = np.ones(runs, np.float32)
-        return cls(Manner(network, adaptive, length), Fitted(variables, one, 0 * one))
+        return cls(Manner(network, adaptive, length), Fitted.of(network, variables))
 
     def __len__(self) -> int:
         return len(self.fitted.scale)
@@ -149,16 +159,23 @@ class Forecaster:
             said = np.concatenate([np.full_like(said[:, :1], np.nan), said], axis=1)
         return said[:, start - first : stop - first]
 
-    def calibrated(self, recordings: Sequence[Recording], sources: Sequence[int], *, bins: int) -> Forecaster:
+    def calibrated(
+        self, recordings: Sequence[Recording], sources: Sequence[int], *, bins: int, progress: bool = False
+    ) -> Forecaster:
         """Scale and shift of each run, from validation bins of ``recordings[source]``, which it has learnt from.
 
         For a Dice or focal loss logits only rank; for BCE little is left to do. The mixture comes after: its experts are
-        to be probabilities.
+        to be probabilities. Its line is fitted here too, on the training bins.
         """
         tallies = self.plain().on_validation(recordings, sources, bins=bins)
         found = [fit_scale_and_shift(np.asarray(tally.count).sum((0, 1))) for tally in tallies]
         scale, shift = np.array(found, np.float32).T
-        return replace(self, fitted=self.fitted._replace(scale=scale, shift=shift))
+        fitted, network = self.fitted._replace(scale=scale, shift=shift), self.manner.network
+        if self.manner.mixes and isinstance(network, PopulationTransformer):
+            bar = track(dict.fromkeys(sources), "lines", disable=not progress, transient=True)
+            lines = {source: fit_line(network.filters, recordings[source]) for source in bar}
+            fitted = fitted._replace(line=np.stack([lines[source] for source in sources]))
+        return replace(self, fitted=fitted)
 
     def on_validation(self, recordings: Sequence[Recording], sources: Sequence[int], *, bins: int) -> list[Tally]:
         """Of each run on its own recording: the first ``bins`` validation bins."""

@@ -181,11 +181,11 @@ class SpikeTransformer(SavedModel, BaseEstimator):
         self.sources_ = [recordings[source].name for source in own]
         self.units_, self.bin_ms_ = recordings[0].units, recordings[0].bin_ms
         variables = take_runs(result.best, places)
-        one = np.ones(len(places), np.float32)
-        forecaster = Forecaster(self._manner(network), Fitted(variables, one, 0 * one))
+        forecaster = Forecaster(self._manner(network), Fitted.of(network, variables))
         self.leak_ = forecaster.leak(recordings[own[0]])
-        self.forecaster_ = forecaster.calibrated(recordings, own, bins=self.calibration_bins)
-        tallies = self.forecaster_.on_validation(recordings, own, bins=self.calibration_bins)
+        bins = self.calibration_bins
+        self.forecaster_ = forecaster.calibrated(recordings, own, bins=bins, progress=self.progress)
+        tallies = self.forecaster_.on_validation(recordings, own, bins=bins)
         self.thresholds_ = np.array([choose_threshold(tally) for tally in tallies], np.float32)
         return self
 
@@ -291,8 +291,8 @@ class SpikeTransformer(SavedModel, BaseEstimator):
 
     def _arrays(self) -> dict[str, PyTree]:
         check_is_fitted(self)
-        fitted = self.forecaster_.fitted
-        return {**fitted.variables, "scale": fitted.scale, "shift": fitted.shift, "thresholds": self.thresholds_}
+        variables, scale, shift, line = self.forecaster_.fitted
+        return {**variables, "scale": scale, "shift": shift, "line": line, "thresholds": self.thresholds_}
 
     def _settings(self) -> dict[str, Any]:
         own = {"sources": self.sources_, "units": self.units_, "bin_ms": self.bin_ms_}
@@ -305,8 +305,8 @@ class SpikeTransformer(SavedModel, BaseEstimator):
         moved, gradient, reach, times = settings["leak"]
         model.leak_ = Leak(moved, gradient, reach, tuple(times))
         model.thresholds_ = arrays.pop("thresholds")
-        scale, shift = arrays.pop("scale"), arrays.pop("shift")
-        model.forecaster_ = Forecaster(model._manner(), Fitted(arrays, scale, shift))
+        scale, shift, line = (arrays.pop(name) for name in ("scale", "shift", "line"))
+        model.forecaster_ = Forecaster(model._manner(), Fitted(arrays, scale, shift, line))
         return model
 
     def describe(self) -> str:

@@ -18,7 +18,7 @@ from jaxephys.spikes.data import Recording
 from jaxephys.spikes.forecast import Forecaster, begin, fit_scale_and_shift, forecast, run_of
 from jaxephys.spikes.generate import generate
 from jaxephys.spikes.history import Filters
-from jaxephys.spikes.mixture import HALF_LIFE, PRIOR, Earned, mix
+from jaxephys.spikes.mixture import BELIEVED, HALF_LIFE, PRIOR, Earned, mix
 from jaxephys.spikes.scores import PLACES, place_of, scores
 from jaxephys.spikes.transformer import PopulationTransformer
 from tests.spikes.planted import AGAIN, LAG, RATE, SMALL, planted
@@ -152,7 +152,7 @@ def test_the_mixture_is_bayes_rule_with_a_fading_memory():
         else:
             nats = nats + np.log(0.5)
         nats = nats * 2 ** (-1 / HALF_LIFE)
-        weight = np.exp(nats + np.array([PRIOR, 0, 0, 0]))
+        weight = np.exp(nats + np.array([PRIOR] * BELIEVED + [0]))
         p = (weight * expit(said[t])).sum(axis=1) / weight.sum(axis=1)
         np.testing.assert_allclose(expit(got[t]), p, atol=1e-4)
 
