@@ -17,10 +17,10 @@ Published ROC-AUC, pooled over cells: self 0.93 in vitro and 0.77 in vivo, in vi
 Expected on one slice and one session (one seed, some ten minutes on two cores), the network beside the best baseline; AUC, within-unit
 AUC, AP, bits/spike:
 
-    in vitro self        units       0.922  0.514  0.241  +0.21     per-unit GLM  0.922  0.509  0.236  +0.20
-    in vivo self         units       0.863  0.697  0.033  +0.58     per-unit GLM  0.858  0.684  0.031  +0.52
-    in vivo -> in vitro  population  0.919  0.500  0.213  +0.12     exponential   0.916  0.504  0.205  -0.27
-    in vitro -> in vivo  population  0.835  0.594  0.022  +0.25     shared GLM    0.834  0.633  0.020  +0.20
+    in vitro self        units       0.922  0.513  0.241  +0.21     per-unit GLM  0.922  0.509  0.236  +0.20
+    in vivo self         units       0.862  0.694  0.033  +0.58     per-unit GLM  0.858  0.684  0.031  +0.52
+    in vivo -> in vitro  population  0.919  0.501  0.212  +0.12     exponential   0.916  0.504  0.205  -0.27
+    in vitro -> in vivo  population  0.840  0.624  0.022  +0.28     shared GLM    0.834  0.633  0.020  +0.20
 
 and of the published layer as a reconstruction 0.926, 0.999, 0.900, 0.755 AUC; of its forecasts 0.834, 0.573, 0.541, 0.515.
 """
