@@ -55,6 +55,8 @@ DIMENSIONS = {
     "byte": "eight units of a bin, packed",
     "split": "train, validation, test",
     "filter": "a time constant of an exponential mean",
+    "regressor": "a number of a unit and bin that the mixture's line goes through",
+    "weight": "of the mixture's line: the constant, then one a regressor",
     "window": "a stretch of time bins that is counted or read as one",
     "key": "a bin that attention may look at",
     "head": "one of the parallel attentions of a layer",

@@ -149,12 +149,13 @@ class Handler(BaseHTTPRequestHandler):
             body, self.close_connection = body[: len(body) // 2], True
         for start in range(0, len(body), PIECE):
             piece = body[start : start + PIECE]
+            archive.sent[name] += len(piece)  # before: whoever has the last piece may look at once
             try:
                 self.wfile.write(piece)
             except ConnectionError:  # whoever asked is gone
+                archive.sent[name] -= len(piece)
                 self.close_connection = True
                 return
-            archive.sent[name] += len(piece)
             time.sleep(archive.pause)
 
     def log_message(self, format: str, *args: object) -> None:
