@@ -47,7 +47,7 @@ def fit_line(filters: Filters, recording: Recording, seed: int = 0) -> Float[np.
     spikes = int(recording.counts("train").sum())
     silences = (stop - start) * recording.units - spikes
     share = np.minimum(1.0, MOST * stride / np.maximum([silences, spikes], 1))
-    warm = start + min(round(WARM_UP_MS / recording.bin_ms), (stop - start) // 2)
+    warm = start + min(round(WARM_UP_MS / recording.bin_ms), (stop - start - 1) // 2)
     state, rows, told = no_history(filters, recording.units), [], []
     for first in range(start, stop - length, length):
         bins = recording.bits(first, first + length + 1).astype(np.float32)

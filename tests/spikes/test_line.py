@@ -1,4 +1,4 @@
-"""The plainest expert: what it finds, what it may look at, and what it is worth away from home."""
+"""The plainest expert: what it finds, and what it may look at."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxephys.spikes.data import Recording
 from jaxephys.spikes.history import Filters, advance, no_history, read, trace
-from jaxephys.spikes.line import along, fit_line, running_rate_line
+from jaxephys.spikes.line import WINDOW, along, fit_line, running_rate_line
 from tests.spikes.planted import planted
 
 FILTERS, UNITS = Filters(), 12
@@ -59,3 +59,8 @@ def test_silence_teaches_nothing():
     one, packed = planted(0), planted(0).packed.copy()
     packed[slice(*one.span("train"))] = 0
     np.testing.assert_array_equal(fit_line(FILTERS, replace(one, packed=packed)), running_rate_line(FILTERS))
+
+
+def test_two_windows_are_enough_to_learn_from():
+    short = replace(planted(0), splits=np.array([[0, 2 * WINDOW], [2000, 4000], [4000, 6000]]))
+    assert not np.array_equal(fit_line(FILTERS, short), running_rate_line(FILTERS))
