@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import jax
 import numpy as np
 from sklearn.model_selection import train_test_split
 
@@ -25,13 +24,13 @@ from jaxephys.engine.apply import predict
 from jaxephys.engine.axis import RunAxis
 from jaxephys.engine.fit import FitResult, take_runs, transplant
 from jaxephys.engine.rows import Split, check_split, plain_rows, stack_rows
-from jaxephys.engine.types import Runs, TrainPlan
+from jaxephys.engine.types import TrainPlan
 from jaxephys.hippie.cvae import LENGTHS, ConditionalVAE
 from jaxephys.hippie.data import TECHNOLOGIES, UnitTable
 from jaxephys.hippie.pool import names_of
 from jaxephys.hippie.preprocess import Preparation
 from jaxephys.hippie.probes import as_blocks
-from jaxephys.hippie.task import OURS, PUBLISHED, Objective, constants_of, even_batches, make_data, make_task
+from jaxephys.hippie.task import OURS, PUBLISHED, Objective, even_batches, make_data, make_runs, make_task
 from jaxephys.hippie.views import views_of
 
 OBJECTIVES = ("ours", "published")
@@ -92,10 +91,10 @@ class Grid:
         if len(self.pool):
             nobody = np.full(len(self.data.source), -1, np.int32)
             splits = [halved(self.pool, run["seed"]) for run in self.first]
-            pretrained = self._fit(folder, "pretrain", self.first, splits, [nobody] * len(splits), None)
+            pretrained = self._fit(folder, "pretrain", self.first, splits, nobody, None)
             start = self._started(pretrained)
         splits = [self._split(run["fold"], run["seed"]) for run in self.second]
-        labels = [self._labels(run) for run in self.second]
+        labels = np.stack([self._labels(run) for run in self.second])
         result = self._fit(folder, "folds", self.second, splits, labels, start)
         rows = stack_rows([plain_rows(np.arange(self.own))] * len(self.second))
         mu = np.asarray(predict(self.task, self.data, result.best, rows).mu, float)
@@ -108,17 +107,12 @@ class Grid:
         phase: str,
         axis: RunAxis,
         splits: Sequence[Split],
-        labels: Sequence[np.ndarray],
+        labels: np.ndarray,
         start: Any,
     ) -> FitResult:
         size = even_batches([len(split.train) for split in splits], BATCH)
-        constants = []
-        for run, split, label in zip(axis, splits, labels, strict=True):
-            own = np.full(len(label), -1, np.int32)
-            own[split.train] = label[split.train]
-            constants.append(constants_of(self.networks.objective(run["objective"]), own, -(-len(split.train) // size)))
-        train, valid = (stack_rows([plain_rows(split[part]) for split in splits]) for part in (0, 1))
-        runs = Runs(train, valid, jax.tree.map(lambda *leaves: np.stack(leaves), *constants))
+        objectives = [self.networks.objective(run["objective"]) for run in axis]
+        runs = make_runs(labels, splits, objectives, batch_size=size)
         epochs = self.networks.pretraining if phase == "pretrain" else self.networks.epochs
         plan = TrainPlan(epochs, None, monitor="loss", mode="min", batch_size=size, weight_decay=0.01, clip_norm=1.0)
         name = f"{self.bench.name}_{phase}"

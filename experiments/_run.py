@@ -92,12 +92,25 @@ class RunFolder:
         )
         where = f"{kind}, {jax.process_count()} hosts" if jax.process_count() > 1 else kind
         self.say(f"jaxephys {jaxephys.__version__} on {where}")
+        before = self._notes_before()
         for name, arrays in data.items():
-            self.notes[f"data_{name}"] = fingerprint(arrays)
-            self.say(f"data {name}: sha256 {self.notes[f'data_{name}'][:12]}")
+            digest = fingerprint(arrays)
+            if before.get(f"data_{name}", digest) != digest:
+                raise ValueError(
+                    f"the data of {name} are not those that {self.path} began with: give the same, or begin a new run"
+                )
+            self.notes[f"data_{name}"] = digest
+            self.say(f"data {name}: sha256 {digest[:12]}")
         self.notes["runs"] = runs
         self.say(f"{runs} runs -> {self.path}")
         self._write_manifest("running")
+
+    def _notes_before(self) -> dict[str, Any]:
+        """What the manifest says of the run that is resumed; nothing if it was killed before it wrote one."""
+        manifest = self.path / "manifest.json"
+        if self.settings.resume is None or not manifest.exists():
+            return {}
+        return json.loads(manifest.read_text())
 
     def checkpointer(
         self, axis: RunAxis, plan: TrainPlan, name: str = "checkpoints"

@@ -145,11 +145,10 @@ def train_blind(
     """The same layer trained with its attention looking nowhere."""
     names, units = [recording.name for recording in recordings], recordings[0].units
     objectives = [Objective("bce")] * len(axis)
-    how: Any = network  # what the task asks of a network, an altered one answers
-    data = make_data(recordings, how, settings.length)
+    data = make_data(recordings, network, settings.length)
     sources = [names.index(name) for name in axis.column("train_on")]
     runs = make_runs(recordings, sources, objectives, settings.length, batch_size=settings.batch_size)
-    task = make_task(how, units, objectives, settings.length)
+    task = make_task(network, units, objectives, settings.length)
     result = folder.train(WITHOUT, task, data, runs, axis, plan, "blind")
     folder.note_fit(result, "blind")
     return take_runs(result.best, np.arange(len(axis)))

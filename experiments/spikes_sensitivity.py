@@ -8,8 +8,10 @@ without the mixture, which would make all settings look alike.
     python -m experiments.spikes_sensitivity --data ../shared/data/spikes     one slice and one session
     python -m experiments.spikes_sensitivity demo                             2 short populations, length and dropout
 
-Expected: no setting but the smallest moves the bits a spike by more than recordings differ; what a network is given to read of the past,
-its filters, decides.
+Expected on the slice and the session (``--max-epochs 4``, half an hour on two cores): sizes hardly matter. Bits a spike at home .287, with
+two or four layers .283 and .282, with one or four heads .287, without dropout .285; what a network is given to read of the past, its
+filters, decides. Only the length of windows tells, and with it the count of the optimiser's steps: 128 bins .292 at home and -.078 abroad,
+512 bins .287 and .035, 2048 bins .262 and .079. What knows home better knows strangers worse.
 """
 
 from __future__ import annotations
@@ -99,6 +101,7 @@ def run(settings: SpikeSensitivity, folder: RunFolder) -> None:
     folder.greet(runs, recordings=[recording.packed for recording in recordings])
     scores: list[Score] = []
     sizes: dict[str, int] = {}
+    leaks: list[str] = []
     for trial in trials:
         fields = {trial.field: trial.value} if trial.field else {}
         network = settings.networks[0]
@@ -106,6 +109,7 @@ def run(settings: SpikeSensitivity, folder: RunFolder) -> None:
             folder, recordings, settings, network, ("bce",), trial.name.replace(" ", "_"), **fields
         )
         sizes[trial.name] = count_parameters(model.forecaster_.fitted.variables)
+        leaks.append(f"{trial.name}, {model.leak_}.")
         scores += score_all(recordings, model, result, trial.name, settings)
         if trial.name == REFERENCE and folder.first:
             model.save(folder.path / "model", overwrite=True)
@@ -124,7 +128,7 @@ def run(settings: SpikeSensitivity, folder: RunFolder) -> None:
         INTRO,
         tables,
         {"Bits a spike on its own recording": figure},
-        [f"The reference: {said}.", *NOTES],
+        [f"The reference: {said}.", *NOTES, *leaks],
     )
 
 
@@ -205,7 +209,7 @@ def draw_sizes(
         axes.set(xlabel=field)
         axes.grid(True)
         rows += [(field, tick, name, lines[i, j]) for i, tick in enumerate(ticks) for j, name in enumerate(names)]
-    panels[0].set_ylabel(metric)
+    panels[0].set_ylabel(SHORT[metric])
     figure.supxlabel("Faint: recordings. Bold: their mean.", fontsize=8, color=GREY)
     return save_figure(figure, folder, "sizes", ("size", "value", "recording", metric), rows)
 

@@ -88,7 +88,7 @@ def run(settings: SpikeTraining, folder: RunFolder) -> None:
             folder.path, by_seed, "average_precision"
         ),
     }
-    folder.close(scores, "What a loss teaches", INTRO, tables, figures, [*NOTES, f"Leak test: {model.leak_}."])
+    folder.close(scores, "What a loss teaches", INTRO, tables, figures, [*NOTES, f"{model.leak_}."])
 
 
 INTRO = """The same networks, windows and initial weights under different losses, each trained and tested on one recording, one step

@@ -7,6 +7,7 @@ from pathlib import Path
 os.environ.setdefault("MPLBACKEND", "Agg")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxephys" / "xla-tests"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the workers of pytest share the cores
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # the tests compile far longer than they compute
 
 import jax
@@ -19,3 +20,8 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 install_import_hook("jaxephys", "beartype.beartype")
 
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="orbax")
+
+
+def pytest_collection_modifyitems(items: list) -> None:
+    """The longest files first, so that no worker is left with one at the end: those that run commands."""
+    items.sort(key=lambda item: item.path.parent.name != "experiments" and item.path.name != "test_readme.py")

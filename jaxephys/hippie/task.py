@@ -266,13 +266,15 @@ def make_data(tables: UnitTable | Sequence[UnitTable], preparation: Preparation 
 
 
 def make_runs(
-    label: Int[np.ndarray, "cell"], splits: Sequence[Split], objectives: Sequence[Objective], *, batch_size: int
+    label: Int[np.ndarray, "*run cell"], splits: Sequence[Split], objectives: Sequence[Objective], *, batch_size: int
 ) -> Runs:
-    """The row tables and constants of every run. ``label``: -1 without one; a run is given those of its training rows."""
+    """The row tables and constants of every run. ``label``, the same for all or each its own: -1 without one; a run is
+    given those of its training rows."""
     constants = []
-    for split, objective in zip(splits, objectives, strict=True):
-        own = np.full(len(label), -1, np.int32)
-        own[split.train] = label[split.train]
+    labels = np.broadcast_to(label, (len(splits), label.shape[-1]))
+    for split, objective, known in zip(splits, objectives, labels, strict=True):
+        own = np.full(len(known), -1, np.int32)
+        own[split.train] = known[split.train]
         constants.append(constants_of(objective, own, -(-len(split.train) // batch_size)))
     train, valid = (stack_rows([plain_rows(s) for s in part]) for part in zip(*[s[:2] for s in splits], strict=True))
     return Runs(train, valid, jax.tree.map(lambda *leaves: np.stack(leaves), *constants))

@@ -26,11 +26,10 @@ from jaxtyping import Array, Float
 
 from jaxephys.dims import AnyArray
 from jaxephys.engine.types import Variables
-from jaxephys.spikes.transformer import PopulationTransformer, PublishedLayer, SelfAttention
+from jaxephys.spikes.transformer import Network, SelfAttention
 
 WAYS = ("itself", "evenly", "nowhere")
 BLOCK = 128  # queries whose weights stand in memory at once
-Network = PublishedLayer | PopulationTransformer
 
 
 class Look(NamedTuple):

@@ -28,9 +28,8 @@ from jaxephys.spikes.leak import Leak, check_causal, measure_leak
 from jaxephys.spikes.line import fit_line, running_rate_line
 from jaxephys.spikes.mixture import Earned, experts, mix, nothing_earned
 from jaxephys.spikes.scores import PLACES, Tally, empty_tally, fold, logit_of
-from jaxephys.spikes.transformer import Memory, PopulationTransformer, PublishedLayer
+from jaxephys.spikes.transformer import Memory, Network, PopulationTransformer, PublishedLayer
 
-Network = PopulationTransformer | PublishedLayer
 WARM_UP = 10_000  # bins before the scored ones that are read
 BLOCKS = 20  # of time, for the bootstrap
 LEAK_BINS = 160

@@ -21,13 +21,13 @@ from jaxephys.engine.watch import ProgressBar
 from jaxephys.estimator import SavedModel, count_parameters, mean_over_runs
 from jaxephys.spikes.attention import lag_profile
 from jaxephys.spikes.data import Recording
-from jaxephys.spikes.forecast import WARM_UP, Fitted, Forecaster, Manner, Network, run_of
+from jaxephys.spikes.forecast import WARM_UP, Fitted, Forecaster, Manner, run_of
 from jaxephys.spikes.generate import PAST, generate
 from jaxephys.spikes.history import Filters
 from jaxephys.spikes.leak import Leak
 from jaxephys.spikes.scores import Tally, choose_threshold, scores
 from jaxephys.spikes.task import CELLS, Objective, make_data, make_runs, make_task
-from jaxephys.spikes.transformer import PopulationTransformer, PublishedLayer
+from jaxephys.spikes.transformer import Network, PopulationTransformer, PublishedLayer
 
 Spikes = Recording | np.ndarray
 NETWORKS = ("population", "units", "published", "legacy")

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,7 +33,6 @@ from jaxephys.spikes.history import History
 from jaxephys.spikes.scores import LONGEST_ALARM, PLACES, place_of
 from jaxephys.spikes.transformer import Cells, Memory, PopulationTransformer, PublishedLayer
 
-Network = PopulationTransformer | PublishedLayer
 LENGTH = 512  # bins of a window
 CELLS = 1024  # of a window that the loss is taken over
 SHARES = (0.25, 0.5)  # of these that are spikes, and that are drawn by rate; the rest evenly
@@ -81,8 +81,11 @@ class SpikeBatch(NamedTuple):
     constants: SpikeConstants
 
 
-def make_data(recordings: Sequence[Recording], network: Network, length: int = LENGTH) -> SpikeData:
-    """Recordings of equally many units; the shorter ones are followed by silence, which no window reaches."""
+def make_data(recordings: Sequence[Recording], network: nn.Module, length: int = LENGTH) -> SpikeData:
+    """Recordings of equally many units; the shorter ones are followed by silence, which no window reaches.
+
+    ``network``, here and in the task: any module of the form that ``transformer`` describes, an altered one too.
+    """
     units = {recording.units for recording in recordings}
     if len(units) != 1:
         raise ValueError(f"recordings of {sorted(units)} units cannot be trained as one program: give equally many")
@@ -147,7 +150,7 @@ def kinds_of(objectives: Sequence[Objective]) -> tuple[str, ...]:
 
 
 def make_task(
-    network: Network,
+    network: nn.Module,
     units: int,
     objectives: Sequence[Objective] = (Objective(),),
     length: int = LENGTH,

@@ -258,6 +258,9 @@ class PopulationTransformer(nn.Module):
         return logits
 
 
+Network = PopulationTransformer | PublishedLayer
+
+
 @jax.custom_vjp
 def fixed_point_mean(x: Float[Array, "time unit width"]) -> Float[Array, "time width"]:
     """The mean over units of numbers in [-1, 1], rounded to 2^-16 first: whole numbers add up to the same in any order.

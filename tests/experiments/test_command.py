@@ -6,8 +6,10 @@ import os
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import jaxephys
+from experiments._run import RunFolder, Settings
 from jaxephys.patchseq.planted import plant
 from tests.experiments.command import only_run, run
 
@@ -88,6 +90,18 @@ MISTAKES = {
     "no epochs": (("smoke", "--max-epochs", "0"), "max_epochs"),
     "an output folder that is a file": (("smoke", "--out", "file"), "choose another --out"),
 }
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path):
+    def greet(data: np.ndarray, settings: Settings) -> None:
+        RunFolder(tmp_path, "test", settings, [], Console(quiet=True)).greet(1, cells=data)
+
+    again = Settings(resume=tmp_path)
+    greet(np.zeros(3), again)  # it was killed before it wrote a word
+    greet(np.zeros(3), again)
+    with pytest.raises(ValueError, match="the data of cells are not those"):
+        greet(np.ones(3), again)
+    greet(np.ones(3), Settings())
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
