@@ -305,8 +305,8 @@ def draw_look(folder: Path, name: str, found: Seen) -> Path:
     left.set(xlabel="bin that is looked at", ylabel="bin that looks", title="log10 attention, mean over heads")
     figure.colorbar(image, ax=left, shrink=0.8)
     lag, flat = np.arange(1, len(found.lag)), even_profile(found.bins, len(found.lag))
-    right.plot(lag, found.lag[1:], color=PALETTE[0], label="found")
-    right.plot(lag, flat[1:], color=GREY, linestyle="--", linewidth=0.8, label="spread evenly")
+    right.plot(lag, found.lag[1:], color=PALETTE[0], linewidth=3, alpha=0.6, label="found")  # often they coincide
+    right.plot(lag, flat[1:], color="black", linestyle="--", linewidth=1, label="spread evenly")
     right.plot([1], [found.lag[0]], "o", color=PALETTE[1], label="its own bin")
     right.set(xscale="log", xlabel="bins back", ylabel="mean attention", title="profile over lags")
     right.legend()
