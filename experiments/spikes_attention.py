@@ -33,7 +33,7 @@ from experiments._spikes import SpikeSettings, read_recordings, rows_of, train_n
 from jaxephys.engine.axis import RunAxis
 from jaxephys.engine.fit import take_runs
 from jaxephys.engine.types import TrainPlan
-from jaxephys.figures import GREY, PALETTE, STYLE, save_figure
+from jaxephys.figures import PALETTE, STYLE, save_figure
 from jaxephys.report import Cell, Score, Table, show, summarise
 from jaxephys.spikes.attribution import WAYS, Altered, Look, altered, attention_map, look
 from jaxephys.spikes.data import Recording
