@@ -186,6 +186,15 @@ def test_the_interval_of_the_bootstrap_is_that_of_a_mean_over_blocks():
     assert (found.high - found.low) / (2 * 1.96 * sd) == pytest.approx(1, abs=0.12)
 
 
+def test_an_interval_lies_about_its_estimate_where_blocks_differ_and_draws_repeat_them():
+    """What only tells blocks apart is worth less among repeated blocks: draws alone would lie below the estimate."""
+    rise = np.tile(BLOCK[:, None] / BLOCKS, (1, UNITS)).astype(np.float32)
+    fired = (np.random.default_rng(0).random(rise.shape) < 0.05 + 0.3 * rise).astype(np.int32)
+    found = bootstrap({"a": tally_of(rise, fired)}, resamples=400)["a", "roc_auc_within_unit"]
+    assert found.estimate > 0.6
+    assert (found.low + found.high) / 2 == pytest.approx(found.estimate, abs=(found.high - found.low) / 8)
+
+
 def test_models_on_other_blocks_cannot_be_compared():
     with pytest.raises(ValueError, match="same 2 or more blocks"):
         bootstrap({"a": TALLY, "b": Tally(*(part[:3] for part in TALLY))})
