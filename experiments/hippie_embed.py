@@ -89,7 +89,7 @@ def run(settings: Embed, folder: RunFolder) -> None:
     labelled = about["label"] != ""
     panels = {
         "data sets": draw_embedding(folder.path, plane, about["dataset"], name="datasets", written=False),
-        "clusters": draw_embedding(folder.path, plane, cluster.astype(str), name="clusters", written=False),
+        "clusters": draw_embedding(folder.path, plane, spelled(cluster), name="clusters", written=False),
     }
     for name, units in tables.items():
         own = labelled & (about["dataset"] == name)
@@ -128,6 +128,12 @@ def opened(path: Path) -> Hippie:
     if not isinstance(model, Hippie):
         raise ValueError(f"{path} is a {type(model).__name__}: give --model a Hippie or a published checkpoint")
     return model
+
+
+def spelled(cluster: np.ndarray) -> np.ndarray:
+    """Names of clusters that sort as their numbers do, what is in none at the end."""
+    digits = len(str(cluster.max()))
+    return np.where(cluster < 0, "none", np.char.zfill(cluster.astype(str), digits))
 
 
 def scores_of(model: Hippie, tables: Mapping[str, UnitTable], cluster: np.ndarray) -> list[Score]:

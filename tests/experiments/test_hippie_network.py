@@ -179,3 +179,9 @@ def test_arms_are_one_fit_and_each_is_scored(data, tmp_path, monkeypatch):
 def test_the_sweep_crosses_sizes_and_weights():
     arms = hippie_ablation.arms_of(hippie_ablation.Ablation(arms="sweep", latent=20))
     assert len(arms) == 9 and arms["z 5, beta 4.0"].latent == 5 and arms["z 20, beta 0.25"].beta == 0.25
+
+
+def test_clusters_stand_in_the_order_of_their_numbers():
+    names = hippie_embed.spelled(np.array([10, -1, 2, 0]))
+    assert names.tolist() == ["10", "none", "02", "00"] and np.unique(names).tolist()[-1] == "none"
+    assert hippie_embed.spelled(np.array([-1, -1])).tolist() == ["none", "none"]
