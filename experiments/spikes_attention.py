@@ -161,7 +161,7 @@ def one_of(trained: Any, place: int) -> Any:
 def cut_windows(recording: Recording, length: int, count: int) -> Float[np.ndarray, "window time unit"]:
     """One bin more than they hold: the last that is asked for."""
     start, stop = recording.span("test")
-    places = np.linspace(start, stop - length - 1, min(count, (stop - start) // (length + 1))).astype(int)
+    places = np.linspace(start, stop - length - 1, min(count, (stop - start) // (length + 1))).astype(int).tolist()
     return np.stack([recording.bits(place, place + length + 1) for place in places]).astype(np.float32)
 
 
