@@ -110,7 +110,10 @@ class RunFolder:
         manifest = self.path / "manifest.json"
         if self.settings.resume is None or not manifest.exists():
             return {}
-        return json.loads(manifest.read_text())
+        try:
+            return json.loads(manifest.read_text())
+        except ValueError:
+            raise ValueError(f"{manifest} is damaged: remove it to go on without a check of the data") from None
 
     def checkpointer(
         self, axis: RunAxis, plan: TrainPlan, name: str = "checkpoints"

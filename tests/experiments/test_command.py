@@ -102,6 +102,9 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path):
     with pytest.raises(ValueError, match="the data of cells are not those"):
         greet(np.ones(3), again)
     greet(np.ones(3), Settings())
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(ValueError, match="damaged: remove it"):
+        greet(np.ones(3), again)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
