@@ -1,6 +1,9 @@
 # Everything from a bare Python: `make demo` trains the quickstart grid, `make test` runs the tests.
 PYTHON ?= python3
 BIN := .venv/bin
+# --no-deps: the lock holds everything. Without it pip asks the index again for a locked package whose extra is required
+# (dandischema requires pydantic[email]) and takes a version that is newer than the hash allows.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 export MPLBACKEND := Agg
 
 .PHONY: demo test lint lock clean
@@ -16,16 +19,24 @@ lint: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# Versions that were tried together, with their hashes. `make lock` renews them.
+# Versions that were tried together, with their hashes. `make lock UPGRADE=--upgrade` renews them.
 .venv/ready: requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	$(PIP) --require-hashes -r requirements.lock
+	$(PIP) --editable .
+	$(BIN)/python -m pip check
 	touch $@
 
+# Renew the lock (needs uv), then record what the locked distributions require under each supported Python, for tests/test_lock.py.
+PYTHONS ?= python3.11 python3.12 python3.13
 lock:
 	$(PYTHON) -m uv pip compile pyproject.toml --extra dev --extra prep --extra tfds --extra umap --universal --generate-hashes --no-header --no-annotate \
-	  --no-emit-index-url --no-emit-find-links --upgrade -o requirements.lock
+	  --no-emit-index-url --no-emit-find-links $(UPGRADE) -o requirements.lock
+	for python in $(PYTHONS); do \
+	  rm -rf .venv-lock && $$python -m venv .venv-lock && \
+	  .venv-lock/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock && \
+	  .venv-lock/bin/python -m tests.lock_metadata || exit 1; done
+	rm -rf .venv-lock
 
 clean:
 	rm -rf .venv runs

@@ -217,9 +217,3 @@ def test_no_tracked_file_names_a_machine_or_a_registry():
 @pytest.mark.parametrize("text", ["open('/" + "work/data')", "cd /" + "root/x", "https://py" + "pi.org/simple"])
 def test_a_planted_machine_path_is_found(text):
     assert strange_words(text)
-
-
-def test_the_lock_names_no_address():
-    lock = (ROOT / "requirements.lock").read_text()
-    assert "--hash=sha256:" in lock
-    assert "://" not in lock
