@@ -30,7 +30,7 @@ lint: .venv/ready
 # Renew the lock (needs uv), then record what the locked distributions require under each supported Python, for tests/test_lock.py.
 PYTHONS ?= python3.11 python3.12 python3.13
 lock:
-	$(PYTHON) -m uv pip compile pyproject.toml --extra dev --extra prep --extra tfds --extra umap --universal --generate-hashes --no-header --no-annotate \
+	$(PYTHON) -m uv pip compile pyproject.toml --extra dev --extra prep --extra tfds --extra umap --extra docs --universal --generate-hashes --no-header --no-annotate \
 	  --no-emit-index-url --no-emit-find-links $(UPGRADE) -o requirements.lock
 	for python in $(PYTHONS); do \
 	  rm -rf .venv-lock && $$python -m venv .venv-lock && \

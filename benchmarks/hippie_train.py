@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.turns import take_turn, write_turns
+from benchmarks.runner import take_turn, write_turns
 
 LENGTHS = {"wave": 50, "isi": 100, "acg": 100}
 LATENT, CLASSES = 30, 5
@@ -59,13 +59,14 @@ def time_ours(kind: str, width: int, runs: int, units: int, batch: int) -> dict[
 
     import jax
 
-    from jaxephys.engine.apply import predict
-    from jaxephys.engine.axis import RunAxis
+    from jaxephys.engine.config import TrainConfig
+    from jaxephys.engine.devices import use_all_cores
     from jaxephys.engine.fit import fit
-    from jaxephys.engine.rows import Split, plain_rows, stack_rows
-    from jaxephys.engine.shard import use_all_cores
-    from jaxephys.engine.types import TrainPlan
-    from jaxephys.hippie.cvae import ConditionalVAE
+    from jaxephys.engine.grid import RunGrid
+    from jaxephys.engine.predict import predict
+    from jaxephys.engine.rows import plain_rows, stack_rows
+    from jaxephys.evaluation.splits import Split
+    from jaxephys.hippie.network.cvae import ConditionalVAE
     from jaxephys.hippie.task import PUBLISHED, Units, make_runs, make_task
 
     use_all_cores()
@@ -87,10 +88,10 @@ def time_ours(kind: str, width: int, runs: int, units: int, batch: int) -> dict[
     objective = replace(PUBLISHED, warm_up=0.0, augmentation="off")
     split = Split(rows, rows[:batch], rows[:0])
     made = make_runs(label, [split] * runs, [objective] * runs, batch_size=batch)
-    plan = TrainPlan(
+    plan = TrainConfig(
         1, None, monitor="loss", mode="min", batch_size=batch, weight_decay=0.01, clip_norm=1.0, chunk_epochs=1
     )
-    result = fit(task, data, made, RunAxis.cross(seed=range(runs)), plan)
+    result = fit(task, data, made, RunGrid.cross(seed=range(runs)), plan)
     where = f"{device}, {result.execution}"
     return {"seconds": result.run_seconds, "compile_seconds": result.compile_seconds, "device": where}
 
@@ -98,7 +99,7 @@ def time_ours(kind: str, width: int, runs: int, units: int, batch: int) -> dict[
 def time_torch(kind: str, width: int, runs: int, units: int, batch: int) -> dict[str, Any]:
     import torch  # pyright: ignore[reportMissingImports]
 
-    from benchmarks.torch_hippie import embed_units, train_runs
+    from benchmarks.opponents.hippie import embed_units, train_runs
 
     curves, label = make_units(units)
     device = "cuda" if torch.cuda.is_available() else "cpu"

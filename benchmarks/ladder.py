@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.turns import take_turn, write_turns
+from benchmarks.runner import take_turn, write_turns
 
 WIDTHS = (11, 9, 24, 11, 16, 10)
 CELLS, TRAIN, VALID, CLASSES, HIDDEN, BATCH, EPOCHS = 702, 421, 141, 4, 128, 64, 17
@@ -34,22 +34,22 @@ def time_ours(runs: int, token: int | None) -> dict[str, object]:
     """The grid in this package's engine, with the published encoder or ours."""
     import jax
 
-    from jaxephys.engine.axis import RunAxis
+    from jaxephys.engine.config import TrainConfig
     from jaxephys.engine.fit import fit
-    from jaxephys.engine.rows import Split
-    from jaxephys.engine.types import TrainPlan
-    from jaxephys.patchseq.data import FamilyTable
-    from jaxephys.patchseq.network import SubclassNetwork
-    from jaxephys.patchseq.staircase import Staircase
+    from jaxephys.engine.grid import RunGrid
+    from jaxephys.evaluation.splits import Split
+    from jaxephys.patchseq.network.classifier import SubclassNetwork
+    from jaxephys.patchseq.network.ragged_layout import Staircase
     from jaxephys.patchseq.task import Variant, make_data, make_runs, make_task
+    from jaxephys.schemas.feature_table import FeatureTable
 
     values, label = make_cells()
-    table = FamilyTable.of(values, {f"family_{i}": width for i, width in enumerate(WIDTHS)}, label)
-    stairs, axis = Staircase.of(table.widths), RunAxis.cross(seed=range(runs))
+    table = FeatureTable.of(values, {f"family_{i}": width for i, width in enumerate(WIDTHS)}, label)
+    stairs, axis = Staircase.of(table.widths), RunGrid.cross(seed=range(runs))
     split = Split(np.arange(TRAIN), np.arange(TRAIN, TRAIN + VALID), np.arange(TRAIN + VALID, CELLS))
     made = make_runs(table, stairs, [split] * runs, [Variant()] * runs, range(runs), logged=token is not None)
     task = make_task(SubclassNetwork(stairs, CLASSES, HIDDEN, token=token))
-    plan = TrainPlan(max_epochs=EPOCHS, patience=None, batch_size=BATCH, chunk_epochs=EPOCHS)
+    plan = TrainConfig(max_epochs=EPOCHS, patience=None, batch_size=BATCH, chunk_epochs=EPOCHS)
     result = fit(task, make_data(table, stairs), made, axis, plan)
     device = f"{jax.devices()[0].device_kind}, {result.execution}"
     return {"seconds": result.run_seconds, "compile_seconds": result.compile_seconds, "device": device}
@@ -59,7 +59,7 @@ def time_torch(runs: int) -> dict[str, object]:
     """PyTorch's loop on the same cells, padded to 6 x 24 as it needs them."""
     import torch  # pyright: ignore[reportMissingImports]
 
-    from benchmarks.torch_bilstm import train_seeds
+    from benchmarks.opponents.bilstm import train_seeds
 
     values, label = make_cells()
     padded = np.zeros((CELLS, len(WIDTHS), max(WIDTHS)), np.float32)

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.turns import take_turn, write_turns
+from benchmarks.runner import take_turn, write_turns
 
 CELLS, PADDED, HIDDEN, BATCH, CLASSES = 3699, 498, 128, 64, 5
 PAPER_WIDTHS = (150, 149, 100, 150, 150, 150, 150, 150, 150, 420, 140, 150)
@@ -51,23 +51,23 @@ def time_ours(layout: str, runs: int, steps: int) -> dict[str, object]:
     """The grid in this package's engine: ``steps`` of each run, without a validation that the opponent does not do."""
     import jax
 
-    from jaxephys.engine.axis import RunAxis
+    from jaxephys.engine.config import TrainConfig
     from jaxephys.engine.fit import fit
-    from jaxephys.engine.rows import Split
-    from jaxephys.engine.types import TrainPlan
-    from jaxephys.patchseq.data import FamilyTable
-    from jaxephys.patchseq.network import SubclassNetwork
-    from jaxephys.patchseq.staircase import Staircase
+    from jaxephys.engine.grid import RunGrid
+    from jaxephys.evaluation.splits import Split
+    from jaxephys.patchseq.network.classifier import SubclassNetwork
+    from jaxephys.patchseq.network.ragged_layout import Staircase
     from jaxephys.patchseq.task import Variant, make_data, make_runs, make_task
+    from jaxephys.schemas.feature_table import FeatureTable
 
     values, label = make_cells(layout)
-    table = FamilyTable.of(values, {f"family_{i}": width for i, width in enumerate(WIDTHS[layout])}, label)
-    stairs, axis = Staircase.of(table.widths, PADDED), RunAxis.cross(seed=range(runs))
+    table = FeatureTable.of(values, {f"family_{i}": width for i, width in enumerate(WIDTHS[layout])}, label)
+    stairs, axis = Staircase.of(table.widths, PADDED), RunGrid.cross(seed=range(runs))
     rows = np.arange(steps * BATCH)
     split = Split(rows, rows[-BATCH:], rows[:0])  # a validation of one batch: the engine always has one
     made = make_runs(table, stairs, [split] * runs, [Variant()] * runs, range(runs))
     task, data = make_task(SubclassNetwork(stairs, CLASSES, HIDDEN)), make_data(table, stairs)
-    plan = TrainPlan(max_epochs=1, patience=None, batch_size=BATCH, chunk_epochs=1)
+    plan = TrainConfig(max_epochs=1, patience=None, batch_size=BATCH, chunk_epochs=1)
     result = fit(task, data, made, axis, plan)
     device = jax.devices()[0].device_kind
     return {
@@ -81,7 +81,7 @@ def time_torch(layout: str, runs: int, steps: int) -> dict[str, object]:
     """PyTorch's loop on the same cells, padded to 12 x 498 as it needs them."""
     import torch  # pyright: ignore[reportMissingImports]
 
-    from benchmarks.torch_bilstm import train_seeds
+    from benchmarks.opponents.bilstm import train_seeds
 
     values, label = make_cells(layout)
     padded = np.zeros((CELLS, 12, PADDED), np.float32)

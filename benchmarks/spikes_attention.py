@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.turns import take_turn, write_turns
+from benchmarks.runner import take_turn, write_turns
 
 HEADS, WIDE, WINDOW = 16, 2, 256
 OPPONENT, PUBLISHED, LOCAL = "torch fused", "published heads", "wide heads, window"
@@ -81,7 +81,7 @@ def timed(work: Callable[[], Any], steps: int, wait: Callable[[Any], Any]) -> li
 def time_torch(bins: int, units: int, steps: int) -> dict[str, Any]:
     import torch  # pyright: ignore[reportMissingImports]
 
-    from benchmarks.torch_transformer import time_attention
+    from benchmarks.opponents.transformer import time_attention
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{torch.get_num_threads()} threads"
     seconds = statistics.median(time_attention(bins, HEADS, units // HEADS, steps))

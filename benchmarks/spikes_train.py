@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.turns import take_turn, write_turns
+from benchmarks.runner import take_turn, write_turns
 
 UNITS, HEADS, HIDDEN, RATE = 128, 16, 128, 0.01
 TORCH = {"torch original": False, "torch fused": True}
@@ -40,8 +40,8 @@ def time_ours(what: str, batch: int, length: int, steps: int) -> dict[str, Any]:
     import optax
 
     from jaxephys.spikes.losses import dice
+    from jaxephys.spikes.network import PopulationTransformer, PublishedLayer
     from jaxephys.spikes.task import CELLS, choose_cells
-    from jaxephys.spikes.transformer import PopulationTransformer, PublishedLayer
 
     network = {
         "published": PublishedLayer(UNITS, HEADS, HIDDEN),
@@ -88,7 +88,7 @@ def time_ours(what: str, batch: int, length: int, steps: int) -> dict[str, Any]:
 def time_torch(what: str, batch: int, length: int, steps: int) -> dict[str, Any]:
     import torch  # pyright: ignore[reportMissingImports]
 
-    from benchmarks.torch_transformer import time_steps
+    from benchmarks.opponents.transformer import time_steps
 
     windows, before = make_windows(batch, length), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = time_steps(windows, fused=TORCH[what], heads=HEADS, hidden=HIDDEN, steps=steps)

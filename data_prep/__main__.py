@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from data_prep.verbs import lacking
+from data_prep.cli import lacking
 
 SYSTEMS = {
     "patchseq": "current-clamp recordings (NWB, or a table of features) -> families, labels, one table",

@@ -33,18 +33,19 @@ from typing import Literal
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score
 
-from experiments._embedding import recorded
-from experiments._hippie import Trained, train_grid
-from experiments._run import RunFolder, Settings, main
-from jaxephys.engine.apply import score
-from jaxephys.engine.axis import RunAxis
-from jaxephys.engine.rows import Split, check_split, plain_rows, stack_rows
-from jaxephys.figures import draw_bars, draw_curves
-from jaxephys.hippie.audit import folds_of
-from jaxephys.hippie.data import UnitTable
+from jaxephys.engine.grid import RunGrid
+from jaxephys.engine.predict import score
+from jaxephys.engine.rows import plain_rows, stack_rows
+from jaxephys.evaluation.splits import Split, check_split
+from jaxephys.hippie.embedding_grid import recorded
+from jaxephys.hippie.grid import Trained, train_grid
+from jaxephys.hippie.leakage_audit import folds_of
 from jaxephys.hippie.probes import KNNProbe
 from jaxephys.hippie.task import OURS, PUBLISHED, Objective
-from jaxephys.report import Score, table
+from jaxephys.reporting.plots import draw_bars, draw_curves
+from jaxephys.reporting.run_folder import RunFolder, Settings, main
+from jaxephys.reporting.score_table import Score, table
+from jaxephys.schemas.unit_table import UnitTable
 
 NO_CLASS = replace(PUBLISHED, conditioned=False, consistency=0.0)
 LIKELIHOOD = replace(NO_CLASS, likelihood=True)
@@ -97,7 +98,7 @@ def run(settings: Ablation, folder: RunFolder) -> None:
     chosen, fold = folds_of(whole, FOLDS, 0)
     units = recorded(settings.data.stem, whole.rows(chosen))
     arms = dict(list(arms_of(settings).items())[: settings.most or None])
-    axis = RunAxis.cross(arm=arms, seed=range(settings.seeds), fold=np.unique(fold[fold >= 0]).tolist())
+    axis = RunGrid.cross(arm=arms, seed=range(settings.seeds), fold=np.unique(fold[fold >= 0]).tolist())
     splits = [cut(fold, run["fold"], run["seed"]) for run in axis]
     folder.greet(len(axis), units=[units.raw, units.label])
     sizes = {key: getattr(settings, key) for key in ("latent", "width", "trunk", "epochs")}
@@ -138,7 +139,7 @@ def cut(fold: np.ndarray, tested: int, seed: int) -> Split:
     return check_split(split, name=f"seed {seed}, fold {tested}")
 
 
-def scores_of(settings: Ablation, units: UnitTable, axis: RunAxis, trained: Trained) -> list[Score]:
+def scores_of(settings: Ablation, units: UnitTable, axis: RunGrid, trained: Trained) -> list[Score]:
     tests = stack_rows([plain_rows(split.test) for split in trained.splits])
     measured = score(trained.task, trained.data, trained.result.best, tests, trained.runs.constants)
     codes, name = units.codes(), settings.data.stem

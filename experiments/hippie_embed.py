@@ -22,15 +22,15 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score
 
-from experiments._embedding import recorded
-from experiments._heads import read_tables
-from experiments._hippie import modalities_of
-from experiments._run import RunFolder, Settings, main
-from jaxephys.estimator import load
-from jaxephys.hippie.data import UnitTable
-from jaxephys.hippie.embedder import Hippie
-from jaxephys.maps import draw_embedding
-from jaxephys.report import Score, table
+from jaxephys.hippie.benchmark import read_tables
+from jaxephys.hippie.embedding_grid import recorded
+from jaxephys.hippie.estimator import Hippie
+from jaxephys.hippie.grid import modalities_of
+from jaxephys.models.base import load
+from jaxephys.reporting.maps import draw_embedding
+from jaxephys.reporting.run_folder import RunFolder, Settings, main
+from jaxephys.reporting.score_table import Score, table
+from jaxephys.schemas.unit_table import UnitTable
 
 
 @dataclass(frozen=True)

@@ -43,20 +43,21 @@ from scipy.optimize import nnls
 from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import KNeighborsRegressor
 
-from experiments._embedding import recorded
-from experiments._heads import read_tables
-from experiments._hippie import Trained, cut_folds, modalities_of, train_grid
-from experiments._run import RunFolder, Settings, main
-from jaxephys.engine.apply import predict, score
-from jaxephys.engine.axis import RunAxis
-from jaxephys.engine.rows import Split, plain_rows, stack_rows
-from jaxephys.figures import GREY, PALETTE, draw_bars, save_figure
-from jaxephys.hippie.data import TECHNOLOGIES, UnitTable
-from jaxephys.hippie.generate import drawing, measure_noise
-from jaxephys.hippie.preprocess import prepare
-from jaxephys.hippie.reader import SAMPLES
+from jaxephys.engine.grid import RunGrid
+from jaxephys.engine.predict import predict, score
+from jaxephys.engine.rows import plain_rows, stack_rows
+from jaxephys.evaluation.splits import Split
+from jaxephys.hippie.benchmark import read_tables
+from jaxephys.hippie.embedding_grid import recorded
+from jaxephys.hippie.grid import Trained, cut_folds, modalities_of, train_grid
+from jaxephys.hippie.imputation import drawing, measure_noise
+from jaxephys.hippie.inference import SAMPLES
+from jaxephys.hippie.preprocessing import prepare
 from jaxephys.hippie.task import OURS
-from jaxephys.report import Score, Table, table
+from jaxephys.reporting.plots import GREY, PALETTE, draw_bars, save_figure
+from jaxephys.reporting.run_folder import RunFolder, Settings, main
+from jaxephys.reporting.score_table import Score, Table, table
+from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
 
 OPPONENTS = ("mean", "ridge", "knn 10")
 BLENDED = ("together", "ridge", "knn 10")
@@ -105,7 +106,7 @@ def run(settings: Impute, folder: RunFolder) -> None:
     scores, shown, figures = [], {}, {}
     for name, units in tables.items():
         splits = cut_folds(np.arange(len(units)), settings.seeds)
-        axis = RunAxis(("seed", "fold"), tuple(splits))
+        axis = RunGrid(("seed", "fold"), tuple(splits))
         own = {key: getattr(settings, key) for key in ("latent", "width", "trunk", "epochs")}
         trained = train_grid(folder, name, [units], list(splits.values()), axis, [OURS] * len(axis), **own)
         found, example = judge(name, units, trained)
@@ -141,7 +142,7 @@ def complete(units: UnitTable) -> UnitTable | None:
 
 def judge(name: str, units: UnitTable, trained: Trained) -> tuple[list[Score], dict[str, np.ndarray]]:
     """Every modality in turn is hidden and drawn, by everyone, on the same rows."""
-    data, splits, axis = trained.data, trained.splits, trained.result.axis
+    data, splits, axis = trained.data, trained.splits, trained.result.grid
     rows = [split.validation for split in splits]
     noise = measure_noise(trained.network, data, trained.result.best, rows, SAMPLES)
     scores, example = [], {}
@@ -226,7 +227,7 @@ def latent_scores(name: str, trained: Trained) -> list[Score]:
         for metric, values in measured.items()
         if metric == "active" or metric.startswith("r2_")
         for place, (run, n) in enumerate(
-            zip(trained.result.axis, map(len, (s.test for s in trained.splits)), strict=True)
+            zip(trained.result.grid, map(len, (s.test for s in trained.splits)), strict=True)
         )
     ]
 
@@ -242,7 +243,7 @@ def counterfactuals(name: str, units: UnitTable, trained: Trained, scores: list[
         truth = prepare({**units.raw, "wave": under}, trained.preparation).curves["wave"]
         code, wave = TECHNOLOGIES[target], trained.data.curves["wave"]
         drawn = predict(drawing(trained.network, source=code), trained.data, trained.result.best, tests).mean["wave"]
-        for place, (run, split) in enumerate(zip(trained.result.axis, trained.splits, strict=True)):
+        for place, (run, split) in enumerate(zip(trained.result.grid, trained.splits, strict=True)):
             away = units.technology[split.test] != code
             there = split.train[units.technology[split.train] == code]
             guesses = {

@@ -30,20 +30,21 @@ import numpy as np
 
 from data_prep.units.registry import find, held_out
 from data_prep.units.table import UnitsError
-from experiments._embedding import recorded
-from experiments._heads import read_tables
-from experiments._hippie import KNOWN, VALIDATION, Trained, cut_folds, train_grid
-from experiments._run import RunFolder, Settings, main
-from jaxephys.engine.apply import score
-from jaxephys.engine.axis import RunAxis
 from jaxephys.engine.fit import take_runs, transplant
-from jaxephys.engine.rows import Split, plain_rows, stack_rows
-from jaxephys.engine.types import PyTree, Variables
-from jaxephys.figures import draw_bars
-from jaxephys.hippie.data import UnitTable
-from jaxephys.hippie.pool import names_of
+from jaxephys.engine.grid import RunGrid
+from jaxephys.engine.predict import score
+from jaxephys.engine.rows import plain_rows, stack_rows
+from jaxephys.engine.task import PyTree, Variables
+from jaxephys.evaluation.splits import Split
+from jaxephys.hippie.benchmark import read_tables
+from jaxephys.hippie.combined_table import names_of
+from jaxephys.hippie.embedding_grid import recorded
+from jaxephys.hippie.grid import KNOWN, VALIDATION, Trained, cut_folds, train_grid
 from jaxephys.hippie.task import OURS
-from jaxephys.report import Score, table
+from jaxephys.reporting.plots import draw_bars
+from jaxephys.reporting.run_folder import RunFolder, Settings, main
+from jaxephys.reporting.score_table import Score, table
+from jaxephys.schemas.unit_table import UnitTable
 
 ARMS = ("pretrained", "tuned", "from scratch")
 
@@ -81,7 +82,7 @@ def run(settings: Pretrain, folder: RunFolder) -> None:
     own, pool = recorded(name, named(name, tables)), others_of(name, tables)
     folder.greet(settings.seeds * 11, **{key: units.raw for key, units in {name: own, **pool}.items()})
     sizes = {key: getattr(settings, key) for key in ("latent", "width", "trunk")}
-    first = RunAxis.cross(seed=range(settings.seeds))
+    first = RunGrid.cross(seed=range(settings.seeds))
     every = sum(map(len, pool.values()))
     splits = [halved(every, seed) for seed in first.column("seed")]
     pretrained = train_grid(
@@ -91,14 +92,14 @@ def run(settings: Pretrain, folder: RunFolder) -> None:
     check_apart(own, pretrained)
 
     folds = cut_folds(np.arange(len(own)), settings.seeds)
-    axis = RunAxis(("arm", "seed", "fold"), tuple((arm, *place) for arm in ARMS[1:] for place in folds))
+    axis = RunGrid(("arm", "seed", "fold"), tuple((arm, *place) for arm in ARMS[1:] for place in folds))
     start = weights_for(axis, pretrained)
     tuned = train_grid(
         folder, "tune", [own], [*folds.values()] * 2, axis, [OURS] * len(axis),
         epochs=settings.epochs, lengths=KNOWN, start=start, **sizes,
     )  # fmt: skip
     scores = scored(name, axis, tuned, tuned.result.best)
-    before = RunAxis(("arm", "seed", "fold"), tuple((ARMS[0], *place) for place in folds))
+    before = RunGrid(("arm", "seed", "fold"), tuple((ARMS[0], *place) for place in folds))
     scores += scored(name, before, tuned, take_runs(pretrained.result.best, before.column("seed")))
     if not folder.first:
         return
@@ -154,7 +155,7 @@ def check_apart(own: UnitTable, pretrained: Trained) -> None:
         raise ValueError(f"unit {shared[0]} is held out and stands in pretraining: give each data set names of its own")
 
 
-def weights_for(axis: RunAxis, pretrained: Trained) -> PyTree:
+def weights_for(axis: RunGrid, pretrained: Trained) -> PyTree:
     """Of the pretrained network of each run's seed; a run from scratch has one that its own seed draws."""
     task, seeds = pretrained.task, sorted(set(axis.column("seed")))
     fresh: Variables = jax.vmap(lambda seed: task.init(jax.random.key(seed)))(np.array(seeds) + 1000)
@@ -164,7 +165,7 @@ def weights_for(axis: RunAxis, pretrained: Trained) -> PyTree:
     return {**weights, "tally": {"variance": weights["tally"]["variance"]}}
 
 
-def scored(name: str, axis: RunAxis, tuned: Trained, variables: Variables) -> list[Score]:
+def scored(name: str, axis: RunGrid, tuned: Trained, variables: Variables) -> list[Score]:
     splits: Sequence[Split] = tuned.splits[: len(axis)]
     constants = take_runs(tuned.runs.constants, np.arange(len(axis)))
     tests = stack_rows([plain_rows(split.test) for split in splits])

@@ -38,8 +38,8 @@ from typing import Literal
 
 import numpy as np
 
-from experiments._embedding import Grid, Networks, ask_embedded
-from experiments._heads import (
+from jaxephys.evaluation.intervals import mean_sd
+from jaxephys.hippie.benchmark import (
     HEAD,
     NEIGHBOURS,
     OPPONENTS,
@@ -51,11 +51,11 @@ from experiments._heads import (
     ask_opponent,
     read_tables,
 )
-from experiments._run import RunFolder, Settings, main
-from experiments._standings import METRIC, YARDSTICK, save_said, scores_of, standings
-from jaxephys.figures import draw_bars
-from jaxephys.report import Score, show
-from jaxephys.stats import mean_sd
+from jaxephys.hippie.embedding_grid import Grid, Networks, ask_embedded
+from jaxephys.hippie.ranking import METRIC, YARDSTICK, save_said, scores_of, standings
+from jaxephys.reporting.plots import draw_bars
+from jaxephys.reporting.run_folder import RunFolder, Settings, main
+from jaxephys.reporting.score_table import Score, show
 
 METHODS = {
     "hippie": "HIPPIE",

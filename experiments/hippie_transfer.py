@@ -29,16 +29,26 @@ from typing import Literal
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score
 
-from experiments._embedding import Grid, Networks, ask_embedded, recorded
-from experiments._heads import HEAD, OPPONENTS, SHUFFLED, SHUFFLES, Benchmark, Said, ask_head, ask_opponent, read_tables
-from experiments._run import RunFolder, Settings, main
-from experiments._standings import METRIC, save_said, scores_of
-from jaxephys.figures import draw_bars
-from jaxephys.hippie.cvae import LENGTHS
-from jaxephys.hippie.data import UnitTable
-from jaxephys.hippie.preprocess import resample
-from jaxephys.report import EMPTY, Cell, Table, show
-from jaxephys.stats import block_bootstrap, mean_sd
+from jaxephys.evaluation.intervals import block_bootstrap, mean_sd
+from jaxephys.hippie.benchmark import (
+    HEAD,
+    OPPONENTS,
+    SHUFFLED,
+    SHUFFLES,
+    Benchmark,
+    Said,
+    ask_head,
+    ask_opponent,
+    read_tables,
+)
+from jaxephys.hippie.embedding_grid import Grid, Networks, ask_embedded, recorded
+from jaxephys.hippie.network.cvae import LENGTHS
+from jaxephys.hippie.preprocessing import resample
+from jaxephys.hippie.ranking import METRIC, save_said, scores_of
+from jaxephys.reporting.plots import draw_bars
+from jaxephys.reporting.run_folder import RunFolder, Settings, main
+from jaxephys.reporting.score_table import EMPTY, Cell, Table, show
+from jaxephys.schemas.unit_table import UnitTable
 
 LEAST = 10  # units of a class in each of the two, as published: Hull has two Golgi cells
 TIMING = ("isi", "acg")  # curves that do not depend on the electrode

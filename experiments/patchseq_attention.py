@@ -27,19 +27,20 @@ from jaxtyping import Float
 from rich.progress import track
 from scipy.stats import spearmanr
 
-from experiments._patchseq import TOKEN, draw_splits, read_species
-from experiments._run import RunFolder, Settings, main
-from jaxephys.engine.apply import predict
-from jaxephys.engine.axis import RunAxis
-from jaxephys.engine.rows import Split, hold_out, k_folds, plain_rows, stack_rows
-from jaxephys.engine.types import TrainPlan
-from jaxephys.maps import draw_importance
-from jaxephys.metrics import classification_scores
-from jaxephys.patchseq.data import FamilyTable
-from jaxephys.patchseq.network import SubclassNetwork
-from jaxephys.patchseq.staircase import Staircase
+from jaxephys.engine.config import TrainConfig
+from jaxephys.engine.grid import RunGrid
+from jaxephys.engine.predict import predict
+from jaxephys.engine.rows import plain_rows, stack_rows
+from jaxephys.evaluation.metrics import classification_scores
+from jaxephys.evaluation.splits import Split, hold_out, k_folds
+from jaxephys.patchseq.grid import TOKEN, draw_splits, read_species
+from jaxephys.patchseq.network.classifier import SubclassNetwork
+from jaxephys.patchseq.network.ragged_layout import Staircase
 from jaxephys.patchseq.task import Prediction, Variant, make_data, make_runs, make_task
-from jaxephys.report import Score, Table, table
+from jaxephys.reporting.maps import draw_importance
+from jaxephys.reporting.run_folder import RunFolder, Settings, main
+from jaxephys.reporting.score_table import Score, Table, table
+from jaxephys.schemas.feature_table import FeatureTable
 
 SWAPPED, MISSING = "lost when swapped", "lost when missing"
 Maps = Float[np.ndarray, "draw class family"]
@@ -85,15 +86,14 @@ def run(settings: Attention, folder: RunFolder) -> None:
         return k_folds(codes, settings.parts, seed, groups=groups)
 
     splits = draw_splits(cells, (settings.folds,), settings.seeds, cut)
-    axis = RunAxis(("seed", "fold"), tuple(place[1:] for place in splits))
+    axis = RunGrid(("seed", "fold"), tuple(place[1:] for place in splits))
     folder.greet(len(axis), cells=cells.values)
 
     stairs, of_run = Staircase.of(cells.widths), list(splits.values())
     runs = make_runs(cells, stairs, of_run, [Variant()] * len(axis), axis.column("seed"), logged=settings.ours)
     network = SubclassNetwork(stairs, len(cells.classes), settings.hidden, token=TOKEN if settings.ours else None)
     task, data = make_task(network), make_data(cells, stairs)
-    result = folder.train("attention", task, data, runs, axis, TrainPlan(max_epochs=settings.max_epochs))
-    folder.note_fit(result)
+    result = folder.fit("attention", task, data, runs, axis, TrainConfig(max_epochs=settings.max_epochs))
 
     test = stack_rows([plain_rows(split.test) for split in of_run])
 
@@ -117,9 +117,9 @@ def run(settings: Attention, folder: RunFolder) -> None:
 def report(
     settings: Attention,
     folder: RunFolder,
-    axis: RunAxis,
+    axis: RunGrid,
     of_run: list[Split],
-    cells: FamilyTable,
+    cells: FeatureTable,
     said: Prediction,
     scores: list[Score],
     losses: Losses,
@@ -151,26 +151,26 @@ its test cells of a seed, so that large classes are not outvoted by folds, then 
 test cells lose when the values of a family are those of other cells, and when the family is missing."""
 
 
-def swap(cells: FamilyTable, family: str, repeat: int) -> Float[np.ndarray, "cell column"]:
+def swap(cells: FeatureTable, family: str, repeat: int) -> Float[np.ndarray, "cell column"]:
     """The features of a family handed on among the cells, together."""
     columns, values = columns_of(cells, family), cells.values.copy()
     values[:, columns] = values[np.random.default_rng(repeat).permutation(len(values)), columns]
     return values
 
 
-def omit(cells: FamilyTable, family: str, repeat: int = 0) -> Float[np.ndarray, "cell column"]:
+def omit(cells: FeatureTable, family: str, repeat: int = 0) -> Float[np.ndarray, "cell column"]:
     """The family as if it had not been measured: our encoder is told, the published one sees training medians."""
     values = cells.values.copy()
     values[:, columns_of(cells, family)] = np.nan
     return values
 
 
-def columns_of(cells: FamilyTable, family: str) -> slice:
+def columns_of(cells: FeatureTable, family: str) -> slice:
     ends, place = np.cumsum(cells.widths), cells.families.index(family)
     return slice(int(ends[place] - cells.widths[place]), int(ends[place]))
 
 
-def arm_scores(axis: RunAxis, splits: list[Split], cells: FamilyTable, said: Prediction, kind: str) -> list[Score]:
+def arm_scores(axis: RunGrid, splits: list[Split], cells: FeatureTable, said: Prediction, kind: str) -> list[Score]:
     """Of every run on its own test cells."""
     codes, scores = cells.codes(), []
     for run, split, probability in zip(axis, splits, said.probability, strict=True):
@@ -190,7 +190,7 @@ def macro_f1(scores: list[Score]) -> Float[np.ndarray, "draw"]:
     return np.array([np.mean(values) for values in found.values()])
 
 
-def attention_of(axis: RunAxis, splits: list[Split], cells: FamilyTable, said: Prediction) -> Maps:
+def attention_of(axis: RunGrid, splits: list[Split], cells: FeatureTable, said: Prediction) -> Maps:
     """The mean over all test cells of a class, a seed at a time."""
     codes, maps = cells.codes(), []
     for seed in dict.fromkeys(axis.column("seed")):
@@ -201,7 +201,7 @@ def attention_of(axis: RunAxis, splits: list[Split], cells: FamilyTable, said: P
     return np.array(maps)
 
 
-def family_scores(cells: FamilyTable, maps: Maps, losses: Losses, kind: str) -> list[Score]:
+def family_scores(cells: FeatureTable, maps: Maps, losses: Losses, kind: str) -> list[Score]:
     """A line of scores.csv for each family, seed and measure; attention for each class as well."""
     shares = np.bincount(cells.codes()) / len(cells)
     found = []

@@ -32,14 +32,14 @@ from typing import Literal, NamedTuple
 import numpy as np
 from rich.progress import track
 
-from experiments._components import SparseComponents, widths_of
-from experiments._neighbours import NEIGHBOURS, chance_purities, neighbours, overlap, purity
-from experiments._patchseq import read_species
-from experiments._run import RunFolder, Settings, main
-from jaxephys.maps import draw_embedding
-from jaxephys.patchseq.data import FamilyTable
-from jaxephys.patchseq.scaling import SignedLogScaler
-from jaxephys.report import Cell, Score, Table, class_table, show, summarise
+from jaxephys.evaluation.neighbours import NEIGHBOURS, chance_purities, neighbours, overlap, purity
+from jaxephys.patchseq.component_forest import SparseComponents, widths_of
+from jaxephys.patchseq.grid import read_species
+from jaxephys.patchseq.preprocessing import SignedLogScaler
+from jaxephys.reporting.maps import draw_embedding
+from jaxephys.reporting.run_folder import RunFolder, Settings, main
+from jaxephys.reporting.score_table import Cell, Score, Table, class_table, show, summarise
+from jaxephys.schemas.feature_table import FeatureTable
 
 SPACES = ("components", "signed-log features")
 PLANE = "UMAP of "
@@ -116,7 +116,7 @@ def load_umap() -> type:
     return UMAP
 
 
-def spaces_of(cells: FamilyTable) -> dict[str, np.ndarray]:
+def spaces_of(cells: FeatureTable) -> dict[str, np.ndarray]:
     """The cells as components of each family, and as features without the flags of what is missing."""
     found = SparseComponents(widths_of(cells)).fit_transform(cells.values)
     logged = SignedLogScaler().fit_transform(cells.values)[:, : cells.values.shape[1]]
@@ -134,7 +134,7 @@ def embed(folder: RunFolder, umap: type, name: str, space: np.ndarray, seeds: in
     return planes
 
 
-def attributes(cells: FamilyTable) -> dict[str, Shared]:
+def attributes(cells: FeatureTable) -> dict[str, Shared]:
     """What is known of a cell beside its features."""
     subclass = cells.classes[cells.codes()]
     known = {"subclass": Shared(subclass, "", np.zeros(len(cells)))}
@@ -186,7 +186,7 @@ def overlaps(near: Mapping[str, list[np.ndarray]], species: str, cells: int) -> 
     return scores
 
 
-def tables(scores: Sequence[Score], cells: FamilyTable, known: Mapping[str, Shared]) -> dict[str, Table]:
+def tables(scores: Sequence[Score], cells: FeatureTable, known: Mapping[str, Shared]) -> dict[str, Table]:
     found = {}
     for attribute, shared in known.items():
         own = [score for score in scores if score.test_on == attribute and score.variant != CHANCE]

@@ -37,16 +37,16 @@ from rich.progress import track
 from sklearn.metrics import f1_score
 from sklearn.pipeline import Pipeline
 
-from data_prep.patchseq.components import FamilyComponents
-from experiments._arms import Arms, Place, measure
-from experiments._components import make_component_forest, plan_of, widths_of
-from experiments._patchseq import draw_splits, read_species
-from experiments._run import RunFolder, Settings, main
-from experiments._tables import METRICS
-from jaxephys.baselines import make_baseline, probability_of
-from jaxephys.engine.rows import Split, hold_out, k_folds
-from jaxephys.figures import draw_bars, draw_classes
-from jaxephys.report import Cell, Score, Table, class_table, show, summarise, table
+from jaxephys.evaluation.baselines import make_baseline, probability_of
+from jaxephys.evaluation.comparison import Arms, Place, measure
+from jaxephys.evaluation.splits import Split, hold_out, k_folds
+from jaxephys.patchseq.component_forest import make_component_forest, plan_of, widths_of
+from jaxephys.patchseq.grid import draw_splits, read_species
+from jaxephys.patchseq.report import METRICS
+from jaxephys.patchseq.sparse_components import FamilyComponents
+from jaxephys.reporting.plots import draw_bars, draw_classes
+from jaxephys.reporting.run_folder import RunFolder, Settings, main
+from jaxephys.reporting.score_table import Cell, Score, Table, class_table, show, summarise, table
 
 RAW, SPARSE, LEAKY = "forest", "components + forest", "components of all cells + forest"
 PUBLISHED = {"mouse": {SPARSE: {"macro_f1": "0.873"}}, "human": {}}  # on other cells

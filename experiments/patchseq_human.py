@@ -14,7 +14,7 @@ tabular networks 0.792 / 0.846, LDA 0.781 / 0.838, attention ensemble 0.773 / 0.
 half of it for forests, boosting and components.
 
 FOLDER holds human.csv, or is a table that data_prep has written. The vote is the mean of five classical models on features made
-comparable, whose settings are fixed in jaxephys/patchseq/robust.py.
+comparable, whose settings are fixed in jaxephys/patchseq/classical_models.py.
 """
 
 from __future__ import annotations
@@ -25,9 +25,13 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments._arms import Arms
-from experiments._components import make_component_forest, widths_of
-from experiments._patchseq import (
+from jaxephys.engine.config import TrainConfig
+from jaxephys.evaluation.baselines import make_baseline
+from jaxephys.evaluation.comparison import Arms
+from jaxephys.evaluation.splits import k_folds
+from jaxephys.patchseq.classical_models import NAMES, make_robust
+from jaxephys.patchseq.component_forest import make_component_forest, widths_of
+from jaxephys.patchseq.grid import (
     Comparison,
     Ladder,
     draw_splits,
@@ -36,15 +40,11 @@ from experiments._patchseq import (
     train_opponents,
     train_tabular,
 )
-from experiments._run import RunFolder, main
-from experiments._tables import METRICS, VOTE, draw_figures, tables_of
-from jaxephys.baselines import make_baseline
-from jaxephys.engine.rows import k_folds
-from jaxephys.engine.types import TrainPlan
-from jaxephys.patchseq.robust import NAMES, make_robust
-from jaxephys.patchseq.scaling import fit_signed_log
+from jaxephys.patchseq.preprocessing import fit_signed_log
+from jaxephys.patchseq.report import METRICS, VOTE, draw_figures, tables_of
 from jaxephys.patchseq.task import LADDER, Variant
-from jaxephys.report import Score, Table, table
+from jaxephys.reporting.run_folder import RunFolder, main
+from jaxephys.reporting.score_table import Score, Table, table
 
 BASELINES = ("lda", "logistic", "svm", "forest", "boosting")
 COMPONENTS = "components + forest"  # the published opponent
@@ -83,7 +83,7 @@ def run(settings: Human, folder: RunFolder) -> None:
 
     attention = train_ladders(folder, arms, settings, RELEASED)
     epochs = min(2 * settings.max_epochs, 100)
-    plan = TrainPlan(max_epochs=epochs, patience=25, batch_size=64, weight_decay=0.01, chunk_epochs=10)
+    plan = TrainConfig(max_epochs=epochs, patience=25, batch_size=64, weight_decay=0.01, chunk_epochs=10)
     train_tabular(folder, arms, "tabular", fit_signed_log, plan, settings.members)
     if not folder.first:
         return

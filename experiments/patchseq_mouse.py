@@ -25,9 +25,13 @@ from typing import Literal
 
 import numpy as np
 
-from experiments._arms import Arms
-from experiments._components import make_component_forest, widths_of
-from experiments._patchseq import (
+from jaxephys.engine.config import TrainConfig
+from jaxephys.evaluation.baselines import make_baseline
+from jaxephys.evaluation.comparison import Arms
+from jaxephys.evaluation.splits import Split, hold_out
+from jaxephys.patchseq.classical_models import NAMES, make_robust
+from jaxephys.patchseq.component_forest import make_component_forest, widths_of
+from jaxephys.patchseq.grid import (
     Comparison,
     Ladder,
     draw_splits,
@@ -36,15 +40,11 @@ from experiments._patchseq import (
     train_opponents,
     train_tabular,
 )
-from experiments._run import RunFolder, main
-from experiments._tables import VOTE, draw_figures, tables_of
-from jaxephys.baselines import make_baseline
-from jaxephys.engine.rows import Split, hold_out
-from jaxephys.engine.types import TrainPlan
-from jaxephys.patchseq.robust import NAMES, make_robust
-from jaxephys.patchseq.scaling import fit_quantiles, fit_signed_log
+from jaxephys.patchseq.preprocessing import fit_quantiles, fit_signed_log
+from jaxephys.patchseq.report import VOTE, draw_figures, tables_of
 from jaxephys.patchseq.task import LADDER
-from jaxephys.report import Score, Table
+from jaxephys.reporting.run_folder import RunFolder, main
+from jaxephys.reporting.score_table import Score, Table
 
 BASELINES = ("boosting", "svm", "forest", "logistic", "lda")
 COMPONENTS = "components + forest"  # the published opponent
@@ -82,7 +82,7 @@ def run(settings: Mouse, folder: RunFolder) -> None:
 
     attention = train_ladders(folder, arms, settings, RELEASED)
     epochs = min(2 * settings.max_epochs, 100)
-    plan = TrainPlan(epochs, patience=25, batch_size=256, learning_rate=3e-3, weight_decay=0.01, chunk_epochs=10)
+    plan = TrainConfig(epochs, patience=25, batch_size=256, learning_rate=3e-3, weight_decay=0.01, chunk_epochs=10)
     for name, fit_scale in (("tabular", fit_signed_log), ("tabular quantile", fit_quantiles)):
         train_tabular(folder, arms, name, fit_scale, plan, settings.members)
     if not folder.first:

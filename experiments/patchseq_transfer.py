@@ -28,11 +28,15 @@ from typing import Literal
 
 import numpy as np
 
-from experiments._arms import Arms
-from experiments._patchseq import draw_splits, read_cells
-from experiments._run import RunFolder, Settings, main
-from experiments._tables import METRICS
-from experiments._transfer import (
+from jaxephys.engine.config import TrainConfig
+from jaxephys.evaluation.comparison import Arms
+from jaxephys.evaluation.splits import k_folds
+from jaxephys.patchseq.grid import draw_splits, read_cells
+from jaxephys.patchseq.network.ragged_layout import Staircase
+from jaxephys.patchseq.network.two_species import TwoHeads
+from jaxephys.patchseq.report import METRICS
+from jaxephys.patchseq.source_transfer import Labelled, Lender
+from jaxephys.patchseq.transfer_grid import (
     BY_ACCURACY,
     KERNEL,
     MOUSE_TYPES,
@@ -45,7 +49,7 @@ from experiments._transfer import (
     train_joint,
     train_sequential,
 )
-from experiments._transfer_report import (
+from jaxephys.patchseq.transfer_report import (
     draw_few_labels,
     few_label_scores,
     few_label_table,
@@ -54,16 +58,12 @@ from experiments._transfer_report import (
     share_of_labels,
     verdict,
 )
-from jaxephys.engine.rows import k_folds
-from jaxephys.engine.types import TrainPlan
-from jaxephys.figures import draw_bars
-from jaxephys.patchseq.borrow import Labelled, Lender
-from jaxephys.patchseq.data import FamilyTable
-from jaxephys.patchseq.staircase import Staircase
-from jaxephys.patchseq.tethered import carry_over
-from jaxephys.patchseq.transfer import is_mouse
-from jaxephys.patchseq.two_heads import TwoHeads
-from jaxephys.report import Score, Table, table
+from jaxephys.patchseq.transfer_task import is_mouse
+from jaxephys.patchseq.unlabelled_transfer import carry_over
+from jaxephys.reporting.plots import draw_bars
+from jaxephys.reporting.run_folder import RunFolder, Settings, main
+from jaxephys.reporting.score_table import Score, Table, table
+from jaxephys.schemas.feature_table import FeatureTable
 
 EXPERIMENT = "patchseq_transfer"
 CARRIED = "carried over"
@@ -124,7 +124,7 @@ def run(settings: Transfer, folder: RunFolder) -> None:
 
     stairs = Staircase.of(both.widths)
     network = TwoHeads(stairs, len(both.classes), settings.hidden, token=settings.token)
-    plan = TrainPlan(max_epochs=settings.max_epochs, monitor="selection")
+    plan = TrainConfig(max_epochs=settings.max_epochs, monitor="selection")
     networks = Networks(folder, arms, both, network, plan)
     train_human(networks, by_accuracy=settings.released)
     train_sequential(networks)
@@ -145,7 +145,7 @@ def run(settings: Transfer, folder: RunFolder) -> None:
     folder.close([*scores, *few], TITLE, INTRO, tables(arms, scores, few, settings), figures, notes)
 
 
-def read_species(settings: Transfer) -> FamilyTable:
+def read_species(settings: Transfer) -> FeatureTable:
     """The cells of both species, human ones first."""
     table = read_cells(settings.data, "mouse_human_aligned.csv", "subclass5" if settings.released else "subclass4")
     if settings.released:

@@ -19,23 +19,24 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments._run import RunFolder, Settings, main
 from jaxephys import PatchSeqClassifier
-from jaxephys.baselines import baseline_scores_of
-from jaxephys.engine.apply import predict
-from jaxephys.engine.axis import RunAxis
+from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.fit import FitResult, take_runs
-from jaxephys.engine.rows import Split, hold_out, plain_rows, stack_rows
-from jaxephys.engine.types import TrainPlan
-from jaxephys.figures import draw_bars, draw_curves
-from jaxephys.maps import draw_attention, draw_confusion
-from jaxephys.metrics import classification_scores, confusion
-from jaxephys.patchseq.data import FamilyTable
-from jaxephys.patchseq.network import SubclassNetwork
-from jaxephys.patchseq.planted import LINEAR, PAIRED, Planted, plant
-from jaxephys.patchseq.staircase import Staircase
+from jaxephys.engine.grid import RunGrid
+from jaxephys.engine.predict import predict
+from jaxephys.engine.rows import plain_rows, stack_rows
+from jaxephys.evaluation.baselines import baseline_scores_of
+from jaxephys.evaluation.metrics import classification_scores, confusion
+from jaxephys.evaluation.splits import Split, hold_out
+from jaxephys.patchseq.network.classifier import SubclassNetwork
+from jaxephys.patchseq.network.ragged_layout import Staircase
+from jaxephys.patchseq.synthetic import LINEAR, PAIRED, Planted, plant
 from jaxephys.patchseq.task import LADDER, Prediction, make_data, make_runs, make_task
-from jaxephys.report import Score, Table, table
+from jaxephys.reporting.maps import draw_attention, draw_confusion
+from jaxephys.reporting.plots import draw_bars, draw_curves
+from jaxephys.reporting.run_folder import RunFolder, Settings, main
+from jaxephys.reporting.score_table import Score, Table, table
+from jaxephys.schemas.feature_table import FeatureTable
 
 METRICS = ("macro_f1", "accuracy", "balanced_accuracy", "ece")
 BASELINES = ("logistic", "svm")
@@ -67,7 +68,7 @@ PRESETS = {
 def run(settings: Quickstart, folder: RunFolder) -> None:
     planted = plant(settings.cells, strength=settings.strength)
     cells = planted.table
-    axis = RunAxis.cross(variant=tuple(LADDER), seed=range(settings.seeds))
+    axis = RunGrid.cross(variant=tuple(LADDER), seed=range(settings.seeds))
     folder.greet(len(axis), planted=cells.values)
 
     splits = {seed: hold_out(cells.codes(), seed) for seed in range(settings.seeds)}
@@ -76,10 +77,9 @@ def run(settings: Quickstart, folder: RunFolder) -> None:
     runs = make_runs(cells, stairs, of_run, [LADDER[name] for name in axis.column("variant")], axis.column("seed"))
     task = make_task(SubclassNetwork(stairs, len(cells.classes), settings.hidden))
     data = make_data(cells, stairs)
-    plan = TrainPlan(max_epochs=settings.max_epochs, learning_rate=settings.learning_rate)
+    plan = TrainConfig(max_epochs=settings.max_epochs, learning_rate=settings.learning_rate)
 
-    result = folder.train("quickstart", task, data, runs, axis, plan)
-    folder.note_fit(result)
+    result = folder.fit("quickstart", task, data, runs, axis, plan)
 
     test = stack_rows([plain_rows(split.test) for split in of_run])
     predicted = predict(task, data, result.best, test, runs.constants)
@@ -102,7 +102,7 @@ scikit-learn's classifiers on the same training and test rows. Classes differ in
 model finds, and in how signs go together in {" and ".join(PAIRED)}, which it cannot; the other families are noise."""
 
 
-def score_runs(axis: RunAxis, splits: list[Split], codes: np.ndarray, predicted: Prediction) -> list[Score]:
+def score_runs(axis: RunGrid, splits: list[Split], codes: np.ndarray, predicted: Prediction) -> list[Score]:
     """The scores of every run on its own test rows."""
     return [
         score
@@ -157,7 +157,7 @@ def draw(
     folder: RunFolder,
     result: FitResult,
     scores: list[Score],
-    cells: FamilyTable,
+    cells: FeatureTable,
     splits: list[Split],
     predicted: Prediction,
 ) -> dict[str, Path]:
@@ -174,7 +174,7 @@ def draw(
         )
     bayes = float(np.mean([score.value for score in scores if (score.variant, score.metric) == ("bayes", "macro_f1")]))
     shown = [score for score in scores if score.variant != "bayes"]
-    path, variants = folder.path, result.axis.column("variant")
+    path, variants = folder.path, result.grid.column("variant")
     return {
         "Test macro-F1 of every variant and baseline": draw_bars(
             path, shown, "macro_f1", {"Bayes classifier": bayes}, baselines=BASELINES

@@ -28,17 +28,17 @@ from jaxtyping import Array, Float, Int
 from matplotlib.figure import Figure
 from rich.progress import track
 
-from experiments._run import RunFolder, main
-from experiments._spikes import SpikeSettings, read_recordings, rows_of, train_networks
-from jaxephys.engine.axis import RunAxis
+from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.fit import take_runs
-from jaxephys.engine.types import TrainPlan
-from jaxephys.figures import PALETTE, STYLE, save_figure
-from jaxephys.report import Cell, Score, Table, show, summarise
+from jaxephys.engine.grid import RunGrid
+from jaxephys.reporting.plots import PALETTE, STYLE, save_figure
+from jaxephys.reporting.run_folder import RunFolder, main
+from jaxephys.reporting.score_table import Cell, Score, Table, show, summarise
+from jaxephys.schemas.recording import Recording
 from jaxephys.spikes.attribution import WAYS, Altered, Look, altered, attention_map, look
-from jaxephys.spikes.data import Recording
+from jaxephys.spikes.grid import SpikeSettings, read_recordings, rows_of, train_networks
 from jaxephys.spikes.losses import bce
-from jaxephys.spikes.scores import Tally, empty_tally, fold
+from jaxephys.spikes.streaming_scores import Tally, empty_tally, fold
 from jaxephys.spikes.task import Objective, make_data, make_runs, make_task
 
 NAME = "spikes_attention"
@@ -82,7 +82,7 @@ def run(settings: SpikeAttention, folder: RunFolder) -> None:
     recordings, _ = read_recordings(settings, folder)
     folder.greet(2 * len(recordings) * settings.seeds, recordings=[recording.packed for recording in recordings])
     model, result = train_networks(folder, recordings, settings, "published", ("bce",))
-    network, axis = model.forecaster_.manner.network, result.axis
+    network, axis = model.forecaster_.manner.network, result.grid
     without = Altered(network, "nowhere")
     blind = train_blind(folder, recordings, settings, without, axis, model.plan())
     scores: list[Score] = []
@@ -139,8 +139,8 @@ def train_blind(
     recordings: list[Recording],
     settings: SpikeAttention,
     network: Altered,
-    axis: RunAxis,
-    plan: TrainPlan,
+    axis: RunGrid,
+    plan: TrainConfig,
 ) -> Any:
     """The same layer trained with its attention looking nowhere."""
     names, units = [recording.name for recording in recordings], recordings[0].units
@@ -149,8 +149,7 @@ def train_blind(
     sources = [names.index(name) for name in axis.column("train_on")]
     runs = make_runs(recordings, sources, objectives, settings.length, batch_size=settings.batch_size)
     task = make_task(network, units, objectives, settings.length)
-    result = folder.train(WITHOUT, task, data, runs, axis, plan, "blind")
-    folder.note_fit(result, "blind")
+    result = folder.fit(WITHOUT, task, data, runs, axis, plan, "blind")
     return take_runs(result.best, np.arange(len(axis)))
 
 

@@ -27,13 +27,13 @@ from jaxtyping import Real
 from matplotlib.figure import Figure
 from rich.progress import track
 
-from experiments._run import RunFolder, main
-from experiments._spikes import SpikeSettings, read_recordings, train_networks
-from jaxephys.figures import GREY, STYLE, save_figure
-from jaxephys.report import Cell, Score, Table, show, summarise
-from jaxephys.spikes.data import Recording
-from jaxephys.spikes.generate import PAST
-from jaxephys.spikes.trains import compare, describe, rate_matched_poisson
+from jaxephys.reporting.plots import GREY, STYLE, save_figure
+from jaxephys.reporting.run_folder import RunFolder, main
+from jaxephys.reporting.score_table import Cell, Score, Table, show, summarise
+from jaxephys.schemas.recording import Recording
+from jaxephys.spikes.generation import PAST
+from jaxephys.spikes.grid import SpikeSettings, read_recordings, train_networks
+from jaxephys.spikes.spike_statistics import compare, describe, rate_matched_poisson
 
 NETWORK, FREE = "network, kept to what its past has shown", "network, wherever it leads"
 BEFORE, POISSON, REAL = "Poisson of the rates before", "Poisson of the same rates", "the real bins before"
@@ -64,7 +64,7 @@ def run(settings: SpikeGeneration, folder: RunFolder) -> None:
         start, stop = recording.span("test")
         bins = min(settings.bins, stop - start, start)
         real = recording.bits(start, start + bins)
-        mine = result.axis.where(train_on=recording.name).tolist()
+        mine = result.grid.where(train_on=recording.name).tolist()
         made = {
             name: [model.generate(recording, bins, seed=0, network=place, kept=kept) for place in mine]
             for name, kept in ((NETWORK, True), (FREE, False))

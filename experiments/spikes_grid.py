@@ -2,7 +2,7 @@
 
 After Figure 4 and Table 2 of Shimono (2026): 12 recordings, 12 models, 144 scores. The published code is shown the bin it is asked for;
 ours forecasts the next one, and stands beside a constant rate, an exponential filter and logistic regressions on the same bins. It is
-scored as it is used: calibrated on its own recording, in a mixture with plainer experts (jaxephys/spikes/mixture.py).
+scored as it is used: calibrated on its own recording, in a mixture with plainer experts (jaxephys/spikes/expert_mixture.py).
 
     python -m experiments.spikes_grid                                        12 simulated populations of a minute
     python -m experiments.spikes_grid --data ../shared/data/spikes           one slice and one session, 2 x 2
@@ -34,8 +34,14 @@ from typing import Literal, NamedTuple
 
 from rich.progress import track
 
-from experiments._run import RunFolder, main
-from experiments._spikes import (
+from jaxephys.engine.grid import RunGrid
+from jaxephys.reporting.run_folder import RunFolder, main
+from jaxephys.reporting.score_table import Score
+from jaxephys.schemas.recording import Recording
+from jaxephys.spikes.baselines import NAMES, Baselines
+from jaxephys.spikes.estimator import SpikeTransformer
+from jaxephys.spikes.forecaster import run_of
+from jaxephys.spikes.grid import (
     METRICS,
     Bins,
     Intervals,
@@ -52,14 +58,8 @@ from experiments._spikes import (
     training_bins,
     write_intervals,
 )
-from experiments._spikes_tables import draw_grid, grid_of, group_table, pair_table, winners
-from jaxephys.engine.axis import RunAxis
-from jaxephys.report import Score
-from jaxephys.spikes.baselines import NAMES, Baselines
-from jaxephys.spikes.data import Recording
-from jaxephys.spikes.forecast import run_of
-from jaxephys.spikes.predictor import SpikeTransformer
-from jaxephys.spikes.scores import Tally
+from jaxephys.spikes.report import draw_grid, grid_of, group_table, pair_table, winners
+from jaxephys.spikes.streaming_scores import Tally
 
 FEW = 4  # recordings, up to which every pair has its rows
 LEGACY, RECONSTRUCTION = "legacy, next bin", "legacy, reconstruction"
@@ -91,7 +91,7 @@ class Entrant(NamedTuple):
 
     name: str
     model: SpikeTransformer
-    axis: RunAxis
+    axis: RunGrid
     same_bin: bool
 
 
@@ -104,7 +104,7 @@ def run(settings: SpikeGrid, folder: RunFolder) -> None:
     for network in settings.networks:
         model, result = train_networks(folder, recordings, settings, network, (settings.loss,))
         forms = {LEGACY: False, RECONSTRUCTION: True} if network == "legacy" else {network: False}
-        entrants += [Entrant(name, model, result.axis, same) for name, same in forms.items()]
+        entrants += [Entrant(name, model, result.grid, same) for name, same in forms.items()]
     fitted = fit_all(recordings)
     scores, intervals = truth_rows(truth, recordings), {}
     for recording in track(recordings, "scoring", transient=True):

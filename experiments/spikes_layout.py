@@ -22,11 +22,11 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from experiments._run import RunFolder, Settings, main
-from experiments._spikes_tables import Grid, grid_of
-from jaxephys.figures import GREY, PALETTE, STYLE, draw_legend, save_figure
-from jaxephys.report import Cell, Score, Table, read_scores
+from jaxephys.reporting.plots import GREY, PALETTE, STYLE, draw_legend, save_figure
+from jaxephys.reporting.run_folder import RunFolder, Settings, main
+from jaxephys.reporting.score_table import Cell, Score, Table, read_scores
 from jaxephys.spikes.layout import Layout, find_substitutes, make_layout, rank_seeds, rank_targets
+from jaxephys.spikes.report import Grid, grid_of
 
 
 @dataclass(frozen=True)

@@ -27,16 +27,16 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from rich.progress import track
 
-from experiments._run import RunFolder, main
-from experiments._spikes import METRICS, SpikeSettings, read_recordings, rows_of, scored_bins, train_networks
-from experiments._spikes_tables import SHORT, grid_of, paired
 from jaxephys.engine.fit import FitResult
-from jaxephys.estimator import count_parameters
-from jaxephys.figures import GREY, PALETTE, STYLE, save_figure
-from jaxephys.report import Cell, Score, Table, mean_sd, show
-from jaxephys.spikes.data import Recording
-from jaxephys.spikes.forecast import run_of
-from jaxephys.spikes.predictor import SpikeTransformer
+from jaxephys.models.base import count_parameters
+from jaxephys.reporting.plots import GREY, PALETTE, STYLE, save_figure
+from jaxephys.reporting.run_folder import RunFolder, main
+from jaxephys.reporting.score_table import Cell, Score, Table, mean_sd, show
+from jaxephys.schemas.recording import Recording
+from jaxephys.spikes.estimator import SpikeTransformer
+from jaxephys.spikes.forecaster import run_of
+from jaxephys.spikes.grid import METRICS, SpikeSettings, read_recordings, rows_of, scored_bins, train_networks
+from jaxephys.spikes.report import SHORT, grid_of, paired
 
 NAME = "spikes_sensitivity"
 REFERENCE = "reference"
@@ -152,8 +152,8 @@ def score_all(
     for recording in track(recordings, f"scoring {variant}", transient=True):
         bins = scored_bins(recording, settings.warm_up)
         tally = model.forecaster_.plain().tally(recording, (bins.start, bins.stop), warm_up=bins.warm_up)
-        for place in range(len(result.axis)):
-            one = result.axis[place]
+        for place in range(len(result.grid)):
+            one = result.grid[place]
             rows += rows_of(NAME, variant, one["train_on"], recording.name, one["seed"], run_of(tally, place))
     return rows
 

@@ -23,8 +23,14 @@ from itertools import combinations
 import numpy as np
 from rich.progress import track
 
-from experiments._run import RunFolder, main
-from experiments._spikes import (
+from jaxephys.engine.fit import FitResult
+from jaxephys.reporting.plots import draw_bars, draw_curves
+from jaxephys.reporting.run_folder import RunFolder, main
+from jaxephys.reporting.score_table import Cell, Score, Table, mean_sd, show
+from jaxephys.schemas.recording import Recording
+from jaxephys.spikes.estimator import SpikeTransformer
+from jaxephys.spikes.forecaster import run_of
+from jaxephys.spikes.grid import (
     METRICS,
     Intervals,
     SpikeSettings,
@@ -36,13 +42,7 @@ from experiments._spikes import (
     train_networks,
     write_intervals,
 )
-from experiments._spikes_tables import SHORT, grid_of, paired, span
-from jaxephys.engine.fit import FitResult
-from jaxephys.figures import draw_bars, draw_curves
-from jaxephys.report import Cell, Score, Table, mean_sd, show
-from jaxephys.spikes.data import Recording
-from jaxephys.spikes.forecast import run_of
-from jaxephys.spikes.predictor import SpikeTransformer
+from jaxephys.spikes.report import SHORT, grid_of, paired, span
 
 CURVES = ("valid_accuracy_on_0", "valid_accuracy_on_1", "valid_average_precision", "valid_loss")
 
@@ -80,7 +80,7 @@ def run(settings: SpikeTraining, folder: RunFolder) -> None:
         "At the end, on test bins": loss_table(scores, names, settings.losses),
         "Loss against loss": difference_table(scores, intervals, names, settings.losses),
     }
-    curves = draw_curves(folder.path, result.history, result.axis.column("loss"), CURVES)
+    curves = draw_curves(folder.path, result.history, result.grid.column("loss"), CURVES)
     by_seed = [score._replace(seed=names.index(score.test_on) * settings.seeds + score.seed) for score in scores]
     figures = {
         "Over the epochs, on validation bins: mean and sd over recordings and seeds": curves,
@@ -106,8 +106,8 @@ def score_own(
     """Each network on the test bins of its own recording, by itself: mixed with other forecasts, all losses would look alike."""
     bins = scored_bins(recording, settings.warm_up)
     tally = model.forecaster_.plain().tally(recording, (bins.start, bins.stop), warm_up=bins.warm_up)
-    mine = result.axis.where(train_on=recording.name).tolist()
-    runs = {place: result.axis[place] for place in mine}
+    mine = result.grid.where(train_on=recording.name).tolist()
+    runs = {place: result.grid[place] for place in mine}
     rows = [
         row
         for place, run in runs.items()

@@ -2,18 +2,18 @@
 
 __version__ = "0.1.0"
 
-from jaxephys.estimator import load
-from jaxephys.hippie.card import TECHNOLOGY_IDS
-from jaxephys.hippie.data import UnitTable
-from jaxephys.hippie.embedder import Hippie
-from jaxephys.patchseq.classifier import PatchSeqClassifier
-from jaxephys.patchseq.data import FamilyTable
-from jaxephys.spikes.data import Recording
-from jaxephys.spikes.predictor import SpikeTransformer
+from jaxephys.hippie.estimator import Hippie
+from jaxephys.hippie.published_api import TECHNOLOGY_IDS
+from jaxephys.models.base import load
+from jaxephys.patchseq.estimator import PatchSeqClassifier
+from jaxephys.schemas.feature_table import FeatureTable
+from jaxephys.schemas.recording import Recording
+from jaxephys.schemas.unit_table import UnitTable
+from jaxephys.spikes.estimator import SpikeTransformer
 
 __all__ = [
     "TECHNOLOGY_IDS",
-    "FamilyTable",
+    "FeatureTable",
     "Hippie",
     "PatchSeqClassifier",
     "Recording",

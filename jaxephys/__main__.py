@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 
 import jaxephys
-from jaxephys.engine import shard
-from jaxephys.hippie import command as of_units
-from jaxephys.report import write_csv
-from jaxephys.spikes import command as of_spikes
+from jaxephys.engine import devices
+from jaxephys.hippie import cli as of_units
+from jaxephys.reporting.score_table import write_csv
+from jaxephys.spikes import cli as of_spikes
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "imbalanced-learn")
 SIZE = 2048  # of the product that is timed
@@ -68,7 +68,7 @@ def predict_cells(model: str, table: str, out: str, coverage: float = 0.9, label
     classifier = jaxephys.load(model)
     if not isinstance(classifier, jaxephys.PatchSeqClassifier):
         raise ValueError(f"{model} is a {type(classifier).__name__}: predict needs a PatchSeqClassifier")
-    cells, said = classifier.match(jaxephys.FamilyTable.read(table))
+    cells, said = classifier.match(jaxephys.FeatureTable.read(table))
     probability, within = classifier.predict_proba(cells), classifier.predict_set(cells, coverage)
     classes, likeliest = classifier.classes_, classifier.classes_[probability.argmax(axis=1)]
     sets = ["|".join(classes[row]) or "unknown" for row in within]
@@ -92,12 +92,12 @@ def predict_cells(model: str, table: str, out: str, coverage: float = 0.9, label
 
 def doctor() -> int:
     """Say what is there and whether it works; 1 where an NVIDIA GPU stands idle."""
-    shard.use_all_cores()
+    devices.use_all_cores()
     print(f"jaxephys {jaxephys.__version__}, Python {platform.python_version()}, {platform.platform()}")
     print(", ".join(f"{name} {version_of(name)}" for name in PACKAGES))
-    devices = jax.local_devices()
-    for kind in sorted({device.device_kind for device in devices}):
-        some = [device for device in devices if device.device_kind == kind]
+    local = jax.local_devices()
+    for kind in sorted({device.device_kind for device in local}):
+        some = [device for device in local if device.device_kind == kind]
         print(f"{len(some)} x {kind}: {rate(some[0]):.0f} GFLOP/s on one, in float32 products of {SIZE} x {SIZE}")
     idle = jax.default_backend() == "cpu" and nvidia_gpus()
     if idle:

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from data_prep.patchseq import names
+from data_prep.patchseq import feature_names
+from data_prep.patchseq.feature_csv import repeats
 from data_prep.patchseq.labels import clean_id
-from data_prep.patchseq.ready import repeats
 from data_prep.patchseq.table import Table
 
 FOLDS = 5
@@ -149,7 +149,9 @@ def _facts(table: Table) -> list[str]:
                 f"{shared} cells share their donor with another cell: folds by cell put one donor on both sides, "
                 f"so report folds by donor as well"
             ]
-    unknown = [name for name in table.families if name not in names.FAMILIES and names.vector(name) is None]
+    unknown = [
+        name for name in table.families if name not in feature_names.FAMILIES and feature_names.vector(name) is None
+    ]
     if unknown:
         facts.append(f"no unit is known of {_some(unknown)}: values there were not looked at")
     labels = list(filter(None, table.about.get("label", ())))
@@ -214,14 +216,14 @@ def _about_values(table: Table) -> Iterator[str]:
                 yield f"{name}{f' ({group})' if len(groups) > 1 else ''}: {text}"
 
 
-def _known(table: Table) -> Iterator[tuple[str, names.Feature, slice]]:
+def _known(table: Table) -> Iterator[tuple[str, feature_names.Feature, slice]]:
     """What has a known unit: a scalar feature by itself, a family of feature vectors as a whole."""
     naming = _naming(table)
     for family, span in _spans(table):
-        parts = [(family, names.vector(family), span)]
-        if family in names.FAMILIES:
+        parts = [(family, feature_names.vector(family), span)]
+        if family in feature_names.FAMILIES:
             columns = zip(table.families[family], range(span.start, span.stop), strict=True)
-            parts = [(name, names.feature(name, naming), slice(j, j + 1)) for name, j in columns]
+            parts = [(name, feature_names.feature(name, naming), slice(j, j + 1)) for name, j in columns]
         yield from ((name, said, columns) for name, said, columns in parts if said is not None)
 
 
@@ -229,12 +231,12 @@ def _naming(table: Table) -> str | None:
     if "naming" in table.provenance:
         return table.provenance["naming"]
     try:
-        return names.naming_of(table.features)
+        return feature_names.naming_of(table.features)
     except ValueError:  # features of our own, or vectors only: then no unit depends on the naming
         return None
 
 
-def _judge(values: np.ndarray, said: names.Feature) -> str:  # values [value]
+def _judge(values: np.ndarray, said: feature_names.Feature) -> str:  # values [value]
     """A slip of the unit moves the median; a bad cell stands outside the range. "" if neither."""
     middle = float(np.median(np.abs(values)))
     outside = values[(values < said.low) | (values > said.high)]

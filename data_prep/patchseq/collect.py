@@ -20,14 +20,14 @@ from typing import Any
 
 import numpy as np
 
+from data_prep.patchseq.cell_record import NEW, OLD
+from data_prep.patchseq.drop_reasons import DROPPED, Note, is_dropped, note, write_qc
 from data_prep.patchseq.extract import extract_file
 from data_prep.patchseq.families import Layout
+from data_prep.patchseq.feature_csv import aligned, scalar_table
 from data_prep.patchseq.labels import Labels, label_column
 from data_prep.patchseq.manifest import Asset
-from data_prep.patchseq.paper import WIDTH, WIDTHS
-from data_prep.patchseq.qc import DROPPED, Note, is_dropped, note, write_qc
-from data_prep.patchseq.ready import aligned, scalar_table
-from data_prep.patchseq.record import NEW, OLD
+from data_prep.patchseq.published_families import WIDTH, WIDTHS
 from data_prep.patchseq.stream import open_remote
 from data_prep.patchseq.table import ABOUT, Table, TableError, with_values, write_table
 from data_prep.scale import Outcome, file_stamp, run_over

@@ -14,11 +14,11 @@ from typing import IO, Any
 
 import numpy as np
 
+from data_prep.patchseq.cell_record import NEW, OLD, new_record, old_record
+from data_prep.patchseq.drop_reasons import DROPPED, Note, is_dropped, note
 from data_prep.patchseq.families import Cell, Layout, analyse, attempt, vectors
 from data_prep.patchseq.nwb import UnreadableFile, cell_of, read_recording
-from data_prep.patchseq.paper import paper_vectors
-from data_prep.patchseq.qc import DROPPED, Note, is_dropped, note
-from data_prep.patchseq.record import NEW, OLD, new_record, old_record
+from data_prep.patchseq.published_families import paper_vectors
 from data_prep.patchseq.stimulus import prepare
 from data_prep.patchseq.sweeps import LONG_SQUARE, RAMP, SHORT_SQUARE, Recording, Sweep
 

@@ -19,7 +19,7 @@ from ipfx.stimulus import StimulusType
 from ipfx.sweep import Sweep as IpfxSweep
 from ipfx.sweep import SweepSet
 
-from data_prep.patchseq.qc import MISSING, Note, note
+from data_prep.patchseq.drop_reasons import MISSING, Note, note
 from data_prep.patchseq.stimulus import AFTER, BEFORE, ONSET
 
 SPIKING = ("upstroke_downstroke_ratio", "peak_v", "fast_trough_v", "threshold_v", "width")

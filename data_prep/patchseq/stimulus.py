@@ -13,7 +13,7 @@ import numpy as np
 from ipfx.sweep import Sweep as IpfxSweep
 from scipy.signal import resample_poly
 
-from data_prep.patchseq.qc import DROPPED, REPAIRED, Note, note
+from data_prep.patchseq.drop_reasons import DROPPED, REPAIRED, Note, note
 from data_prep.patchseq.sweeps import LONG_SQUARE, RAMP, SHORT_SQUARE, Sweep
 
 RATE = 50_000  # Hz: that of the feature vectors

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.spikes.arrays import SECOND, grouped
-from data_prep.spikes.trains import SpikesError, Trains, trains_of
+from data_prep.spikes.spike_times import SpikesError, Trains, trains_of
 
 ABOVE = 2  # folders: a session's passive periods lie in alf/, its spikes in alf/probe00/pykilosort/
 # Columns of the table of passive periods where an array has no names.

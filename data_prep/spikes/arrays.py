@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.spikes.trains import REMEDY, SpikesError, Trains, trains_of
+from data_prep.spikes.spike_times import REMEDY, SpikesError, Trains, trains_of
 
 SECOND = 1000.0  # ms
 

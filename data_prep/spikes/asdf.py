@@ -13,7 +13,7 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from data_prep.spikes.trains import REMEDY, SpikesError, Trains, trains_of
+from data_prep.spikes.spike_times import REMEDY, SpikesError, Trains, trains_of
 
 
 def read_asdf(path: str | Path, *, tick_ms: float | None = None, interval: tuple[float, float] | None = None) -> Trains:

@@ -12,10 +12,10 @@ import numpy as np
 from data_prep.spikes.alf import read_alf
 from data_prep.spikes.arrays import read_arrays
 from data_prep.spikes.asdf import read_asdf
-from data_prep.spikes.raster import raster_of, select
+from data_prep.spikes.binning import raster_of, select
 from data_prep.spikes.recording import Recording
+from data_prep.spikes.spike_times import SpikesError, Trains
 from data_prep.spikes.splits import NAMES, by_minutes, checked, repeats, split_hash
-from data_prep.spikes.trains import SpikesError, Trains
 
 Reader = Callable[..., Trains]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_prep.spikes.adf import Stationarity, dickey_fuller
 from data_prep.spikes.recording import Recording
 from data_prep.spikes.splits import NAMES, repeats
+from data_prep.spikes.stationarity import Stationarity, dickey_fuller
 
 STEPS = 200  # of the population rate that a test needs at least: fewer reject nothing
 STEP_MS = 100.0  # of the population rate that is tested: at 1 ms its lags would only cover the refractory time

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from data_prep.spikes.registry import Entry, Mendeley, Session, Web
-from data_prep.spikes.trains import SpikesError
+from data_prep.spikes.spike_times import SpikesError
 
 MENDELEY = "https://data.mendeley.com/public-api/datasets"
 OPENALYX = "https://openalyx.internationalbrainlab.org"

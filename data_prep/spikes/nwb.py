@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from data_prep.spikes.arrays import SECOND
-from data_prep.spikes.trains import SpikesError, Trains, trains_of
+from data_prep.spikes.spike_times import SpikesError, Trains, trains_of
 from data_prep.units.h5 import array, open_h5, span
 
 

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from data_prep.npz import write_npz
+from data_prep.spikes.spike_times import SpikesError
 from data_prep.spikes.splits import NAMES, checked, split_hash
-from data_prep.spikes.trains import SpikesError
 
 SCHEMA = "jaxephys spikes 1"
 BLOCK = 1 << 16  # bins that are unpacked at a time

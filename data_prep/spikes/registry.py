@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_prep.spikes.build import Recipe, build_recording
 from data_prep.spikes.recording import Recording
-from data_prep.spikes.trains import SpikesError
+from data_prep.spikes.spike_times import SpikesError
 
 # The repository of the published code holds one slice and one in vivo session as asdf files.
 SHIPPED = "https://raw.githubusercontent.com/ShimonoMLab/GenerativeNeurosci_ML-TrDic"

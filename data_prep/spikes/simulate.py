@@ -16,11 +16,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from data_prep.npz import write_npz
 from data_prep.scale.progress import Report
-from data_prep.spikes.generator import run, true_rate
-from data_prep.spikes.populations import KINDS, draw, kind_of
+from data_prep.spikes.point_process import run, true_rate
 from data_prep.spikes.recording import Recording, write_recording
+from data_prep.spikes.simulated_populations import KINDS, draw, kind_of
+from data_prep.spikes.spike_times import SpikesError
 from data_prep.spikes.splits import by_minutes, checked
-from data_prep.spikes.trains import SpikesError
 
 SHARES = (0.5, 0.25, 0.25)  # of the minutes, as in 5 / 2.5 / 2.5
 GAP = 1.0  # s

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_prep.spikes.trains import SpikesError
+from data_prep.spikes.spike_times import SpikesError
 
 NAMES = ("train", "validation", "test")
 CHUNK = 1000  # bins of a chunk that is looked for elsewhere

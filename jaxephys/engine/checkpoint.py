@@ -29,9 +29,10 @@ import orbax.checkpoint as ocp
 from flax import serialization, traverse_util
 
 from jaxephys.engine import memory
-from jaxephys.engine.axis import RunAxis
-from jaxephys.engine.fit import Outcome, Report, Snapshot
-from jaxephys.engine.types import TrainPlan, Variables
+from jaxephys.engine.config import TrainConfig
+from jaxephys.engine.grid import RunGrid
+from jaxephys.engine.run_log import ProgressEvent, RunResult, Snapshot
+from jaxephys.engine.task import Variables
 
 log = logging.getLogger("jaxephys")
 KEPT = 2
@@ -42,7 +43,7 @@ class CheckpointError(ValueError):
     """A folder that cannot be read back. The message says which and what to do."""
 
 
-def grid_of(axis: RunAxis, plan: TrainPlan) -> dict[str, Any]:
+def grid_of(axis: RunGrid, plan: TrainConfig) -> dict[str, Any]:
     """What a checkpoint is a checkpoint of, as JSON. A resumed command must agree with it."""
     plan_fields = {name: value for name, value in asdict(plan).items() if name not in ("run_batch", "execution")}
     return json.loads(json.dumps({"runs": [axis.name(place) for place in range(len(axis))], "plan": plan_fields}))
@@ -54,7 +55,7 @@ class Checkpointer:
 
     needs_state = True
 
-    def __init__(self, folder: str | Path, axis: RunAxis, plan: TrainPlan) -> None:
+    def __init__(self, folder: str | Path, axis: RunGrid, plan: TrainConfig) -> None:
         host = jax.process_index()
         self.folder = Path(folder).absolute() / f"host{host}"
         self.grid = grid_of(axis, plan)
@@ -73,7 +74,7 @@ class Checkpointer:
         self._archived = {place for part in _archives(self.folder) for place in _read_tree(part)["ids"].tolist()}
         self._step = (self._manager.latest_step() or 0) + 1
 
-    def __call__(self, report: Report) -> None:
+    def __call__(self, report: ProgressEvent) -> None:
         snapshot = report.snapshot
         if snapshot is None or self._manager.is_saving_in_progress():
             return
@@ -114,7 +115,7 @@ class Checkpointer:
                 "free space, mend the rights of the folder or choose another one"
             ) from error
 
-    def _save_finished(self, finished: dict[int, Outcome]) -> None:
+    def _save_finished(self, finished: dict[int, RunResult]) -> None:
         new = sorted(set(finished) - self._archived)
         if not new:
             return
@@ -125,14 +126,14 @@ class Checkpointer:
         self._archived.update(new)
 
 
-def restore(folder: str | Path, axis: RunAxis, plan: TrainPlan) -> Snapshot | None:
+def restore(folder: str | Path, axis: RunGrid, plan: TrainConfig) -> Snapshot | None:
     """The newest whole checkpoint of every host, joined; None where training was killed before the first."""
     hosts = sorted(Path(folder).absolute().glob("host*"))
     parts = [part for host in hosts if (part := _restore_host(host, grid_of(axis, plan))) is not None]
     if not parts:
         return None
     states = [part.state for part in parts]
-    finished = {place: outcome for part in parts for place, outcome in part.finished.items()}
+    finished = {place: run_results for part in parts for place, run_results in part.finished.items()}
     history = {
         # A host's table is NaN for the runs of the others.
         name: np.fmax.reduce([part.history[name] for part in parts if name in part.history])
@@ -142,7 +143,7 @@ def restore(folder: str | Path, axis: RunAxis, plan: TrainPlan) -> Snapshot | No
     return Snapshot(np.concatenate([part.ids for part in parts]), state, finished, history)
 
 
-def pick(folder: str | Path, run: int) -> Outcome:
+def pick(folder: str | Path, run: int) -> RunResult:
     """One run out of a checkpoint on disk, by its place on the axis: its best weights so far, and how it stands."""
     for host in sorted(Path(folder).absolute().glob("host*")):
         if (newest := _newest(host)) is None:
@@ -152,7 +153,7 @@ def pick(folder: str | Path, run: int) -> Outcome:
         if len(slots):
             state = jax.tree.map(lambda leaf, slot=int(slots[0]): leaf[slot], live["state"])
             best = {"params": state["best_params"], **(state["best_mutables"] or {})}
-            return Outcome(best, state["best_score"], state["best_epoch"], state["epoch"], state["status"])
+            return RunResult(best, state["best_score"], state["best_epoch"], state["epoch"], state["status"])
         if run in (finished := _finished(host)):
             return finished[run]
     raise CheckpointError(f"{folder} holds no run {run}: it has not begun, or the folder is not a checkpoints/ folder")
@@ -166,7 +167,7 @@ def _restore_host(host: Path, grid: dict[str, Any]) -> Snapshot | None:
         raise CheckpointError(
             f"the checkpoint in {host} is of another grid: {_difference(saved, grid)}; resume with the same settings"
         )
-    finished = {place: outcome for place, outcome in _finished(host).items() if place not in live["ids"]}
+    finished = {place: run_results for place, run_results in _finished(host).items() if place not in live["ids"]}
     return Snapshot(live["ids"], live["state"], finished, live["history"])
 
 
@@ -184,13 +185,13 @@ def _newest(host: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     return None
 
 
-def _finished(host: Path) -> dict[int, Outcome]:
+def _finished(host: Path) -> dict[int, RunResult]:
     """What the runs that have left the stack have come to."""
     finished = {}
     for part in _archives(host):
         tree = _read_tree(part)
         for row, place in enumerate(tree["ids"].tolist()):
-            finished[place] = Outcome(**jax.tree.map(lambda leaf, row=row: leaf[row], tree["outcomes"]))
+            finished[place] = RunResult(**jax.tree.map(lambda leaf, row=row: leaf[row], tree["outcomes"]))
     return finished
 
 

@@ -1,73 +1,42 @@
-"""fit: train every run of a grid on the devices at hand.
+"""fit: train every run of a grid on the available devices.
 
-The host loop is short. It keeps a stack of runs on the devices, dispatches a chunk of epochs, and while the devices
-work on it reads what the chunk before has measured: history, progress, checkpoint. Finished runs leave the stack and
-waiting ones take their places, so memory is bounded by ``run_batch`` whatever the size of the grid.
+Start reading at ``fit``. The host loop keeps a stack of runs on the devices, dispatches a chunk of epochs, and reads the
+measurements of the previous chunk (history, progress, checkpoint) while the devices compute. Finished runs leave the stack
+and waiting runs take their slots, so memory is bounded by ``run_batch`` for a grid of any size.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxephys.dims import AnyArray
-from jaxephys.engine import shard
-from jaxephys.engine.axis import RunAxis
+from jaxephys.engine import devices
+from jaxephys.engine.callbacks import ProgressBar
+from jaxephys.engine.checkpoint import Checkpointer, restore
+from jaxephys.engine.config import TrainConfig
+from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.rows import pad_rows
-from jaxephys.engine.stack import Programs, Stack
-from jaxephys.engine.step import Record, join_variables
-from jaxephys.engine.types import PyTree, Runs, RunState, Status, Task, TrainPlan, Variables
+from jaxephys.engine.run_log import Callback, ProgressEvent, RunLog, RunResult, Snapshot
+from jaxephys.engine.run_stack import CompiledGrid
+from jaxephys.engine.task import PyTree, RunInputs, Status, Task, Variables
 
-Watcher = Callable[["Report"], None]
-
-
-class Outcome(NamedTuple):
-    """What is kept of a finished run. Stacked, every leaf has a leading run axis."""
-
-    best: Variables  # the weights of the best epoch
-    best_score: Float[AnyArray, "*run"]
-    best_epoch: Int[AnyArray, "*run"]
-    epochs: Int[AnyArray, "*run"]
-    status: Int[AnyArray, "*run"]
-
-
-class Snapshot(NamedTuple):
-    """All that is needed to go on: the live stack, the outcomes of finished runs and the history of both."""
-
-    ids: Int[np.ndarray, "slot"]  # the run in each slot, -1 for padding
-    state: PyTree  # RunState with a leading slot axis
-    finished: dict[int, Outcome]
-    history: dict[str, Float[np.ndarray, "run epoch"]]
-
-
-class Report(NamedTuple):
-    """What watchers hear after each chunk."""
-
-    live: int
-    waiting: int
-    status: Int[np.ndarray, "run"]
-    best_score: Float[np.ndarray, "run"]  # NaN until a run has one
-    epochs: int  # epochs trained so far, over all runs
-    most_epochs: int  # at most so many remain if no run stops early
-    run_seconds: float
-    compile_seconds: float
-    monitor: str
-    snapshot: Snapshot | None  # for watchers that set ``needs_state``
+log = logging.getLogger("jaxephys")
 
 
 @dataclass
 class FitResult:
-    """For each run of the axis the weights of its best epoch, and how it got there."""
+    """The best weights of each run of a grid and the record of its training."""
 
-    axis: RunAxis
-    outcome: Outcome
+    grid: RunGrid
+    run_results: RunResult
     history: dict[str, Float[np.ndarray, "run epoch"]]  # NaN after a run has ended
     execution: str  # "map" or "vmap", on how many devices
     compile_seconds: float
@@ -75,105 +44,99 @@ class FitResult:
 
     @property
     def best(self) -> Variables:
-        return self.outcome.best
+        """Variables of the best epoch of each run, with a leading run axis."""
+        return self.run_results.best
 
     def diverged(self) -> list[str]:
-        """The names of the runs that met a NaN; their best weights are those of the epochs before."""
-        return [self.axis.name(int(place)) for place in np.flatnonzero(self.outcome.status == Status.DIVERGED)]
-
-
-@dataclass
-class Ledger:
-    """The host's account of all runs: what was measured, how each stands, what the finished ones left."""
-
-    runs: int
-    max_epochs: int
-    history: dict[str, Float[np.ndarray, "run epoch"]] = field(default_factory=dict)
-    finished: dict[int, Outcome] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.status = np.zeros(self.runs, np.int32)
-        self.best_score = np.full(self.runs, np.nan, np.float32)
-        for place, outcome in self.finished.items():
-            self.status[place], self.best_score[place] = outcome.status, outcome.best_score
-
-    def book(self, ids: Int[np.ndarray, "slot"], record: Record) -> None:
-        """Enter a chunk's record. Waits for the chunk, if it still runs."""
-        record = jax.device_get(record)
-        held = ids >= 0
-        self.status[ids[held]] = record.status[held, -1]
-        self.best_score[ids[held]] = np.where(np.isfinite(record.best_score), record.best_score, np.nan)[held, -1]
-        slots, steps = np.nonzero((record.epoch > 0) & held[:, None])
-        for name, values in record.measured.items():
-            empty = np.full((self.runs, self.max_epochs), np.nan, np.float32)
-            table = self.history.setdefault(name, empty)
-            table[ids[slots], record.epoch[slots, steps] - 1] = values[slots, steps]
-
-    def harvest(self, stack: Stack) -> dict[int, RunState]:
-        """Keep the outcomes of the runs that have ended, and return the living."""
-        living = stack.read()
-        for place in [place for place, state in living.items() if state.done]:
-            state = living.pop(place)
-            best = join_variables(state.best_params, state.best_mutables)
-            self.finished[place] = Outcome(best, state.best_score, state.best_epoch, state.epoch, state.status)
-        return living
-
-    def epochs(self) -> int:
-        return int(sum(np.isfinite(table).sum() for table in list(self.history.values())[:1]))
+        """Return the names of the runs that met a NaN; their best weights are those of the epochs before it."""
+        return [self.grid.name(int(run)) for run in np.flatnonzero(self.run_results.status == Status.DIVERGED)]
 
 
 def fit(
     task: Task,
     data: PyTree,
-    runs: Runs,
-    axis: RunAxis,
-    plan: TrainPlan,
+    inputs: RunInputs,
+    grid: RunGrid,
+    config: TrainConfig,
     *,
-    start: PyTree = None,
-    watchers: Sequence[Watcher] = (),
+    initial: PyTree = None,
+    callbacks: Sequence[Callback] = (),
     resume: Snapshot | None = None,
+    folder: str | Path | None = None,
+    title: str | None = None,
 ) -> FitResult:
-    """Train every run of ``axis``: its rows and constants from ``runs``, its randomness from its seed.
+    """Train every run of a grid: its rows and constants are in ``inputs``, its random numbers follow from its seed.
 
-    ``start`` (see ``transplant``) gives initial weights, with a leading run axis; ``resume`` is a checkpoint's snapshot.
+    ``initial`` (see ``transplant``) gives initial variables with a leading run axis. With a ``folder``, training writes a
+    checkpoint after every chunk and continues from the one that an interrupted training of the same grid has left there;
+    ``resume`` continues from a snapshot without a folder. With a ``title``, a progress bar of that name is shown.
     """
-    shard.use_all_cores()  # before the first word to JAX
-    runs = _prepare(runs, axis, plan, start)
-    mine = shard.own_share(len(axis))
-    programs = Programs(task, plan, data, runs, axis.seeds, {} if start is None else start, len(mine))
-    ledger = Ledger(len(axis), plan.max_epochs, *(({}, {}) if resume is None else _own(resume, mine)))
-    waiting = [place for place in mine.tolist() if place not in ledger.finished]
-    if resume is not None and np.isin(resume.ids, mine).any():
-        stack = programs.restore(resume.ids, resume.state, mine)
-        waiting = [place for place in waiting if place not in stack.ids]
+    devices.use_all_cores()  # must precede every other use of JAX
+    if title is not None:
+        with ProgressBar(title) as bar:
+            return fit(
+                task,
+                data,
+                inputs,
+                grid,
+                config,
+                initial=initial,
+                callbacks=[bar, *callbacks],
+                resume=resume,
+                folder=folder,
+            )
+    if folder is not None:
+        return _fit_with_checkpoints(Path(folder), task, data, inputs, grid, config, initial, callbacks)
+    inputs = _prepare(inputs, grid, config, initial)
+    local_runs = devices.local_run_indices(len(grid))
+    compiled = CompiledGrid(task, config, data, inputs, grid.seeds, {} if initial is None else initial, len(local_runs))
+    run_log = RunLog(len(grid), config.max_epochs, *(({}, {}) if resume is None else _local_part(resume, local_runs)))
+    waiting = [run for run in local_runs.tolist() if run not in run_log.finished]
+    if resume is not None and np.isin(resume.ids, local_runs).any():
+        stack = compiled.restore(resume.ids, resume.state, local_runs)
+        waiting = [run for run in waiting if run not in stack.ids]
     else:
-        stack, waiting = programs.fill({}, waiting)
-    needs_state = any(getattr(watcher, "needs_state", False) for watcher in watchers)
-    began, compiled_before, flight = time.perf_counter(), programs.compile_seconds, None
+        stack, waiting = compiled.fill({}, waiting)
+    needs_state = any(getattr(callback, "needs_state", False) for callback in callbacks)
+    start_time, compiled_before, in_flight = time.perf_counter(), compiled.compile_seconds, None
 
     while stack is not None:
-        copy = jax.tree.map(jnp.copy, stack.state) if needs_state and flight is not None else None  # before donation
-        ids, record = stack.ids, programs.advance(stack)
-        if flight is not None:
-            ledger.book(*flight)  # the devices already work on the next chunk
-            seconds = time.perf_counter() - began - (programs.compile_seconds - compiled_before)
-            snapshot = None if copy is None else Snapshot(ids, copy, ledger.finished, ledger.history)
-            report = _report(ledger, plan, mine, stack, waiting, seconds, programs.compile_seconds, snapshot)
-            for watcher in watchers:
-                watcher(report)
-            ended = ledger.status[stack.held()] != Status.RUNNING
-            if programs.should_repack(stack, int(ended.sum()), len(waiting)):
-                ledger.book(ids, record)
-                stack, waiting = programs.fill(ledger.harvest(stack), waiting)
-                flight = None
+        copy = jax.tree.map(jnp.copy, stack.state) if needs_state and in_flight is not None else None  # before donation
+        ids, record = stack.ids, compiled.advance(stack)
+        if in_flight is not None:
+            run_log.record_chunk(*in_flight)  # the devices already compute the next chunk
+            seconds = time.perf_counter() - start_time - (compiled.compile_seconds - compiled_before)
+            snapshot = None if copy is None else Snapshot(ids, copy, run_log.finished, run_log.history)
+            event = _progress_event(
+                run_log, config, local_runs, stack, waiting, seconds, compiled.compile_seconds, snapshot
+            )
+            for callback in callbacks:
+                callback(event)
+            ended = run_log.status[stack.held()] != Status.RUNNING
+            if compiled.should_repack(stack, int(ended.sum()), len(waiting)):
+                run_log.record_chunk(ids, record)
+                stack, waiting = compiled.fill(run_log.collect_finished(stack), waiting)
+                in_flight = None
                 continue
-        flight = (ids, record)
+        in_flight = (ids, record)
 
-    seconds = time.perf_counter() - began - (programs.compile_seconds - compiled_before)
-    outcome = jax.tree.map(lambda *leaves: np.stack(leaves), *(ledger.finished[place] for place in mine.tolist()))
-    history = {name: table[mine] for name, table in ledger.history.items()}
-    outcome, history = shard.gather_hosts((outcome, history), mine, len(axis))
-    return FitResult(axis, outcome, history, programs.describe(), programs.compile_seconds, seconds)
+    seconds = time.perf_counter() - start_time - (compiled.compile_seconds - compiled_before)
+    run_results = jax.tree.map(
+        lambda *leaves: np.stack(leaves), *(run_log.finished[run] for run in local_runs.tolist())
+    )
+    history = {name: table[local_runs] for name, table in run_log.history.items()}
+    run_results, history = devices.gather_hosts((run_results, history), local_runs, len(grid))
+    return FitResult(grid, run_results, history, compiled.describe(), compiled.compile_seconds, seconds)
+
+
+def _fit_with_checkpoints(folder, task, data, inputs, grid, config, initial, callbacks) -> FitResult:
+    resume = restore(folder, grid, config)
+    if resume is not None:
+        log.warning("resuming from the last checkpoint: %d of %d runs have ended", len(resume.finished), len(grid))
+    checkpointer = Checkpointer(folder, grid, config)
+    result = fit(task, data, inputs, grid, config, initial=initial, callbacks=[*callbacks, checkpointer], resume=resume)
+    checkpointer.close()
+    return result
 
 
 def transplant(best: Variables, *, drop: Sequence[str] = ()) -> PyTree:
@@ -191,44 +154,44 @@ def take_runs(tree: PyTree, places: Sequence[int] | Int[np.ndarray, "run"]) -> P
     return jax.tree.map(lambda leaf: np.asarray(leaf)[np.asarray(places)], tree)
 
 
-def _prepare(runs: Runs, axis: RunAxis, plan: TrainPlan, start: PyTree) -> Runs:
+def _prepare(inputs: RunInputs, grid: RunGrid, config: TrainConfig, initial: PyTree) -> RunInputs:
     """Check that every run has its table, and pad the training tables to whole batches."""
-    for name, leaf in (("train", runs.train.index), ("validation", runs.validation.index)):
-        if len(leaf) != len(axis):
-            raise ValueError(f"runs.{name} has tables for {len(leaf)} runs, but the axis has {len(axis)}")
-    for leaf in jax.tree.leaves(runs.constants):
-        if np.ndim(leaf) == 0 or len(leaf) != len(axis):
-            raise ValueError(f"a constant has shape {np.shape(leaf)}: its first axis must be the {len(axis)} runs")
-    for leaf in jax.tree.leaves(start):
-        if np.ndim(leaf) == 0 or len(leaf) != len(axis):
+    for name, leaf in (("train", inputs.train.index), ("validation", inputs.validation.index)):
+        if len(leaf) != len(grid):
+            raise ValueError(f"inputs.{name} has tables for {len(leaf)} runs, but the grid has {len(grid)}")
+    for leaf in jax.tree.leaves(inputs.constants):
+        if np.ndim(leaf) == 0 or len(leaf) != len(grid):
+            raise ValueError(f"a constant has shape {np.shape(leaf)}: its first axis must be the {len(grid)} runs")
+    for leaf in jax.tree.leaves(initial):
+        if np.ndim(leaf) == 0 or len(leaf) != len(grid):
             have = len(leaf) if np.ndim(leaf) else "no"
-            raise ValueError(f"start has {have} runs, but the axis has {len(axis)}: choose them with take_runs")
-    if len(axis) < jax.process_count():
-        raise ValueError(f"{len(axis)} runs for {jax.process_count()} hosts: use at most as many hosts as runs")
-    for name, rows in (("training", runs.train), ("validation", runs.validation)):
+            raise ValueError(f"initial has {have} runs, but the grid has {len(grid)}: choose them with take_runs")
+    if len(grid) < jax.process_count():
+        raise ValueError(f"{len(grid)} runs for {jax.process_count()} hosts: use at most as many hosts as runs")
+    for name, rows in (("training", inputs.train), ("validation", inputs.validation)):
         if (empty := np.flatnonzero(np.sum(rows.weight, axis=-1) <= 0)).size:
-            raise ValueError(f"the run {axis.name(int(empty[0]))} has no {name} rows")
-    length = runs.train.index.shape[-1]
-    return runs._replace(train=pad_rows(runs.train, -(-length // plan.batch_size) * plan.batch_size))
+            raise ValueError(f"the run {grid.name(int(empty[0]))} has no {name} rows")
+    length = inputs.train.index.shape[-1]
+    return inputs._replace(train=pad_rows(inputs.train, -(-length // config.batch_size) * config.batch_size))
 
 
-def _own(resume: Snapshot, mine: np.ndarray) -> tuple[dict, dict]:
+def _local_part(resume: Snapshot, local_runs: np.ndarray) -> tuple[dict, dict]:
     history = {name: np.array(table) for name, table in resume.history.items()}
-    return history, {place: outcome for place, outcome in resume.finished.items() if place in mine}
+    return history, {place: run_results for place, run_results in resume.finished.items() if place in local_runs}
 
 
-def _report(ledger, plan, mine, stack, waiting, seconds, compile_seconds, snapshot) -> Report:
-    status = ledger.status[mine]
-    live = int((ledger.status[stack.held()] == Status.RUNNING).sum())
-    return Report(
+def _progress_event(run_log, config, local_runs, stack, waiting, seconds, compile_seconds, snapshot) -> ProgressEvent:
+    status = run_log.status[local_runs]
+    live = int((run_log.status[stack.held()] == Status.RUNNING).sum())
+    return ProgressEvent(
         live=live,
         waiting=len(waiting),
         status=status,
-        best_score=ledger.best_score[mine],
-        epochs=ledger.epochs(),
-        most_epochs=(live + len(waiting)) * plan.max_epochs,
+        best_score=run_log.best_score[local_runs],
+        epochs=run_log.epochs(),
+        most_epochs=(live + len(waiting)) * config.max_epochs,
         run_seconds=seconds,
         compile_seconds=compile_seconds,
-        monitor=plan.monitor,
+        monitor=config.monitor,
         snapshot=snapshot,
     )

@@ -7,7 +7,7 @@ import os
 import jax
 import numpy as np
 
-from jaxephys.engine.types import PyTree
+from jaxephys.engine.task import PyTree
 
 USABLE = 0.8  # share of the free memory that is planned for; the rest is for fragmentation and the compiler
 STATES_PER_RUN = 3  # the state, the copy that is checkpointed while the next chunk runs, and the one being initialised

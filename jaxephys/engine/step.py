@@ -15,7 +15,9 @@ import optax
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxephys.engine.types import PyTree, RowSet, Runs, RunState, Status, Task, TrainPlan, Variables
+from jaxephys.engine.config import TrainConfig
+from jaxephys.engine.optimizer import make_optimizer
+from jaxephys.engine.task import PyTree, RowSet, RunInputs, RunState, Status, Task, Variables
 
 Metrics = dict[str, Float[Array, ""]]
 Moving = tuple[PyTree, PyTree, PyTree]  # params, mutables and optimiser state: what a step moves
@@ -30,26 +32,6 @@ class Record(NamedTuple):
     measured: dict[str, Float[Array, "*slot_epoch"]]
 
 
-def make_optimiser(plan: TrainPlan) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW; modules named in ``plan.freeze`` receive no update."""
-    rate = plan.learning_rate
-    if plan.warmup_steps:
-        rate = optax.linear_schedule(0.0, plan.learning_rate, plan.warmup_steps)
-    moves = optax.adamw(rate, weight_decay=plan.weight_decay)
-    if plan.clip_norm is not None:
-        moves = optax.chain(optax.clip_by_global_norm(plan.clip_norm), moves)
-    if not plan.freeze:
-        return moves
-
-    def label(params: PyTree) -> PyTree:
-        unknown = set(plan.freeze) - set(params)
-        if unknown:
-            raise ValueError(f"plan.freeze names {unknown.pop()!r}, but the model's modules are {', '.join(params)}")
-        return {name: "frozen" if name in plan.freeze else "moving" for name in params}
-
-    return optax.multi_transform({"moving": moves, "frozen": optax.set_to_zero()}, label)
-
-
 def split_variables(variables: Variables) -> tuple[PyTree, PyTree]:
     """Parameters, which the optimiser moves, and mutables, which the forward pass moves."""
     mutables = {name: tree for name, tree in variables.items() if name != "params"}
@@ -60,13 +42,13 @@ def join_variables(params: PyTree, mutables: PyTree) -> Variables:
     return {"params": params, **mutables}
 
 
-def start_run(task: Task, plan: TrainPlan, seed: Int[Array, ""], start: PyTree) -> RunState:
+def start_run(task: Task, plan: TrainConfig, seed: Int[Array, ""], start: PyTree) -> RunState:
     """A fresh run. ``start`` is a partial tree of variables that replaces what init drew (see ``transplant``)."""
     variables = _overlay(task.init(jax.random.fold_in(jax.random.key(seed), 0)), start)
     params, mutables = split_variables(variables)
     worst = jnp.float32(-jnp.inf if plan.mode == "max" else jnp.inf)
     zero = jnp.int32(0)
-    opt_state = make_optimiser(plan).init(params)
+    opt_state = make_optimizer(plan).init(params)
     best = jax.tree.map(jnp.copy, params), jax.tree.map(jnp.copy, mutables)  # donated buffers must not be shared
     return RunState(seed, zero, params, mutables, opt_state, best[0], best[1], worst, zero, jnp.int32(Status.RUNNING))
 
@@ -74,11 +56,13 @@ def start_run(task: Task, plan: TrainPlan, seed: Int[Array, ""], start: PyTree) 
 def _overlay(tree: PyTree, start: PyTree) -> PyTree:
     if not isinstance(start, dict):
         if jnp.shape(start) != jnp.shape(tree):
-            raise ValueError(f"start holds an array of shape {jnp.shape(start)} where the model has {jnp.shape(tree)}")
+            raise ValueError(
+                f"initial holds an array of shape {jnp.shape(start)} where the model has {jnp.shape(tree)}"
+            )
         return start
     unknown = set(start) - set(tree)
     if unknown:
-        raise ValueError(f"start holds {unknown.pop()!r}, which the model does not have: it has {', '.join(tree)}")
+        raise ValueError(f"initial holds {unknown.pop()!r}, which the model does not have: it has {', '.join(tree)}")
     return {name: _overlay(leaf, start[name]) if name in start else leaf for name, leaf in tree.items()}
 
 
@@ -88,9 +72,9 @@ def shuffle_rows(rows: RowSet, key: Array) -> RowSet:
     return jax.tree.map(lambda column: column[order], rows)
 
 
-def train_epoch(task: Task, plan: TrainPlan, data: PyTree, run: Runs, state: RunState) -> tuple[Moving, Metrics]:
+def train_epoch(task: Task, plan: TrainConfig, data: PyTree, run: RunInputs, state: RunState) -> tuple[Moving, Metrics]:
     """One pass over the run's training rows; a finished run takes no step. Returns the weighted mean of the metrics."""
-    optimiser = make_optimiser(plan)
+    optimiser = make_optimizer(plan)
     shuffle_key, steps_key = jax.random.split(jax.random.fold_in(jax.random.key(state.seed), state.epoch + 1))
     rows = shuffle_rows(run.train, shuffle_key)
     steps = (jnp.sum(rows.weight > 0) + plan.batch_size - 1) // plan.batch_size
@@ -121,7 +105,7 @@ def train_epoch(task: Task, plan: TrainPlan, data: PyTree, run: Runs, state: Run
     return moving, {f"train_{name}": total / weight for name, total in sums.items()}
 
 
-def run_epoch(task: Task, plan: TrainPlan, data: PyTree, run: Runs, state: RunState) -> tuple[RunState, Record]:
+def run_epoch(task: Task, plan: TrainConfig, data: PyTree, run: RunInputs, state: RunState) -> tuple[RunState, Record]:
     """Train an epoch, validate, keep the best, stop when patience is spent. A finished run stays as it is."""
     (params, mutables, opt_state), trained = train_epoch(task, plan, data, run, state)
 
@@ -166,7 +150,7 @@ def choose(condition: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
     return lax.cond(condition, lambda: yes, lambda: no)
 
 
-def run_chunk(task: Task, plan: TrainPlan, data: PyTree, run: Runs, state: RunState) -> tuple[RunState, Record]:
+def run_chunk(task: Task, plan: TrainConfig, data: PyTree, run: RunInputs, state: RunState) -> tuple[RunState, Record]:
     """``plan.chunk_epochs`` epochs in one program: what the host dispatches at a time."""
 
     def epoch(state: RunState, _: None) -> tuple[RunState, Record]:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxephys.dims import AnyArray
+from jaxephys.dimensions import AnyArray
 
 Curves = Mapping[str, Float[AnyArray, "batch _"]]
 ALIVE_KL = 0.01  # nats

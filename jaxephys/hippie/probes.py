@@ -10,7 +10,7 @@ The kernel probe is the head of our own scores. With views of the curves (``view
     K(x, x') = mean over blocks b of exp(-|x_b - x'_b|^2 / 2 p_b),     p_b columns, each of mean 0 and sd 1
 
 so that a view of five numbers counts as much as one of a hundred samples. Noise and sharpness by rows left out
-(``jaxephys.kernel``), each class counting alike: it is made for balanced accuracy.
+(``jaxephys.evaluation.kernels``), each class counting alike: it is made for balanced accuracy.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_sample_weight
 
-from jaxephys.calibration import apply_prior, apply_temperature, fit_temperature
-from jaxephys.kernel import regress, sharpness_of
+from jaxephys.evaluation.calibration import apply_prior, apply_temperature, fit_temperature
+from jaxephys.evaluation.kernels import regress, sharpness_of
 
 Matrix = Float[np.ndarray, "row column"]
 Probability = Float[np.ndarray, "row class"]

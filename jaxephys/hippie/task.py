@@ -26,15 +26,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxephys.dims import AnyArray
-from jaxephys.engine.rows import Split, over_blocks, plain_rows, stack_rows
-from jaxephys.engine.types import Key, RowSet, Runs, Task, Variables
+from jaxephys.dimensions import AnyArray
+from jaxephys.engine.rows import over_blocks, plain_rows, stack_rows
+from jaxephys.engine.task import Key, RowSet, RunInputs, Task, Variables
+from jaxephys.evaluation.splits import Split
 from jaxephys.hippie import losses
-from jaxephys.hippie.augment import STRENGTHS, Strength, augment
-from jaxephys.hippie.cvae import ABSENT, ConditionalVAE, Conditions, Reading, remember
-from jaxephys.hippie.data import UnitTable
-from jaxephys.hippie.preprocess import DEFAULT, Preparation, prepare
-from jaxephys.hippie.weights import draw_weights
+from jaxephys.hippie.augmentation import STRENGTHS, Strength, augment
+from jaxephys.hippie.network.cvae import ABSENT, ConditionalVAE, Conditions, Reading, remember
+from jaxephys.hippie.network.initialization import draw_weights
+from jaxephys.hippie.preprocessing import DEFAULT, Preparation, prepare
+from jaxephys.schemas.unit_table import UnitTable
 
 BLOCK = 256  # units read at a time
 MOMENTUM = 0.1  # of the running squared error
@@ -267,7 +268,7 @@ def make_data(tables: UnitTable | Sequence[UnitTable], preparation: Preparation 
 
 def make_runs(
     label: Int[np.ndarray, "*run cell"], splits: Sequence[Split], objectives: Sequence[Objective], *, batch_size: int
-) -> Runs:
+) -> RunInputs:
     """The row tables and constants of every run. ``label``, the same for all or each its own: -1 without one; a run is
     given those of its training rows."""
     constants = []
@@ -277,7 +278,7 @@ def make_runs(
         own[split.train] = known[split.train]
         constants.append(constants_of(objective, own, -(-len(split.train) // batch_size)))
     train, valid = (stack_rows([plain_rows(s) for s in part]) for part in zip(*[s[:2] for s in splits], strict=True))
-    return Runs(train, valid, jax.tree.map(lambda *leaves: np.stack(leaves), *constants))
+    return RunInputs(train, valid, jax.tree.map(lambda *leaves: np.stack(leaves), *constants))
 
 
 def constants_of(objective: Objective, label: Int[np.ndarray, "cell"], steps: int = 1) -> UnitConstants:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from jaxephys.dims import AnyArray
+from jaxephys.dimensions import AnyArray
 
 BETA = 0.999
 

@@ -10,14 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxephys import metrics
-from jaxephys.dims import AnyArray
-from jaxephys.engine.rows import Split, plain_rows, stack_rows
-from jaxephys.engine.types import Key, RowSet, Runs, Task, Variables
-from jaxephys.patchseq.data import FamilyTable
+from jaxephys.dimensions import AnyArray
+from jaxephys.engine.rows import plain_rows, stack_rows
+from jaxephys.engine.task import Key, RowSet, RunInputs, Task, Variables
+from jaxephys.evaluation import metrics
+from jaxephys.evaluation.splits import Split
 from jaxephys.patchseq.losses import weighted_mean
-from jaxephys.patchseq.scaling import Scale, fit_signed_log, flags, scaled
-from jaxephys.patchseq.tabular import TabularNetwork
+from jaxephys.patchseq.network.tabular import TabularNetwork
+from jaxephys.patchseq.preprocessing import Scale, fit_signed_log, flags, scaled
+from jaxephys.schemas.feature_table import FeatureTable
 
 SMOOTHING = 0.05  # of the labels: transcriptomic types are not certain either
 
@@ -70,21 +71,21 @@ def smoothed(label: Int[Array, "row"], classes: int) -> Float[Array, "row class"
     return (1 - SMOOTHING) * jax.nn.one_hot(label, classes) + SMOOTHING / classes
 
 
-def make_columns(table: FamilyTable, classes: np.ndarray | None = None) -> Columns:
+def make_columns(table: FeatureTable, classes: np.ndarray | None = None) -> Columns:
     label = np.zeros(len(table), np.int32) if table.label is None else table.codes(classes)
     return Columns(table.values, label)
 
 
 def make_tabular_runs(
-    table: FamilyTable, splits: Sequence[Split], fit_scale: Callable[[np.ndarray], Scale] = fit_signed_log
-) -> Runs:
+    table: FeatureTable, splits: Sequence[Split], fit_scale: Callable[[np.ndarray], Scale] = fit_signed_log
+) -> RunInputs:
     """The rows and the scale of every run; runs that share their training rows share its scale."""
     fitted: dict[bytes, Scale] = {}
     for split in splits:
         if (key := split.train.tobytes()) not in fitted:
             fitted[key] = fit_scale(table.values[split.train])
     scales = [fitted[split.train.tobytes()] for split in splits]
-    return Runs(
+    return RunInputs(
         stack_rows([plain_rows(split.train) for split in splits]),
         stack_rows([plain_rows(split.validation) for split in splits]),
         jax.tree.map(lambda *leaves: np.stack(leaves), *scales),

@@ -12,17 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxephys import metrics
-from jaxephys.dims import AnyArray
-from jaxephys.engine.rows import Split, over_blocks, plain_rows, stack_rows, take_rows
-from jaxephys.engine.types import Key, RowSet, Runs, Task, Variables
-from jaxephys.patchseq.data import FamilyTable
-from jaxephys.patchseq.heads import ARC_SCALE, arcface_logits
+from jaxephys.dimensions import AnyArray
+from jaxephys.engine.rows import over_blocks, plain_rows, stack_rows, take_rows
+from jaxephys.engine.task import Key, RowSet, RunInputs, Task, Variables
+from jaxephys.evaluation import metrics
+from jaxephys.evaluation.splits import Split
 from jaxephys.patchseq.losses import effective_number_weights, focal, inverse_frequency_weights, weighted_mean
-from jaxephys.patchseq.network import Readout, SubclassNetwork, Switches
-from jaxephys.patchseq.scaling import Scale, fit_signed_log, fit_z_score, flags, scaled
-from jaxephys.patchseq.smote import smote_rows
-from jaxephys.patchseq.staircase import Staircase
+from jaxephys.patchseq.network.classifier import Readout, SubclassNetwork, Switches
+from jaxephys.patchseq.network.heads import ARC_SCALE, arcface_logits
+from jaxephys.patchseq.network.ragged_layout import Staircase
+from jaxephys.patchseq.oversampling import smote_rows
+from jaxephys.patchseq.preprocessing import Scale, fit_signed_log, fit_z_score, flags, scaled
+from jaxephys.schemas.feature_table import FeatureTable
 
 BLOCK = 256  # cells scored at a time
 
@@ -142,20 +143,20 @@ def make_task(network: SubclassNetwork) -> Task:
     return Task(init, gather, loss, outputs, validate)
 
 
-def make_data(table: FamilyTable, stairs: Staircase, classes: np.ndarray | None = None) -> Cells:
+def make_data(table: FeatureTable, stairs: Staircase, classes: np.ndarray | None = None) -> Cells:
     label = np.zeros(len(table), np.int32) if table.label is None else table.codes(classes)
     return Cells(stairs.pack(table.values), label)
 
 
 def make_runs(
-    table: FamilyTable,
+    table: FeatureTable,
     stairs: Staircase,
     splits: Sequence[Split],
     variants: Sequence[Variant],
     seeds: Sequence[int],
     *,
     logged: bool = False,
-) -> Runs:
+) -> RunInputs:
     """The row tables and constants of every run. All that is fitted to data here is fitted to training rows.
 
     ``logged``: features are scaled by their signed logarithm, otherwise to mean 0 and sd 1.
@@ -184,7 +185,7 @@ def make_runs(
                 np.bool_(variant.selection == "accuracy"),
             )
         )
-    return Runs(stack_rows(train), stack_rows(valid), jax.tree.map(lambda *leaves: np.stack(leaves), *constants))
+    return RunInputs(stack_rows(train), stack_rows(valid), jax.tree.map(lambda *leaves: np.stack(leaves), *constants))
 
 
 def packed_scale(scale: Scale, stairs: Staircase) -> Scale:

@@ -22,7 +22,7 @@ from jax import lax
 from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxephys.dims import AnyArray
+from jaxephys.dimensions import AnyArray
 
 LOW = -1e30  # a score that no weight survives; finite, so that a block without any key a query may see gives no NaN
 BLOCK_SCORES = 2**19  # scores of one block over all heads: they and their weights stay in the cache

@@ -24,9 +24,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxephys.dims import AnyArray
-from jaxephys.engine.types import Variables
-from jaxephys.spikes.transformer import Network, SelfAttention
+from jaxephys.dimensions import AnyArray
+from jaxephys.engine.task import Variables
+from jaxephys.spikes.network import Network, SelfAttention
 
 WAYS = ("itself", "evenly", "nowhere")
 BLOCK = 128  # queries whose weights stand in memory at once

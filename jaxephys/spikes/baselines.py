@@ -28,9 +28,9 @@ from jaxtyping import Float, Int, Real, Shaped
 from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
-from jaxephys.dims import AnyArray
-from jaxephys.spikes.data import Recording
-from jaxephys.spikes.scores import Tally, empty_tally, fold
+from jaxephys.dimensions import AnyArray
+from jaxephys.schemas.recording import Recording
+from jaxephys.spikes.streaming_scores import Tally, empty_tally, fold
 
 NAMES = ("training rate", "running rate", "exponential", "shared GLM", "per-unit GLM")
 BY_CHANNEL = ("training rate", "per-unit GLM")  # carried over by the number of the channel

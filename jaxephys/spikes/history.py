@@ -24,7 +24,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from jaxephys.dims import AnyArray
+from jaxephys.dimensions import AnyArray
 
 CHUNK = 64  # bins whose filters are one product
 UNKNOWN = 2**24  # bins since a spike that was never seen; time since one that was is counted up to it

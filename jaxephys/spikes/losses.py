@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxephys.dims import AnyArray
+from jaxephys.dimensions import AnyArray
 
 Logits = Float[AnyArray, "*batch time unit"]
 Spikes = Float[AnyArray, "*batch time unit"]

@@ -24,14 +24,14 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, UInt
 
-from jaxephys.dims import AnyArray
+from jaxephys.dimensions import AnyArray
 from jaxephys.engine.rows import plain_rows, stack_rows
-from jaxephys.engine.types import Key, RowSet, Runs, Task, Variables
+from jaxephys.engine.task import Key, RowSet, RunInputs, Task, Variables
+from jaxephys.schemas.recording import Recording, checkpoints, unpack
 from jaxephys.spikes import losses
-from jaxephys.spikes.data import Recording, checkpoints, unpack
 from jaxephys.spikes.history import History
-from jaxephys.spikes.scores import LONGEST_ALARM, PLACES, place_of
-from jaxephys.spikes.transformer import Cells, Memory, PopulationTransformer, PublishedLayer
+from jaxephys.spikes.network import Cells, Memory, PopulationTransformer, PublishedLayer
+from jaxephys.spikes.streaming_scores import LONGEST_ALARM, PLACES, place_of
 
 LENGTH = 512  # bins of a window
 CELLS = 1024  # of a window that the loss is taken over
@@ -119,7 +119,7 @@ def make_runs(
     *,
     batch_size: int,
     most_validation: int = 64,
-) -> Runs:
+) -> RunInputs:
     """A run a source. Epochs have whole batches, the same for all: some windows of a shorter recording come twice.
 
     At most so many validation windows, evenly spread, select the epoch: they are only compared with one another.
@@ -138,7 +138,7 @@ def make_runs(
         )
         for source, objective in zip(sources, objectives, strict=True)
     ]
-    return Runs(
+    return RunInputs(
         stack_rows([plain_rows(np.resize(some, whole)) for some in training]),
         stack_rows([plain_rows(some[few]) for some, few in zip(validation, spread, strict=True)]),
         jax.tree.map(lambda *leaves: np.stack(leaves), *constants),

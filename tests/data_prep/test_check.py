@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from data_prep.patchseq.check import print_report, report
-from data_prep.patchseq.ready import read_ready
+from data_prep.patchseq.feature_csv import read_ready
 from data_prep.patchseq.table import Table
 
 DATA = Path(os.environ.get("JAXEPHYS_DATA", Path(__file__).parents[2].parent / "shared" / "data")) / "patchseq"

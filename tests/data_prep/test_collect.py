@@ -9,10 +9,10 @@ import pytest
 pytest.importorskip("ipfx", reason="files are extracted with IPFX")
 
 from data_prep.patchseq.collect import build_table, extract_all, find_files, read_extracted, save_table, without_empty
+from data_prep.patchseq.drop_reasons import REASONS, count_reasons, note, read_qc
 from data_prep.patchseq.labels import read_labels
-from data_prep.patchseq.qc import REASONS, count_reasons, note, read_qc
 from data_prep.patchseq.table import Table, TableError, read_table, write_table
-from jaxephys.patchseq.data import FamilyTable
+from jaxephys.schemas.feature_table import FeatureTable
 from tests.data_prep import toy
 
 LABELS = "cell,label,donor,species\n11,Sst,d1,mouse\n12,Sncg,d1,mouse\n14,Vip,d2,mouse\n15,,d2,mouse\n99,Vip,d3,mouse\n"
@@ -75,7 +75,7 @@ def test_the_table_holds_the_families_and_what_is_known(built):
 def test_jaxephys_reads_what_is_written(built, tmp_path):
     table, rows = built
     save_table(table, rows, tmp_path / "out")
-    theirs = FamilyTable.read(tmp_path / "out")
+    theirs = FeatureTable.read(tmp_path / "out")
     np.testing.assert_array_equal(theirs.values, table.values)
     np.testing.assert_array_equal(theirs.observed, table.observed)
     assert theirs.families == tuple(table.families) and list(theirs.label) == table.about["label"]
@@ -144,7 +144,7 @@ def test_a_table_that_was_changed_after_it_was_written_is_refused(tmp_path, buil
     with pytest.raises(TableError, match="is not what was written"):
         read_table(tmp_path)
     with pytest.raises(ValueError, match="is not what was written"):
-        FamilyTable.read(tmp_path)
+        FeatureTable.read(tmp_path)
 
 
 def test_reasons_are_counted_and_read_back(tmp_path, built):

@@ -12,7 +12,7 @@ from data_prep.__main__ import main
 from data_prep.patchseq.collect import build_table, save_table
 from data_prep.patchseq.nwb import read_recording
 from data_prep.patchseq.table import read_table
-from jaxephys.patchseq.data import FamilyTable
+from jaxephys.schemas.feature_table import FeatureTable
 from tests.data_prep import toy
 from tests.experiments.command import ROOT
 
@@ -49,7 +49,7 @@ def test_the_chain_is_the_readmes():
 
 
 def test_the_chain_ends_in_a_table(folder):
-    table = FamilyTable.read(folder / "table")
+    table = FeatureTable.read(folder / "table")
     assert len(table) == 5 and set(table.species) == {"mouse", "human"} and len(table.families) == 14
     assert set(np.unique(table.label)) <= {"Lamp5", "Pvalb", "Sst", "Vip"}, "human cells have no Sncg"
     assert table.observed.mean() > 0.9
@@ -82,7 +82,7 @@ def test_components_are_fitted_on_the_cells_that_are_named(folder, capsys, tmp_p
     made = read_table(tmp_path / "spca")
     assert code == 0 and "from 4 cells" in out and list(made.cell) == list(cells)
     assert made.provenance["fitted_on"] == list(cells[:4]) and len(made.features) >= 5
-    assert len(FamilyTable.read(tmp_path / "spca")) == 5
+    assert len(FeatureTable.read(tmp_path / "spca")) == 5
 
 
 def test_records_hold_the_table(folder, capsys, tmp_path):
@@ -108,7 +108,7 @@ def test_a_ready_made_table(capsys, tmp_path):
     )
     code, out, _ = run(capsys, "patchseq", "table", tmp_path / "t", "--csv", tmp_path / "cells.csv")
     assert code == 0 and "3 cells" in out and "no value" in out
-    table = FamilyTable.read(tmp_path / "t")
+    table = FeatureTable.read(tmp_path / "t")
     assert list(table.label) == ["Sncg", "Sst", "Sst"] and np.isnan(table.values).sum() == 1
 
 

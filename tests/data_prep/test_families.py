@@ -19,10 +19,10 @@ from ipfx.dataset.ephys_data_interface import EphysDataInterface
 from ipfx.dataset.ephys_data_set import EphysDataSet
 from ipfx.stimulus import STIMULUS_TYPE_NAME_MAPPING, StimulusOntology, StimulusType
 
+from data_prep.patchseq.cell_record import INTERVALS, NEW, OLD
 from data_prep.patchseq.extract import extract_cell
 from data_prep.patchseq.families import Layout
-from data_prep.patchseq.paper import WIDTH, WIDTHS
-from data_prep.patchseq.record import INTERVALS, NEW, OLD
+from data_prep.patchseq.published_families import WIDTH, WIDTHS
 from data_prep.patchseq.sweeps import LONG_SQUARE, RAMP, SHORT_SQUARE, Recording, protocol_of
 from tests.data_prep import toy
 

@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("ipfx", reason="files are extracted with IPFX")
 
+from data_prep.patchseq.drop_reasons import REASONS, Note
 from data_prep.patchseq.extract import extract_file
 from data_prep.patchseq.nwb import UnreadableFile, cell_of, read_recording
-from data_prep.patchseq.qc import REASONS, Note
 from tests.data_prep import toy
 
 RESPONSE, STIMULUS = "acquisition/data_{:05d}_AD0", "stimulus/presentation/data_{:05d}_DA0"

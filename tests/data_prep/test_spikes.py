@@ -13,13 +13,13 @@ import pytest
 
 from data_prep.__main__ import main
 from data_prep.spikes import fetch as fetching
+from data_prep.spikes.binning import Raster, raster_of, select
 from data_prep.spikes.build import Recipe, build_recording
 from data_prep.spikes.check import report, statistics
-from data_prep.spikes.raster import Raster, raster_of, select
 from data_prep.spikes.recording import Recording, read_recording, write_recording
 from data_prep.spikes.registry import ENTRIES, Entry, Mendeley, Session, Web, build_entry, find
+from data_prep.spikes.spike_times import SpikesError, Trains
 from data_prep.spikes.splits import by_minutes, checked, repeats, split_hash
-from data_prep.spikes.trains import SpikesError, Trains
 from tests.data_prep.test_spikes_readers import write_asdf
 
 REAL = Path(__file__).resolve().parents[3] / "shared/data/spikes"

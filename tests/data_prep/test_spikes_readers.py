@@ -7,8 +7,8 @@ from scipy.io import savemat
 from data_prep.spikes.alf import read_alf
 from data_prep.spikes.arrays import read_arrays
 from data_prep.spikes.asdf import read_asdf
-from data_prep.spikes.raster import raster_of
-from data_prep.spikes.trains import SpikesError
+from data_prep.spikes.binning import raster_of
+from data_prep.spikes.spike_times import SpikesError
 
 TICKS = [np.array([1, 5, 9]), np.array([], int), np.array([2, 3, 20])]
 

@@ -6,12 +6,11 @@ from itertools import product
 import numpy as np
 import pytest
 
-from data_prep.spikes import generator
-from data_prep.spikes.adf import CRITICAL, critical_value, dickey_fuller, p_value
-from data_prep.spikes.generator import run, true_rate, walk
-from data_prep.spikes.populations import KINDS, NEAR_MS, PHASES, TIRED_MS, draw, kind_of, states
+from data_prep.spikes.point_process import run, true_rate, walk
 from data_prep.spikes.simulate import scores, simulate
-from data_prep.spikes.trains import SpikesError
+from data_prep.spikes.simulated_populations import KINDS, NEAR_MS, PHASES, TIRED_MS, draw, kind_of, states
+from data_prep.spikes.spike_times import SpikesError
+from data_prep.spikes.stationarity import CRITICAL, critical_value, dickey_fuller, p_value
 
 # The truth.
 
@@ -72,7 +71,7 @@ def test_blocks_change_nothing(monkeypatch):
     population = draw(RESTLESS, 8, seed=1)
     spikes = run(population, 500, seed=3)
     whole = true_rate(population, spikes)
-    monkeypatch.setattr(generator, "BLOCK", 64)
+    monkeypatch.setattr(point_process, "BLOCK", 64)
     np.testing.assert_allclose(true_rate(population, spikes), whole, rtol=1e-6)
     np.testing.assert_allclose(true_rate(population, spikes, 100, 333), whole[100:333], rtol=1e-6)
 

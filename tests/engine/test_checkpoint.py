@@ -12,11 +12,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxephys.engine import shard
+from jaxephys.engine import devices
 from jaxephys.engine.checkpoint import Checkpointer, CheckpointError, export, read_export, restore
 from jaxephys.engine.fit import fit
-from jaxephys.engine.stack import Programs
-from tests.engine.toy import DATA, PLAN, TASK, assert_same_runs, make_grid
+from jaxephys.engine.run_stack import CompiledGrid
+from tests.engine.linear_task import DATA, PLAN, TASK, assert_same_runs, make_grid
 
 # Orbax leaves a thread behind where a read fails: it finds its event loop closed.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -34,12 +34,12 @@ def kill_at(chunk):
     """A watcher that ends the training after so many reports."""
     heard = []
 
-    def watcher(report):
+    def callback(report):
         heard.append(report)
         if len(heard) == chunk:
             raise Killed
 
-    return watcher
+    return callback
 
 
 class Patient(Checkpointer):
@@ -52,9 +52,9 @@ class Patient(Checkpointer):
 
 def train(folder, plan=LONG, kill=None, resume=None):
     checkpointer = Patient(folder, AXIS, plan)
-    watchers = [checkpointer] if kill is None else [checkpointer, kill_at(kill)]
+    callbacks = [checkpointer] if kill is None else [checkpointer, kill_at(kill)]
     try:
-        return fit(TASK, DATA, RUNS, AXIS, plan, watchers=watchers, resume=resume)
+        return fit(TASK, DATA, RUNS, AXIS, plan, callbacks=callbacks, resume=resume)
     except Killed:
         return None
     finally:
@@ -134,13 +134,13 @@ def test_frozen_modules_and_warm_up_survive_a_restore(tmp_path):
 
 def test_padding_between_the_runs_of_a_snapshot_loses_none(copy, monkeypatch):
     """Joined checkpoints of several hosts have padding in the middle."""
-    whole = shard.make_mesh
-    monkeypatch.setattr(shard, "make_mesh", lambda runs: whole(1))
+    whole = devices.make_mesh
+    monkeypatch.setattr(devices, "make_mesh", lambda runs: whole(1))
     snapshot = restore(copy, AXIS, LONG)
     slots = np.array([0, 1, 0, 2, 3, 4])
     ids = np.array([0, 1, -1, 2, 3, 4], np.int32)
-    programs = Programs(TASK, replace(LONG, run_batch=5), DATA, RUNS, AXIS.seeds, {}, 5)
-    stack = programs.restore(ids, jax.tree.map(lambda leaf: leaf[slots], snapshot.state), np.arange(5))
+    compiled = CompiledGrid(TASK, replace(LONG, run_batch=5), DATA, RUNS, AXIS.seeds, {}, 5)
+    stack = compiled.restore(ids, jax.tree.map(lambda leaf: leaf[slots], snapshot.state), np.arange(5))
     np.testing.assert_array_equal(stack.ids, ids)
     np.testing.assert_array_equal(stack.state.epoch, snapshot.state["epoch"][slots])
     np.testing.assert_array_equal(stack.state.done, (ids == -1) | (snapshot.state["status"][slots] > 0))
@@ -306,10 +306,10 @@ def poorer(key):
 
 @pytest.mark.parametrize("init", [wider, renamed, poorer])
 def test_another_model_is_one_sentence(killed, init):
-    programs = Programs(TASK._replace(init=init), replace(LONG, run_batch=5), DATA, RUNS, AXIS.seeds, {}, 5)
+    compiled = CompiledGrid(TASK._replace(init=init), replace(LONG, run_batch=5), DATA, RUNS, AXIS.seeds, {}, 5)
     snapshot = restore(killed, AXIS, LONG)
     with pytest.raises(ValueError, match="the checkpoint is of another model") as error:
-        programs.restore(snapshot.ids, snapshot.state, np.arange(5))
+        compiled.restore(snapshot.ids, snapshot.state, np.arange(5))
     assert_one_sentence(error)
 
 

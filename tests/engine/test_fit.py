@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from jaxephys.engine import memory, shard
-from jaxephys.engine.apply import predict, score
+from jaxephys.engine import devices, memory
+from jaxephys.engine.callbacks import describe
 from jaxephys.engine.fit import fit, take_runs, transplant
-from jaxephys.engine.stack import Programs
-from jaxephys.engine.types import Status
-from jaxephys.engine.watch import describe
-from tests.engine.toy import DATA, GARBAGE, PLAN, TASK, assert_same_runs, make_grid, train_length
+from jaxephys.engine.predict import predict, score
+from jaxephys.engine.run_stack import CompiledGrid
+from jaxephys.engine.task import Status
+from tests.engine.linear_task import DATA, GARBAGE, PLAN, TASK, assert_same_runs, make_grid, train_length
 
 SHORT = replace(PLAN, max_epochs=2, patience=None)
 EXECUTIONS = ("map", "vmap")
@@ -27,7 +27,7 @@ def only(result, *places):
     """Some runs of a result, as if they had been the whole grid."""
     return replace(
         result,
-        outcome=take_runs(result.outcome, list(places)),
+        run_results=take_runs(result.run_results, list(places)),
         history=take_runs(result.history, list(places)),
     )
 
@@ -45,8 +45,8 @@ def seven():
 @pytest.fixture
 def one_device(monkeypatch):
     """Stack sizes are whole numbers of devices: with one device they are the same on every machine."""
-    whole = shard.make_mesh
-    monkeypatch.setattr(shard, "make_mesh", lambda runs: whole(1))
+    whole = devices.make_mesh
+    monkeypatch.setattr(devices, "make_mesh", lambda runs: whole(1))
 
 
 # ---- a run's numbers are its own -------------------------------------------------------------------------------------
@@ -70,7 +70,7 @@ def test_place_in_the_stack_changes_nothing(short, execution):
 
 
 def test_runs_differ_from_one_another(short):
-    assert len(np.unique(short["map"].outcome.best_score)) == 5
+    assert len(np.unique(short["map"].run_results.best_score)) == 5
 
 
 def test_same_fit_twice_is_bit_equal(seven):
@@ -96,9 +96,13 @@ def sequential_stop(scores, patience, min_delta, mode, max_epochs):
 
 def assert_stops_like_the_oracle(result, plan):
     full = result.history[f"valid_{plan.monitor}"]
-    assert full.shape == (len(result.axis), plan.max_epochs)
+    assert full.shape == (len(result.grid), plan.max_epochs)
     found = zip(
-        result.outcome.epochs, result.outcome.best_epoch, result.outcome.best_score, result.outcome.status, strict=True
+        result.run_results.epochs,
+        result.run_results.best_epoch,
+        result.run_results.best_score,
+        result.run_results.status,
+        strict=True,
     )
     for scores, (epochs, best_epoch, best, status) in zip(full, found, strict=True):
         oracle = sequential_stop(scores, plan.patience, plan.min_delta, plan.mode, plan.max_epochs)
@@ -106,19 +110,20 @@ def assert_stops_like_the_oracle(result, plan):
 
 
 def assert_best_weights_are_of_the_best_epoch(result, monitor="mse"):
-    _axis, runs = make_grid(range(len(result.axis)))
+    _axis, runs = make_grid(range(len(result.grid)))
     again = score(TASK, DATA, result.best, runs.validation, runs.constants)
-    np.testing.assert_allclose(again[monitor], result.outcome.best_score, rtol=1e-6)
+    np.testing.assert_allclose(again[monitor], result.run_results.best_score, rtol=1e-6)
     np.testing.assert_array_equal(
-        result.best["stats"]["steps"], [-(-train_length(i) // 16) * e for i, e in enumerate(result.outcome.best_epoch)]
+        result.best["stats"]["steps"],
+        [-(-train_length(i) // 16) * e for i, e in enumerate(result.run_results.best_epoch)],
     )
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_stops_like_a_sequential_loop(seven, execution):
     result = seven[execution]
-    assert len(np.unique(result.outcome.epochs)) > 2
-    assert (result.outcome.status == Status.STOPPED_EARLY).any()
+    assert len(np.unique(result.run_results.epochs)) > 2
+    assert (result.run_results.status == Status.STOPPED_EARLY).any()
     assert_stops_like_the_oracle(result, PLAN)
     assert_best_weights_are_of_the_best_epoch(result)
 
@@ -137,8 +142,8 @@ def test_stops_like_a_sequential_loop_under_other_plans(changes):
     assert_stops_like_the_oracle(result, plan)
     assert_best_weights_are_of_the_best_epoch(result, plan.monitor)
     if plan.patience is None:
-        assert (result.outcome.epochs == 12).all()
-        assert (result.outcome.status == Status.FINISHED).all()
+        assert (result.run_results.epochs == 12).all()
+        assert (result.run_results.status == Status.FINISHED).all()
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
@@ -146,7 +151,7 @@ def test_history_is_whole_up_to_the_end_and_nan_after(seven, execution):
     result = seven[execution]
     assert set(result.history) == {"train_loss", "train_mae", "valid_mse", "valid_skill"}
     for table in result.history.values():
-        for line, epochs in zip(table, result.outcome.epochs, strict=True):
+        for line, epochs in zip(table, result.run_results.epochs, strict=True):
             assert np.isfinite(line[:epochs]).all()
             assert np.isnan(line[epochs:]).all()
 
@@ -169,7 +174,7 @@ class Follow:
 @pytest.fixture(scope="module")
 def followed():
     follow = Follow()
-    return follow, fit_grid(range(7), watchers=[follow])
+    return follow, fit_grid(range(7), callbacks=[follow])
 
 
 def test_watching_changes_no_number(seven, followed):
@@ -198,7 +203,7 @@ def test_snapshots_say_what_the_reports_and_the_outcome_say(followed):
             assert state.status == report.status[run]
             assert state.best_score == report.best_score[run]
             if trained is not None:
-                assert state.epoch == trained[run] == result.outcome.epochs[run]
+                assert state.epoch == trained[run] == result.run_results.epochs[run]
 
 
 def test_reports_count_runs_and_epochs(followed):
@@ -206,14 +211,14 @@ def test_reports_count_runs_and_epochs(followed):
     counted = [report.epochs for report in follow.reports]
     assert counted[0] == 7 * PLAN.chunk_epochs
     assert counted == sorted(counted)
-    assert counted[-1] == result.outcome.epochs.sum()
+    assert counted[-1] == result.run_results.epochs.sum()
     for report in follow.reports:
         ended = int((report.status != Status.RUNNING).sum())
         assert report.live + ended + report.waiting == 7
         assert f"{report.live} runs live, {ended} ended" in describe(report)
     assert (follow.reports[0].live, follow.reports[-1].live) == (7, 0)
-    np.testing.assert_array_equal(follow.reports[-1].status, result.outcome.status)
-    np.testing.assert_array_equal(follow.reports[-1].best_score, result.outcome.best_score)
+    np.testing.assert_array_equal(follow.reports[-1].status, result.run_results.status)
+    np.testing.assert_array_equal(follow.reports[-1].best_score, result.run_results.best_score)
 
 
 # ---- padding ---------------------------------------------------------------------------------------------------------
@@ -247,8 +252,8 @@ def test_steps_are_the_run_s_own_batches_and_only_the_last_is_partial(short, exe
     result = short[execution]
     lengths = np.array([train_length(run) for run in range(5)])
     assert len(np.unique(-(-lengths // 16))) > 1
-    np.testing.assert_array_equal(result.best["stats"]["steps"], -(-lengths // 16) * result.outcome.best_epoch)
-    np.testing.assert_array_equal(result.best["stats"]["partial"], (lengths % 16 > 0) * result.outcome.best_epoch)
+    np.testing.assert_array_equal(result.best["stats"]["steps"], -(-lengths // 16) * result.run_results.best_epoch)
+    np.testing.assert_array_equal(result.best["stats"]["partial"], (lengths % 16 > 0) * result.run_results.best_epoch)
 
 
 # ---- run batches and memory ------------------------------------------------------------------------------------------
@@ -257,7 +262,7 @@ def test_steps_are_the_run_s_own_batches_and_only_the_last_is_partial(short, exe
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_runs_in_batches_equal_all_at_once(seven, execution):
     follow = Follow()
-    result = fit_grid(range(7), plan=replace(PLAN, execution=execution, run_batch=3), watchers=[follow])
+    result = fit_grid(range(7), plan=replace(PLAN, execution=execution, run_batch=3), callbacks=[follow])
     assert_same_runs(result, seven[execution], atol=1e-5)
     assert max(len(states) for states in follow.states) <= 4
     assert follow.reports[0].waiting >= 3
@@ -267,13 +272,13 @@ class Sizes:
     """The sizes of the stacks that were run, chunk by chunk."""
 
     def __init__(self, monkeypatch):
-        self.seen, advance = [], Programs.advance
+        self.seen, advance = [], CompiledGrid.advance
 
-        def spy(programs, stack):
+        def spy(compiled, stack):
             self.seen.append((len(stack.ids), len(stack.held())))
-            return advance(programs, stack)
+            return advance(compiled, stack)
 
-        monkeypatch.setattr(Programs, "advance", spy)
+        monkeypatch.setattr(CompiledGrid, "advance", spy)
 
 
 def test_stack_shrinks_as_runs_finish(seven, one_device, monkeypatch):
@@ -291,7 +296,7 @@ def test_finished_runs_make_room_for_waiting_ones(one_device, monkeypatch):
     sizes = Sizes(monkeypatch)
     result = fit_grid(range(7), plan=replace(PLAN, run_batch=3))
     assert {size for size, _ in sizes.seen} == {3}
-    chunks = -(-result.outcome.epochs // PLAN.chunk_epochs)
+    chunks = -(-result.run_results.epochs // PLAN.chunk_epochs)
     assert len(sizes.seen) < 2 * sum(sorted(chunks)[-3:]), "waiting runs waited for a whole batch to end"
 
 
@@ -312,8 +317,8 @@ def test_capacity_shrinks_until_the_compiled_program_fits(one_device, monkeypatc
         return 1.4 if len(asked) < 3 else 0.9
 
     monkeypatch.setattr(memory, "excess", excess)
-    programs = Programs(TASK, PLAN, DATA, runs, axis.seeds, {}, 5)
-    assert (programs.capacity, len(asked)) == (2, 3)  # 5 -> 3 -> 2
+    compiled = CompiledGrid(TASK, PLAN, DATA, runs, axis.seeds, {}, 5)
+    assert (compiled.capacity, len(asked)) == (2, 3)  # 5 -> 3 -> 2
 
 
 # ---- divergence ------------------------------------------------------------------------------------------------------
@@ -328,8 +333,8 @@ def test_diverged_run_is_named_and_leaves_the_others_alone(short, execution, bad
     runs = runs._replace(constants={"scale": scale})
     result = fit(TASK, DATA, runs, axis, replace(SHORT, execution=execution))
     assert result.diverged() == ["seed=2"]
-    assert result.outcome.status[2] == Status.DIVERGED
-    assert (result.outcome.epochs[2], result.outcome.best_epoch[2]) == (1, 0)
+    assert result.run_results.status[2] == Status.DIVERGED
+    assert (result.run_results.epochs[2], result.run_results.best_epoch[2]) == (1, 0)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.best))
     assert_same_runs(only(result, 0, 1, 3, 4), only(short[execution], 0, 1, 3, 4), atol=1e-6)
     assert short[execution].diverged() == []
@@ -371,7 +376,7 @@ def test_constant_without_a_run_axis_is_refused(scale):
 def test_wrong_number_of_tables_is_refused(name):
     axis, runs = make_grid()
     short = jax.tree.map(lambda leaf: leaf[:4], getattr(runs, name))
-    with pytest.raises(ValueError, match=f"runs.{name} has tables for 4 runs, but the axis has 5"):
+    with pytest.raises(ValueError, match=f"inputs.{name} has tables for 4 runs, but the grid has 5"):
         fit(TASK, DATA, runs._replace(**{name: short}), axis, PLAN)
 
 
@@ -402,7 +407,7 @@ def test_unknown_monitor_lists_what_validation_gives():
     ],
 )
 def test_impossible_plan_is_refused(changes):
-    with pytest.raises(ValueError, match=f"TrainPlan.{next(iter(changes))} is "):
+    with pytest.raises(ValueError, match=f"TrainConfig.{next(iter(changes))} is "):
         replace(PLAN, **changes)
 
 
@@ -413,7 +418,7 @@ def test_transplant_starts_from_the_weights_without_the_dropped_module(short):
     start = transplant(short["map"].best, drop=("head",))
     follow = Follow()
     still = replace(SHORT, freeze=("body", "head"), chunk_epochs=1)
-    fit_grid(plan=still, start=start, watchers=[follow])
+    fit_grid(plan=still, initial=start, callbacks=[follow])
     for run, state in follow.states[0].items():
         np.testing.assert_array_equal(state.params["body"]["w"], short["map"].best["params"]["body"]["w"][run])
         drawn = TASK.init(jax.random.fold_in(jax.random.key(run), 0))["params"]["head"]["w"]
@@ -424,7 +429,7 @@ def test_transplant_starts_from_the_weights_without_the_dropped_module(short):
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_frozen_module_stays_bit_equal_and_the_other_moves(short, execution):
     start = transplant(short["map"].best)
-    result = fit_grid(plan=replace(SHORT, freeze=("body",), execution=execution), start=start)
+    result = fit_grid(plan=replace(SHORT, freeze=("body",), execution=execution), initial=start)
     np.testing.assert_array_equal(result.best["params"]["body"]["w"], start["params"]["body"]["w"])
     assert (result.best["params"]["head"]["w"] != start["params"]["head"]["w"]).all()
 
@@ -435,17 +440,17 @@ def test_unknown_module_names_are_refused(short):
         transplant(best, drop=("haed",))
     with pytest.raises(ValueError, match=r"plan.freeze names 'bdoy', but the model's modules are body, head"):
         fit_grid(plan=replace(SHORT, freeze=("bdoy",)))
-    with pytest.raises(ValueError, match="start holds 'tail', which the model does not have: it has body, head"):
-        fit_grid(plan=SHORT, start={"params": {"tail": best["params"]["head"]}})
+    with pytest.raises(ValueError, match="initial holds 'tail', which the model does not have: it has body, head"):
+        fit_grid(plan=SHORT, initial={"params": {"tail": best["params"]["head"]}})
 
 
 def test_start_of_another_shape_or_another_number_of_runs_is_refused(short):
     best = short["map"].best
     narrow = {"params": {"head": {"w": best["params"]["head"]["w"][:, :2]}}}
-    with pytest.raises(ValueError, match=r"start holds an array of shape \(2,\) where the model has \(3,\)"):
-        fit_grid(plan=SHORT, start=narrow)
-    with pytest.raises(ValueError, match="start has 5 runs, but the axis has 4"):
-        fit_grid(range(4), plan=SHORT, start=transplant(best))
+    with pytest.raises(ValueError, match=r"initial holds an array of shape \(2,\) where the model has \(3,\)"):
+        fit_grid(plan=SHORT, initial=narrow)
+    with pytest.raises(ValueError, match="initial has 5 runs, but the grid has 4"):
+        fit_grid(range(4), plan=SHORT, initial=transplant(best))
 
 
 def test_take_runs_repeats_a_run(short):

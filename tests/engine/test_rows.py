@@ -6,18 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxephys.engine.rows import (
-    Split,
-    check_split,
-    hold_out,
-    k_folds,
-    over_blocks,
-    pad_rows,
-    plain_rows,
-    stack_rows,
-    take_rows,
-)
-from jaxephys.engine.types import RowSet
+from jaxephys.engine.rows import over_blocks, pad_rows, plain_rows, stack_rows, take_rows
+from jaxephys.engine.task import RowSet
+from jaxephys.evaluation.splits import Split, check_split, hold_out, k_folds
 
 LABELS = np.repeat(np.arange(4), [100, 60, 30, 10])
 GROUPS = np.random.default_rng(0).integers(0, 40, len(LABELS))

@@ -8,13 +8,14 @@ import numpy as np
 import optax
 import pytest
 
+from jaxephys.engine.optimizer import make_optimizer
 from jaxephys.engine.rows import pad_rows
-from jaxephys.engine.step import make_optimiser, run_epoch, shuffle_rows, start_run, train_epoch
-from jaxephys.engine.types import RowSet, Runs, Status
-from tests.engine.toy import BATCH, DATA, PLAN, TASK, train_length, train_table, valid_table
+from jaxephys.engine.step import run_epoch, shuffle_rows, start_run, train_epoch
+from jaxephys.engine.task import RowSet, RunInputs, Status
+from tests.engine.linear_task import BATCH, DATA, PLAN, TASK, train_length, train_table, valid_table
 
 RUN = 3
-ONE = Runs(pad_rows(train_table(RUN), 4 * BATCH), valid_table(RUN), {"scale": jnp.float32(1.3)})
+ONE = RunInputs(pad_rows(train_table(RUN), 4 * BATCH), valid_table(RUN), {"scale": jnp.float32(1.3)})
 START = start_run(TASK, PLAN, jnp.int32(RUN), {})
 
 
@@ -116,7 +117,7 @@ def test_a_run_starts_from_its_seed_and_has_no_best_yet():
 def test_gradient_is_clipped_by_its_global_norm(norm):
     """After two unequal gradients Adam's second step depends on their ratio, which clipping changes."""
     plan = replace(PLAN, clip_norm=norm, weight_decay=0.0)
-    optimiser, params = make_optimiser(plan), {"a": jnp.zeros(2), "b": jnp.zeros(1)}
+    optimiser, params = make_optimizer(plan), {"a": jnp.zeros(2), "b": jnp.zeros(1)}
     state, plain = optimiser.init(params), optax.adamw(PLAN.learning_rate, weight_decay=0.0)
     expected_state = plain.init(params)
     for size in (0.1, 100.0):
@@ -128,7 +129,7 @@ def test_gradient_is_clipped_by_its_global_norm(norm):
 
 
 def test_warm_up_raises_the_rate_step_by_step():
-    optimiser = make_optimiser(replace(PLAN, warmup_steps=4, weight_decay=0.0, clip_norm=None))
+    optimiser = make_optimizer(replace(PLAN, warmup_steps=4, weight_decay=0.0, clip_norm=None))
     params = {"a": jnp.zeros(1)}
     state, moved = optimiser.init(params), []
     for _ in range(6):

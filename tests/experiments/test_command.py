@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 import jaxephys
-from experiments._run import RunFolder, Settings
-from jaxephys.patchseq.planted import plant
+from jaxephys.patchseq.synthetic import plant
+from jaxephys.reporting.run_folder import RunFolder, Settings
 from tests.experiments.command import only_run, run
 
 

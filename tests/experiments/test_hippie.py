@@ -14,15 +14,25 @@ from sklearn.metrics import balanced_accuracy_score
 from data_prep.units.registry import described, find
 from data_prep.units.simulate import simulate_units
 from data_prep.units.table import write_units
-from experiments import _heads, hippie_probe, hippie_transfer
-from experiments._embedding import OBJECTIVES, Grid, Networks, pool_of
-from experiments._heads import HEAD, OPPONENTS, SHUFFLED, Benchmark, ask_head, ask_opponent, curves_of, read_tables
-from experiments._run import main
-from experiments._standings import METRIC, standings
+from experiments import hippie_probe, hippie_transfer
 from experiments.hippie_transfer import across
-from jaxephys.hippie.data import UnitTable
-from jaxephys.report import Score, read_scores
-from jaxephys.stats import corrected_interval, corrected_test
+from jaxephys.evaluation.intervals import corrected_interval, corrected_test
+from jaxephys.hippie import benchmark
+from jaxephys.hippie.benchmark import (
+    HEAD,
+    OPPONENTS,
+    SHUFFLED,
+    Benchmark,
+    ask_head,
+    ask_opponent,
+    curves_of,
+    read_tables,
+)
+from jaxephys.hippie.embedding_grid import OBJECTIVES, Grid, Networks, pool_of
+from jaxephys.hippie.ranking import METRIC, standings
+from jaxephys.reporting.run_folder import main
+from jaxephys.reporting.score_table import Score, read_scores
+from jaxephys.schemas.unit_table import UnitTable
 from tests.experiments.command import only_run
 
 SETS = {"lisberger": 110, "hull": 90, "hull_counts": 90, "watson": 60}  # the second and the third are the same units
@@ -55,10 +65,10 @@ class NoTraining:
     def __init__(self):
         self.fits = {}
 
-    def train(self, name, task, data, runs, axis, plan, title, start):
+    def fit(self, name, task, data, runs, axis, plan, title, start=None):
         best = jax.jit(jax.vmap(task.init))(jax.vmap(jax.random.key)(axis.seeds))
         self.fits[name] = (runs, axis, start, best)
-        return SimpleNamespace(best=best, axis=axis)
+        return SimpleNamespace(best=best, grid=axis)
 
     def note_fit(self, result, name):
         pass
@@ -74,7 +84,7 @@ def started(module, monkeypatch, folder, *arguments):
     monkeypatch.setattr(Grid, "train", embedded)
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", [module.__name__, *arguments])
-    monkeypatch.setattr(_heads, "TREES", 20)
+    monkeypatch.setattr(benchmark, "TREES", 20)
     monkeypatch.setattr(module, "SHUFFLES", 6)
     main(module.__name__, module.__doc__, module.PRESETS, module.run)
     return only_run(folder)

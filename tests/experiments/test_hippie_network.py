@@ -12,13 +12,13 @@ from data_prep.units.registry import described, find
 from data_prep.units.simulate import simulate_units
 from data_prep.units.table import write_units
 from experiments import hippie_ablation, hippie_embed, hippie_impute, hippie_pretrain
-from experiments._heads import read_tables
-from experiments._hippie import cut_folds
-from experiments._run import main
-from jaxephys.hippie.data import UnitTable
-from jaxephys.hippie.embedder import Hippie
-from jaxephys.hippie.preprocess import prepare
-from jaxephys.report import read_scores
+from jaxephys.hippie.benchmark import read_tables
+from jaxephys.hippie.estimator import Hippie
+from jaxephys.hippie.grid import cut_folds
+from jaxephys.hippie.preprocessing import prepare
+from jaxephys.reporting.run_folder import main
+from jaxephys.reporting.score_table import read_scores
+from jaxephys.schemas.unit_table import UnitTable
 from tests.experiments.command import only_run
 
 SETS = {"lisberger": 60, "hull": 50, "hull_counts": 50, "watson": 60}  # the second and the third are the same units

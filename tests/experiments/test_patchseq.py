@@ -14,21 +14,21 @@ from sklearn.pipeline import make_pipeline
 
 import jaxephys
 from experiments import patchseq_human, patchseq_mouse
-from experiments._arms import Arms, Held, measure
-from experiments._patchseq import draw_splits, read_cells, train_opponents
-from experiments._run import RunFolder, Settings
-from experiments._tables import ladder_table
-from jaxephys.calibration import (
+from jaxephys.evaluation.calibration import (
     apply_temperature,
     conformal_sets,
     conformal_thresholds,
     fit_temperature,
     selective_curve,
 )
-from jaxephys.metrics import classification_scores
-from jaxephys.patchseq.robust import NAMES
+from jaxephys.evaluation.comparison import Arms, Held, measure
+from jaxephys.evaluation.metrics import classification_scores
+from jaxephys.patchseq.classical_models import NAMES
+from jaxephys.patchseq.grid import draw_splits, read_cells, train_opponents
+from jaxephys.patchseq.report import ladder_table
 from jaxephys.patchseq.task import LADDER
-from jaxephys.report import Score, read_scores
+from jaxephys.reporting.run_folder import RunFolder, Settings
+from jaxephys.reporting.score_table import Score, read_scores
 from tests.experiments.command import only_run, run
 
 CLASSES = ("Lamp5", "Pvalb", "Sst", "Vip")

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from experiments.patchseq_attention import MISSING, SWAPPED, attention_of, columns_of, family_scores, notes, omit, swap
-from jaxephys import FamilyTable
-from jaxephys.engine.axis import RunAxis
-from jaxephys.engine.rows import Split
+from jaxephys import FeatureTable
+from jaxephys.engine.grid import RunGrid
+from jaxephys.evaluation.splits import Split
 from jaxephys.patchseq.task import Prediction
-from jaxephys.report import read_scores
+from jaxephys.reporting.score_table import read_scores
 from tests.experiments.command import only_run, run
 
 FAMILIES = {"passive": 2, "spike": 3, "train": 1}
@@ -18,7 +18,7 @@ RNG = np.random.default_rng(0)
 @pytest.fixture
 def cells():
     label = np.array(["Pvalb", "Sst", "Sst"])[np.arange(12) % 3]
-    return FamilyTable.of(RNG.normal(size=(12, 6)).astype(np.float32), FAMILIES, label)
+    return FeatureTable.of(RNG.normal(size=(12, 6)).astype(np.float32), FAMILIES, label)
 
 
 def test_a_family_is_swapped_whole_and_nothing_else_moves(cells):
@@ -34,7 +34,7 @@ def test_a_family_is_swapped_whole_and_nothing_else_moves(cells):
 
 def test_attention_of_a_class_counts_each_of_its_test_cells_once(cells):
     """Folds of unequal size: the mean over cells is not the mean over folds."""
-    axis = RunAxis.cross(seed=(3, 7), fold=(0, 1))
+    axis = RunGrid.cross(seed=(3, 7), fold=(0, 1))
     nobody = np.array([], int)
     splits = [Split(nobody, nobody, np.arange(8)), Split(nobody, nobody, np.arange(8, 12))] * 2
     attention = RNG.dirichlet(np.ones(3), size=(4, 8)).astype(np.float32)
@@ -59,7 +59,7 @@ def test_the_command_finds_the_family_that_tells_the_classes(tmp_path):
     label = np.random.default_rng(1).permutation(np.resize(["Pvalb", "Sst", "Vip"], 150))
     values = np.random.default_rng(2).normal(size=(150, 6)).astype(np.float32)
     values[:, 2:5] += 3 * np.array([[name == c for c in ("Pvalb", "Sst", "Vip")] for name in label])
-    table = FamilyTable.of(values, FAMILIES, about={"subclass4": label})
+    table = FeatureTable.of(values, FAMILIES, about={"subclass4": label})
     table.save(tmp_path / "table.npz")
     small = ("--hidden", "4", "--max-epochs", "20", "--swaps", "2")
     done = run("experiments.patchseq_attention", "smoke", "--data", str(tmp_path), *small, cwd=tmp_path)

@@ -6,14 +6,14 @@ import sys
 import numpy as np
 import pytest
 
-from data_prep.patchseq.components import GOUWENS, default_plan
 from experiments import patchseq_embedding
-from experiments._components import SparseComponents, make_component_forest, plan_of
-from experiments._neighbours import chance_purities, neighbours, overlap, purity, shuffle
-from experiments._run import RunFolder
 from experiments.patchseq_forest import LEAKY, RAW, SPARSE, losses
-from jaxephys.baselines import probability_of
-from jaxephys.report import read_scores
+from jaxephys.evaluation.baselines import probability_of
+from jaxephys.evaluation.neighbours import chance_purities, neighbours, overlap, purity, shuffle
+from jaxephys.patchseq.component_forest import SparseComponents, make_component_forest, plan_of
+from jaxephys.patchseq.sparse_components import GOUWENS, default_plan
+from jaxephys.reporting.run_folder import RunFolder
+from jaxephys.reporting.score_table import read_scores
 from tests.experiments.command import only_run, run
 
 CLASSES = ("Lamp5", "Pvalb", "Sst", "Vip")

@@ -9,15 +9,15 @@ import pytest
 from rich.console import Console
 
 from experiments import patchseq_transfer
-from experiments._arms import Arms
-from experiments._patchseq import draw_splits
-from experiments._run import RunFolder
-from experiments._transfer import labelled_part, train_classical
-from experiments._transfer_report import donor_bootstrap, gains, verdict
 from experiments.patchseq_transfer import PRESETS, Transfer, read_species
-from jaxephys.patchseq.borrow import Labelled, Lender, mean_f1
-from jaxephys.patchseq.transfer import is_mouse
-from jaxephys.report import Score, read_scores
+from jaxephys.evaluation.comparison import Arms
+from jaxephys.patchseq.grid import draw_splits
+from jaxephys.patchseq.source_transfer import Labelled, Lender, mean_f1
+from jaxephys.patchseq.transfer_grid import labelled_part, train_classical
+from jaxephys.patchseq.transfer_report import donor_bootstrap, gains, verdict
+from jaxephys.patchseq.transfer_task import is_mouse
+from jaxephys.reporting.run_folder import RunFolder
+from jaxephys.reporting.score_table import Score, read_scores
 from tests.experiments.command import only_run, run
 
 CLASSES = ("Lamp5", "Pvalb", "Sst", "Vip")

@@ -13,8 +13,12 @@ import jaxephys
 from data_prep.spikes.recording import write_recording
 from data_prep.spikes.simulate import simulate_one
 from experiments import spikes_attention, spikes_generate, spikes_grid, spikes_layout, spikes_sensitivity, spikes_train
-from experiments._run import RunFolder, Settings
-from experiments._spikes import (
+from jaxephys.engine.grid import RunGrid
+from jaxephys.reporting.run_folder import RunFolder, Settings
+from jaxephys.reporting.score_table import read_scores
+from jaxephys.spikes.baselines import NAMES, gather
+from jaxephys.spikes.causality import Leak
+from jaxephys.spikes.grid import (
     METRICS,
     SpikeSettings,
     check_same_bins,
@@ -25,12 +29,8 @@ from experiments._spikes import (
     scored_bins,
     training_bins,
 )
-from experiments._spikes_tables import PUBLISHED, grid_of, group_table, groups_of, pair_table, paired
-from jaxephys.engine.axis import RunAxis
-from jaxephys.report import read_scores
-from jaxephys.spikes.baselines import NAMES, gather
-from jaxephys.spikes.leak import Leak
-from jaxephys.spikes.scores import Tally, empty_tally, fold
+from jaxephys.spikes.report import PUBLISHED, grid_of, group_table, groups_of, pair_table, paired
+from jaxephys.spikes.streaming_scores import Tally, empty_tally, fold
 
 SMOKE = spikes_grid.PRESETS["smoke"]
 FOLD = jax.jit(fold)
@@ -69,7 +69,7 @@ class RunningRate:
 
 
 def untrained(folder, recordings, settings, network, losses, name=None, **fields):
-    axis = RunAxis.cross(loss=losses, train_on=[r.name for r in recordings], seed=range(settings.seeds))
+    axis = RunGrid.cross(loss=losses, train_on=[r.name for r in recordings], seed=range(settings.seeds))
     curves = np.random.default_rng(0).random((len(axis), settings.max_epochs)).astype(np.float32)
     return RunningRate(len(axis)), SimpleNamespace(axis=axis, history=dict.fromkeys(spikes_train.CURVES, curves))
 

@@ -5,10 +5,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from jaxephys.hippie.cvae import TRUNKS
-from jaxephys.hippie.generate import drawing
+from jaxephys.hippie.imputation import drawing
+from jaxephys.hippie.network.cvae import TRUNKS
+from jaxephys.hippie.network.initialization import _shapes
 from jaxephys.hippie.task import make_task
-from jaxephys.hippie.weights import _shapes
 
 
 @contextmanager

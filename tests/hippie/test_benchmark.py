@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 
 from benchmarks import hippie_train
-from jaxephys.hippie.convert import shapes_of
-from jaxephys.hippie.cvae import ConditionalVAE
+from jaxephys.hippie.network.cvae import ConditionalVAE
+from jaxephys.hippie.torch_checkpoint import shapes_of
 
 torch = pytest.importorskip("torch")
 
-from benchmarks.torch_hippie import TriModalVAE, embed_units, train_runs  # noqa: E402  (imports torch)
+from benchmarks.opponents.hippie import TriModalVAE, embed_units, train_runs
 
 
 @pytest.mark.parametrize("width", [4, 64])

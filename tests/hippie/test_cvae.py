@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxephys.hippie.convert import shapes_of
-from jaxephys.hippie.cvae import ConditionalVAE, Conditions, network_of, settings_of
+from jaxephys.hippie.network.cvae import ConditionalVAE, Conditions, network_of, settings_of
+from jaxephys.hippie.torch_checkpoint import shapes_of
 
 TINY = {"modalities": (("wave", 6), ("acg", 9)), "latent": 3, "width": 1, "sources": 2, "classes": 3}
 UNITS = 4

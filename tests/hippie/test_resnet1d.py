@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxephys.hippie.resnet1d import FORMS, BatchNorm, Decoder, DecoderBlock, GrowingConvolution, convolve
+from jaxephys.hippie.network.resnet1d import FORMS, BatchNorm, Decoder, DecoderBlock, GrowingConvolution, convolve
 
 
 def by_hand(x, kernel, stride):

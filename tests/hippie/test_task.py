@@ -14,15 +14,17 @@ import pytest
 from sklearn.linear_model import LinearRegression
 from sklearn.metrics import r2_score
 
-from jaxephys.engine.apply import predict, score
-from jaxephys.engine.axis import RunAxis
+from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.fit import fit
-from jaxephys.engine.rows import Split, pad_rows, plain_rows, stack_rows
-from jaxephys.engine.types import Task, TrainPlan
-from jaxephys.hippie.cvae import ConditionalVAE
-from jaxephys.hippie.data import UnitTable
-from jaxephys.hippie.generate import drawing
-from jaxephys.hippie.preprocess import Preparation
+from jaxephys.engine.grid import RunGrid
+from jaxephys.engine.predict import predict, score
+from jaxephys.engine.rows import pad_rows, plain_rows, stack_rows
+from jaxephys.engine.task import Task
+from jaxephys.evaluation.splits import Split
+from jaxephys.hippie.imputation import drawing
+from jaxephys.hippie.network.cvae import ConditionalVAE
+from jaxephys.hippie.network.initialization import draw_weights
+from jaxephys.hippie.preprocessing import Preparation
 from jaxephys.hippie.task import (
     OURS,
     PUBLISHED,
@@ -35,7 +37,7 @@ from jaxephys.hippie.task import (
     make_runs,
     make_task,
 )
-from jaxephys.hippie.weights import draw_weights
+from jaxephys.schemas.unit_table import UnitTable
 
 COUNT, FACTORS, LATENT, BATCH = 400, 4, 6, 32
 LENGTHS = (("wave", 24), ("isi", 32))
@@ -319,12 +321,12 @@ def trained(setting):
     blind = {name: curve.copy() for name, curve in DATA.curves.items()}
     for curve in blind.values():
         curve[SPLIT.test] = np.nan
-    plan = TrainPlan(
+    plan = TrainConfig(
         max_epochs=120, patience=None, monitor="loss", mode="min", batch_size=BATCH, learning_rate=5e-3,
         weight_decay=0.01, clip_norm=1.0, chunk_epochs=20, execution="map",
     )  # fmt: skip
     runs = make_runs(TABLE.codes(), [SPLIT] * 2, list(objectives.values()), batch_size=BATCH)
-    result = fit(setting.task, DATA._replace(curves=blind), runs, RunAxis.cross(objective=objectives, seed=[0]), plan)
+    result = fit(setting.task, DATA._replace(curves=blind), runs, RunGrid.cross(objective=objectives, seed=[0]), plan)
     return result, runs.constants
 
 

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxephys.patchseq.encoder import FamilyEncoder, TokenEncoder, folded_projection
-from jaxephys.patchseq.lstm import lstm
-from jaxephys.patchseq.network import SubclassNetwork, Switches
-from jaxephys.patchseq.staircase import Staircase
+from jaxephys.patchseq.network.classifier import SubclassNetwork, Switches
+from jaxephys.patchseq.network.encoder import FamilyEncoder, TokenEncoder, folded_projection
+from jaxephys.patchseq.network.lstm import lstm
+from jaxephys.patchseq.network.ragged_layout import Staircase
 
 PAPER = (150, 149, 100, 150, 150, 150, 150, 150, 150, 420, 140, 150)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxephys.patchseq.lstm import activate, lstm, matmul
+from jaxephys.patchseq.network.lstm import activate, lstm, matmul
 
 
 def plain_lstm(inputs, recurrent):

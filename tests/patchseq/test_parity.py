@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxephys.patchseq.encoder import AdditiveAttention, FamilyEncoder
-from jaxephys.patchseq.heads import SoftmaxHead, arcface_logits, unit
 from jaxephys.patchseq.losses import effective_number_weights, focal
-from jaxephys.patchseq.network import SubclassNetwork, Switches
-from jaxephys.patchseq.staircase import Staircase
+from jaxephys.patchseq.network.classifier import SubclassNetwork, Switches
+from jaxephys.patchseq.network.encoder import AdditiveAttention, FamilyEncoder
+from jaxephys.patchseq.network.heads import SoftmaxHead, arcface_logits, unit
+from jaxephys.patchseq.network.ragged_layout import Staircase
 
 PARITY = Path(__file__).parents[1] / "parity"
 

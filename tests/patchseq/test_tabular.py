@@ -7,16 +7,17 @@ import pytest
 from scipy.stats import multivariate_normal, norm
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from jaxephys.engine.apply import predict
-from jaxephys.engine.axis import RunAxis
+from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.fit import fit
-from jaxephys.engine.rows import Split, plain_rows, stack_rows
-from jaxephys.engine.types import TrainPlan
-from jaxephys.patchseq.data import FamilyTable
-from jaxephys.patchseq.robust import NAMES, RegularisedDiscriminant, make_robust
-from jaxephys.patchseq.scaling import CUT, SHARES, SignedLogScaler, fit_quantiles, fit_signed_log, flags, scaled
-from jaxephys.patchseq.tabular import TabularNetwork
+from jaxephys.engine.grid import RunGrid
+from jaxephys.engine.predict import predict
+from jaxephys.engine.rows import plain_rows, stack_rows
+from jaxephys.evaluation.splits import Split
+from jaxephys.patchseq.classical_models import NAMES, RegularisedDiscriminant, make_robust
+from jaxephys.patchseq.network.tabular import TabularNetwork
+from jaxephys.patchseq.preprocessing import CUT, SHARES, SignedLogScaler, fit_quantiles, fit_signed_log, flags, scaled
 from jaxephys.patchseq.tabular_task import make_columns, make_tabular_runs, make_tabular_task
+from jaxephys.schemas.feature_table import FeatureTable
 
 CELLS = 90
 ROWS = np.random.default_rng(3).permutation(CELLS)
@@ -36,8 +37,8 @@ def make_values() -> np.ndarray:
     return values
 
 
-def make_table(values=None) -> FamilyTable:
-    return FamilyTable.of(make_values() if values is None else values, {"a": 3, "b": 3}, LABELS)
+def make_table(values=None) -> FeatureTable:
+    return FeatureTable.of(make_values() if values is None else values, {"a": 3, "b": 3}, LABELS)
 
 
 def test_the_signed_log_is_its_formula():
@@ -126,10 +127,10 @@ def test_nothing_fitted_changes_with_test_or_validation_rows(fit_scale):
 @pytest.fixture(scope="module")
 def trained():
     table = make_table()
-    axis = RunAxis.cross(seed=range(2))
+    axis = RunGrid.cross(seed=range(2))
     runs = make_tabular_runs(table, [SPLIT] * 2)
     task = make_tabular_task(TabularNetwork(3, hidden=16), 6)
-    plan = TrainPlan(max_epochs=40, patience=None, batch_size=16, learning_rate=0.01)
+    plan = TrainConfig(max_epochs=40, patience=None, batch_size=16, learning_rate=0.01)
     return table, task, runs, fit(task, make_columns(table), runs, axis, plan)
 
 

@@ -7,18 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxephys import metrics
-from jaxephys.engine.apply import predict, score
-from jaxephys.engine.axis import RunAxis
+from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.fit import fit
-from jaxephys.engine.rows import Split, pad_rows, plain_rows, stack_rows
-from jaxephys.engine.types import TrainPlan
-from jaxephys.patchseq.data import FamilyTable
+from jaxephys.engine.grid import RunGrid
+from jaxephys.engine.predict import predict, score
+from jaxephys.engine.rows import pad_rows, plain_rows, stack_rows
+from jaxephys.evaluation import metrics
+from jaxephys.evaluation.splits import Split
 from jaxephys.patchseq.losses import effective_number_weights, inverse_frequency_weights
-from jaxephys.patchseq.network import SubclassNetwork
-from jaxephys.patchseq.scaling import fit_z_score, median_of
-from jaxephys.patchseq.staircase import Staircase
+from jaxephys.patchseq.network.classifier import SubclassNetwork
+from jaxephys.patchseq.network.ragged_layout import Staircase
+from jaxephys.patchseq.preprocessing import fit_z_score, median_of
 from jaxephys.patchseq.task import LADDER, Variant, make_data, make_runs, make_task
+from jaxephys.schemas.feature_table import FeatureTable
 
 FAMILIES = {"isi": 4, "psth": 3, "width": 4}
 CELLS = 60
@@ -37,14 +38,14 @@ LABELS = np.array(["Pvalb", "Sst", "Sst", "Sst", "Vip", "Vip"])[np.arange(CELLS)
 
 
 class Setting(NamedTuple):
-    table: FamilyTable
+    table: FeatureTable
     stairs: Staircase
     runs: object
 
 
 def make_setting(values=None, variants=None, label=LABELS, logged=False):
     variants = list(LADDER.values()) if variants is None else variants
-    table = FamilyTable.of(make_values() if values is None else values, FAMILIES, label)
+    table = FeatureTable.of(make_values() if values is None else values, FAMILIES, label)
     stairs = Staircase.of(table.widths)
     count = len(variants)
     return Setting(table, stairs, make_runs(table, stairs, [SPLIT] * count, variants, [0] * count, logged=logged))
@@ -243,8 +244,8 @@ def test_validate_is_the_metrics_of_the_outputs(setting, task, variables):
 
 
 def test_an_infinity_in_test_rows_changes_no_number_of_training(setting, task):
-    axis = RunAxis.cross(variant=tuple(LADDER), seed=[0])
-    plan = TrainPlan(max_epochs=2, batch_size=16, chunk_epochs=2)
+    axis = RunGrid.cross(variant=tuple(LADDER), seed=[0])
+    plan = TrainConfig(max_epochs=2, batch_size=16, chunk_epochs=2)
     data = make_data(setting.table, setting.stairs)
     packed = data.packed.copy()
     packed[SPLIT.test] = np.inf  # a NaN would be filled with a median

@@ -8,7 +8,7 @@ import pytest
 from jaxephys.spikes.attribution import WAYS, Altered, altered, look
 from jaxephys.spikes.history import Filters
 from jaxephys.spikes.losses import bce
-from jaxephys.spikes.transformer import PopulationTransformer, PublishedLayer, rotate
+from jaxephys.spikes.network import PopulationTransformer, PublishedLayer, rotate
 
 BINS, UNITS, LAGS = 150, 8, 20
 SPIKES = jnp.asarray(np.random.default_rng(0).random((BINS, UNITS)) < 0.2, jnp.float32)

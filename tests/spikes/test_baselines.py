@@ -6,6 +6,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from jaxephys.schemas.recording import Recording
 from jaxephys.spikes import baselines
 from jaxephys.spikes.baselines import (
     BY_CHANNEL,
@@ -19,8 +20,7 @@ from jaxephys.spikes.baselines import (
     regress,
     tally_baselines,
 )
-from jaxephys.spikes.data import Recording
-from jaxephys.spikes.scores import scores
+from jaxephys.spikes.streaming_scores import scores
 
 BINS, UNITS = 20_000, 8
 FAST, GAIN, REST = 20.0, 0.8, -3.0  # ms, weight of the level of that mean, weight of the bin after a spike

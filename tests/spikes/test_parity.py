@@ -10,7 +10,7 @@ import pytest
 
 from jaxephys.spikes import losses
 from jaxephys.spikes.attention import blocked_attention
-from jaxephys.spikes.transformer import PublishedLayer
+from jaxephys.spikes.network import PublishedLayer
 
 PARITY = Path(__file__).parents[1] / "parity"
 

@@ -7,12 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxephys.engine.axis import RunAxis
+from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.fit import fit
+from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.rows import plain_rows
-from jaxephys.engine.types import TrainPlan
 from jaxephys.spikes import losses
 from jaxephys.spikes.history import Filters
+from jaxephys.spikes.network import PopulationTransformer, PublishedLayer
 from jaxephys.spikes.task import (
     Objective,
     choose_cells,
@@ -21,8 +22,7 @@ from jaxephys.spikes.task import (
     make_task,
     windows_of,
 )
-from jaxephys.spikes.transformer import PopulationTransformer, PublishedLayer
-from tests.spikes.planted import planted
+from tests.spikes.synthetic import planted
 
 LENGTH, UNITS = 100, 6
 RECORDINGS = [planted(0), planted(1, bins=4000)]
@@ -119,8 +119,8 @@ def test_recordings_and_losses_train_as_one_program_and_find_the_echo():
     objectives = [Objective("bce"), Objective("bce"), Objective("dice")]
     runs = make_runs(RECORDINGS, [0, 1, 0], objectives, LENGTH, batch_size=4)
     task = make_task(NETWORK, UNITS, objectives, LENGTH, cells=200)
-    plan = TrainPlan(6, None, monitor="loss", mode="min", batch_size=4, learning_rate=0.03, chunk_epochs=6)
-    axis = RunAxis(("source", "loss", "seed"), ((0, "bce", 0), (1, "bce", 0), (0, "dice", 0)))
+    plan = TrainConfig(6, None, monitor="loss", mode="min", batch_size=4, learning_rate=0.03, chunk_epochs=6)
+    axis = RunGrid(("source", "loss", "seed"), ((0, "bce", 0), (1, "bce", 0), (0, "dice", 0)))
     history = fit(task, DATA, runs, axis, plan).history
     assert (history["valid_bits_per_spike"][:2, -1] > 1.5).all(), "the echo is worth some two bits a spike"
     assert (history["valid_average_precision"][:, -1] > 0.35).all()

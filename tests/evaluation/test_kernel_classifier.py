@@ -1,0 +1,100 @@
+"""The kernel classifier: leave-one-out in closed form is leave-one-out, and a metric carried over helps where it should."""
+
+import numpy as np
+import pytest
+from sklearn.metrics.pairwise import rbf_kernel
+
+from jaxephys.evaluation.kernel_classifier import KernelClassifier, Metric, NormalScores
+from jaxephys.evaluation.kernels import NOISES
+
+RNG = np.random.default_rng(0)
+
+
+def make_cells(cells: int = 60, columns: int = 6, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    label = np.array(["Lamp5", "Sst", "Vip"])[np.arange(cells) % 3]
+    x = rng.normal(size=(cells, columns))
+    x[:, 0] += 2 * (label == "Sst")
+    x[:, 1] = np.exp(x[:, 1] + 2 * (label == "Vip"))  # a heavy tail
+    x[rng.random(x.shape) < 0.05] = np.nan
+    return x, label
+
+
+def refitted(model: KernelClassifier, label: np.ndarray, noise: float):
+    """Each cell from the others, by solving anew: what the closed form must give."""
+    z, y = model.rows_, np.eye(3)[np.unique(label, return_inverse=True)[1]]
+    kernel = rbf_kernel(z, z, model.width / z.shape[1]) + z @ z.T / z.shape[1]
+    found = []
+    for i in range(len(z)):
+        keep = np.arange(len(z)) != i
+        solved = np.linalg.solve(kernel[np.ix_(keep, keep)] + noise * np.eye(len(z) - 1), y[keep] - y.mean(axis=0))
+        found.append(y.mean(axis=0) + kernel[i, keep] @ solved)
+    return np.array(found), y
+
+
+def test_the_noise_is_the_one_with_the_least_error_of_cells_left_out():
+    x, label = make_cells()
+    model = KernelClassifier().fit(x, label)
+    errors = [np.mean(np.square(np.subtract(*refitted(model, label, noise)))) for noise in NOISES]
+    assert model.noise_ == NOISES[int(np.argmin(errors))]
+    assert np.argmin(errors) > 0, "the data are noisy: more than the least noise is asked for"
+
+
+def test_new_cells_are_told_and_a_missing_value_stands_at_the_median():
+    model = KernelClassifier().fit(*make_cells(150))
+    x, label = make_cells(90, seed=1)
+    assert (model.predict(x) == label).mean() > 0.65
+    np.testing.assert_allclose(model.predict_proba(x).sum(axis=1), 1)
+    hole, median = np.full((1, 6), np.nan), np.nanmedian(make_cells(150)[0], axis=0)[None]
+    np.testing.assert_allclose(model.predict_proba(hole), model.predict_proba(median), atol=0.02)
+
+
+def test_the_scale_of_a_feature_does_not_matter():
+    x, label = make_cells()
+    new = make_cells(20, seed=1)[0]
+    stretched = [np.c_[1e3 * some[:, :1], some[:, 1:]] for some in (x, new)]
+    ours, again = KernelClassifier().fit(x, label), KernelClassifier().fit(stretched[0], label)
+    np.testing.assert_allclose(ours.predict_proba(new), again.predict_proba(stretched[1]), atol=1e-6)
+
+
+def test_normal_scores_are_of_the_training_cells():
+    x = RNG.exponential(size=(400, 2))
+    fitted = NormalScores().fit(x[:300])
+    np.testing.assert_allclose(fitted.transform(x[:300]).std(axis=0), 1, atol=0.1)
+    moved = x.copy()
+    moved[300:] = 1e6
+    np.testing.assert_array_equal(fitted.transform(x[:300]), NormalScores().fit(moved[:300]).transform(x[:300]))
+    assert np.abs(fitted.transform(moved)).max() <= 3
+
+
+def few_and_many(seed: int):
+    """Types of another species differ in two hidden directions of forty features; our few cells differ there too."""
+    rng = np.random.default_rng(seed)
+    directions = np.linalg.qr(rng.normal(size=(40, 40)))[0][:2]
+
+    def draw(cells, types, centres):
+        return rng.normal(size=(cells, 40)) + 3 * centres[types] @ directions
+
+    finer = rng.integers(8, size=800)
+    other = draw(800, finer, rng.normal(size=(8, 2)))
+    label = np.arange(240) % 3
+    ours = draw(240, label, np.array([[1.2, 0], [-0.6, 1], [-0.6, -1]]) / 1.5)
+    return other, finer, ours, label
+
+
+def test_directions_carried_over_help_where_cells_are_few():
+    gains = []
+    for seed in range(4):
+        other, finer, ours, label = few_and_many(seed)
+        train, test = slice(0, 30), slice(30, None)
+        right = [
+            (KernelClassifier(metric=metric).fit(ours[train], label[train]).predict(ours[test]) == label[test]).mean()
+            for metric in (None, Metric.of(other, finer, directions=2, weight=2.0))
+        ]
+        gains.append(right[1] - right[0])
+    assert np.mean(gains) > 0.03, gains
+
+
+def test_types_of_few_cells_tell_no_direction():
+    with pytest.raises(ValueError, match="less than two of 8 cells"):
+        Metric.of(RNG.normal(size=(20, 3)), np.arange(20))

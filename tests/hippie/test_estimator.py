@@ -1,0 +1,408 @@
+"""The user's object on simulated units, and the published card's snippets on a converted checkpoint."""
+
+import json
+import sys
+from collections import OrderedDict
+from dataclasses import replace
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+import jaxephys
+from data_prep.units.simulate import simulate_units
+from data_prep.units.table import write_units
+from jaxephys import TECHNOLOGY_IDS, Hippie, UnitTable
+from jaxephys.__main__ import main
+from jaxephys.engine.checkpoint import CheckpointError
+from jaxephys.hippie.preprocessing import prepare
+from jaxephys.hippie.task import OURS
+from tests.hippie.test_torch_checkpoint import PARITY, TINY, made_up, state_in
+from tests.hippie.torch_file import Global, Made, tensors, write
+
+SMALL = {
+    "latent": 6,
+    "width": 4,
+    "trunk": "dense",
+    "max_epochs": 60,
+    "batch_size": 32,
+    "learning_rate": 3e-3,
+    "progress": False,
+}
+TRAIN = np.arange(220)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("units")
+    write_units(simulate_units(300, 6, seed=1), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def units(folder):
+    return UnitTable.read(folder)
+
+
+@pytest.fixture(scope="module")
+def new(units):
+    """Units that no fit has seen."""
+    return units.rows(np.arange(220, 300))
+
+
+@pytest.fixture(scope="module")
+def fitted(units):
+    return Hippie(**SMALL, seeds=2).fit(units.rows(TRAIN))
+
+
+def measured(units):
+    return prepare(units.raw).curves
+
+
+# What it learns.
+
+
+def test_every_modality_is_explained_and_the_latent_is_alive(fitted, new):
+    for row in fitted.score_table(new):
+        assert row["active"] >= 0.5 and row["n"] == len(new)
+        assert min(row[f"r2_{name}"] for name in ("wave", "isi", "acg")) > 0.5
+    assert set(fitted.history_) >= {"valid_loss", "valid_active", "train_kl"}
+    assert fitted.history_["valid_loss"].shape[0] == 2
+
+
+@pytest.mark.parametrize("modality", ["isi", "acg"])
+def test_imputation_beats_the_mean_and_knows_how_far_it_is_off(fitted, units, new, modality):
+    truth, mean = measured(new)[modality], measured(units.rows(TRAIN))[modality].mean(axis=0)
+    drawn = fitted.impute(new, modality)
+    assert np.mean((drawn.mean - truth) ** 2) < 0.6 * np.mean((mean - truth) ** 2)
+    within = np.abs(drawn.mean - truth) < 1.645 * drawn.sd  # 0.90 if errors are normal
+    assert 0.8 < within.mean() < 0.98
+    spoilt = replace(new, raw={**new.raw, modality: np.roll(new.raw[modality], 1, axis=0)})
+    np.testing.assert_array_equal(fitted.impute(spoilt, modality).mean, drawn.mean, err_msg="it looked")
+
+
+def test_less_is_known_from_less(fitted, new):
+    both, one = fitted.impute(new, "isi"), fitted.impute(new, "isi", given=["wave"])
+    truth = measured(new)["isi"]
+    assert np.mean((one.mean - truth) ** 2) > np.mean((both.mean - truth) ** 2)
+    assert one.sd.mean() > both.sd.mean()
+
+
+def test_a_unit_without_a_curve_is_embedded_and_given_one(fitted, new):
+    acg = new.raw["acg"].copy()
+    acg[::2] = np.nan
+    lacking = replace(new, raw={**new.raw, "acg": acg})
+    whole, drawn = fitted.embed(new), fitted.reconstruct(lacking)["acg"]
+    np.testing.assert_allclose(fitted.embed(lacking)[1::2], whole[1::2], atol=1e-5)
+    np.testing.assert_allclose(drawn[::2], fitted.reconstruct(replace(new, raw={**new.raw, "acg": acg}))["acg"][::2])
+    assert np.isfinite(fitted.embed(lacking)).all() and np.isfinite(drawn).all()
+
+
+def test_a_counterfactual_is_nearer_to_the_truth_than_the_unit_as_it_was(fitted, new):
+    """Units recorded with one probe, drawn under the other: the simulator knows what they would have looked like."""
+    names = new.provenance["technologies"]
+    source, target = "juxtacellular", "neuropixels"
+    some = new.rows(np.flatnonzero(new.about["technology"] == source))
+    under = some.truth["waveform_under"]
+    truth = prepare({**some.raw, "wave": under[:, names.index(target)]}).curves["wave"]
+    drawn, kept = fitted.counterfactual(some, target)["wave"], fitted.reconstruct(some)["wave"]
+    assert np.mean((drawn - truth) ** 2) < 0.8 * np.mean((kept - truth) ** 2)
+    same = fitted.counterfactual(some, source)
+    np.testing.assert_allclose(same["wave"], kept, atol=1e-5)
+
+
+def test_a_walk_passes_through_the_unit(fitted, new):
+    some = new.rows(np.arange(3))
+    here = float(fitted.embed(some, seed=1)[0, 2])
+    walked = fitted.traverse(some, 2, (-2.0, here, 2.0), seed=1)
+    assert walked["wave"].shape == (3, 3, 50)
+    one = Hippie(**SMALL).set_params(seeds=1)
+    one.network_, one.preparation_, one.noise_, one.trained_on_ = (
+        fitted.network_, fitted.preparation_, fitted.noise_, fitted.trained_on_,
+    )  # fmt: skip
+    one.variables_ = jax.tree.map(lambda leaf: leaf[1:], fitted.variables_)
+    np.testing.assert_allclose(walked["wave"][0, 1], one.reconstruct(some)["wave"][0], atol=1e-5)
+    assert np.abs(walked["wave"][0, 0] - walked["wave"][0, 2]).max() > 1e-3
+
+
+def test_the_order_of_units_is_that_of_the_answers(fitted, new):
+    order = np.random.default_rng(0).permutation(len(new))
+    moved = new.rows(order)
+    np.testing.assert_allclose(fitted.embed(moved), fitted.embed(new)[order], atol=1e-5)
+    ours, again = fitted.impute(moved, "wave"), fitted.impute(new, "wave")
+    np.testing.assert_allclose(ours.mean, again.mean[order], atol=1e-5)
+    np.testing.assert_allclose(ours.sd, again.sd[order], atol=1e-5)
+
+
+# Stages and what was seen.
+
+
+def test_what_is_held_out_by_name_is_not_seen_in_any_phase(fitted, units, new):
+    assert fitted.seen(units.rows(TRAIN)).all() and not fitted.seen(new).any()
+    short = {**SMALL, "max_epochs": 2}
+    pretrained = Hippie(**short).fit(units.rows(TRAIN), held_out=units.rows(np.arange(50, 100)))
+    assert pretrained.seen(units).sum() == 170 and not pretrained.seen(units.rows(np.arange(50, 100))).any()
+    tuned = Hippie(**short).fit(new, start=pretrained)
+    assert tuned.seen(new).all() and tuned.seen(units).sum() == 170 + len(new)
+    assert tuned.history_["train_loss"][0, 0] < pretrained.history_["train_loss"][0, 0], "it went on from the weights"
+    with pytest.raises(ValueError, match="was trained on: calibrate"):
+        tuned.calibrate(new)
+
+
+@pytest.mark.slow
+def test_two_tables_train_together_if_names_tell_their_units_apart(units):
+    parts = [units.rows(TRAIN[:40]), units.rows(TRAIN[:20])]
+    with pytest.raises(ValueError, match="stands in two tables: give each a dataset= of its own"):
+        Hippie(**SMALL).fit(parts)
+    named = [
+        replace(part, about={**part.about, "dataset": np.full(len(part), name)})
+        for part, name in zip(parts, ("one", "two"), strict=True)
+    ]
+    model = Hippie(**{**SMALL, "max_epochs": 1}).fit(named)
+    assert sorted(model.trained_on_) == sorted([*named[0].name, *named[1].name])
+    assert not model.seen(units).any(), "without its data set a unit is another"
+
+
+@pytest.mark.slow
+def test_labels_pull_classes_together(fitted, units, new):
+    train = units.rows(TRAIN)
+    told = Hippie(**{**SMALL, "max_epochs": 20}, contrast=300.0).fit(train, train.label, start=fitted)
+
+    def apart(model):
+        place = model.embed(new)
+        place = place / np.linalg.norm(place, axis=1, keepdims=True)
+        same = new.label[:, None] == new.label
+        cosine = place @ place.T
+        return cosine[same & ~np.eye(len(new), dtype=bool)].mean() - cosine[~same].mean()
+
+    assert apart(told) > apart(fitted) + 0.1
+
+
+# Saving.
+
+
+def test_what_is_loaded_answers_bit_for_bit(fitted, new, tmp_path):
+    fitted.save(tmp_path / "model")
+    loaded = jaxephys.load(tmp_path / "model")
+    assert isinstance(loaded, Hippie) and loaded.network_ == fitted.network_
+    np.testing.assert_array_equal(loaded.embed(new), fitted.embed(new))
+    for ours, again in zip(loaded.impute(new, "isi"), fitted.impute(new, "isi"), strict=True):
+        np.testing.assert_array_equal(ours, again)
+    assert loaded.get_params() == fitted.get_params() and loaded.describe() == fitted.describe()
+    np.testing.assert_array_equal(loaded.trained_on_, fitted.trained_on_)
+    with pytest.raises(ValueError, match="overwrite=True"):
+        fitted.save(tmp_path / "model")
+
+
+def test_an_objective_of_ones_own_survives_saving(fitted, tmp_path):
+    model = clone(Hippie(objective=replace(OURS, beta=0.5)))
+    for name in ("network_", "preparation_", "noise_", "trained_on_", "variables_"):
+        setattr(model, name, getattr(fitted, name))
+    model.save(tmp_path / "model")
+    assert jaxephys.load(tmp_path / "model").objective == replace(OURS, beta=0.5)
+
+
+# The published card.
+
+
+def of_card(folder, network=TINY):
+    """A checkpoint file with weights at random; a variance is none below 0."""
+    state = {name: np.abs(array) if "running_var" in name else array for name, array in made_up(network).items()}
+    return write(folder / "hippie_techcond_v1.ckpt", {"state_dict": OrderedDict(tensors(state)), "epoch": 4})
+
+
+def prepared(count=40):
+    rng = np.random.default_rng(0)
+    return {name: rng.uniform(-1, 1, (count, length)).astype(np.float32) for name, length in TINY.modalities}
+
+
+def test_the_snippets_of_the_card(tmp_path, monkeypatch):
+    of_card(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    wave, acg = prepared().values()
+    HIPPIEClassifier = Hippie  # the one word that differs
+
+    classifier = HIPPIEClassifier.from_checkpoint("hippie_techcond_v1.ckpt", device="cpu")
+    embeddings = classifier.get_embeddings(wave=wave, acg=acg, tech_id=TECHNOLOGY_IDS["neuropixels"], batch_size=16)
+    labels = classifier.hdbscan_cluster(embeddings, min_cluster_size=5)
+
+    assert embeddings.shape == (40, TINY.latent) and embeddings.dtype == np.float32 and np.isfinite(embeddings).all()
+    assert labels.shape == (40,) and labels.dtype == np.int32 and labels.min() >= -1
+    np.testing.assert_array_equal(embeddings, classifier.get_embeddings(wave=wave, acg=acg, tech_id="neuropixels"))
+    others = [classifier.get_embeddings(wave=wave, acg=acg, tech_id=tech) for tech in (1, None)]
+    assert all(np.abs(other - embeddings).max() > 1e-3 for other in others)
+    absent = [
+        classifier.get_embeddings(wave=wave, acg=rows) for rows in (None, np.zeros_like(acg), np.full_like(acg, -1))
+    ]
+    np.testing.assert_array_equal(absent[0], absent[1])
+    np.testing.assert_array_equal(absent[0], absent[2])
+
+
+def test_clusters_and_a_map(monkeypatch):
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.eye(3), 20, axis=0)
+    embeddings = (5 * groups + 0.1 * rng.normal(size=groups.shape)).astype(np.float32)
+    found = Hippie.hdbscan_cluster(embeddings)
+    assert [len(set(found[start : start + 20]) - {-1}) for start in (0, 20, 40)] == [1, 1, 1] and found.max() == 2
+
+    class UMAP:
+        def __init__(self, **options):
+            self.options = options
+
+        def fit_transform(self, rows):
+            assert self.options["random_state"] == 42 and self.options["metric"] == "cosine"
+            return rows[:, : self.options["n_components"]].astype(float)
+
+    monkeypatch.setitem(sys.modules, "umap", SimpleNamespace(UMAP=UMAP))
+    assert Hippie.umap_reduce(embeddings).shape == (60, 2)
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(ImportError, match=r"umap-learn is not installed: pip install .jaxephys\[umap\]"):
+        Hippie.umap_reduce(embeddings)
+
+
+def test_from_pretrained_takes_the_file_of_the_hub(tmp_path, monkeypatch):
+    path, asked = of_card(tmp_path), {}
+    monkeypatch.setitem(
+        sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=lambda **o: asked.update(o) or str(path))
+    )
+    model = Hippie.from_pretrained("Jesusgf23/hippie")
+    assert asked["repo_id"] == "Jesusgf23/hippie" and asked["filename"] == "hippie_techcond_v1.ckpt"
+    assert model.network_ == TINY
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(
+        ImportError, match="huggingface_hub is not installed: .* or give a local file to from_checkpoint"
+    ):
+        Hippie.from_pretrained("Jesusgf23/hippie")
+
+
+def test_the_embeddings_of_the_card_are_those_of_pytorch(tmp_path):
+    if not PARITY.exists():
+        pytest.skip(f"{PARITY.name} is not here: put it into a folder parity beside that of JAXEPHYS_DATA")
+    with np.load(PARITY) as file:
+        arrays = dict(file)
+    path = write(tmp_path / "width8.ckpt", {"state_dict": OrderedDict(tensors(state_in(arrays)))})
+    model, source = Hippie.from_checkpoint(path), int(arrays["in/source"][0])
+    same = arrays["in/source"] == source
+    curves = {name: arrays[f"in/{name}"][same, 0] for name in ("wave", "isi", "acg")}
+    np.testing.assert_allclose(model.get_embeddings(**curves, tech_id=source), arrays["mu"][same], atol=1e-5)
+
+
+def test_a_converted_model_learns_its_noise_from_units(tmp_path, units):
+    model, some = Hippie.from_checkpoint(of_card(tmp_path)), units.rows(np.flatnonzero(units.technology < 2)[:12])
+    assert not model.seen(some).any() and np.isnan(model.impute(some, "acg").sd).all()
+    model.calibrate(some)
+    assert np.isfinite(model.impute(some, "acg").sd).all()
+
+
+@pytest.mark.slow
+def test_a_converted_model_is_trained_on(tmp_path, units):
+    model, some = Hippie.from_checkpoint(of_card(tmp_path)), units.rows(np.flatnonzero(units.technology < 2)[:12])
+    tuned = Hippie(**{**SMALL, "max_epochs": 1}).fit(some, start=model)
+    assert tuned.network_ == TINY and tuned.preparation_ == model.preparation_
+
+
+# Commands.
+
+
+def run(monkeypatch, *words):
+    monkeypatch.setattr(sys, "argv", ["jaxephys", *map(str, words)])
+    return main()
+
+
+def test_convert_and_info(tmp_path, monkeypatch, capsys):
+    assert run(monkeypatch, "convert", of_card(tmp_path), tmp_path / "model") == 0
+    said = capsys.readouterr().out
+    assert "1 network of" in said and "2 x source, 3 x label" in said and "no mask token" in said
+    assert run(monkeypatch, "info", tmp_path / "model") == 0
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["version"] == jaxephys.__version__ and config["preparation"]["order"] == "card"
+
+
+def test_the_verbs_write_what_the_model_says(fitted, new, folder, tmp_path, monkeypatch, capsys):
+    fitted.save(tmp_path / "model")
+    model = tmp_path / "model"
+    assert run(monkeypatch, "embed", model, folder, "--out", tmp_path / "e.npz") == 0
+    assert run(monkeypatch, "impute", model, folder, "--modality", "isi", "--out", tmp_path / "i.npz") == 0
+    where = ("--technology", "silicon_probe", "--out", tmp_path / "c.npz")
+    assert run(monkeypatch, "counterfactual", model, folder, *where) == 0
+    embedded, imputed, changed = (np.load(tmp_path / f"{name}.npz") for name in "eic")
+    np.testing.assert_allclose(embedded["embeddings"][220:], fitted.embed(new), atol=1e-5)
+    np.testing.assert_allclose(imputed["mean"][220:], fitted.impute(new, "isi").mean, atol=1e-5)
+    np.testing.assert_allclose(changed["wave"][220:], fitted.counterfactual(new, "silicon_probe")["wave"], atol=1e-5)
+    assert embedded["unit"].shape == (300,) and imputed["sd"].shape == imputed["measured"].shape
+    walk = ("--values", "-1", "0.5", "--out", tmp_path / "t.npz")
+    assert run(monkeypatch, "traverse", model, folder, *walk) == 0
+    dimension, walked = int(fitted.embed(UnitTable.read(folder)).var(axis=0).argmax()), np.load(tmp_path / "t.npz")
+    np.testing.assert_allclose(walked["isi"][220:], fitted.traverse(new, dimension, (-1.0, 0.5))["isi"], atol=1e-5)
+    said = capsys.readouterr().out
+    assert "isi of 300 units, 220 of which were trained on" in said
+    assert f"dimension {dimension} of 300 units at -1, 0.5" in said and "of the variance over units" in said
+
+
+# What is wrong.
+
+
+def malicious(folder):
+    path = folder / "bad.ckpt"
+    return write(path, {"state_dict": Made(Global("os", "system"), f"touch {folder / 'ran'}")})
+
+
+MISTAKES = {
+    "objective": (lambda model, units: Hippie(objective="elbo").fit(units), "objective 'elbo' is unknown"),
+    "few": (lambda model, units: Hippie().fit(units.rows(np.arange(3))), "3 units with curves are left to train on"),
+    "labels": (lambda model, units: Hippie().fit(units, ["a"]), r"labels have the shape \(1,\) for 300 units"),
+    "modality": (lambda model, units: Hippie(modalities=("lfp",)).fit(units), "no modality 'lfp'"),
+    "technology": (lambda model, units: model.embed(units, technology="patch"), "no technology 'patch'"),
+    "target": (lambda model, units: model.counterfactual(units, "patch"), "no technology 'patch'"),
+    "drawn from itself": (lambda model, units: model.impute(units, "isi", given=["isi"]), "leave it out of given"),
+    "imputed": (lambda model, units: model.impute(units, "lfp"), "no modality 'lfp'"),
+    "dimension": (lambda model, units: model.traverse(units, 6), "no dimension 6"),
+    "seed": (lambda model, units: model.embed(units, seed=2), "no network 2"),
+    "lengths": (lambda model, units: model.get_embeddings(wave=np.zeros((2, 82))), "wave has 82 samples, not 50"),
+    "nothing": (lambda model, units: model.get_embeddings(), "the curves have no rows"),
+    "rows": (
+        lambda model, units: model.get_embeddings(wave=np.zeros((2, 50)), isi=np.zeros((3, 100))),
+        "{'wave': 2, 'isi': 3} rows",
+    ),
+    "arrays": (lambda model, units: UnitTable.of(label="PV"), "no curves were given"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence(fitted, units, mistake):
+    call, hint = MISTAKES[mistake]
+    with pytest.raises(ValueError, match=hint) as caught:
+        call(fitted, units)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_malicious_pickle_and_a_checkpoint_of_another_model_are_refused(tmp_path, monkeypatch, capsys):
+    other = write(
+        tmp_path / "other.ckpt", {"state_dict": OrderedDict(tensors({"fc.weight": np.ones((2, 3), np.float32)}))}
+    )
+    for path, hint in ((malicious(tmp_path), "posix.system|os.system"), (other, "no encoder of a modality")):
+        with pytest.raises(CheckpointError, match=hint):
+            Hippie.from_checkpoint(path)
+        assert run(monkeypatch, "convert", path, tmp_path / "model") == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: ") and said.count("\n") == 1 and str(path) in said
+    assert not (tmp_path / "ran").exists() and not (tmp_path / "model").exists()
+
+
+def test_verbs_of_units_need_a_hippie_and_units(fitted, folder, tmp_path, monkeypatch, capsys):
+    fitted.save(tmp_path / "model")
+    assert run(monkeypatch, "embed", tmp_path / "model", tmp_path / "nowhere") == 2
+    assert "there are no units in" in capsys.readouterr().err
+    assert run(monkeypatch, "impute", folder, folder, "--modality", "isi") == 2
+    assert "holds no saved model" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_network_trained_without_technologies_has_no_counterfactual(units):
+    nobody = replace(units, about={"label": units.label}).rows(TRAIN[:40])
+    model = Hippie(**{**SMALL, "max_epochs": 1}).fit(nobody)
+    with pytest.raises(ValueError, match="trained without technologies"):
+        model.counterfactual(nobody, "neuropixels")
+    assert model.network_.sources == 0

@@ -1,0 +1,205 @@
+"""The task and the classifier: no look at test rows, a planted answer learnt, save = load, and scikit-learn's manners."""
+
+import jax
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import cross_val_score
+
+import jaxephys
+from jaxephys import FeatureTable, PatchSeqClassifier
+from jaxephys.evaluation.calibration import apply_temperature, fit_temperature
+from jaxephys.evaluation.splits import Split
+from jaxephys.patchseq.network.ragged_layout import Staircase
+from jaxephys.patchseq.task import LADDER, Variant, make_runs
+
+WIDTHS = {"isi": 3, "psth": 2}
+SMALL = {
+    "seeds": 2,
+    "hidden": 4,
+    "max_epochs": 25,
+    "batch_size": 16,
+    "learning_rate": 0.02,
+    "families": WIDTHS,
+    "progress": False,
+}
+
+
+def make_cells(cells: int = 90) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    y = np.array(["Pvalb", "Sst", "Vip"])[np.arange(cells) % 3]
+    x = rng.normal(size=(cells, 5)).astype(np.float32)
+    x[:, 0] += 3 * (y == "Sst")
+    x[:, 4] += 3 * (y == "Vip")
+    return x, y
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return PatchSeqClassifier(**SMALL).fit(*make_cells())
+
+
+def test_a_planted_answer_is_learnt(fitted):
+    rng = np.random.default_rng(9)
+    x, y = make_cells(60)
+    x = x + 0.1 * rng.normal(size=x.shape).astype(np.float32)
+    assert (fitted.predict(x) == y).mean() > 0.75
+
+
+def test_probabilities_and_attention_sum_to_one_and_the_mean_is_over_seeds(fitted):
+    x, _ = make_cells(12)
+    each = fitted.predict_proba(x, per_seed=True)
+    assert each.shape == (2, 12, 3)
+    np.testing.assert_allclose(fitted.predict_proba(x), each.mean(axis=0))
+    np.testing.assert_allclose(fitted.predict_proba(x).sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(fitted.attention(x).sum(axis=1), 1, atol=1e-5)
+
+
+def test_what_is_loaded_predicts_bit_for_bit(fitted, tmp_path):
+    x, _ = make_cells(12)
+    fitted.save(tmp_path / "model")
+    loaded = jaxephys.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.predict_proba(x), fitted.predict_proba(x))
+    assert loaded.get_params() == fitted.get_params()
+    with pytest.raises(ValueError, match="overwrite=True"):
+        fitted.save(tmp_path / "model")
+
+
+def test_it_is_a_scikit_learn_estimator():
+    x, y = make_cells(60)
+    model = PatchSeqClassifier(**{**SMALL, "seeds": 1, "max_epochs": 3})
+    assert clone(model).get_params() == model.get_params()
+    assert len(cross_val_score(model, x, y, cv=2)) == 2
+
+
+def damaged(folder, how: str) -> None:
+    if how == "params cut short":
+        path = folder / "params.npz"
+        path.write_bytes(path.read_bytes()[:100])
+    if how == "no params":
+        (folder / "params.npz").unlink()
+    if how == "another kind":
+        (folder / "config.json").write_text('{"kind": "Oracle"}')
+    if how == "no json":
+        (folder / "config.json").write_text("{")
+
+
+@pytest.mark.parametrize("how", ["params cut short", "no params", "another kind", "no json"])
+def test_a_damaged_model_is_one_sentence(fitted, tmp_path, how):
+    fitted.save(tmp_path / "model")
+    damaged(tmp_path / "model", how)
+    with pytest.raises(ValueError, match="model") as caught:
+        jaxephys.load(tmp_path / "model")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_folder_of_a_run_that_has_not_ended_says_how_to_go_on(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match="--resume"):
+        jaxephys.load(tmp_path)
+
+
+MISTAKES = {
+    "head": (lambda x, y: PatchSeqClassifier("arc", **SMALL).fit(x, y), "head is 'arc'"),
+    "weights": (lambda x, y: PatchSeqClassifier(**SMALL, class_weights="fair").fit(x, y), "class weights 'fair'"),
+    "one class": (lambda x, y: PatchSeqClassifier(**SMALL).fit(x, np.full(len(x), "Sst")), "at least two classes"),
+    "rare class": (lambda x, y: PatchSeqClassifier(**SMALL).fit(x, np.r_[["Lamp5"], y[1:]]), "class 0 has 1 member"),
+    "no families": (lambda x, y: PatchSeqClassifier(**{**SMALL, "families": None}).fit(x, y), "give families="),
+    "nan": (lambda x, y: PatchSeqClassifier(**SMALL).fit(np.full_like(x, np.nan), y), "has no value at all"),
+    "no labels": (lambda x, y: PatchSeqClassifier(**SMALL).fit(x), "no labels"),
+    "no seeds": (lambda x, y: PatchSeqClassifier(**{**SMALL, "seeds": 0}).fit(x, y), "run axis is empty"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_sentence(mistake):
+    call, hint = MISTAKES[mistake]
+    with pytest.raises(ValueError, match=hint):
+        call(*make_cells())
+
+
+def test_other_families_than_in_training_are_refused(fitted):
+    with pytest.raises(ValueError, match="the same families in the same order"):
+        fitted.predict(FeatureTable.of(np.zeros((2, 5)), {"psth": 2, "isi": 3}))
+
+
+def make_grid(values: np.ndarray, y: np.ndarray):
+    table = FeatureTable.of(values, WIDTHS, y)
+    stairs = Staircase.of(table.widths)
+    split = Split(np.arange(0, 60), np.arange(60, 75), np.arange(75, 90))
+    variants = list(LADDER.values())
+    return table, stairs, split, make_runs(table, stairs, [split] * 4, variants, [0] * 4)
+
+
+def test_nothing_that_is_fitted_knows_the_test_rows():
+    x, y = make_cells()
+    *_, runs = make_grid(x, y)
+    moved = x.copy()
+    moved[75:] = 1e6
+    for ours, again in zip(jax.tree.leaves(runs), jax.tree.leaves(make_grid(moved, y)[-1]), strict=True):
+        np.testing.assert_array_equal(ours, again)
+    planted = x.copy()
+    planted[:60] += 1
+    assert not np.array_equal(make_grid(planted, y)[-1].constants.scale.median, runs.constants.scale.median)
+
+
+def test_variants_are_told_apart_by_constants_alone():
+    *_, runs = make_grid(*make_cells())
+    assert list(runs.constants.switches.attention) == [False, True, True, True]
+    assert list(runs.constants.switches.arcface) == [False, False, False, True]
+    assert (runs.train.mix[:2] == 0).all()
+    with pytest.raises(ValueError, match="choose one of none"):
+        Variant(weights="heavy")
+
+
+# What the classifier says beside a label.
+
+
+def test_the_published_encoder_is_saved_and_loaded_as_well(tmp_path):
+    x, y = make_cells(60)
+    model = PatchSeqClassifier(**{**SMALL, "seeds": 1, "max_epochs": 2}, token=None).fit(x, y)
+    model.save(tmp_path / "model")
+    np.testing.assert_array_equal(jaxephys.load(tmp_path / "model").predict_proba(x), model.predict_proba(x))
+
+
+def test_temperature_and_sets_come_from_cells_that_a_network_did_not_train_on(fitted):
+    """By hand: every network's validation cells, pooled for the temperature, averaged a cell for the sets."""
+    x, y = make_cells()
+    codes = np.unique(y, return_inverse=True)[1]
+    rows = [fitted._split(codes, seed).validation for seed in (0, 1)]
+    plain = fitted._read(fitted._table(x, None)).probability
+    pooled = np.concatenate([run[part] for run, part in zip(plain, rows, strict=True)])
+    assert fitted.temperature_ == pytest.approx(fit_temperature(pooled, codes[np.concatenate(rows)]))
+    held = np.unique(np.concatenate(rows))
+    assert len(held) < len(x) and len(fitted.held_out_) == len(held)
+    cooled = apply_temperature(plain, fitted.temperature_)
+    want = [np.mean([cooled[run, cell] for run in (0, 1) if cell in rows[run]], axis=0) for cell in held]
+    np.testing.assert_allclose(fitted.held_out_, want, atol=1e-6)
+    np.testing.assert_array_equal(fitted.held_out_codes_, codes[held])
+
+
+def test_sets_hold_the_truth_as_often_as_asked_and_grow_with_it(fitted):
+    x, y = make_cells(300)
+    x = x + 0.5 * np.random.default_rng(3).normal(size=x.shape).astype(np.float32)
+    codes = np.unique(y, return_inverse=True)[1]
+    few, many = (fitted.predict_set(x, coverage) for coverage in (0.5, 0.9))
+    assert few.sum() < many.sum() and not (few & ~many).any()
+    assert many[np.arange(300), codes].mean() > 0.8
+
+
+def test_the_embedding_is_of_one_network(fitted):
+    x, _ = make_cells(12)
+    assert fitted.embed(x).shape == (12, 2 * SMALL["hidden"])
+    assert not np.allclose(fitted.embed(x, seed=0), fitted.embed(x, seed=1))
+    with pytest.raises(ValueError, match="there is no network 2: this classifier has 2"):
+        fitted.embed(x, seed=2)
+
+
+def test_the_score_table_has_a_row_for_the_ensemble_and_one_a_network(fitted):
+    x, y = make_cells()
+    rows = fitted.score_table(x, y)
+    assert [row["network"] for row in rows] == ["ensemble", 0, 1]
+    assert rows[0]["accuracy"] == pytest.approx((fitted.predict(x) == y).mean())
+    some = y != "Vip"  # a class that is not among the cells
+    assert fitted.score_table(x[some], y[some])[0]["n"] == some.sum()

@@ -1,0 +1,145 @@
+"""The staircase layout and the folded projection against families padded to one width, done naively."""
+
+from itertools import combinations, pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from jaxephys.patchseq.network.encoder import NORM_EPSILON, folded_projection, normalisation
+from jaxephys.patchseq.network.ragged_layout import STEP_COST, Staircase
+
+PAPER = (150, 149, 100, 150, 150, 150, 150, 150, 150, 420, 140, 150)
+CELLS, GATE = 2, 4
+
+
+def padded_families(table, widths, padded):
+    """[cell, family, padded]: every family on its own, zeros behind its last feature."""
+    kind = np if isinstance(table, np.ndarray) else jnp
+    parts = kind.split(table, np.cumsum(widths)[:-1], axis=1)
+    return kind.stack([kind.pad(part, ((0, 0), (0, padded - part.shape[1]))) for part in parts], axis=1)
+
+
+def table_of(widths, cells=CELLS, seed=0):
+    return np.random.default_rng(seed).normal(0.5, 2.0, size=(cells, sum(widths))).astype(np.float32)
+
+
+widths_drawn = st.lists(st.integers(4, 220), min_size=1, max_size=5)
+
+
+@given(widths_drawn)
+@example(list(PAPER))
+@example([7])
+@example([5, 5, 5])
+@settings(max_examples=40, deadline=None, derandomize=True)
+def test_the_packed_table_is_the_padded_one_cut_into_rectangles(widths):
+    stairs, table = Staircase.of(widths), table_of(widths)
+    packed, naive = stairs.pack(table), padded_families(table, widths, max(widths))
+    assert packed.shape == (CELLS, stairs.size)
+    offset, seen = 0, np.zeros(naive.shape[1:], int)
+    for step in stairs.steps:
+        rectangle = packed[:, offset : offset + step.size].reshape(CELLS, len(step.families), -1)
+        np.testing.assert_array_equal(rectangle, naive[:, list(step.families), step.low : step.high])
+        seen[list(step.families), step.low : step.high] += 1
+        offset += step.size
+    real = np.arange(max(widths)) < np.array(widths)[:, None]
+    assert seen.max() == 1 and (seen[real] == 1).all(), "every feature stands in one rectangle"
+
+
+def test_fill_stands_only_where_there_is_no_column():
+    stairs, table = Staircase.of([2, 3]), table_of([2, 3])
+    packed = stairs.pack(table, fill=9.0)
+    assert (packed == 9.0).sum() == CELLS
+    np.testing.assert_array_equal(packed[:, stairs.source == -1], 9.0)
+    np.testing.assert_array_equal(np.sort(stairs.source[stairs.source >= 0]), np.arange(5))
+    assert stairs.pack(table[0]).shape == (stairs.size,), "one row packs as a table does"
+
+
+def test_the_families_of_the_paper_make_two_rectangles():
+    stairs = Staircase.of(PAPER)
+    assert [(step.low, step.high, step.families) for step in stairs.steps] == [
+        (0, 150, tuple(range(12))),
+        (150, 420, (9,)),
+    ]
+    assert stairs.size == 12 * 150 + 270 < 12 * 420
+    assert stairs.padded == 420
+
+
+@given(widths_drawn)
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_no_other_cut_is_cheaper(widths):
+    inner = sorted(set(widths))[:-1]
+    costs = []
+    for chosen in (cut for size in range(len(inner) + 1) for cut in combinations(inner, size)):
+        edges = [0, *chosen, max(widths)]
+        area = sum((high - low) * sum(w > low for w in widths) for low, high in pairwise(edges))
+        costs.append(area + STEP_COST * (len(edges) - 1))
+    steps = Staircase.of(widths).steps
+    assert sum(step.size + STEP_COST for step in steps) == min(costs)
+
+
+def naive_projection(table, widths, padded, scale, shift, kernel, bias):
+    x = padded_families(table, widths, padded)
+    mean = x.mean(axis=-1, keepdims=True)
+    normal = (x - mean) / jnp.sqrt(((x - mean) ** 2).mean(axis=-1, keepdims=True) + NORM_EPSILON) * scale + shift
+    forward, backward = (normal @ kernel[d] + bias[d] for d in range(2))
+    return jnp.stack([jnp.swapaxes(forward, 0, 1), jnp.swapaxes(backward, 0, 1)[::-1]])
+
+
+def our_projection(table, stairs, *parameters):
+    packed = jnp.where(stairs.source >= 0, table[:, np.maximum(stairs.source, 0)], 0.0)
+    return folded_projection(packed, stairs, *parameters)
+
+
+@given(widths_drawn, st.integers(0, 40))
+@example([7], 5)
+@example([6, 6, 6], 0)
+@example([1, 5], 2)
+@example([4, 200, 90, 220], 30)
+@settings(max_examples=3, deadline=None, derandomize=True)
+def test_the_folded_projection_is_layer_norm_then_a_product(widths, extra):
+    stairs = Staircase.of(widths, max(widths) + extra)
+    rng = np.random.default_rng(1)
+    shapes = [(stairs.padded,), (stairs.padded,), (2, stairs.padded, GATE), (2, GATE)]
+    scale, shift, kernel, bias = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes)
+    parameters = (jnp.asarray(table_of(widths)), 1 + 0.3 * scale, shift, kernel / stairs.padded**0.5, bias)
+    weights = jnp.asarray(rng.normal(size=(2, len(widths), CELLS, GATE)), jnp.float32)
+
+    def both(project):
+        def total(table, *rest):
+            out = project(table, *rest)
+            return jnp.sum(weights * out), out
+
+        (_, out), gradients = jax.jit(jax.value_and_grad(total, argnums=range(5), has_aux=True))(*parameters)
+        return {"out": out} | dict(zip(("x", "scale", "shift", "kernel", "bias"), gradients, strict=True))
+
+    theirs = both(lambda table, *rest: naive_projection(table, widths, stairs.padded, *rest))
+    ours = both(lambda table, *rest: our_projection(table, stairs, *rest))
+    for name, want in theirs.items():
+        error = float(jnp.abs(ours[name] - want).max() / jnp.abs(want).max())
+        assert error < 1e-5, f"{name} differs by {error} of its largest value"
+
+
+def test_zeros_behind_the_last_feature_count_in_the_mean_and_the_sd():
+    stairs, table = Staircase.of([3, 5], padded=10), table_of([3, 5])
+    mean, inverse = normalisation(jnp.asarray(stairs.pack(table)), stairs)
+    for family, part in enumerate(np.split(table, [3], axis=1)):
+        padded = np.concatenate([part, np.zeros((CELLS, 10 - part.shape[1]))], axis=1)
+        np.testing.assert_allclose(mean[family], padded.mean(axis=1), rtol=1e-5)
+        np.testing.assert_allclose(inverse[family], 1 / np.sqrt(padded.var(axis=1) + NORM_EPSILON), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("widths", "padded", "sentence"),
+    [
+        ([], None, "at least one family"),
+        ([3, 0], None, "each with at least one feature"),
+        ([3, 8], 7, "padded to 7, but the widest has 8"),
+    ],
+)
+def test_widths_that_make_no_table_are_refused(widths, padded, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Staircase.of(widths, padded)

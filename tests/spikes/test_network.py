@@ -1,0 +1,157 @@
+"""The networks: any number and order of units, streams, the beginning as a running rate, what every parameter does."""
+
+from functools import cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxephys.spikes.history import Filters
+from jaxephys.spikes.network import PopulationTransformer, PublishedLayer, fixed_point_mean, rotate
+
+RNG = np.random.default_rng(4)
+BINS, UNITS = 90, 12
+SPIKES = jnp.asarray(RNG.random((BINS, UNITS)) < 0.15, jnp.float32)
+FEW = Filters(tau_ms=(2.0, 30.0, 30000.0))
+SMALL: dict[str, Any] = dict(width=8, depth=1, heads=2, window=20, hidden=12, cell=8, filters=FEW)
+NETWORKS = {
+    "any units": PopulationTransformer(**SMALL),
+    "fixed units": PopulationTransformer(units=UNITS, **SMALL),
+    "published": PublishedLayer(UNITS, heads=3, window=20),
+    "published, two layers": PublishedLayer(UNITS, heads=3, window=20, depth=2),
+}
+
+
+@partial(jax.jit, static_argnums=0)
+def say(network, variables, spikes, memory=None):
+    return network.apply(variables, spikes, memory)
+
+
+@cache
+def shaken(network, units=UNITS):
+    """Variables away from their start, where some are 0."""
+    drawn = jax.jit(network.init)(jax.random.key(0), jnp.zeros((2, units)))
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: leaf + 0.2 * jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), drawn)
+
+
+@pytest.mark.parametrize("units", [1, 7, 128])
+def test_another_order_of_units_is_another_order_of_outputs_to_the_last_bit(units):
+    network = PopulationTransformer(**SMALL)
+    variables = shaken(network)  # drawn with 12 units: any number does
+    spikes = jnp.asarray(RNG.random((61, units)) < RNG.random(units) * 0.3, jnp.float32)
+    logits_of = jax.jit(lambda spikes: network.apply(variables, spikes)[0])
+    logits = logits_of(spikes)
+    assert units == 1 or np.ptp(np.asarray(logits), axis=1).max() > 0.1, "units differ"
+    for _ in range(20):
+        order = RNG.permutation(units)
+        np.testing.assert_array_equal(logits_of(spikes[:, order]), logits[:, order])
+
+
+def test_units_hear_of_one_another():
+    network = NETWORKS["any units"]
+    variables = shaken(network)
+    slope = jax.jit(jax.grad(lambda spikes: network.apply(variables, spikes)[0][60, 0]))(SPIKES)
+    assert (np.abs(slope[41:61, 1:]).sum(axis=0) > 0).all()
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_a_stream_of_windows_is_one_window(network):
+    variables = shaken(network)
+    whole, at_end = say(network, variables, SPIKES)
+    memory, got = None, []
+    for part in jnp.split(SPIKES, 3):
+        logits, memory = say(network, variables, part, memory)
+        got.append(logits)
+    np.testing.assert_allclose(jnp.concatenate(got), whole, atol=1e-4)
+    for one, other in zip(jax.tree.leaves(memory), jax.tree.leaves(at_end), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_single_bins_are_a_stream_too(network):
+    """As generation goes: a scan whose carry is the memory."""
+    variables = shaken(network)
+    whole, _ = say(network, variables, SPIKES)
+    _, memory = say(network, variables, SPIKES[:30])
+
+    def one(memory, spikes):
+        logits, memory = network.apply(variables, spikes[None], memory)
+        return memory, logits[0]
+
+    _, got = jax.jit(lambda memory: jax.lax.scan(one, memory, SPIKES[30:]))(memory)
+    np.testing.assert_allclose(got, whole[30:], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["any units", "fixed units"])
+def test_a_network_begins_as_the_running_rate(name):
+    network = NETWORKS[name]
+    logits, _ = say(network, jax.jit(network.init)(jax.random.key(0), SPIKES), SPIKES)
+    rate = jnp.cumsum(SPIKES, axis=0) / jnp.arange(1, BINS + 1)[:, None]
+    np.testing.assert_allclose(jax.nn.sigmoid(logits[-1]), (BINS * rate[-1] + 1) / (BINS + 200), rtol=0.02)
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_every_parameter_moves_the_outputs(network):
+    variables = shaken(network)
+    slopes = jax.jit(jax.grad(lambda variables: jnp.sum(jnp.sin(network.apply(variables, SPIKES)[0]))))(variables)
+    still = [jax.tree_util.keystr(path) for path, leaf in jax.tree_util.tree_leaves_with_path(slopes) if not leaf.any()]
+    assert still == []
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_dropout_is_for_training_alone(network):
+    variables = shaken(network)
+    plain = say(network, variables, SPIKES)[0]
+
+    @jax.jit
+    def draw(seed):
+        return network.apply(variables, SPIKES, train=True, rngs={"dropout": jax.random.key(seed)})[0]
+
+    drawn = [draw(seed) for seed in (0, 0, 1)]
+    np.testing.assert_array_equal(drawn[0], drawn[1])
+    assert np.abs(drawn[0] - drawn[2]).max() > 0.01 and np.abs(drawn[0] - plain).max() > 0.01
+
+
+def test_a_batch_is_its_windows():
+    network = NETWORKS["any units"]
+    variables = shaken(network)
+    windows = SPIKES.reshape(3, 30, UNITS)
+    together, _ = jax.jit(jax.vmap(lambda window: network.apply(variables, window)))(windows)
+    for window, logits in zip(windows, together, strict=True):
+        np.testing.assert_allclose(logits, say(network, variables, window)[0], atol=1e-4)
+
+
+def test_the_published_layer_has_the_published_number_of_parameters():
+    shapes = jax.eval_shape(PublishedLayer().init, jax.random.key(0), jnp.zeros((4, 128)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 116_096
+
+
+def test_rotated_products_know_the_distance_alone():
+    a, b = jnp.asarray(RNG.normal(size=(2, 1, 1, 16)), jnp.float32)
+    products = [jnp.sum(rotate(a, t + 9) * rotate(b, t)) for t in (0, 1, 50, 400)]
+    np.testing.assert_allclose(products, products[0], rtol=1e-4)
+    assert abs(float(jnp.sum(rotate(a, 3) * rotate(b, 0)) - products[0])) > 0.01
+    np.testing.assert_allclose(jnp.sum(rotate(a, 77) ** 2), jnp.sum(a**2), rtol=1e-5)
+
+
+def test_the_fixed_point_mean_is_a_mean_that_no_order_changes():
+    x = jnp.asarray(np.tanh(RNG.normal(size=(5, 301, 4))), jnp.float32)
+    mean = fixed_point_mean(x)
+    np.testing.assert_allclose(mean, x.mean(axis=1), atol=2**-17)
+    for _ in range(5):
+        np.testing.assert_array_equal(fixed_point_mean(x[:, RNG.permutation(301)]), mean)
+    slope = jax.grad(lambda x: jnp.sum(fixed_point_mean(x) ** 2))(x)
+    np.testing.assert_allclose(slope, jax.grad(lambda x: jnp.sum(x.mean(axis=1) ** 2))(x), atol=1e-6)
+    np.testing.assert_array_equal(fixed_point_mean(jnp.ones((1, 32_767, 1))), 1.0)
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="has 12 units, and this network knows 128"):
+        PublishedLayer().init(jax.random.key(0), SPIKES)
+    with pytest.raises(ValueError, match="has 3 units, and this network knows 12"):
+        NETWORKS["fixed units"].init(jax.random.key(0), SPIKES[:, :3])
+    with pytest.raises(ValueError, match="5 heads do not part 12 numbers"):
+        PublishedLayer(UNITS, heads=5).init(jax.random.key(0), SPIKES)
