@@ -1,4 +1,4 @@
-# Everything from a bare Python: `make demo` trains the quickstart grid, `make test` runs the tests.
+# Everything from a bare Python: `make demo` trains the quickstart grid, `make test` runs the tests, `make docs` builds the site.
 PYTHON ?= python3
 BIN := .venv/bin
 # --no-deps: the lock holds everything. Without it pip asks the index again for a locked package whose extra is required
@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 export MPLBACKEND := Agg
 
-.PHONY: demo test lint lock clean
+.PHONY: demo test lint docs lock clean
 
 demo: .venv/ready
 	$(BIN)/python -m experiments.quickstart
@@ -18,6 +18,10 @@ lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+docs: .venv/ready
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo "documentation: docs/_build/html/index.html"
 
 # Versions that were tried together, with their hashes. `make lock UPGRADE=--upgrade` renews them.
 .venv/ready: requirements.lock pyproject.toml
@@ -39,4 +43,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs docs/_build docs/api

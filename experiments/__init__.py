@@ -1,1 +1,1 @@
-"""Experiments: one runnable module a table or figure. `python -m experiments` lists them."""
+"""Experiments: one runnable module per table or figure. ``python -m experiments`` lists them."""

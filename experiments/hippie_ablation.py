@@ -1,27 +1,27 @@
-"""What each piece of the objective does: from the published one to ours, a piece at a time, and size against weight of the latent.
+"""The effect of each part of the objective: from the published objective to ours, one change at a time, and latent size by beta.
 
-After the ladder and the z x beta sweep of Gonzalez-Ferrer et al. (2025), whose objective empties its latent: 0 of 20 dimensions
-are active. All arms, seeds and folds are one fit. Scores are of test units that no network has seen: variance explained of
-each curve, share of the latent that is active, and k nearest neighbours on the embedding, in the folds of the benchmark.
+Follows the sweep over latent size and beta of Gonzalez-Ferrer et al. (2025), whose objective leaves 0 of 20 dimensions active. All
+variants, seeds and folds are one fit. Scores are of test units that no network has seen: explained variance of each curve, share of
+active latent dimensions, and balanced accuracy of k nearest neighbors on the embedding, in the folds of the benchmark.
 
-    python -m experiments.hippie_ablation --data FOLDER/lisberger             the ladder, 8 arms
-    python -m experiments.hippie_ablation sweep --data FOLDER/lisberger       z x beta, 12 arms
-    python -m experiments.hippie_ablation smoke --data FOLDER                 three arms of one seed
+    python -m experiments.hippie_ablation --data FOLDER/lisberger             the ablation, 8 variants
+    python -m experiments.hippie_ablation sweep --data FOLDER/lisberger       latent size x beta, 12 variants
+    python -m experiments.hippie_ablation smoke --data FOLDER                 three variants of one seed
 
-FOLDER holds CSV files, or units.npz of data_prep.
+FOLDER has CSV files, or units.npz of data_prep. Each variant adds one change to the one before, unless stated otherwise:
 
-    published        mean squared error + KL + consistency of what is drawn with and without the class
-    no class         without the class in the decoder, and so without consistency
-    likelihood       minus the log-likelihood, with the noise as large as the error that remains
-    free bits        half a nat of each dimension costs nothing
-    clean            draws the curve as it was measured, from an augmented one
-    hidden           curves and technologies are hidden three times in ten: ours
-    no augmentation  ours without it
-    contrast         ours, and labels of training units pull classes together
+    published        mean squared error + KL + consistency of reconstructions with and without the class
+    no class         no class in the decoder, and so no consistency term
+    likelihood       negative log-likelihood, with the noise variance equal to the remaining error
+    free bits        half a nat of each dimension has no cost
+    clean target     reconstruct the curve as measured from an augmented one
+    masking          curves and technologies are masked with probability 0.3: our objective
+    no augmentation  our objective without augmentation
+    contrast         our objective with a contrastive loss on labels of training units
 
-Expected of Lisberger, one seed (--seeds 1): under the published objective and without its class 0 of 30 dimensions are active and
-nothing is explained (-0.02, -0.00); from the likelihood on all are, and 0.84 to 0.86 of the variance. Neighbours on the
-embedding: 0.67, 0.64, then 0.74 to 0.76, and 0.77 with labels of training units.
+Expected on Lisberger, one seed (--seeds 1): under the published objective and without its class, 0 of 30 dimensions are active and the
+explained variance is -0.02 and -0.00; from the likelihood on, all are active and it is 0.84 to 0.86. Neighbors on the embedding: 0.67,
+0.64, then 0.74 to 0.76, and 0.77 with labels of training units.
 """
 
 from __future__ import annotations
@@ -31,144 +31,113 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from sklearn.metrics import balanced_accuracy_score
 
+from data_prep.units.registry import find_dataset
+from experiments.command_line import main
 from jaxephys.engine.grid import RunGrid
-from jaxephys.engine.predict import score
-from jaxephys.engine.rows import plain_rows, stack_rows
-from jaxephys.evaluation.splits import Split, check_split
-from jaxephys.hippie.embedding_grid import recorded
-from jaxephys.hippie.grid import Trained, train_grid
-from jaxephys.hippie.leakage_audit import folds_of
-from jaxephys.hippie.probes import KNNProbe
-from jaxephys.hippie.task import OURS, PUBLISHED, Objective
+from jaxephys.hippie.benchmark import FOLDS, fill_technology
+from jaxephys.hippie.grid import score_list, splits_of_folds, train_grid
+from jaxephys.hippie.leakage_audit import assign_folds
+from jaxephys.hippie.task import ABLATION, OURS, Objective
 from jaxephys.reporting.plots import draw_bars, draw_curves
-from jaxephys.reporting.run_folder import RunFolder, Settings, main
-from jaxephys.reporting.score_table import Score, table
+from jaxephys.reporting.run_folder import RunFolder
+from jaxephys.reporting.settings import Settings
+from jaxephys.reporting.tables import model_table
 from jaxephys.schemas.unit_table import UnitTable
 
-NO_CLASS = replace(PUBLISHED, conditioned=False, consistency=0.0)
-LIKELIHOOD = replace(NO_CLASS, likelihood=True)
-FREE = replace(LIKELIHOOD, free_bits=OURS.free_bits)
-LADDER = {
-    "published": PUBLISHED,
-    "no class": NO_CLASS,
-    "likelihood": LIKELIHOOD,
-    "free bits": FREE,
-    "clean": replace(FREE, clean=True),
-    "hidden": OURS,
-    "no augmentation": replace(OURS, augmentation="off"),
-    "contrast": replace(OURS, contrast=10.0),
-}
-SIZES, BETAS = (5, 10, 20, 30), (0.25, 1.0, 4.0)
+LATENT_SIZES, BETAS = (5, 10, 20, 30), (0.25, 1.0, 4.0)
 ACCURACY = "balanced_accuracy"
-FOLDS = 5
 VALIDATION = 0.15
 
 
 @dataclass(frozen=True)
 class Ablation(Settings):
+    """Settings of the experiment."""
+
     data: Path = Path("units")
     """A data set: a folder of CSV files, or units.npz."""
-    arms: Literal["ladder", "sweep"] = "ladder"
-    """Pieces of the objective, or z x beta of ours."""
-    most: int = 0
-    """Only so many of the arms; 0: all."""
+    variants: Literal["ablation", "sweep"] = "ablation"
+    """Parts of the objective, or latent size x beta of ours."""
+    max_variants: int = 0
+    """Train only this number of variants; 0: all."""
     seeds: int = 3
-    """Networks an arm and fold."""
+    """Networks per variant and fold."""
     trunk: Literal["dense", "resnet"] = "dense"
-    """What reads and draws curves."""
+    """Type of encoders and decoders."""
     width: int = 16
     """Channels of the first layer; a dense trunk has eight times as many hidden units."""
     latent: int = 30
-    """Dimensions of the latent; those of the sweep are its first."""
+    """Number of latent dimensions; the sizes of the sweep use the first ones."""
     epochs: int = 100
-    """Of every arm; the best epoch is chosen on validation rows."""
+    """Epochs of every variant; the best one is selected on validation rows."""
 
 
 PRESETS = {
     "default": Ablation(),
-    "sweep": Ablation(arms="sweep"),
-    "smoke": Ablation(most=3, seeds=1, width=4, latent=6, epochs=3),
+    "sweep": Ablation(variants="sweep"),
+    "smoke": Ablation(max_variants=3, seeds=1, width=4, latent=6, epochs=3),
 }
 
-
-def run(settings: Ablation, folder: RunFolder) -> None:
-    whole = UnitTable.read(settings.data)
-    chosen, fold = folds_of(whole, FOLDS, 0)
-    units = recorded(settings.data.stem, whole.rows(chosen))
-    arms = dict(list(arms_of(settings).items())[: settings.most or None])
-    axis = RunGrid.cross(arm=arms, seed=range(settings.seeds), fold=np.unique(fold[fold >= 0]).tolist())
-    splits = [cut(fold, run["fold"], run["seed"]) for run in axis]
-    folder.greet(len(axis), units=[units.raw, units.label])
-    sizes = {key: getattr(settings, key) for key in ("latent", "width", "trunk", "epochs")}
-    objectives = [arms[arm] for arm in axis.column("arm")]
-    trained = train_grid(folder, "ablation", [units], splits, axis, objectives, labels=units.codes(), **sizes)
-    scores = scores_of(settings, units, axis, trained)
-    if not folder.first:
-        return
-    metrics = [name for name in dict.fromkeys(score.metric for score in scores) if name != "kl"]
-    figures = {name: draw_bars(folder.path, scores, name, name=name) for name in ("active", ACCURACY)}
-    figures["variance explained while training"] = draw_curves(
-        folder.path, trained.result.history, axis.column("arm"), ["valid_r2", "valid_active"]
-    )
-    shown = {f"{settings.data.stem}: {len(units)} units": table(scores, [*metrics, "kl"], ranked=False)}
-    folder.close(scores, "Pieces of the objective", INTRO, shown, figures, NOTES)
-
-
-INTRO = """Test units of five folds. r2: variance of a curve that is explained. active: share of the latent dimensions that say something.
-balanced_accuracy: k nearest neighbours on the embedding, k chosen on training units. kl: nats."""
+INTRODUCTION = """Scores of test units of five folds: explained variance of the curves, share of active latent dimensions, balanced accuracy of k
+nearest neighbors on the embedding (k chosen on training units), and KL divergence."""
 
 NOTES = [
-    "Every arm has the same networks, units, epochs and batches; each chooses its epoch by its own validation loss."
+    "All variants have the same networks, units, epochs and batches; each selects its epoch by its own validation loss."
 ]
 
 
-def arms_of(settings: Ablation) -> dict[str, Objective]:
-    if settings.arms == "ladder":
-        return LADDER
-    sizes = [size for size in SIZES if size <= settings.latent]
+def run(settings: Ablation, folder: RunFolder) -> None:
+    """Train all variants, score them on test units and write the report.
+
+    Parameters
+    ----------
+    settings : Ablation
+        Settings of the run.
+    folder : RunFolder
+        Its folder.
+    """
+    table = UnitTable.read(settings.data)
+    labelled, fold = assign_folds(table, FOLDS, 0)
+    name = settings.data.stem
+    units = fill_technology(name, table.rows(labelled), find_dataset)
+    objectives = dict(list(objectives_of(settings).items())[: settings.max_variants or None])
+    grid = RunGrid.cross(variant=objectives, seed=range(settings.seeds), fold=np.unique(fold[fold >= 0]).tolist())
+    splits = splits_of_folds(grid, fold, VALIDATION)
+    folder.announce_run(len(grid), units=[units.raw, units.label])
+    sizes = {key: getattr(settings, key) for key in ("latent", "width", "trunk", "epochs")}
+    chosen, codes = [objectives[variant] for variant in grid.column("variant")], units.codes()
+    trained = train_grid(folder, "ablation", [units], splits, grid, chosen, labels=codes, **sizes)
+    values = {metric: column for metric, column in trained.test_scores().items() if metric != "loss"}
+    values[ACCURACY] = trained.neighbor_accuracy(codes)
+    scores = score_list("hippie_ablation", name, name, grid, splits, values)
+    if not folder.is_first_host:
+        return
+    metrics = [metric for metric in dict.fromkeys(score.metric for score in scores) if metric != "kl"]
+    figures = {metric: draw_bars(folder.path, scores, metric, name=metric) for metric in ("active", ACCURACY)}
+    figures["explained variance during training"] = draw_curves(
+        folder.path, trained.result.history, grid.column("variant"), ["valid_r2", "valid_active"]
+    )
+    report = {f"{name}: {len(units)} units": model_table(scores, [*metrics, "kl"], ranked=False)}
+    folder.write_report(scores, "Parts of the objective", INTRODUCTION, report, figures, NOTES)
+
+
+def objectives_of(settings: Ablation) -> dict[str, Objective]:
+    """Return the objectives of all variants.
+
+    Parameters
+    ----------
+    settings : Ablation
+        Settings of the run.
+
+    Returns
+    -------
+    dict of Objective
+        Objectives by variant.
+    """
+    if settings.variants == "ablation":
+        return ABLATION
+    sizes = [size for size in LATENT_SIZES if size <= settings.latent]
     return {f"z {size}, beta {beta}": replace(OURS, latent=size, beta=beta) for size in sizes for beta in BETAS}
-
-
-def cut(fold: np.ndarray, tested: int, seed: int) -> Split:
-    """Validation rows are drawn by the seed."""
-    rest = np.random.default_rng([seed, tested]).permutation(np.flatnonzero(fold != tested))
-    count = max(2, round(VALIDATION * len(rest)))
-    split = Split(np.sort(rest[count:]), np.sort(rest[:count]), np.flatnonzero(fold == tested))
-    return check_split(split, name=f"seed {seed}, fold {tested}")
-
-
-def scores_of(settings: Ablation, units: UnitTable, axis: RunGrid, trained: Trained) -> list[Score]:
-    tests = stack_rows([plain_rows(split.test) for split in trained.splits])
-    measured = score(trained.task, trained.data, trained.result.best, tests, trained.runs.constants)
-    codes, name = units.codes(), settings.data.stem
-    embedded = trained.embed()
-    scores = []
-    for place, (run, split) in enumerate(zip(axis, trained.splits, strict=True)):
-        kept = trained.runs.constants.switches.latent[place]
-        own = embedded[place][:, : int(kept) or None]
-        known = np.union1d(split.train, split.validation)
-        probe = KNNProbe(seed=run["seed"]).fit(own[known], codes[known])
-        values = {key: float(value[place]) for key, value in measured.items() if key != "loss"}
-        values[ACCURACY] = float(balanced_accuracy_score(codes[split.test], probe.predict(own[split.test])))
-        scores += [
-            Score(
-                "hippie_ablation",
-                run["arm"],
-                name,
-                name,
-                run["seed"],
-                run["fold"],
-                "test",
-                metric,
-                value,
-                len(split.test),
-            )
-            for metric, value in values.items()
-            if np.isfinite(value)
-        ]
-    return scores
 
 
 if __name__ == "__main__":

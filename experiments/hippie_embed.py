@@ -1,58 +1,62 @@
-"""All units of a folder in one space: embeddings, a map, clusters. The published model card's script.
+"""Embeddings, a map and clusters of all units of a folder. The script of the published model card.
 
     python -m experiments.hippie_embed --datasets-root DIR --output embeddings.npz
     python -m experiments.hippie_embed --datasets-root DIR --output embeddings.npz --model hippie_techcond_v1.ckpt
     python -m experiments.hippie_embed smoke --datasets-root DIR
 
-DIR holds a folder for each data set (CSV files, or units.npz of data_prep), or is itself such a folder. Units are embedded by
-``--model``, a saved Hippie or a published checkpoint; without one a network is trained on the curves of all the units, which
-is right for a map and for clusters, and wrong for any score of classifiers: hippie_probe is for these.
+DIR has one folder per data set (CSV files, or units.npz of data_prep), or is itself such a folder. Units are embedded by ``--model``, a
+saved Hippie or a published checkpoint. Without it a network is trained on the curves of all units, which is right for a map and for
+clusters but wrong for any score of classifiers; hippie_probe is for these.
 
-The file holds embeddings [unit, latent], map [unit, 2], cluster [unit] (-1: none), and unit, dataset, label, technology.
+The file holds ``embeddings`` (unit, latent), ``map`` (unit, 2), ``cluster`` (unit; -1 for none), and ``unit``, ``dataset``, ``label``,
+``technology``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.decomposition import PCA
-from sklearn.metrics import adjusted_rand_score
 
+from data_prep.units.registry import find_dataset
+from experiments.command_line import main
 from jaxephys.hippie.benchmark import read_tables
-from jaxephys.hippie.embedding_grid import recorded
-from jaxephys.hippie.estimator import Hippie
-from jaxephys.hippie.grid import modalities_of
-from jaxephys.models.base import load
+from jaxephys.hippie.estimator import Hippie, load_or_convert
+from jaxephys.hippie.grid import available_modalities
+from jaxephys.hippie.report import cluster_names, score_clusters
 from jaxephys.reporting.maps import draw_embedding
-from jaxephys.reporting.run_folder import RunFolder, Settings, main
-from jaxephys.reporting.score_table import Score, table
+from jaxephys.reporting.run_folder import RunFolder
+from jaxephys.reporting.settings import Settings
+from jaxephys.reporting.tables import model_table
 from jaxephys.schemas.unit_table import UnitTable
 
 
 @dataclass(frozen=True)
 class Embed(Settings):
+    """Settings of the experiment."""
+
     datasets_root: Path = Path("hippie")
-    """Folder with a folder for each data set, or a table of units."""
+    """Folder with one folder per data set, or a table of units."""
     output: Path | None = None
-    """Where the embeddings go; without it into the run folder."""
+    """File of the embeddings; by default embeddings.npz in the run folder."""
     model: Path | None = None
     """A saved Hippie, or a published checkpoint."""
     umap: bool = True
-    """The map by UMAP (the extra umap); otherwise by principal components."""
-    least: int = 10
+    """Map by UMAP (needs the extra umap); otherwise by principal components."""
+    min_cluster_size: int = 10
     """Units of the smallest cluster."""
     trunk: Literal["dense", "resnet"] = "dense"
-    """What reads and draws curves, where a network is trained."""
+    """Type of encoders and decoders, if a network is trained."""
     width: int = 16
     """Channels of the first layer; a dense trunk has eight times as many hidden units."""
     latent: int = 30
-    """Dimensions of the latent."""
+    """Number of latent dimensions."""
     epochs: int = 100
-    """At most."""
+    """Largest number of epochs."""
 
 
 PRESETS = {
@@ -61,99 +65,84 @@ PRESETS = {
     "smoke": Embed(umap=False, width=4, latent=6, epochs=3),
 }
 
+INTRODUCTION = """Embeddings of all units, a map of them, and clusters by HDBSCAN. The network was trained on the curves of these units, but on
+no label. The agreement of clusters with labels is the adjusted Rand index of units that have both."""
+
 
 def run(settings: Embed, folder: RunFolder) -> None:
-    tables = {name: named(name, recorded(name, units)) for name, units in read_tables(settings.datasets_root).items()}
-    folder.greet(int(settings.model is None), **{name: units.raw for name, units in tables.items()})
-    model = trained(settings, tables) if settings.model is None else opened(settings.model)
-    embeddings = np.concatenate([model.embed(units) for units in tables.values()])
-    plane = Hippie.umap_reduce(embeddings) if settings.umap else PCA(2, random_state=0).fit_transform(embeddings)
-    cluster = Hippie.hdbscan_cluster(plane if settings.umap else embeddings, min_cluster_size=settings.least)
-    about = {
-        "unit": np.concatenate([units.name for units in tables.values()]),
-        "dataset": np.concatenate([np.full(len(units), name) for name, units in tables.items()]),
-        "label": np.concatenate([units.label for units in tables.values()]),
-        "technology": np.concatenate([units.technology for units in tables.values()]),
+    """Embed and cluster all units and write the report.
+
+    Parameters
+    ----------
+    settings : Embed
+        Settings of the run.
+    folder : RunFolder
+        Its folder.
+    """
+    tables = {
+        name: replace(units, about={**units.about, "dataset": np.full(len(units), name)})  # distinguishes copies
+        for name, units in read_tables(settings.datasets_root, find_dataset).items()
     }
-    if not folder.first:
+    folder.announce_run(int(settings.model is None), **{name: units.raw for name, units in tables.items()})
+    model = fit_model(settings, list(tables.values())) if settings.model is None else load_or_convert(settings.model)
+    embeddings = np.concatenate([model.embed(units) for units in tables.values()])
+    points = Hippie.umap_reduce(embeddings) if settings.umap else PCA(2, random_state=0).fit_transform(embeddings)
+    clustered = points if settings.umap else embeddings
+    cluster = Hippie.hdbscan_cluster(clustered, min_cluster_size=settings.min_cluster_size)
+    columns: dict[str, Any] = {
+        "unit": np.concatenate([units.name for units in tables.values()]),
+        "dataset": np.concatenate([units.column("dataset") for units in tables.values()]),
+        "label": np.concatenate([units.label for units in tables.values()]),
+        "technology": np.concatenate([units.technology_codes for units in tables.values()]),
+    }
+    if not folder.is_first_host:
         return
-    out = settings.output or folder.path / "embeddings.npz"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with open(out, "wb") as file:
-        arrays = {"embeddings": embeddings, "map": plane.astype(np.float32), "cluster": cluster, **about}
+    output = settings.output or folder.path / "embeddings.npz"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with open(output, "wb") as file:
+        arrays = {"embeddings": embeddings, "map": points.astype(np.float32), "cluster": cluster, **columns}
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    folder.say(f"{len(embeddings)} units -> {out}")
+    folder.print(f"{len(embeddings)} units -> {output}")
     if settings.model is None:
         model.save(folder.path / "model", overwrite=True)
-    scores = scores_of(model, tables, cluster)
-    labelled = about["label"] != ""
-    panels = {
-        "data sets": draw_embedding(folder.path, plane, about["dataset"], name="datasets", written=False),
-        "clusters": draw_embedding(folder.path, plane, spelled(cluster), name="clusters", written=False),
-    }
+    figures = {}
+    for title, name, column in (
+        ("data sets", "datasets", columns["dataset"]),
+        ("clusters", "clusters", cluster_names(cluster)),
+    ):
+        figures[title] = draw_embedding(folder.path, points, column, name=name, write_names=False)
+    scores = []
     for name, units in tables.items():
-        own = labelled & (about["dataset"] == name)
-        if own.any() and len(units.classes) > 1:
-            panels[f"{name}: classes"] = draw_embedding(
-                folder.path, plane[own], about["label"][own], name=f"classes_{name}"
-            )
-    shown = {"units": table(scores, sorted({score.metric for score in scores}), split="all", ranked=False)}
-    folder.close(scores, "Units in one space", INTRO, shown, panels, [f"{cluster.max() + 1} clusters; -1 is none."])
+        rows = columns["dataset"] == name
+        scores += score_clusters("hippie_embed", model, name, units, cluster[rows])
+        labelled = rows & (columns["label"] != "")
+        if labelled.any() and len(units.classes) > 1:
+            labels, file = columns["label"][labelled], f"classes_{name}"
+            figures[f"{name}: classes"] = draw_embedding(folder.path, points[labelled], labels, name=file)
+    metrics = sorted({score.metric for score in scores})
+    report = {"Units": model_table(scores, metrics, split="all", ranked=False)}
+    notes = [f"{cluster.max() + 1} clusters; units of cluster -1 are in none."]
+    folder.write_report(scores, "Embedding of sorted units", INTRODUCTION, report, figures, notes)
 
 
-INTRO = """Embeddings (mu) of all units, a map of them, and clusters by HDBSCAN. The network knows the curves of these units, and no
-label: agreement with labels is the adjusted Rand index of clusters among units that have both."""
+def fit_model(settings: Embed, tables: Sequence[UnitTable]) -> Hippie:
+    """Train a network on all units, with the modalities that any of them has.
 
+    Parameters
+    ----------
+    settings : Embed
+        Settings of the run.
+    tables : sequence of UnitTable
+        Units.
 
-def named(name: str, units: UnitTable) -> UnitTable:
-    """With the data set before the names of its units, which tell copies of one recording apart."""
-    return replace(units, about={**units.about, "dataset": np.full(len(units), name)})
-
-
-def trained(settings: Embed, tables: Mapping[str, UnitTable]) -> Hippie:
-    own = list(tables.values())
-    modalities = [name for name, _ in modalities_of(own)]
-    return Hippie(
-        settings.latent,
-        width=settings.width,
-        trunk=settings.trunk,
-        modalities=modalities,
-        max_epochs=settings.epochs,
-    ).fit(own)
-
-
-def opened(path: Path) -> Hippie:
-    """A folder is a saved model, a file is a checkpoint."""
-    model = load(path) if path.is_dir() else Hippie.from_checkpoint(path)
-    if not isinstance(model, Hippie):
-        raise ValueError(f"{path} is a {type(model).__name__}: give --model a Hippie or a published checkpoint")
-    return model
-
-
-def spelled(cluster: np.ndarray) -> np.ndarray:
-    """Names of clusters that sort as their numbers do, what is in none at the end."""
-    digits = len(str(cluster.max()))
-    return np.where(cluster < 0, "none", np.char.zfill(cluster.astype(str), digits))
-
-
-def scores_of(model: Hippie, tables: Mapping[str, UnitTable], cluster: np.ndarray) -> list[Score]:
-    """Of each data set: variance explained, active share, and how clusters agree with classes."""
-    scores, start = [], 0
-    for name, units in tables.items():
-        own = cluster[start : start + len(units)]
-        start += len(units)
-        measured = {
-            key: value for key, value in model.score_table(units)[0].items() if key not in ("network", "n", "loss")
-        }
-        both = (units.label != "") & (own >= 0)
-        if both.any() and len(units.classes) > 1:
-            measured["rand"] = float(adjusted_rand_score(units.label[both], own[both]))
-        scores += [
-            Score("hippie_embed", name, "all", name, 0, 0, "all", metric, value, len(units))
-            for metric, value in measured.items()
-            if np.isfinite(value)
-        ]
-    return scores
+    Returns
+    -------
+    Hippie
+        The fitted model.
+    """
+    sizes: Any = {"width": settings.width, "trunk": settings.trunk, "max_epochs": settings.epochs}
+    modalities = [name for name, _ in available_modalities(tables)]
+    return Hippie(settings.latent, modalities=modalities, **sizes).fit(tables)
 
 
 if __name__ == "__main__":

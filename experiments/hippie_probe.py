@@ -1,96 +1,83 @@
-"""The benchmark of HIPPIE: which class is a unit of, by our heads, our embedding, the published objective and opponents.
+"""Cell-type classification of sorted units in the published folds: our classifiers, embeddings and baselines.
 
-After the tables of Gonzalez-Ferrer et al. (2025): balanced accuracy in the published folds (folds.csv) of Hull, Lisberger,
-A1, S1, Watson and Hausser. Published scores of HIPPIE, PhysMAP, NEMO, VAE and a waveform forest are quoted from
-published_scores.csv. The published networks were trained on the curves of test units too; nothing here sees them.
+Reproduces the classification tables of Gonzalez-Ferrer et al. (2025): balanced accuracy in the published folds (folds.csv) of Hull,
+Lisberger, A1, S1, Watson and Hausser, beside published scores (published_scores.csv). The published networks were also trained on the
+curves of test units; here no network is.
 
-    python -m experiments.hippie_probe heads --data FOLDER     no networks: our head and the opponents
-    python -m experiments.hippie_probe --data FOLDER           networks too
+    python -m experiments.hippie_probe heads --data FOLDER     without networks: kernel classifier and baselines
+    python -m experiments.hippie_probe --data FOLDER           with networks
     python -m experiments.hippie_probe smoke --data FOLDER     one seed of small networks
 
-FOLDER holds a folder for each data set (CSV files, or units.npz of data_prep), or is itself such a folder.
+FOLDER has one folder per data set (CSV files, or units.npz of data_prep), or is itself such a folder.
 
-Our head is the kernel probe on the views of the curves (jaxephys/hippie/probes.py, views.py), alone, and with the
-embedding as one more block. It was declared before any network was trained, yet not before anything was known: 66 choices
-of views, widths and classifiers were compared by inner folds within the training parts of the folds of Lisberger, A1, S1,
-Watson and Hull. Every unit of these five stands in four such parts, so that their scores are somewhat optimistic; the folds
-of Hausser and folds by subject or session took no part in it. Labels that are shuffled must end at chance.
+The kernel classifier is the kernel probe on feature views (jaxephys/hippie/probes.py, feature_views.py), alone or with the embedding
+as one more block. It was chosen before any network was trained, but not without knowledge of the data: 66 combinations of views,
+widths and classifiers were compared by inner folds within the training parts of the folds of Lisberger, A1, S1, Watson and Hull, so
+that their scores are somewhat optimistic; the folds of Hausser, and folds by subject or session, were not used. The weight of the
+contrastive loss was chosen among six objectives by neighbors on validation rows of A1, S1 and Watson. Shuffled labels score at chance.
 
-Expected of our head without networks: Hull 0.986, Lisberger 0.853, A1 0.762, S1 0.791, Watson 0.781 (by subject 0.812, by
-session 0.748), Hausser by its waveforms alone 0.717; of the yardstick, a balanced SVM, 0.962, 0.827, 0.711, 0.753, 0.778, 0.639.
+Expected balanced accuracy without networks:
 
-How strongly labels of training units pull the embedding was chosen among six settings of the objective by neighbours among the
-validation rows of A1, S1 and Watson. Expected of neighbours on our embedding, on the curves, and on an embedding by the
-published objective: Lisberger 0.849, 0.717, 0.638, Hull 0.972, 0.965, 0.878, A1 0.692, 0.633, 0.472, S1 0.704, 0.697, 0.582,
-Watson 0.741, 0.713, 0.678, Hausser 0.631, 0.562, 0.543, hull_counts 0.970, 0.933, 0.895. The embedding as one more block
-of our head changes its scores by 0.01 either way, on Watson and Hausser by -0.03.
+    ====================  =====  =========  =====  =====  ======  =======
+    model                 Hull   Lisberger  A1     S1     Watson  Hausser
+    ====================  =====  =========  =====  =====  ======  =======
+    kernel classifier     0.986  0.853      0.762  0.791  0.781   0.717
+    balanced SVM          0.962  0.827      0.711  0.753  0.778   0.639
+    ====================  =====  =========  =====  =====  ======  =======
+
+(Hausser by waveforms alone; Watson with folds by subject 0.812, by session 0.748.) Of nearest neighbors:
+
+    ====================  =====  =========  =====  =====  ======  =======  ===========
+    features              Hull   Lisberger  A1     S1     Watson  Hausser  hull_counts
+    ====================  =====  =========  =====  =====  ======  =======  ===========
+    our embedding         0.972  0.849      0.692  0.704  0.741   0.631    0.970
+    curves                0.965  0.717      0.633  0.697  0.713   0.562    0.933
+    published embedding   0.878  0.638      0.472  0.582  0.678   0.543    0.895
+    ====================  =====  =========  =====  =====  ======  =======  ===========
+
+With the embedding as one more block, scores of the kernel classifier change by 0.01, on Watson and Hausser by -0.03.
 """
 
 from __future__ import annotations
 
-import csv
-import math
-import time
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
-
-from jaxephys.evaluation.intervals import mean_sd
+from data_prep.units.registry import find_dataset, held_out
+from experiments.command_line import main
 from jaxephys.hippie.benchmark import (
-    HEAD,
-    NEIGHBOURS,
-    OPPONENTS,
-    SHUFFLED,
-    SHUFFLES,
+    BASELINES,
+    KERNEL_CLASSIFIER,
+    UMAP_BASELINE,
     Benchmark,
-    Said,
-    ask_head,
-    ask_opponent,
+    evaluate_without_networks,
     read_tables,
 )
-from jaxephys.hippie.embedding_grid import Grid, Networks, ask_embedded
-from jaxephys.hippie.ranking import METRIC, YARDSTICK, save_said, scores_of, standings
-from jaxephys.reporting.plots import draw_bars
-from jaxephys.reporting.run_folder import RunFolder, Settings, main
-from jaxephys.reporting.score_table import Score, show
-
-METHODS = {
-    "hippie": "HIPPIE",
-    "nemo": "NEMO",
-    "physmap": "PhysMAP",
-    "vae": "VAE",
-    "wf-rf": "waveform forest",
-    "pca_wf": "PCA of waves",
-    "pca_isi": "PCA of intervals",
-    "pca_acg": "PCA of correlograms",
-}
+from jaxephys.hippie.embedding_grid import EmbeddingGrid, NetworkSettings, evaluate_embeddings
+from jaxephys.hippie.ranking import (
+    METRIC,
+    REFERENCE_BASELINE,
+    draw_ranking,
+    ranking_table,
+    read_published_scores,
+    save_probabilities,
+    score_all,
+    shuffled_notes,
+)
+from jaxephys.reporting.markdown import Headline
+from jaxephys.reporting.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Probe(Settings):
+class Probe(NetworkSettings):
+    """Settings of the experiment."""
+
     data: Path = Path("hippie")
-    """Folder with a folder for each data set, or a table of units."""
+    """Folder with one folder per data set, or a table of units."""
     datasets: tuple[str, ...] = ()
-    """Which are scored, all without; the others in the folder help to pretrain."""
-    seeds: int = 5
-    """Of the networks, of forests and of inner folds."""
+    """Data sets to score; by default all. The others in the folder are used for pretraining."""
     umap: bool = True
-    """UMAP + knn among the opponents (needs the extra umap)."""
-    trunk: Literal["dense", "resnet"] = "dense"
-    """What reads and draws curves; the published ResNets are for tens of thousands of units."""
-    width: int = 16
-    """Channels of the first layer, a dense trunk has eight times as many hidden units; 0: no networks."""
-    latent: int = 30
-    """Dimensions of the embedding."""
-    pretraining: int = 30
-    """Epochs on all other data sets."""
-    epochs: int = 100
-    """Epochs on the training units of a fold."""
-    contrast: float = 160.0
-    """How strongly labels of training units pull the units of a class together."""
+    """Add the baseline UMAP + k nearest neighbors (needs the extra umap)."""
 
 
 PRESETS = {
@@ -100,94 +87,59 @@ PRESETS = {
     "smoke": Probe(seeds=1, umap=False, width=4, latent=6, pretraining=1, epochs=2),
 }
 
+INTRODUCTION = f"""Balanced accuracy on test units on which nothing was fitted: no scale, no neighbor, no network. "{KERNEL_CLASSIFIER}" is our
+classifier. Baselines use the preprocessed curves side by side; "{REFERENCE_BASELINE}" is the one that all models are compared with. Models
+"on our embedding" and "on published embedding" are probes on networks trained with our and with the published objective, in the same
+protocol."""
+
+NOTES = (
+    "Published scores of HIPPIE and VAE are of the same folds; PhysMAP, NEMO and, on Hull, the waveform forest were tested on other "
+    "folds, and Watson on a copy of 236 instead of 221 units. Mean ± sd over folds, with test units used in training.",
+    "The published HIPPIE score on S1, whose classes are type x layer, is explained by the layer as an input.",
+    "Views and widths of the kernel classifier were chosen among 66 combinations by inner folds of the training parts of Hull, "
+    "Lisberger, A1, S1 and Watson: their scores are somewhat optimistic. Settings of the baselines were fixed beforehand.",
+)
+
 
 def run(settings: Probe, folder: RunFolder) -> None:
-    tables = read_tables(settings.data)
+    """Evaluate all models on all benchmarks and write the report.
+
+    Parameters
+    ----------
+    settings : Probe
+        Settings of the run.
+    folder : RunFolder
+        Its folder.
+    """
+    tables = read_tables(settings.data, find_dataset)
     if missing := set(settings.datasets) - set(tables):
-        raise ValueError(f"{settings.data} holds no data set {min(missing)!r}: it holds {', '.join(tables)}")
-    benches = {name: Benchmark.of(name, tables[name]) for name in settings.datasets or tables}
-    networks = Networks.of(settings)
-    grids = [Grid(bench, tables, networks) for bench in benches.values()] if settings.width else []
-    folder.greet(sum(grid.runs for grid in grids), **{name: [table.raw, table.label] for name, table in tables.items()})
+        raise ValueError(f"{settings.data} has no data set {min(missing)!r}: it has {', '.join(tables)}")
+    benchmarks = [Benchmark.from_table(name, tables[name]) for name in settings.datasets or tables]
+    grids = [EmbeddingGrid(one, tables, settings, find_dataset, held_out) for one in benchmarks if settings.width]
+    data = {name: [table.raw, table.label] for name, table in tables.items()}
+    folder.announce_run(sum(grid.n_runs for grid in grids), **data)
 
-    said = {bench: ask_simple(folder, bench, settings) for bench in benches.values()}
-    grouped = [bench.grouped(by) for bench in benches.values() for by in ("subject", "session")]
-    said |= {bench: ask_simple(folder, bench, settings) for bench in grouped if bench}
+    baselines = (*BASELINES, UMAP_BASELINE) if settings.umap else BASELINES
+    grouped = [one.grouped_by(column) for one in benchmarks for column in ("subject", "session")]
+    probabilities = {}
+    for benchmark in [*benchmarks, *filter(None, grouped)]:
+        probabilities[benchmark] = evaluate_without_networks(benchmark, settings.seeds, baselines)
+        folder.print(f"{benchmark.name}: {len(benchmark.table)} units, models without networks evaluated")
     for grid in grids:
-        said[grid.bench] |= ask_embedded(grid.bench, grid.train(folder), settings.seeds)
-    if not folder.first:
+        probabilities[grid.benchmark] |= evaluate_embeddings(grid.benchmark, grid.train(folder), settings.seeds)
+    if not folder.is_first_host:
         return
-
-    scores = [
-        score
-        for bench, arms in said.items()
-        for arm, own in arms.items()
-        for score in scores_of("hippie_probe", arm, bench, own)
-    ]
-    save_said(folder.path, said)
-    published = read_published(settings.data / "published_scores.csv")
-    shown = {bench.name: standings(scores, bench, YARDSTICK, published.get(bench.name)) for bench in said}
-    figures = dict(draw(folder.path, scores, benches.values()))
-    folder.close(scores, "HIPPIE's benchmark", INTRO, shown, figures, notes_of(scores, said))
-
-
-INTRO = f"""Balanced accuracy on test units that nothing was fitted on: not a scale, not a neighbour, not a network. "{HEAD}" is our
-head, chosen as the note at the end says; "{YARDSTICK}" is the yardstick among the opponents, which read the prepared curves side by side. "on ours"
-are probes on the embedding of our networks, "on published" on those trained by the published objective in the same protocol."""
-
-
-def notes_of(scores: Sequence[Score], benches: Iterable[Benchmark]) -> list[str]:
-    found = [
-        "Published scores are of the same folds for HIPPIE and VAE; PhysMAP, NEMO and, on Hull, the waveform forest were tested "
-        "on others, and Watson on a copy of 236 units instead of 221. Mean ± sd over folds, test units seen in training.",
-        "The published HIPPIE score on S1, whose classes are type x layer, is explained by the layer as an input.",
-        "Views and widths of our head were chosen among 66 arms by inner folds of the training parts of Hull, Lisberger, A1, S1 "
-        "and Watson: their scores are somewhat optimistic. Opponents stand at settings fixed beforehand.",
-    ]
-    for bench in benches:
-        own = [score for score in scores if score.test_on == bench.name and score.metric == METRIC]
-        for arm in dict.fromkeys(score.variant for score in own if SHUFFLED in score.variant):
-            reached = np.mean([score.value for score in own if score.variant == arm])
-            found.append(f"{bench.name}, {arm}: {reached:.3f}, chance {1 / len(bench.classes):.3f}.")
-    return found
-
-
-def ask_simple(folder: RunFolder, bench: Benchmark, settings: Probe) -> dict[str, Said]:
-    """What needs no network."""
-    began = time.perf_counter()
-    said = {HEAD: ask_head(bench), f"{HEAD}, {SHUFFLED}": ask_head(bench, SHUFFLES)}
-    for name in (*OPPONENTS, *((NEIGHBOURS,) if settings.umap else ())):
-        said[name] = ask_opponent(bench, name, settings.seeds)
-    folder.say(f"{bench.name}: {len(bench.table)} units, heads and opponents in {time.perf_counter() - began:.0f} s")
-    return said
-
-
-def read_published(path: Path) -> dict[str, dict[str, str]]:
-    """Data set -> method -> mean and sd over folds; nothing where there is no file."""
-    if not path.exists():
-        return {}
-    values: dict[tuple[str, str], list[float]] = {}
-    with open(path, newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            known = [ours for theirs, ours in METHODS.items() if row["method"].startswith(theirs)]
-            if known:
-                values.setdefault((row["dataset"], known[0]), []).append(float(row["balanced_accuracy"]))
-    found: dict[str, dict[str, str]] = {}
-    for (dataset, method), scores in values.items():
-        spread = mean_sd(scores).sd if len(scores) > 1 else math.nan
-        found.setdefault(dataset, {})[method] = show(float(np.mean(scores)), spread)
-    return found
-
-
-def draw(folder: Path, scores: Sequence[Score], benches: Iterable[Benchmark]) -> Iterator[tuple[str, Path]]:
-    for bench in benches:
-        own = [score for score in scores if score.test_on == bench.name]
-        lines = {"chance": 1 / len(bench.classes)}
-        simple = [name for name in (*OPPONENTS, NEIGHBOURS) if any(score.variant == name for score in own)]
-        yield (
-            f"{bench.name}: balanced accuracy",
-            draw_bars(folder, own, METRIC, lines, baselines=simple, name=f"bars_{bench.name}"),
-        )
+    save_probabilities(folder.path, probabilities)
+    scores = score_all("hippie_probe", probabilities)
+    published = read_published_scores(settings.data / "published_scores.csv")
+    report = {
+        one.name: ranking_table(scores, one, REFERENCE_BASELINE, published.get(one.name)) for one in probabilities
+    }
+    figures = {one.name: draw_ranking(folder.path, scores, one, baselines) for one in benchmarks}
+    first, number = benchmarks[0], published.get(benchmarks[0].name, {}).get("HIPPIE")
+    headline = Headline(METRIC, KERNEL_CLASSIFIER, baselines, first.name, len(first.split(first.folds[0])[0]), number)
+    notes = [*NOTES, *shuffled_notes(scores, probabilities)]
+    folder.write_report(scores, "Cell types of sorted units", INTRODUCTION, report, figures, notes, headline)
 
 
 if __name__ == "__main__":

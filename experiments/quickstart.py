@@ -1,62 +1,69 @@
-"""Ten seeds of four models at once, on planted cells whose best possible score is known.
+"""Ten seeds of four models at once, on synthetic cells whose best possible score is known.
 
-What it is for: to see the whole way, from a table of feature families to a report, in a minute and without data. The ladder
-of the Patch-seq paper (BiLSTM, + attention, + SMOTE, ArcFace) trains as one program and meets scikit-learn on the same
-rows. The planted cells have two types a class, so part of the signal is in how families go together.
+Shows all steps, from a table of feature families to a report, in a minute and without data. The variants of the published
+ablation (BiLSTM, + attention, + SMOTE, ArcFace) train as one program and are compared with scikit-learn classifiers on the
+same rows. The synthetic cells have two types per class, so that part of the information is in the combination of families.
 
     python -m experiments.quickstart                 40 runs, about a minute on two CPU cores
     python -m experiments.quickstart smoke           8 short runs
 
-Expected macro-F1 over the ten seeds: the Bayes classifier of the generator 0.99, the support vector machine 0.92, logistic
-regression 0.88, the networks 0.78 (ArcFace) down to 0.74 (the baseline that reads the last family). With 720 training cells
-simple models win on this table, and the report says so.
+Expected macro-F1 over the ten seeds (with 720 training cells simple models win, and the report states it):
+
+=============================================  ================
+Bayes classifier of the generating process     0.99
+support vector machine                         0.92
+logistic regression                            0.88
+networks                                       0.74 (baseline, which reads the last family) to 0.78 (ArcFace)
+=============================================  ================
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from experiments.command_line import main
 from jaxephys import PatchSeqClassifier
 from jaxephys.engine.config import TrainConfig
-from jaxephys.engine.fit import FitResult, take_runs
 from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.predict import predict
 from jaxephys.engine.rows import plain_rows, stack_rows
-from jaxephys.evaluation.baselines import baseline_scores_of
-from jaxephys.evaluation.metrics import classification_scores, confusion
-from jaxephys.evaluation.splits import Split, hold_out
+from jaxephys.evaluation.baselines import fit_predict_proba, make_baseline
+from jaxephys.evaluation.splits import hold_out
 from jaxephys.patchseq.network.classifier import SubclassNetwork
-from jaxephys.patchseq.network.ragged_layout import Staircase
-from jaxephys.patchseq.synthetic import LINEAR, PAIRED, Planted, plant
-from jaxephys.patchseq.task import LADDER, Prediction, make_data, make_runs, make_task
+from jaxephys.patchseq.network.ragged_layout import RaggedLayout
+from jaxephys.patchseq.report import metric_scores, run_confusion_and_attention
+from jaxephys.patchseq.synthetic import LINEAR_FAMILIES, PAIRED_FAMILIES, make_synthetic_cells
+from jaxephys.patchseq.task import ABLATION, make_data, make_run_inputs, make_task
 from jaxephys.reporting.maps import draw_attention, draw_confusion
+from jaxephys.reporting.markdown import Headline
 from jaxephys.reporting.plots import draw_bars, draw_curves
-from jaxephys.reporting.run_folder import RunFolder, Settings, main
-from jaxephys.reporting.score_table import Score, Table, table
-from jaxephys.schemas.feature_table import FeatureTable
+from jaxephys.reporting.run_folder import RunFolder
+from jaxephys.reporting.settings import Settings
+from jaxephys.reporting.tables import model_table
 
 METRICS = ("macro_f1", "accuracy", "balanced_accuracy", "ece")
 BASELINES = ("logistic", "svm")
-SHOWN = "attention"  # the variant whose confusion and attention are drawn, and that is saved
+SELECTED = "attention"  # the variant whose confusion and attention are drawn, and that is saved
 
 
 @dataclass(frozen=True)
 class Quickstart(Settings):
+    """Settings of the experiment."""
+
     cells: int = 1200
-    """Planted cells; 60 % train, 20 % select the epoch, 20 % test."""
+    """Number of synthetic cells; 60 % train, 20 % select the epoch, 20 % test."""
     strength: float = 1.0
-    """Distance between classes; the Bayes score moves with it."""
+    """Distance between classes; the Bayes score changes with it."""
     seeds: int = 10
     """Seeds of each variant; each has its own split and initial weights."""
     hidden: int = 32
     """Hidden units of the LSTM in each direction."""
     max_epochs: int = 30
-    """Epochs at most; a run stops after 7 without a better validation macro-F1."""
+    """Largest number of epochs; a run stops after 7 without a better validation macro-F1."""
     learning_rate: float = 3e-3
-    """Of AdamW."""
+    """Learning rate of AdamW."""
 
 
 PRESETS = {
@@ -64,131 +71,78 @@ PRESETS = {
     "smoke": Quickstart(cells=400, seeds=2, hidden=8, max_epochs=3),
 }
 
+INTRODUCTION = f"""The published ablation on synthetic cells, all seeds and variants trained as one program, with scikit-learn
+classifiers on the same training and test rows. Classes differ in the mean of {", ".join(LINEAR_FAMILIES)}, which a linear model
+finds, and in how signs combine in {" and ".join(PAIRED_FAMILIES)}, which it cannot find; the other families are noise."""
+
 
 def run(settings: Quickstart, folder: RunFolder) -> None:
-    planted = plant(settings.cells, strength=settings.strength)
-    cells = planted.table
-    axis = RunGrid.cross(variant=tuple(LADDER), seed=range(settings.seeds))
-    folder.greet(len(axis), planted=cells.values)
+    """Train the ablation, score it with the baselines and the Bayes classifier, and write the report.
 
-    splits = {seed: hold_out(cells.codes(), seed) for seed in range(settings.seeds)}
-    of_run = [splits[seed] for seed in axis.column("seed")]
-    stairs = Staircase.of(cells.widths)
-    runs = make_runs(cells, stairs, of_run, [LADDER[name] for name in axis.column("variant")], axis.column("seed"))
-    task = make_task(SubclassNetwork(stairs, len(cells.classes), settings.hidden))
-    data = make_data(cells, stairs)
-    plan = TrainConfig(max_epochs=settings.max_epochs, learning_rate=settings.learning_rate)
+    Parameters
+    ----------
+    settings : Quickstart
+        Settings of the experiment.
+    folder : RunFolder
+        The run folder.
+    """
+    cells, posterior = make_synthetic_cells(settings.cells, strength=settings.strength)
+    codes, classes, values = cells.codes(), cells.classes.tolist(), cells.values
+    grid = RunGrid.cross(variant=tuple(ABLATION), seed=range(settings.seeds))
+    folder.announce_run(len(grid), synthetic=values)
 
-    result = folder.fit("quickstart", task, data, runs, axis, plan)
+    splits = {seed: hold_out(codes, seed) for seed in range(settings.seeds)}
+    run_splits = [splits[seed] for seed in grid.column("seed")]
+    layout, variants = RaggedLayout.from_widths(cells.widths), [ABLATION[name] for name in grid.column("variant")]
+    inputs = make_run_inputs(cells, layout, run_splits, variants, grid.column("seed"))
+    task, data = make_task(SubclassNetwork(layout, len(classes), settings.hidden)), make_data(cells, layout)
+    config = TrainConfig(max_epochs=settings.max_epochs, learning_rate=settings.learning_rate)
+    result = folder.fit("quickstart", task, data, inputs, grid, config)
 
-    test = stack_rows([plain_rows(split.test) for split in of_run])
-    predicted = predict(task, data, result.best, test, runs.constants)
-    model = PatchSeqClassifier(token=None, hidden=settings.hidden, seeds=settings.seeds)
-    model.adopt(result, runs, cells, of_run, axis.where(variant=SHOWN))  # asks the networks: all hosts take part
-    if not folder.first:
+    test_rows = stack_rows([plain_rows(split.test) for split in run_splits])
+    predicted = predict(task, data, result.best, test_rows, inputs.constants)
+    model, selected = PatchSeqClassifier(token=None, hidden=settings.hidden), grid.where(variant=SELECTED)
+    model.set_params(seeds=settings.seeds).keep_runs(result, inputs, cells, run_splits, selected)  # all hosts take part
+    if not folder.is_first_host:
         return
-    scores = [*score_runs(axis, of_run, cells.codes(), predicted), *score_baselines(planted, splits)]
-    folder.write_predictions(of_run, len(cells), cells.classes, predicted.probability)
     model.save(folder.path / "model", overwrite=True)
-    shown = axis.where(variant=SHOWN)
-    figures = draw(folder, result, scores, cells, [of_run[place] for place in shown], take_runs(predicted, shown))
-    folder.close(
-        scores, "Quickstart: four models, ten seeds, one program", INTRO, tables(scores, splits), figures, notes(scores)
-    )
+    folder.write_predictions(run_splits, len(cells), cells.classes, predicted.probability)
 
-
-INTRO = f"""The ladder of the Patch-seq paper on planted cells, all seeds and variants trained as one program, with
-scikit-learn's classifiers on the same training and test rows. Classes differ in the mean of {", ".join(LINEAR)}, which a linear
-model finds, and in how signs go together in {" and ".join(PAIRED)}, which it cannot; the other families are noise."""
-
-
-def score_runs(axis: RunGrid, splits: list[Split], codes: np.ndarray, predicted: Prediction) -> list[Score]:
-    """The scores of every run on its own test rows."""
-    return [
-        score
-        for place, (run, split) in enumerate(zip(axis, splits, strict=True))
-        for score in tidy(
-            run["variant"], run["seed"], codes[split.test], predicted.probability[place, : len(split.test)]
-        )
-    ]
-
-
-def score_baselines(planted: Planted, splits: dict[int, Split]) -> list[Score]:
-    """The opponents on the same training and test rows, and the best that is possible there."""
-    values, codes = planted.table.values, planted.table.codes()
-    scores = []
-    for seed, split in splits.items():
+    scores, origin = [], ("quickstart", "synthetic")
+    for levels, split, probability in zip(grid, run_splits, predicted.probability, strict=True):
+        variant, seed, test = levels["variant"], levels["seed"], split.test
+        scores += metric_scores(*origin, variant, seed, codes[test], probability[: len(test)])
+    for seed, (train, _, test) in splits.items():
         for name in BASELINES:
-            probability = baseline_scores_of(
-                name, values, codes, split.train, split.test, seed, len(planted.table.classes)
-            )
-            scores += tidy(name, seed, codes[split.test], probability)
-        scores += tidy("bayes", seed, codes[split.test], planted.posterior[split.test])
-    return scores
-
-
-def tidy(variant: str, seed: int, label: np.ndarray, probability: np.ndarray) -> list[Score]:
-    """Every metric of some probabilities as rows of scores.csv."""
-    values = classification_scores(label, np.asarray(probability, np.float32), np.ones(len(label), np.float32))
-    return [
-        Score("quickstart", variant, "planted", "planted", seed, 0, "test", metric, float(value), len(label))
-        for metric, value in values.items()
-    ]
-
-
-def tables(scores: list[Score], splits: dict[int, Split]) -> dict[str, Table]:
-    """Ours and the opponents', and the paired difference to the stronger opponent, an SVM."""
-    shown = [score for score in scores if score.variant != "bayes"]
-    return {"Test scores, mean ± sd over seeds": table(shown, METRICS, reference="svm", n_train=len(splits[0].train))}
-
-
-def notes(scores: list[Score]) -> list[str]:
-    """What a reader should know beside the numbers."""
-    best = np.mean([score.value for score in scores if (score.variant, score.metric) == ("bayes", "macro_f1")])
-    return [
-        f"The Bayes classifier of the generator reaches a macro-F1 of {best:.3f} on these test rows: no model does better but by luck.",
-        "The epoch is selected by validation macro-F1, alike for all variants; test rows are seen once, at the end.",
-        "The baselines train on the same training rows and leave the validation rows unused; their settings are fixed beforehand.",
-        "A support vector machine has no probabilities: its ece is that of the softmax of its decision values.",
-    ]
-
-
-def draw(
-    folder: RunFolder,
-    result: FitResult,
-    scores: list[Score],
-    cells: FeatureTable,
-    splits: list[Split],
-    predicted: Prediction,
-) -> dict[str, Path]:
-    """The figures of the report. ``splits`` and ``predicted`` are of the runs of the variant that is shown."""
-    codes, classes = cells.codes(), cells.classes.tolist()
-    counts = np.zeros((len(classes), len(classes)))
-    attention = np.zeros((len(classes), len(cells.families)))
-    for place, split in enumerate(splits):
-        label, rows = codes[split.test], slice(len(split.test))
-        guess = predicted.probability[place, rows].argmax(axis=1)
-        counts += np.asarray(confusion(label, guess, np.ones(len(label), np.float32), len(classes)))
-        attention += np.stack(
-            [predicted.attention[place, rows][label == code].mean(axis=0) for code in range(len(classes))]
-        )
+            probability = fit_predict_proba(make_baseline(name, seed), values, codes, train, test, len(classes))
+            scores += metric_scores(*origin, name, seed, codes[test], probability)
+        scores += metric_scores(*origin, "bayes", seed, codes[test], posterior[test])
     bayes = float(np.mean([score.value for score in scores if (score.variant, score.metric) == ("bayes", "macro_f1")]))
     shown = [score for score in scores if score.variant != "bayes"]
-    path, variants = folder.path, result.grid.column("variant")
-    return {
-        "Test macro-F1 of every variant and baseline": draw_bars(
-            path, shown, "macro_f1", {"Bayes classifier": bayes}, baselines=BASELINES
-        ),
-        "Training loss and validation scores": draw_curves(
-            path, result.history, variants, ("train_loss", "valid_macro_f1", "valid_ece")
-        ),
-        f"Confusion on the test cells of all seeds, {SHOWN}": draw_confusion(
-            path, counts, classes, f"{SHOWN}, all seeds"
-        ),
-        f"Attention to each family, mean over the test cells of a class and over seeds, {SHOWN}": draw_attention(
-            path, attention / len(splits), classes, list(cells.families)
-        ),
+
+    counts, attention = run_confusion_and_attention(
+        codes, [run_splits[i].test for i in selected], predicted.probability[selected], predicted.attention[selected]
+    )
+    path, lines, names = folder.path, {"Bayes classifier": bayes}, grid.column("variant")
+    curves = ("train_loss", "valid_macro_f1", "valid_ece")
+    figures = {
+        "Test macro-F1 of every model": draw_bars(path, shown, "macro_f1", lines, baselines=BASELINES),
+        "Training loss and validation scores": draw_curves(path, result.history, names, curves),
+        "Confusion on the test cells of all seeds": draw_confusion(path, counts, classes, f"{SELECTED}, all seeds"),
+        "Mean attention to each family": draw_attention(path, attention, classes, list(cells.families)),
     }
+    notes = [
+        f"The Bayes classifier of the generating process has a macro-F1 of {bayes:.3f} on these test rows: the best possible.",
+        "The epoch is selected by validation macro-F1 for all variants; test rows are used once, at the end.",
+        "The baselines train on the training rows and do not use the validation rows; their settings were fixed beforehand.",
+        "A support vector machine has no probabilities: its ece is that of the softmax of its decision values.",
+        f"Confusion and attention are those of the variant {SELECTED!r}, mean over its seeds.",
+    ]
+    n_train = len(splits[0].train)
+    tables = {"Test scores, mean ± sd over seeds": model_table(shown, METRICS, reference="svm", n_train=n_train)}
+    title = "Quickstart: four models, ten seeds, one program"
+    headline = Headline("macro_f1", SELECTED, BASELINES, n_train=n_train)
+    folder.write_report(scores, title, INTRODUCTION, tables, figures, notes, headline)
 
 
 if __name__ == "__main__":

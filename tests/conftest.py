@@ -1,4 +1,4 @@
-"""What must be set before JAX starts, and the check of every annotation against the arrays it speaks of."""
+"""Environment variables that must be set before JAX starts, and the check of every annotation against the arrays it describes."""
 
 import os
 import warnings

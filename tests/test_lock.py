@@ -32,7 +32,7 @@ def applies(requirement: Requirement, where: Mapping[str, str], extra: str) -> b
 
 
 def unsatisfied(lock: Sequence[Requirement], metadata: Metadata, where: Mapping[str, str]) -> Iterator[str]:
-    """Walk the requirements from the project down, with every extra that is asked for; yield what the lock does not satisfy."""
+    """Walk the requirements from the project down, with every requested extra; yield what the lock does not satisfy."""
     pinned = {canonicalize_name(one.name): one for one in lock if applies(one, where, "")}
     roots = list(PROJECT["dependencies"])
     for extra in LOCKED_EXTRAS:

@@ -1,7 +1,7 @@
-"""The opponent: the published tri-modal conditional VAE in PyTorch, folds and seeds one after the other, as its users run it.
+"""PyTorch baseline of HIPPIE: the published tri-modal conditional autoencoder, one run after the other.
 
-Written from the published sizes. Fused AdamW, data on the device, channels first as Conv1d wants them: nothing here is slower
-than it need be. Augmentation is left out on both sides.
+It is written from the published sizes and uses the fast options of PyTorch: fused AdamW, data on the device, channels first.
+Augmentation is left out here and in the measurement of this package.
 """
 
 from __future__ import annotations
@@ -16,6 +16,16 @@ from torch.nn import functional as F  # pyright: ignore[reportMissingImports]
 
 
 class Down(nn.Module):
+    """Residual block of the encoder.
+
+    Parameters
+    ----------
+    inputs, outputs : int
+        Channels.
+    stride : int
+        Stride of the first convolution.
+    """
+
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.first = nn.Conv1d(inputs, outputs, 3, stride, 1, bias=False)
@@ -26,11 +36,33 @@ class Down(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv1d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm1d(outputs))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the output of the block.
+
+        Parameters
+        ----------
+        x : tensor, shape (batch, channels, length)
+            Input.
+
+        Returns
+        -------
+        tensor, shape (batch, channels, length)
+            Output.
+        """
         y = F.leaky_relu(self.norms[0](self.first(x)))
         return F.leaky_relu(self.norms[1](self.second(y)) + self.shortcut(x))
 
 
 class Up(nn.Module):
+    """Residual block of the decoder.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of the input.
+    grows : bool
+        Whether the block doubles the length and halves the channels.
+    """
+
     def __init__(self, channels: int, grows: bool) -> None:
         super().__init__()
         outputs = channels // 2 if grows else channels
@@ -42,6 +74,18 @@ class Up(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv1d(channels, outputs, 3, 1, 1), nn.BatchNorm1d(outputs))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the output of the block.
+
+        Parameters
+        ----------
+        x : tensor, shape (batch, channels, length)
+            Input.
+
+        Returns
+        -------
+        tensor, shape (batch, channels, length)
+            Output.
+        """
         y = F.leaky_relu(self.norms[0](self.first(x)))
         if self.grows:
             x, y = (F.interpolate(one, scale_factor=2) for one in (x, y))
@@ -50,6 +94,16 @@ class Up(nn.Module):
 
 
 class Encoder(nn.Sequential):
+    """ResNet-18 in one dimension from a curve to features.
+
+    Parameters
+    ----------
+    features : int
+        Length of the output.
+    width : int
+        Channels of the first layer.
+    """
+
     def __init__(self, features: int, width: int) -> None:
         blocks: list[nn.Module] = [nn.Conv1d(1, width, 3, 2, 1, bias=False), nn.BatchNorm1d(width), nn.LeakyReLU()]
         channels = width
@@ -61,6 +115,18 @@ class Encoder(nn.Sequential):
 
 
 class Decoder(nn.Module):
+    """Mirrored ResNet from features to a curve.
+
+    Parameters
+    ----------
+    features : int
+        Length of the input.
+    length : int
+        Length of the curve.
+    width : int
+        Channels of the last layer.
+    """
+
     def __init__(self, features: int, length: int, width: int) -> None:
         super().__init__()
         self.linear = nn.Linear(features, 8 * width)
@@ -70,11 +136,37 @@ class Decoder(nn.Module):
         self.out = nn.Linear(64, length)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the curve of each unit.
+
+        Parameters
+        ----------
+        features : tensor, shape (batch, features)
+            Input.
+
+        Returns
+        -------
+        tensor, shape (batch, length)
+            Curves.
+        """
         x = self.blocks(F.interpolate(self.linear(features)[..., None], scale_factor=4))
         return self.out(self.last(F.interpolate(x, scale_factor=2)).flatten(1))
 
 
 class TriModalVAE(nn.Module):
+    """The published autoencoder of three curves per unit.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Lengths of the curves.
+    latent : int
+        Dimensions of the embedding.
+    width : int
+        Channels of the first layer.
+    sources, classes : int
+        Number of data sources and of classes that the network is conditioned on.
+    """
+
     def __init__(self, lengths: Sequence[int], latent: int, width: int, sources: int, classes: int) -> None:
         super().__init__()
         twice = 2 * latent
@@ -96,25 +188,69 @@ class TriModalVAE(nn.Module):
         )  # fmt: skip
 
     def encode(self, curves: Sequence[torch.Tensor], source: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        told = self.source(source)
+        """Return the mean and log variance of the embedding.
+
+        Parameters
+        ----------
+        curves : sequence of tensor, shape (batch, length)
+            Curves of each modality.
+        source : tensor of int, shape (batch,)
+            Data source of each unit.
+
+        Returns
+        -------
+        mean, log_var : tensor, shape (batch, latent)
+            Parameters of the posterior.
+        """
+        condition = self.source(source)
         encoded = [encoder(curve[:, None]) for encoder, curve in zip(self.encoders, curves, strict=True)]
-        hidden = self.fusion(torch.cat([*encoded, told, torch.zeros_like(told)], dim=1))
+        hidden = self.fusion(torch.cat([*encoded, condition, torch.zeros_like(condition)], dim=1))
         return self.mean(hidden), self.log_var(hidden)
 
     def decode(self, z: torch.Tensor, source: torch.Tensor, label: torch.Tensor) -> list[torch.Tensor]:
-        told = torch.cat([z, self.source(source), label], dim=1)
-        return [decoder(expand(told)) for decoder, expand in zip(self.decoders, self.expand, strict=True)]
+        """Return the reconstructed curves.
+
+        Parameters
+        ----------
+        z : tensor, shape (batch, latent)
+            Embedding.
+        source : tensor of int, shape (batch,)
+            Data source of each unit.
+        label : tensor, shape (batch, 5)
+            Embedding of the class of each unit, or zeros.
+
+        Returns
+        -------
+        list of tensor, shape (batch, length)
+            Curves of each modality.
+        """
+        inputs = torch.cat([z, self.source(source), label], dim=1)
+        return [decoder(expand(inputs)) for decoder, expand in zip(self.decoders, self.expand, strict=True)]
 
     def loss(self, curves: Sequence[torch.Tensor], source: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        """The published one; as in ours, the second decoding of the consistency term starts from the same mu and log_var."""
+        """Return the published loss. As in this package, both decodings of the consistency term use the same posterior.
+
+        Parameters
+        ----------
+        curves : sequence of tensor, shape (batch, length)
+            Curves of each modality.
+        source, label : tensor of int, shape (batch,)
+            Data source and class of each unit.
+
+        Returns
+        -------
+        tensor
+            Scalar loss.
+        """
         mean, log_var = self.encode(curves, source)
         sd = torch.exp(0.5 * log_var)
         classes = F.dropout(self.label(label), 0.3, self.training)
-        drawn = self.decode(mean + torch.randn_like(mean) * sd, source, classes)
-        blind = self.decode(mean + torch.randn_like(mean) * sd, source, torch.zeros_like(classes))
-        misfit = sum(F.mse_loss(one, curve) for one, curve in zip(drawn, curves, strict=True))
+        conditioned = self.decode(mean + torch.randn_like(mean) * sd, source, classes)
+        unconditioned = self.decode(mean + torch.randn_like(mean) * sd, source, torch.zeros_like(classes))
+        reconstruction = sum(F.mse_loss(one, curve) for one, curve in zip(conditioned, curves, strict=True))
         kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(dim=1).mean()
-        return misfit + kl + 0.15 * sum(F.mse_loss(*pair) for pair in zip(drawn, blind, strict=True))
+        consistency = sum(F.mse_loss(*pair) for pair in zip(conditioned, unconditioned, strict=True))
+        return reconstruction + kl + 0.15 * consistency
 
 
 def train_runs(
@@ -128,7 +264,30 @@ def train_runs(
     latent: int,
     device: str,
 ) -> float:
-    """Seconds for ``steps`` of every run, one run after the other, after a warm-up."""
+    """Train runs one after the other and return the time.
+
+    Parameters
+    ----------
+    curves : sequence of array, shape (n_units, length)
+        Curves of each modality.
+    label : array of int, shape (n_units,)
+        Classes.
+    runs : int
+        Number of runs.
+    steps : int
+        Steps of a run.
+    batch : int
+        Units of a step.
+    width, latent : int
+        Sizes of the network.
+    device : {"cpu", "cuda"}
+        Device.
+
+    Returns
+    -------
+    float
+        Seconds for all runs, after a short warm-up run.
+    """
     data = [torch.tensor(curve, device=device) for curve in curves]
     codes = torch.tensor(label.astype(np.int64), device=device)
     source = torch.zeros_like(codes)
@@ -136,43 +295,60 @@ def train_runs(
     def train(seed: int, count: int) -> None:
         torch.manual_seed(seed)
         model = TriModalVAE([curve.shape[1] for curve in curves], latent, width, 4, int(label.max()) + 1).to(device)
-        optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01, fused=True)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01, fused=True)
         order = torch.randperm(len(codes), device=device)
         for step in range(count):
             rows = order[step * batch : (step + 1) * batch]
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             model.loss([curve[rows] for curve in data], source[rows], codes[rows]).backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimiser.step()
+            optimizer.step()
 
     train(1000, min(steps, 2))
-    wait(device)
-    began = time.perf_counter()
+    _wait(device)
+    start_time = time.perf_counter()
     for seed in range(runs):
         train(seed, steps)
-    wait(device)
-    return time.perf_counter() - began
+    _wait(device)
+    return time.perf_counter() - start_time
 
 
 def embed_units(curves: Sequence[np.ndarray], *, batch: int, width: int, latent: int, device: str) -> float:
-    """Seconds to embed all units, after a warm-up."""
+    """Embed all units and return the time.
+
+    Parameters
+    ----------
+    curves : sequence of array, shape (n_units, length)
+        Curves of each modality.
+    batch : int
+        Units of a batch.
+    width, latent : int
+        Sizes of the network.
+    device : {"cpu", "cuda"}
+        Device.
+
+    Returns
+    -------
+    float
+        Seconds, after a short warm-up.
+    """
     model = TriModalVAE([curve.shape[1] for curve in curves], latent, width, 4, 5).to(device).eval()
     data = [torch.tensor(curve, device=device) for curve in curves]
 
     @torch.inference_mode()
     def embed(count: int) -> None:
         for start in range(0, count, batch):
-            some = [curve[start : start + batch] for curve in data]
-            model.encode(some, torch.zeros(len(some[0]), dtype=torch.int64, device=device))
+            rows = [curve[start : start + batch] for curve in data]
+            model.encode(rows, torch.zeros(len(rows[0]), dtype=torch.int64, device=device))
 
     embed(min(batch, len(data[0])))
-    wait(device)
-    began = time.perf_counter()
+    _wait(device)
+    start_time = time.perf_counter()
     embed(len(data[0]))
-    wait(device)
-    return time.perf_counter() - began
+    _wait(device)
+    return time.perf_counter() - start_time
 
 
-def wait(device: str) -> None:
+def _wait(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()

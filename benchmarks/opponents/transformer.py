@@ -1,7 +1,7 @@
-"""The opponents in PyTorch: the published layer as its authors call it, and as a good PyTorch user would write it.
+"""PyTorch baselines of the spike transformer: the published layer as its authors call it, and with PyTorch's fused kernel.
 
-Both are one post-norm encoder layer (128 units, 16 heads, 128 hidden) and a linear head. The first attends to all bins, with
-attention weights dropped, which rules out the fused kernels; the second is causal through the fused kernel, without that dropout.
+Both are one post-norm encoder layer (128 units, 16 heads, 128 hidden) and a linear readout. The first one attends to all bins with
+dropout of attention weights, which excludes the fused kernels; the second one is causal by the fused kernel, without that dropout.
 """
 
 from __future__ import annotations
@@ -17,16 +17,44 @@ DROPOUT = 0.1
 
 
 class Original(nn.Module):
+    """The layer as published: attention to all bins, with dropout of attention weights.
+
+    Parameters
+    ----------
+    units, heads, hidden : int
+        Sizes of the layer.
+    """
+
     def __init__(self, units: int, heads: int, hidden: int) -> None:
         super().__init__()
         self.layer = nn.TransformerEncoderLayer(units, heads, hidden, DROPOUT, batch_first=True)
         self.fc = nn.Linear(units, units)
 
     def forward(self, spikes: torch.Tensor) -> torch.Tensor:
+        """Return the logits of all bins.
+
+        Parameters
+        ----------
+        spikes : tensor, shape (batch, bins, units)
+            0 and 1.
+
+        Returns
+        -------
+        tensor, shape (batch, bins, units)
+            Logits.
+        """
         return self.fc(self.layer(spikes))
 
 
 class Fused(nn.Module):
+    """The same layer, causal, with PyTorch's fused kernel.
+
+    Parameters
+    ----------
+    units, heads, hidden : int
+        Sizes of the layer.
+    """
+
     def __init__(self, units: int, heads: int, hidden: int) -> None:
         super().__init__()
         self.heads = heads
@@ -36,51 +64,105 @@ class Fused(nn.Module):
         self.fc = nn.Linear(units, units)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the logits of the next bin.
+
+        Parameters
+        ----------
+        x : tensor, shape (batch, bins, units)
+            0 and 1.
+
+        Returns
+        -------
+        tensor, shape (batch, bins, units)
+            Logits.
+        """
         batch, bins, units = x.shape
         q, k, v = self.project(x).view(batch, bins, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        seen = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        seen = self.out(seen.transpose(1, 2).reshape(batch, bins, units))
-        x = self.norm_1(x + functional.dropout(seen, DROPOUT, self.training))
+        attended = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        attended = self.out(attended.transpose(1, 2).reshape(batch, bins, units))
+        x = self.norm_1(x + functional.dropout(attended, DROPOUT, self.training))
         y = self.second(functional.dropout(functional.relu(self.first(x)), DROPOUT, self.training))
         return self.fc(self.norm_2(x + functional.dropout(y, DROPOUT, self.training)))
 
 
 def dice(logits: torch.Tensor, spikes: torch.Tensor) -> torch.Tensor:
+    """Return the Dice loss.
+
+    Parameters
+    ----------
+    logits, spikes : tensor
+        Logits, and 0 or 1, of the same shape.
+
+    Returns
+    -------
+    tensor
+        Scalar loss.
+    """
     p = logits.sigmoid()
     return 1 - (2 * (p * spikes).sum() + 1) / (p.sum() + spikes.sum() + 1)
 
 
 def time_steps(spikes: np.ndarray, *, fused: bool, heads: int, hidden: int, steps: int) -> list[float]:
-    """Seconds of each training step on windows [batch, bin, unit] that hold one bin more than is predicted, after one step more."""
+    """Return the time of each training step after a first one.
+
+    Parameters
+    ----------
+    spikes : array, shape (batch, bins + 1, units)
+        Windows with one bin more than is predicted.
+    fused : bool
+        Whether to use the fused kernel.
+    heads, hidden : int
+        Sizes of the layer.
+    steps : int
+        Number of steps.
+
+    Returns
+    -------
+    list of float
+        Seconds of each step.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
     model = (Fused if fused else Original)(spikes.shape[-1], heads, hidden).to(device)
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.005, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.005, fused=True)
     data = torch.tensor(spikes, device=device)
     seconds = []
     for _ in range(steps + 1):
-        began = time.perf_counter()
-        optimiser.zero_grad(set_to_none=True)
+        start = time.perf_counter()
+        optimizer.zero_grad(set_to_none=True)
         dice(model(data[:, :-1]), data[:, 1:]).backward()
-        optimiser.step()
+        optimizer.step()
         if device == "cuda":
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
     return seconds[1:]
 
 
 def time_attention(bins: int, heads: int, width: int, steps: int) -> list[float]:
-    """Seconds of forward and backward of the fused causal kernel alone, after one more."""
+    """Return the time of forward and backward passes of the fused causal kernel after a first one.
+
+    Parameters
+    ----------
+    bins, heads, width : int
+        Length of the window, number of heads, and numbers per head.
+    steps : int
+        Number of passes.
+
+    Returns
+    -------
+    list of float
+        Seconds of each pass.
+    """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    q, k, v, bar = (torch.randn(1, heads, bins, width, device=device, dtype=dtype) for _ in range(4))
+    q, k, v, cotangent = (torch.randn(1, heads, bins, width, device=device, dtype=dtype) for _ in range(4))
     for x in (q, k, v):
         x.requires_grad_()
     seconds = []
     for _ in range(steps + 1):
-        began = time.perf_counter()
-        functional.scaled_dot_product_attention(q, k, v, is_causal=True).backward(bar)
+        start = time.perf_counter()
+        functional.scaled_dot_product_attention(q, k, v, is_causal=True).backward(cotangent)
         if device == "cuda":
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(time.perf_counter() - start)
     return seconds[1:]

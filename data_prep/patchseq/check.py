@@ -1,9 +1,14 @@
-"""Check: what stands in a table, what looks wrong in it, and what a model will see of it."""
+"""Check a feature table: count its classes and missing values, and list what looks wrong.
+
+Start with :func:`check_table`. Problems are duplicate cells, missing labels, classes too small for folds, constant columns, values
+outside the plausible range of their unit, and values that seem to be in another unit.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,14 +17,14 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from data_prep.patchseq import feature_names
-from data_prep.patchseq.feature_csv import repeats
+from data_prep.patchseq.feature_csv import find_repeated_rows
 from data_prep.patchseq.labels import clean_id
-from data_prep.patchseq.table import Table
+from jaxephys.schemas.feature_table import FeatureTable
 
 FOLDS = 5
-MANY = 0.05  # a share of values that is no accident
-# Unit -> what a value looks like that becomes plausible when multiplied by the factor.
-SLIPS = {
+SYSTEMATIC = 0.05  # fraction of implausible values above which a wrong unit is suspected
+# Unit -> factor that makes a value plausible, and the unit that the value then has.
+UNIT_ERRORS = {
     "mV": ((1e3, "volts: multiply by 1000"), (1e-3, "microvolts: divide by 1000")),
     "s": ((1e-3, "milliseconds: divide by 1000"),),
     "ms": ((1e3, "seconds: multiply by 1000"),),
@@ -33,7 +38,17 @@ SLIPS = {
 
 @dataclass(frozen=True)
 class Block:
-    """A small table of the report."""
+    """One small table of the report.
+
+    Parameters
+    ----------
+    title : str
+        Heading.
+    header : sequence of str
+        Names of the columns.
+    rows : sequence of sequence of str
+        Entries; the first of each row is a name.
+    """
 
     title: str
     header: Sequence[str]
@@ -41,13 +56,36 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Report:
+class TableReport:
+    """Result of the check of a table.
+
+    Parameters
+    ----------
+    blocks : sequence of Block
+        Counts of classes, and missing values of each family.
+    facts : sequence of str
+        Sentences on donors, classes and size.
+    problems : sequence of str
+        What should be corrected or understood before training.
+    """
+
     blocks: Sequence[Block]
     facts: Sequence[str]
     problems: Sequence[str]
 
+    @property
+    def verdict(self) -> str:
+        """The number of problems in words."""
+        return f"{len(self.problems)} possible problems:" if self.problems else "no problems found"
+
     def lines(self) -> list[str]:
-        """The report as plain text."""
+        """Return the report as plain text.
+
+        Returns
+        -------
+        list of str
+            Lines without line ends.
+        """
         text = []
         for block in self.blocks:
             widths = [max(map(len, column)) for column in zip(block.header, *block.rows, strict=True)]
@@ -58,62 +96,83 @@ class Report:
             text.append("")
         return [*text, *self.facts, "", self.verdict, *(f"  - {problem}" for problem in self.problems)]
 
-    @property
-    def verdict(self) -> str:
-        return f"{len(self.problems)} to look at:" if self.problems else "nothing looks wrong"
 
+def check_table(table: FeatureTable) -> TableReport:
+    """Check a feature table.
 
-def report(table: Table) -> Report:
-    """Look at a table; what it says is for the eye, ``problems`` is what ought to be mended or understood first."""
-    if not len(table):
-        return Report([], [], ["the table has no cells"])
-    kinds = {name: _column(table, name) for name in ("label", "species", "condition")}
-    blocks = [_counts("classes and species", kinds["label"], kinds["species"])]
+    Parameters
+    ----------
+    table : FeatureTable
+        The table; its ``provenance["naming"]``, if present, determines the unit of ``tau``.
+
+    Returns
+    -------
+    TableReport
+        Counts, facts and possible problems.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> values = np.array([[-70.0, 15.0], [-0.068, 14.0], [-0.071, 16.0]])
+    >>> table = FeatureTable.from_arrays(values, {"subthreshold": ["vrest", "sag_area"]}, cell=["a", "b", "c"])
+    >>> check_table(table).problems[-1]
+    'vrest: the median size is 0.071, expected 45 to 95 mV; looks like volts: multiply by 1000'
+    """
+    label, species, condition = (_texts(table, name) for name in ("label", "species", "condition"))
+    blocks = [_class_counts("classes and species", label, species)]
     if any(table.about.get("condition", ())):
-        blocks.append(_counts("classes and conditions", kinds["label"], kinds["condition"]))
-    blocks.append(_families(table))
-    problems = [*_about_cells(table), *_about_columns(table), *_about_values(table)]
-    return Report(blocks, _facts(table), problems)
+        blocks.append(_class_counts("classes and conditions", label, condition))
+    blocks.append(_family_counts(table))
+    problems = [*_cell_problems(table), *_column_problems(table), *_value_problems(table)]
+    return TableReport(blocks, _facts(table), problems)
 
 
-def print_report(found: Report, console: Console | None = None) -> None:
-    """With colours and frames on a terminal, as plain text elsewhere."""
+def print_report(report: TableReport, console: Console | None = None) -> None:
+    """Print a report, with colors and frames on a terminal and as plain text elsewhere.
+
+    Parameters
+    ----------
+    report : TableReport
+        The report.
+    console : rich.console.Console, optional
+        Where to print. Default: standard output.
+    """
     console = console or Console()
     if not console.is_terminal:
-        for line in found.lines():
+        for line in report.lines():
             console.file.write(line + "\n")
         return
-    for block in found.blocks:
+    for block in report.blocks:
         grid = Grid(title=block.title, title_justify="left")
         for i, name in enumerate(block.header):
             grid.add_column(escape(name), justify="right" if i else "left")
         for row in block.rows:
             grid.add_row(*map(escape, row))
         console.print(grid)
-    for fact in found.facts:
+    for fact in report.facts:
         console.print(fact, markup=False, highlight=False)
-    console.print(f"[bold {'yellow' if found.problems else 'green'}]{found.verdict}[/]", highlight=False)
-    for problem in found.problems:
+    console.print(f"[bold {'yellow' if report.problems else 'green'}]{report.verdict}[/]", highlight=False)
+    for problem in report.problems:
         console.print(f"  - {problem}", markup=False, highlight=False)
 
 
-def _column(table: Table, name: str) -> list[str]:
-    return [text or "(none)" for text in table.about.get(name, [""] * len(table))]
+def _texts(table: FeatureTable, name: str) -> list[str]:
+    return [str(text) or "(none)" for text in table.about.get(name, [""] * len(table))]
 
 
-def _share(part: float) -> str:
+def _percent(part: float) -> str:
     return f"{100 * part:.1f} %"
 
 
-def _some(items: Sequence[str], shown: int = 5) -> str:
+def _shortened(items: Sequence[str], shown: int = 5) -> str:
     return ", ".join(items[:shown]) + (f" and {len(items) - shown} more" if len(items) > shown else "")
 
 
-def _pick(items: Sequence[str], chosen: np.ndarray) -> str:  # bool [item]
-    return _some([item for item, taken in zip(items, chosen, strict=True) if taken])
+def _chosen(items: np.ndarray, chosen: np.ndarray) -> str:  # str [item], bool [item]
+    return _shortened(items[chosen].tolist())
 
 
-def _counts(title: str, labels: list[str], groups: list[str]) -> Block:
+def _class_counts(title: str, labels: list[str], groups: list[str]) -> Block:
     pairs, columns = Counter(zip(labels, groups, strict=True)), sorted(set(groups))
     rows = [[label, *(str(pairs[label, group]) for group in columns)] for label in sorted(set(labels))]
     total = ["all", *(str(groups.count(group)) for group in columns)]
@@ -121,24 +180,18 @@ def _counts(title: str, labels: list[str], groups: list[str]) -> Block:
     return Block(title, ["class", *columns, "all"], rows)
 
 
-def _spans(table: Table) -> Iterator[tuple[str, slice]]:
-    ends = np.cumsum([0, *table.widths])
-    for name, start, end in zip(table.families, ends[:-1], ends[1:], strict=True):
-        yield name, slice(int(start), int(end))
-
-
-def _families(table: Table) -> Block:
+def _family_counts(table: FeatureTable) -> Block:
     rows = []
-    for i, (name, span) in enumerate(_spans(table), 1):
-        seen = table.observed[:, span]
-        none = str(int((~seen.any(axis=1)).sum()))
-        rows.append([f"{i} {name}", str(seen.shape[1]), _share(1 - seen.mean() if seen.size else 1.0), none])
-    return Block("what a model will see", ["family", "width", "not measured", "cells with none"], rows)
+    for i, (name, columns) in enumerate(table.columns.items(), 1):
+        observed = table.observed[:, columns]
+        without = str(int((~observed.any(axis=1)).sum()))
+        rows.append([f"{i} {name}", str(observed.shape[1]), _percent(1 - observed.mean()), without])
+    return Block("input of a model", ["family", "width", "not measured", "cells without"], rows)
 
 
-def _facts(table: Table) -> list[str]:
-    """Donors, and the numbers any score is to be held against."""
-    donors = Counter(filter(None, table.about.get("donor", ())))
+def _facts(table: FeatureTable) -> list[str]:
+    """Return sentences on donors, and the numbers to which any score has to be compared."""
+    donors = Counter(filter(None, table.about.get("donor", np.array([])).tolist()))
     shared = sum(n for n in donors.values() if n > 1)
     facts = ["no donor is known: folds cannot be grouped by donor"]
     if donors:
@@ -150,108 +203,111 @@ def _facts(table: Table) -> list[str]:
                 f"so report folds by donor as well"
             ]
     unknown = [
-        name for name in table.families if name not in feature_names.FAMILIES and feature_names.vector(name) is None
+        name
+        for name in table.families
+        if name not in feature_names.FAMILIES and feature_names.known_vectors(name) is None
     ]
     if unknown:
-        facts.append(f"no unit is known of {_some(unknown)}: values there were not looked at")
-    labels = list(filter(None, table.about.get("label", ())))
+        facts.append(f"no unit is known for {_shortened(unknown)}: their values were not checked")
+    labels = list(filter(None, table.about.get("label", np.array([])).tolist()))
     facts.append(f"{len(table)} cells, {len(table.families)} families, {sum(table.widths)} features")
     if labels:
         label, most = Counter(labels).most_common(1)[0]
         facts.append(
-            f"{len(set(labels))} classes; always saying {label} is right for {_share(most / len(labels))} of the cells"
+            f"{len(set(labels))} classes; always predicting {label} is right for {_percent(most / len(labels))} "
+            f"of the cells"
         )
     return facts
 
 
-def _about_cells(table: Table) -> Iterator[str]:
-    """Ids, rows that stand twice, labels, and classes too small for folds."""
-    cells = [str(cell) for cell in table.cell]
-    twice = [cell for cell, n in Counter(clean_id(cell).lower() for cell in cells).items() if n > 1]
-    if twice:
-        yield f"ids that differ only in how they are written: {_some(twice)}"
-    again = repeats(np.where(table.observed, table.values, np.nan))
-    if again.any():
-        yield f"cells with exactly the features of an earlier one, perhaps copies: {_pick(cells, again)}"
-    empty = np.logical_not(np.any(table.observed, axis=1))
+def _cell_problems(table: FeatureTable) -> Iterator[str]:
+    """Yield problems of identifiers, repeated rows, labels, and classes too small for folds."""
+    counts = Counter(clean_id(cell).lower() for cell in table.cell.tolist())
+    similar = [cell for cell, n in counts.items() if n > 1]
+    if similar:
+        yield f"ids that differ only in how they are written: {_shortened(similar)}"
+    repeated = find_repeated_rows(np.where(table.observed, table.values, np.nan))
+    if repeated.any():
+        yield f"cells with exactly the features of an earlier one, perhaps copies: {_chosen(table.cell, repeated)}"
+    empty = ~table.observed.any(axis=1)
     if empty.any():
-        yield f"cells with nothing measured: {_pick(cells, empty)}"
-    labels = np.array(table.about.get("label", [""] * len(table)))
-    donors = np.array(table.about.get("donor", [""] * len(table)))
+        yield f"cells with nothing measured: {_chosen(table.cell, empty)}"
+    labels, donors = (table.about.get(name, np.full(len(table), "")) for name in ("label", "donor"))
     if (labels == "").any():
-        yield f"cells without a label, to be left out of training: {_pick(cells, labels == '')}"
+        yield f"cells without a label, to be left out of training: {_chosen(table.cell, labels == '')}"
     if (donors != "").any() and (donors == "").any():
-        yield f"cells without a donor, where others have one: {_pick(cells, donors == '')}"
-    for label in sorted(set(labels) - {""}):
-        n, given = int((labels == label).sum()), set(donors[labels == label])
+        yield f"cells without a donor, where others have one: {_chosen(table.cell, donors == '')}"
+    for label in sorted(set(labels.tolist()) - {""}):
+        n, groups = int((labels == label).sum()), set(donors[labels == label].tolist())
         if n < FOLDS:
             yield f"class {label} has fewer than {FOLDS} cells ({n}): {FOLDS} folds cannot each hold one"
-        elif given != {""} and len(given) < FOLDS:
-            yield f"class {label} has fewer than {FOLDS} donors ({len(given)}): {FOLDS} folds by donor cannot each hold one"
+        elif groups != {""} and len(groups) < FOLDS:
+            yield (
+                f"class {label} has fewer than {FOLDS} donors ({len(groups)}): {FOLDS} folds by donor cannot each hold one"
+            )
 
 
-def _about_columns(table: Table) -> Iterator[str]:
-    """Columns from which nothing can be learnt."""
-    for family, span in _spans(table):
-        features, seen = table.families[family], table.observed[:, span]
-        values = np.where(seen, table.values[:, span], np.nan)
-        lowest, highest = np.fmin.reduce(values, axis=0), np.fmax.reduce(values, axis=0)
-        never = [name for name, any_seen in zip(features, np.any(seen, axis=0).tolist(), strict=True) if not any_seen]
-        constant = [name for name, same in zip(features, lowest == highest, strict=True) if same]
-        if never:
-            yield f"{family}: {len(never)} of {len(features)} columns were never measured: {_some(never)}"
-        if constant:
-            yield f"{family}: {len(constant)} of {len(features)} columns are constant: {_some(constant)}"
+def _column_problems(table: FeatureTable) -> Iterator[str]:
+    """Yield families with columns that were never measured or are constant."""
+    for family, columns in table.columns.items():
+        features, observed = np.array(table.features[columns]), table.observed[:, columns]
+        values = np.where(observed, table.values[:, columns], np.nan)
+        never = ~observed.any(axis=0)
+        constant = np.fmin.reduce(values, axis=0) == np.fmax.reduce(values, axis=0)
+        if never.any():
+            yield f"{family}: {never.sum()} of {len(features)} columns were never measured: {_chosen(features, never)}"
+        if constant.any():
+            yield f"{family}: {constant.sum()} of {len(features)} columns are constant: {_chosen(features, constant)}"
 
 
-def _about_values(table: Table) -> Iterator[str]:
-    """Values outside what their unit allows, each species by itself: one unit may hold for mouse and another for human."""
-    species = np.array(_column(table, "species"))
+def _value_problems(table: FeatureTable) -> Iterator[str]:
+    """Yield values that are implausible in their unit, for each species, since tables of two species may mix units."""
+    species = np.array(_texts(table, "species"))
     groups = sorted(set(species))
-    for name, said, columns in _known(table):
+    for name, known, columns in _known_features(table):
         for group in groups:
-            values, seen = (array[species == group, columns] for array in (table.values, table.observed))
-            text = _judge(values[seen], said) if seen.any() else ""
-            if text:
-                yield f"{name}{f' ({group})' if len(groups) > 1 else ''}: {text}"
+            values, observed = (array[species == group, columns] for array in (table.values, table.observed))
+            problem = _implausible(values[observed], known) if observed.any() else ""
+            if problem:
+                yield f"{name}{f' ({group})' if len(groups) > 1 else ''}: {problem}"
 
 
-def _known(table: Table) -> Iterator[tuple[str, feature_names.Feature, slice]]:
-    """What has a known unit: a scalar feature by itself, a family of feature vectors as a whole."""
-    naming = _naming(table)
-    for family, span in _spans(table):
-        parts = [(family, feature_names.vector(family), span)]
+def _known_features(table: FeatureTable) -> Iterator[tuple[str, feature_names.Feature, slice]]:
+    """Yield what has a known unit: each scalar feature, and each family of feature vectors as a whole."""
+    naming = table.provenance.get("naming")
+    if naming is None:
+        with suppress(ValueError):  # then no unit depends on the naming
+            naming = feature_names.find_naming(table.features)
+    for family, columns in table.columns.items():
+        parts = [(family, feature_names.known_vectors(family), columns)]
         if family in feature_names.FAMILIES:
-            columns = zip(table.families[family], range(span.start, span.stop), strict=True)
-            parts = [(name, feature_names.feature(name, naming), slice(j, j + 1)) for name, j in columns]
-        yield from ((name, said, columns) for name, said, columns in parts if said is not None)
+            parts = [
+                (table.features[i], feature_names.known_feature(table.features[i], naming), slice(i, i + 1))
+                for i in range(columns.start, columns.stop)
+            ]
+        yield from ((name, known, part) for name, known, part in parts if known is not None)
 
 
-def _naming(table: Table) -> str | None:
-    if "naming" in table.provenance:
-        return table.provenance["naming"]
-    try:
-        return feature_names.naming_of(table.features)
-    except ValueError:  # features of our own, or vectors only: then no unit depends on the naming
-        return None
-
-
-def _judge(values: np.ndarray, said: feature_names.Feature) -> str:  # values [value]
-    """A slip of the unit moves the median; a bad cell stands outside the range. "" if neither."""
+def _implausible(values: np.ndarray, known: feature_names.Feature) -> str:  # values [value]
+    """Describe values in a wrong unit, which shift the median, or outside the plausible range; "" if there are none."""
     middle = float(np.median(np.abs(values)))
-    outside = values[(values < said.low) | (values > said.high)]
-    if said.typical and not _within(middle, said.typical):
-        low, high = said.typical
-        text, size = f"the median size is {middle:.3g}, expected {low:g} to {high:g} {said.unit}", middle
+    outside = values[(values < known.low) | (values > known.high)]
+    if known.typical and not _within(middle, known.typical):
+        low, high = known.typical
+        text, size = f"the median size is {middle:.3g}, expected {low:g} to {high:g} {known.unit}", middle
     elif outside.size:
-        text = f"{outside.size} of {values.size} values outside {said.low:g} to {said.high:g} {said.unit}".rstrip()
+        text = f"{outside.size} of {values.size} values outside {known.low:g} to {known.high:g} {known.unit}".rstrip()
         text += f" ({', '.join(f'{x:.4g}' for x in sorted({outside.min(), outside.max()}))})"
-        # One or two wild cells are no slip of the unit.
-        size = float(np.median(np.abs(outside))) if outside.size > MANY * values.size else 0.0
+        # A few implausible cells do not indicate a wrong unit.
+        size = float(np.median(np.abs(outside))) if outside.size > SYSTEMATIC * values.size else 0.0
     else:
         return ""
-    looks = [look for times, look in SLIPS.get(said.unit, ()) if said.typical and _within(size * times, said.typical)]
-    return text.rstrip() + (f"; looks like {looks[0]}" if looks else "")
+    guesses = [
+        unit
+        for factor, unit in UNIT_ERRORS.get(known.unit, ())
+        if known.typical and _within(size * factor, known.typical)
+    ]
+    return text.rstrip() + (f"; looks like {guesses[0]}" if guesses else "")
 
 
 def _within(size: float, span: tuple[float, float]) -> bool:

@@ -1,10 +1,10 @@
-"""``python -m data_prep patchseq VERB``: recordings -> extracted cells -> a table; each verb says what it did and what is next."""
+"""``python -m data_prep patchseq COMMAND``: recordings -> extracted cells -> a feature table, and its check."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -12,55 +12,86 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from data_prep.cli import run
-from data_prep.patchseq import check as checking
+from data_prep.dandi_archive import fetch_dandiset, list_assets
+from data_prep.download import DownloadError
+from data_prep.patchseq.check import check_table, print_report
 from data_prep.patchseq.collect import (
-    Item,
-    Row,
+    RecordingFile,
     build_table,
+    empty_rows,
     extract_all,
     find_files,
     read_extracted,
-    save_table,
-    without_empty,
 )
-from data_prep.patchseq.drop_reasons import REASONS, count_reasons
+from data_prep.patchseq.drop_reasons import REASONS, QcRow, count_reasons
 from data_prep.patchseq.families import Layout
-from data_prep.patchseq.feature_csv import aligned, read_ready
-from data_prep.patchseq.fetch import fetch as fetch_files
-from data_prep.patchseq.labels import LabelError, read_labels
-from data_prep.patchseq.manifest import FetchError, remote_assets
-from data_prep.patchseq.table import Table, TableError, read_table
-from data_prep.scale import ScaleError
-from jaxephys.patchseq.sparse_components import GOUWENS, FamilyComponents, default_plan
+from data_prep.patchseq.feature_csv import align_table, read_feature_csv
+from data_prep.patchseq.labels import read_labels
+from data_prep.patchseq.table import save_table
+from data_prep.result_store import ParallelError
+from jaxephys.schemas.feature_table import FeatureTable
+from jaxephys.schemas.storage import DataError, TableError
 
-Out = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-TablePath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
+OutputFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+TableFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
 Recordings = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RECORDINGS")]
-Folders = Annotated[tuple[Path, ...], tyro.conf.arg(name="from")]
+ExtractedFolders = Annotated[tuple[Path, ...], tyro.conf.arg(name="from")]
 
 
-def simulate(
-    out: Out, /, mouse: int = 60, human: int = 30, seed: int = 0, workers: int = 2, faults: bool = False
+def main(arguments: Sequence[str]) -> int:
+    """Run a command of ``python -m data_prep patchseq``.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        The command (simulate, fetch, extract, table, check, tfds or reasons) and its options.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or 2 after an error that the user can correct.
+    """
+    commands = {
+        "simulate": _simulate,
+        "fetch": _fetch,
+        "extract": _extract,
+        "table": _table,
+        "check": _check,
+        "spca": _spca,
+        "tfds": _tfds,
+        "reasons": _reasons,
+    }
+    return run(
+        "patchseq",
+        "Convert Patch-seq recordings into one feature table.",
+        commands,
+        arguments,
+        (DataError, DownloadError, ParallelError),
+    )
+
+
+def _simulate(
+    out: OutputFolder, /, mouse: int = 60, human: int = 30, seed: int = 0, workers: int = 2, faults: bool = False
 ) -> None:
-    """Write NWB files of simulated interneurons, as the archive holds real ones, with their tables of labels.
+    """Write NWB files of simulated interneurons in the layout of the archive, with their tables of labels.
 
     Args:
         out: Folder for the files.
         mouse: Number of mouse cells.
         human: Number of human cells.
-        seed: The same seed gives the same cells.
-        workers: Processes.
-        faults: Give some cells the faults that real recordings have (a sweep cut off, no ramp, 12.5 kHz, ...).
+        seed: Seed of the random numbers; the same seed gives the same cells.
+        workers: Number of processes.
+        faults: Give some cells the defects of real recordings (a truncated sweep, no ramp, 12.5 kHz, ...).
     """
-    from data_prep.simulate import FAULTS, write_cells
+    from data_prep.simulate import DEFECTS, write_cells
 
-    chosen = dict.fromkeys(FAULTS, 0.05) if faults else {}
-    print(write_cells(out, mouse=mouse, human=human, seed=seed, workers=workers, faults=chosen))
+    fractions = dict.fromkeys(DEFECTS, 0.05) if faults else {}
+    print(write_cells(out, mouse=mouse, human=human, seed=seed, workers=workers, defects=fractions))
     print(f"next: python -m data_prep patchseq extract {out} EXTRACTED")
 
 
-def fetch(
-    out: Out,
+def _fetch(
+    out: OutputFolder,
     /,
     dandiset: str,
     limit: int | None = None,
@@ -68,26 +99,26 @@ def fetch(
     jobs: int = 4,
     metadata: str | None = None,
 ) -> None:
-    """Download recordings of the DANDI archive; the only verb, with `extract --dandiset`, that uses the network.
+    """Download recordings from the DANDI archive. Only this command and `extract --dandiset` use the network.
 
     Args:
         out: Folder for the files and their manifest.
         dandiset: 000020 (mouse, 114 GB in all), 000636 (human), or another number.
-        limit: At most so many files, in the order of their paths.
-        match: Only files whose path matches, for example "sub-5*".
-        jobs: Downloads at a time.
-        metadata: Path or address of the table of labels, to lie beside them.
+        limit: Largest number of files, in the order of their paths.
+        match: Pattern of the paths to download, for example "sub-5*".
+        jobs: Number of simultaneous downloads.
+        metadata: Path or address of the table of labels, which is stored with the files.
     """
-    summary = fetch_files(dandiset, out, limit=limit, match=match, jobs=jobs, metadata=metadata)
+    summary = fetch_dandiset(dandiset, out, limit=limit, match=match, jobs=jobs, metadata=metadata)
     print(summary)
     if summary.failed:
-        raise FetchError(f"{len(summary.failed)} files failed; the same command tries them again")
+        raise DownloadError(f"{len(summary.failed)} files failed; the same command tries them again")
     print(f"next: python -m data_prep patchseq extract {out} EXTRACTED")
 
 
-def extract(
+def _extract(
     recordings: Recordings,
-    out: Out,
+    out: OutputFolder,
     /,
     preset: Literal["ipfx", "paper"] = "ipfx",
     workers: int = 2,
@@ -100,43 +131,45 @@ def extract(
     limit: int | None = None,
     match: str = "*",
 ) -> None:
-    """Families and scalar features of every recording, with a reason for all that is left out. Goes on where it was killed.
+    """Compute families and scalar features of every recording, with a reason for everything left out. Resumes after a stop.
 
     Args:
-        recordings: Folder of NWB files, or one file; "-" with --dandiset, to read from the archive what is needed and no more.
+        recordings: Folder of NWB files, or one file; "-" with --dandiset, to read only the needed parts from the archive.
         out: Folder for the extracted cells.
         preset: "ipfx" (13 families of IPFX and inst_freq_norm) or "paper" (the twelve of the published study).
-        workers: Processes on this machine.
-        scheduler: Address of a Dask scheduler, tcp://host:8786, instead.
-        timeout: Seconds after which a file is given up.
+        workers: Number of processes on this machine.
+        scheduler: Address of a Dask scheduler, tcp://host:8786, to use instead of local processes.
+        timeout: Seconds after which a file is skipped.
         retry_failed: Try the files again that failed before.
-        step: Length of a long square, in seconds.
-        reader: "h5py" (ours), or "ipfx" (its stock reader, slower, which needs a sweep table).
-        dandiset: Read these recordings over the network.
-        limit: With --dandiset: at most so many files.
-        match: With --dandiset: only files whose path matches.
+        step: Length of a long square in seconds.
+        reader: "h5py" (our reader), or "ipfx" (IPFX's reader, which is slower and needs a sweep table).
+        dandiset: Number of a dandiset whose recordings are read over the network.
+        limit: With --dandiset: largest number of files.
+        match: With --dandiset: pattern of the paths.
     """
     if dandiset is not None:
-        items = [Item(asset.path, asset=asset) for asset in remote_assets(dandiset, limit=limit, match=match)]
+        files = [RecordingFile(asset.path, asset=asset) for asset in list_assets(dandiset, limit=limit, match=match)]
     else:
-        items = find_files(recordings)
-    how = {"workers": workers, "scheduler": scheduler, "timeout": timeout, "retry_failed": retry_failed}
-    rows = extract_all(items, out, preset=preset, layout=Layout(step=step), reader=reader, **how)
+        files = find_files(recordings)
+    options: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "timeout": timeout}
+    options |= {"retry_failed": retry_failed, "layout": Layout(step=step), "reader": reader}
+    rows = extract_all(files, out, preset=preset, **options)
     _print_reasons(rows)
-    outcomes = read_extracted(out)[1]
-    seconds = [outcome.seconds for outcome in outcomes if outcome.done]
+    results = read_extracted(out)[1]
+    seconds = [result.seconds for result in results if result.succeeded]
     if seconds:
-        memory = max(outcome.memory for outcome in outcomes) / 2**20
+        memory = max(result.memory for result in results) / 2**20
         print(
-            f"{len(outcomes)} recordings, {np.median(seconds):.2f} s each, at most {memory:.0f} MiB a worker; reasons: {out}/qc.csv"
+            f"{len(results)} recordings, median {np.median(seconds):.2f} s, at most {memory:.0f} MiB in a worker; "
+            f"reasons: {out}/qc.csv"
         )
     print(f"next: python -m data_prep patchseq table TABLE --from {out} --labels LABELS.csv")
 
 
-def table(
-    out: Out,
+def _table(
+    out: OutputFolder,
     /,
-    source: Folders = (),
+    source: ExtractedFolders = (),
     csv: Path | None = None,
     labels: tuple[Path, ...] = (),
     features: Literal["vectors", "old", "new", "aligned"] = "vectors",
@@ -145,123 +178,86 @@ def table(
     sncg: Literal["Vip", "as published"] = "Vip",
     clock_times: bool = False,
 ) -> None:
-    """Build the table that `jaxephys` reads: from extracted folders and labels, or from a ready-made CSV.
+    """Build the table that `jaxephys` reads, from extracted folders and labels or from a CSV of scalar features.
 
     Args:
         out: Folder for the table.
         source: Folders that `extract` has written.
         csv: A table of scalar features (mouse_v1.csv, human.csv, mouse_human_aligned.csv).
-        labels: Metadata of the mouse or human data, or a CSV with the columns cell,label. None: a table for prediction.
-        features: "vectors", or scalars under the "old", "new" or "aligned" names; with --csv, "aligned" or what it holds.
-        strict_lamp5: Human: of LAMP5/PAX6/Other keep only LAMP5.
-        unrevised: Human: the first subclass label instead of the revised one.
-        sncg: Where the four classes have Sncg; "as published" repeats a slip of the published code (Lamp5).
+        labels: Metadata of the mouse or human data, or a CSV with the columns cell,label. Without: a table for prediction.
+        features: "vectors", or scalars under the "old", "new" or "aligned" names. With --csv: "aligned", or the names of the file.
+        strict_lamp5: Human: keep only LAMP5 of the subclass LAMP5/PAX6/Other.
+        unrevised: Human: use the first subclass label instead of the revised one.
+        sncg: Class of Sncg cells among the four classes; "as published" repeats an error of the published code (Lamp5).
         clock_times: With --csv: keep the times that count from the start of the recording.
     """
     if (csv is None) == (not source):
-        raise TableError("give either --from FOLDER (extracted cells) or --csv FILE (a ready-made table)")
-    rows: list[Row] = []
+        raise TableError("give either --from FOLDER (extracted cells) or --csv FILE (a table of scalar features)")
     if csv is not None:
-        made = read_ready(csv, clock_times=clock_times)
-        made, rows = without_empty(aligned(made) if features == "aligned" else made, [])
+        table = read_feature_csv(csv, clock_times=clock_times)
+        table = align_table(table) if features == "aligned" else table
+        rows = empty_rows(table)
     else:
         options = {"strict_lamp5": strict_lamp5, "revised": not unrevised, "sncg": sncg}
-        made, rows = build_table(source, [read_labels(path, **options) for path in labels], features=features)
-    path = save_table(made, rows, out)
+        table, rows = build_table(source, [read_labels(path, **options) for path in labels], features=features)
+    path = save_table(table, rows, out)
     _print_reasons(rows)
     print(
-        f"{path}: {len(made)} cells, {len(made.families)} families, {len(made.features)} features, sha256 {made.sha256[:12]}"
+        f"{path}: {len(table)} cells, {len(table.families)} families, {len(table.features)} features, "
+        f"sha256 {table.sha256[:12]}"
     )
     print(f"next: python -m data_prep patchseq check {out}")
 
 
-def check(path: TablePath, /) -> None:
-    """Say what a table holds, what looks wrong in it, and what a model will see.
+def _check(path: TableFolder, /) -> None:
+    """Show what a table holds and what a model receives, and list suspicious values.
 
     Args:
         path: Folder of the table.
     """
-    checking.print_report(checking.report(read_table(path)))
+    print_report(check_table(FeatureTable.read(path)))
 
 
-def spca(path: TablePath, out: Out, /, train: Path | None = None) -> None:
-    """Sparse principal components of each family, fitted on training cells and applied to all: a table of its own.
+def _spca(path: TableFolder, out: OutputFolder, /, train: Path | None = None) -> None:
+    """Moved to `python -m jaxephys components TABLE OUT`.
 
     Args:
         path: Folder of the table.
         out: Folder for the table of components.
-        train: Text file with the ids of the training cells, one a line; without it all cells fit, and no score on them is honest.
+        train: Text file with the ids of the training cells, one on each line.
     """
-    source = read_table(path)
-    rows = np.arange(len(source)) if train is None else _places(source.cell, train)
-    plan = GOUWENS if set(GOUWENS) <= set(source.families) else default_plan(source.families)
-    try:
-        fitted = FamilyComponents.fit(source.values, source.families, rows, plan)
-    except ValueError as error:  # fewer training cells than components, or a family too narrow
-        raise TableError(str(error)) from None
-    scores = fitted.transform(source.values).astype(np.float32)
-    families = {family: [name for name in fitted.names if name.rsplit("_", 1)[0] == family] for family in fitted.fits}
-    provenance = {
-        "components_of": source.sha256,
-        "fitted_on": [source.cell[row] for row in rows.tolist()],
-        **source.provenance,
-    }
-    made = Table(source.cell, families, scores, np.ones_like(scores, bool), source.about, provenance)
-    save_table(made, [], out)
-    fitted.save(out / "components.npz")
-    print(f"{fitted}\n{out}: {len(made)} cells x {len(made.features)} components")
+    option = "" if train is None else f" --train {train}"
+    raise TableError(f"spca is now a command of jaxephys: python -m jaxephys components {path} {out}{option}")
 
 
-def tfds(path: TablePath, out: Out, /) -> None:
-    """Write a table as a TensorFlow Datasets data set (array_record; no TensorFlow is needed to read it).
+def _tfds(path: TableFolder, out: OutputFolder, /) -> None:
+    """Write a table as a TensorFlow Datasets data set (array_record; TensorFlow is not needed to read it).
 
     Args:
         path: Folder of the table.
         out: Folder for the data set.
     """
-    from data_prep.patchseq.tfds_dataset import write_records
+    from data_prep.patchseq.tfds_dataset import write_dataset
 
-    print(f"{write_records(read_table(path), out)}: read it with tfds.builder_from_directory(...).as_data_source()")
+    folder = write_dataset(FeatureTable.read(path), out)
+    print(f"{folder}: read it with tfds.builder_from_directory(...).as_data_source()")
 
 
-def reasons() -> None:
-    """List the reason codes of qc.csv and what they mean."""
+def _reasons() -> None:
+    """List the reason codes of qc.csv and their meaning."""
     for code, meaning in REASONS.items():
         print(f"{code:<30} {meaning}")
 
 
-VERBS = {verb.__name__: verb for verb in (simulate, fetch, extract, table, check, spca, tfds, reasons)}
-
-
-def main(arguments: Sequence[str]) -> int:
-    return run("patchseq", None, VERBS, arguments, (TableError, LabelError, FetchError, ScaleError))
-
-
-def _places(cells: Sequence[str], train: Path) -> np.ndarray:
-    try:
-        wanted = train.read_text(encoding="utf-8").split()
-    except OSError as error:
-        raise TableError(f"{train} cannot be read ({error.strerror}): give a text file of cell ids") from None
-    place: Mapping[str, int] = {cell: i for i, cell in enumerate(cells)}
-    unknown = [cell for cell in wanted if cell not in place]
-    if unknown or not wanted:
-        raise TableError(f"{train} names {unknown[0] if unknown else 'no cell'}, which is not in the table")
-    return np.array(sorted(place[cell] for cell in wanted))
-
-
-def _print_reasons(rows: Sequence[Row]) -> None:
+def _print_reasons(rows: Sequence[QcRow]) -> None:
     counted = count_reasons(rows)
     if not counted:
         return
-    grid = Grid(title="left out, repaired or missing", title_justify="left")
-    for name, side in (
-        ("part", "left"),
-        ("what happened", "left"),
-        ("reason", "left"),
-        ("times", "right"),
-        ("cells", "right"),
-    ):
-        grid.add_column(name, justify=side)  # type: ignore[arg-type]
+    grid = Grid(title="dropped, repaired or missing", title_justify="left")
+    for name in ("part", "action", "reason"):
+        grid.add_column(name)
+    for name in ("times", "cells"):
+        grid.add_column(name, justify="right")
     for what, action, reason, times, cells in counted:
         grid.add_row(what, action, reason, str(times), str(cells))
     Console().print(grid)

@@ -1,10 +1,12 @@
-"""Collect: many files -> a folder of extracted cells, and from such folders and labels -> one table.
+"""Extract many recordings into a folder, and build one feature table from such folders and labels.
 
-An extracted folder::
+:func:`extract_all` writes a folder::
 
-    cells/          one file a recording, written when it is done: a killed run goes on where it was
-    extract.json    preset, layout, reader, versions, and the recordings of the last run in their order
-    qc.csv          every cell, sweep and family that was dropped, repaired or left empty, and why
+    cells/          one file for each recording, written when it is done, so that a run that was killed resumes
+    extract.json    preset, layout, reader, version of IPFX, and the recordings of the last run in their order
+    qc.csv          every cell, sweep and family that was dropped, repaired or left without values, and the reason
+
+:func:`build_table` reads it.
 """
 
 from __future__ import annotations
@@ -20,65 +22,129 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.patchseq.cell_record import NEW, OLD
-from data_prep.patchseq.drop_reasons import DROPPED, Note, is_dropped, note, write_qc
+from data_prep.dandi_archive import Asset
+from data_prep.parallel import process_items
+from data_prep.patchseq.cell_record import NEW_NAMES, OLD_NAMES
+from data_prep.patchseq.drop_reasons import DROPPED, Note, QcRow, is_dropped, note, write_qc
 from data_prep.patchseq.extract import extract_file
 from data_prep.patchseq.families import Layout
-from data_prep.patchseq.feature_csv import aligned, scalar_table
+from data_prep.patchseq.feature_csv import align_table, make_scalar_table
 from data_prep.patchseq.labels import Labels, label_column
-from data_prep.patchseq.manifest import Asset
 from data_prep.patchseq.published_families import WIDTH, WIDTHS
-from data_prep.patchseq.stream import open_remote
-from data_prep.patchseq.table import ABOUT, Table, TableError, with_values, write_table
-from data_prep.scale import Outcome, file_stamp, run_over
-from data_prep.scale.outcome import stored
+from data_prep.patchseq.table import QC, TEXT_COLUMNS, make_table
+from data_prep.result_store import ItemResult, file_fingerprint, read_result
+from jaxephys.schemas.feature_table import FeatureTable
+from jaxephys.schemas.storage import TableError
 
-CELLS, SETTINGS, QC = "cells", "extract.json", "qc.csv"
+CELLS, SETTINGS = "cells", "extract.json"
 FEATURES = ("vectors", "old", "new", "aligned")
-Row = tuple[str, Note]
 
 
 @dataclass(frozen=True)
-class Item:
-    """A recording to be extracted: a local file, or one in the archive."""
+class RecordingFile:
+    """A recording to extract: a local file, or a file in the archive.
+
+    Parameters
+    ----------
+    key : str
+        Unique name; the path relative to the folder of recordings, or in the archive.
+    path : str, default ""
+        Path of a local file.
+    asset : Asset, optional
+        The file in the archive.
+    """
 
     key: str
     path: str = ""
     asset: Asset | None = None
 
 
-def find_files(folder: str | Path) -> list[Item]:
-    """Every NWB file of a folder and those below it, in the order of their paths."""
+@dataclass(frozen=True)
+class ExtractedCell:
+    """The stored result of one recording.
+
+    Parameters
+    ----------
+    cell : str
+        Identifier of the cell; the key of the recording if it failed.
+    facts : mapping
+        ``donor``, ``species`` and ``source``; empty if the recording failed.
+    notes : list of Note
+        Everything that was dropped, repaired or missing.
+    arrays : dict of str to ndarray, optional
+        ``values``, ``observed``, ``old`` and ``new``, see :func:`data_prep.patchseq.extract.extract_file`; None if the cell was
+        dropped.
+    """
+
+    cell: str
+    facts: Mapping[str, Any]
+    notes: list[Note]
+    arrays: dict[str, np.ndarray] | None
+
+    @property
+    def qc_rows(self) -> list[QcRow]:
+        """The notes as rows of ``qc.csv``."""
+        return [(self.cell, row) for row in self.notes]
+
+
+def find_files(folder: str | Path) -> list[RecordingFile]:
+    """List the NWB files of a folder and its subfolders.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Folder of recordings, or one file.
+
+    Returns
+    -------
+    list of RecordingFile
+        The files in the order of their paths.
+
+    Raises
+    ------
+    TableError
+        If there is none.
+    """
     folder = Path(folder)
     files = [folder] if folder.is_file() else sorted(folder.rglob("*.nwb"))
     if not files:
         raise TableError(f"there is no .nwb file in {folder}: give a folder of recordings, or one file")
     root = folder.parent if folder.is_file() else folder
-    return [Item(path.relative_to(root).as_posix(), os.fspath(path)) for path in files]
-
-
-def extract_item(
-    item: Item, *, preset: str, layout: Layout, reader: str
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    if item.asset is None:
-        return extract_file(item.path, preset=preset, layout=layout, reader=reader)
-    with open_remote(item.asset.url) as file:
-        arrays, facts = extract_file(file, name=item.asset.path, preset=preset, layout=layout)
-    if any(row[3] == "unreadable file" for row in facts["notes"]):  # over the network that may pass: it is a failure
-        raise ConnectionError(facts["notes"][0][4])
-    return arrays, facts
+    return [RecordingFile(path.relative_to(root).as_posix(), os.fspath(path)) for path in files]
 
 
 def extract_all(
-    items: Sequence[Item],
+    files: Sequence[RecordingFile],
     out: str | Path,
     *,
     preset: str = "ipfx",
     layout: Layout | None = None,
     reader: str = "h5py",
-    **how: Any,
-) -> list[Row]:
-    """Extract every recording into the folder ``out``; ``how`` is as for ``run_over``. Returns the rows of ``qc.csv``."""
+    **options: Any,
+) -> list[QcRow]:
+    """Extract many recordings into a folder. A repeated call resumes; it repeats nothing that is done.
+
+    Parameters
+    ----------
+    files : sequence of RecordingFile
+        The recordings, see :func:`find_files`.
+    out : str or Path
+        Folder for the results.
+    preset : {"ipfx", "paper"}, default "ipfx"
+        Which families, see :func:`data_prep.patchseq.extract.extract_cell`.
+    layout : Layout, optional
+        Step length and stimulus levels of the "ipfx" families.
+    reader : {"h5py", "ipfx"}, default "h5py"
+        How local files are read.
+    **options
+        ``workers``, ``scheduler``, ``timeout`` (seconds) and ``retry_failed``, see
+        :func:`data_prep.parallel.process_items`.
+
+    Returns
+    -------
+    list of (str, Note)
+        The rows of ``qc.csv``.
+    """
     out, layout = Path(out), layout or Layout()
     settings = {
         "preset": preset,
@@ -87,75 +153,121 @@ def extract_all(
         "ipfx": importlib.metadata.version("ipfx"),
     }
 
-    def stamp(item: Item) -> str:
-        source = file_stamp(item.path) if item.asset is None else f"{item.asset.asset_id} {item.asset.size}"
-        return f"{source} {json.dumps(settings)}"
+    def fingerprint(file: RecordingFile) -> str:
+        version = file_fingerprint(file.path) if file.asset is None else f"{file.asset.asset_id} {file.asset.size}"
+        return f"{version} {json.dumps(settings)}"
 
-    work = partial(extract_item, preset=preset, layout=layout, reader=reader)
-    outcomes = run_over(
-        items, work, out / CELLS, key=lambda item: item.key, fingerprint=stamp, title="recordings", **how
+    results = process_items(
+        files,
+        partial(extract_recording, preset=preset, layout=layout, reader=reader),
+        out / CELLS,
+        key=lambda file: file.key,
+        fingerprint=fingerprint,
+        title="recordings",
+        **options,
     )
-    kept = [{"key": outcome.key, "file": outcome.path.name} for outcome in outcomes]
-    (out / SETTINGS).write_text(json.dumps({**settings, "recordings": kept}, indent=1), encoding="utf-8")
-    rows = [row for found in _cells(outcomes) for row in found.rows]
+    stored = [{"key": result.key, "file": result.path.name} for result in results]
+    (out / SETTINGS).write_text(json.dumps({**settings, "recordings": stored}, indent=1), encoding="utf-8")
+    rows = [row for cell in _extracted_cells(results) for row in cell.qc_rows]
     write_qc(out / QC, rows)
     return rows
 
 
-@dataclass(frozen=True)
-class Found:
-    """One recording after extraction: its facts and notes, and its arrays unless it was dropped."""
+def extract_recording(
+    file: RecordingFile, *, preset: str, layout: Layout, reader: str
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Extract one local or remote recording.
 
-    cell: str
-    facts: Mapping[str, Any]
-    notes: list[Note]
-    arrays: dict[str, np.ndarray] | None
+    Parameters
+    ----------
+    file : RecordingFile
+        The recording.
+    preset : {"ipfx", "paper"}
+        Which families.
+    layout : Layout
+        Step length and stimulus levels of the "ipfx" families.
+    reader : {"h5py", "ipfx"}
+        How a local file is read, see :func:`data_prep.patchseq.extract.extract_file`.
 
-    @property
-    def rows(self) -> list[Row]:
-        return [(self.cell, row) for row in self.notes]
+    Returns
+    -------
+    arrays : dict of str to ndarray
+        Families and scalar features.
+    facts : dict
+        Cell, donor, species, source and notes.
+
+    Raises
+    ------
+    ConnectionError
+        If a remote file could not be read. The recording then counts as failed and can be tried again.
+    """
+    if file.asset is None:
+        return extract_file(file.path, preset=preset, layout=layout, reader=reader)
+    from data_prep.remote_file import open_remote
+
+    with open_remote(file.asset.url) as remote:
+        arrays, facts = extract_file(remote, name=file.asset.path, preset=preset, layout=layout)
+    if any(row[3] == "unreadable file" for row in facts["notes"]):
+        raise ConnectionError(facts["notes"][0][4])
+    return arrays, facts
 
 
-def _cells(outcomes: Iterable[Outcome]) -> Iterator[Found]:
-    """Of several recordings of one cell the first that gave anything is kept."""
-    seen: dict[str, str] = {}
-    for outcome in outcomes:
-        if not outcome.done:
-            kind = next(
-                (kind for kind in ("worker died", "timeout") if outcome.reason.startswith(kind)), "extraction failed"
-            )
-            yield Found(outcome.key, {}, [note("cell", "", DROPPED, kind, outcome.reason)], None)
-            continue
-        arrays, facts = outcome.load()
-        cell, notes = str(facts["cell"]), [Note(*row) for row in facts["notes"]]
-        dropped = is_dropped(notes)
-        if not dropped and cell in seen:
-            notes, dropped = [note("cell", "", DROPPED, "duplicate cell", f"{outcome.key}; {seen[cell]} is kept")], True
-        if not dropped:
-            seen[cell] = outcome.key
-        yield Found(cell, facts, notes, None if dropped else arrays)
+def read_extracted(folder: str | Path) -> tuple[dict[str, Any], list[ItemResult]]:
+    """Read the settings and results of a folder of :func:`extract_all`.
 
+    Parameters
+    ----------
+    folder : str or Path
+        The folder.
 
-def read_extracted(folder: str | Path) -> tuple[dict[str, Any], list[Outcome]]:
-    """Settings and outcomes of a folder of ``extract_all``."""
+    Returns
+    -------
+    settings : dict
+        Preset, layout, reader and version of IPFX.
+    results : list of ItemResult
+        One for each recording; their arrays are loaded on demand.
+
+    Raises
+    ------
+    TableError
+        If the extraction was not finished, or results are missing.
+    """
     folder = Path(folder)
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         raise TableError(f"{folder} holds no finished extraction: run `extract` to its end first") from None
-    outcomes = [stored(folder / CELLS / found["file"]) for found in settings.pop("recordings")]
-    if None in outcomes:
+    results = [read_result(folder / CELLS / stored["file"]) for stored in settings.pop("recordings")]
+    if None in results:
         raise TableError(f"{folder / CELLS} lacks cells that {SETTINGS} names: run `extract` again")
-    return settings, [outcome for outcome in outcomes if outcome is not None]
+    return settings, [result for result in results if result is not None]
 
 
 def build_table(
     folders: Sequence[str | Path], labels: Sequence[Labels] = (), *, features: str = "vectors"
-) -> tuple[Table, list[Row]]:
-    """One table of the cells of extracted folders, and the rows of its ``qc.csv``.
+) -> tuple[FeatureTable, list[QcRow]]:
+    """Build one table from extracted cells and their labels.
 
-    ``features`` is "vectors" (the families), or the scalar features under the "old", "new" or "aligned" names. With labels,
-    a cell without one is left out, by name; without, the table has none and serves for prediction.
+    Parameters
+    ----------
+    folders : sequence of str or Path
+        Folders of :func:`extract_all`, extracted with the same settings.
+    labels : sequence of Labels, optional
+        Labels of the cells. With labels, cells without one are dropped; without, the table serves for prediction.
+    features : {"vectors", "old", "new", "aligned"}, default "vectors"
+        The feature families, or scalar features under one of the three namings.
+
+    Returns
+    -------
+    table : FeatureTable
+        The cells with a value in any of these features.
+    rows : list of (str, Note)
+        Rows of ``qc.csv``: each cell that is not in the table has one that drops it.
+
+    Raises
+    ------
+    TableError
+        If settings differ between the folders, or no cell is left.
     """
     if features not in FEATURES:
         raise TableError(f"features {features!r} are unknown: choose one of {', '.join(FEATURES)}")
@@ -163,49 +275,81 @@ def build_table(
     settings = read[0][0]
     if any(other != settings for other, _ in read):
         raise TableError(f"{folders[0]} and another folder were extracted with other settings: extract them alike")
-    known = {cell: row for found in labels for cell, row in found.items()}
-    refused = {cell: reason for found in labels for cell, reason in found.dropped.items()}
-    rows: list[Row] = []
-    cells, arrays, about = [], [], []
-    for found in _cells(outcome for _, outcomes in read for outcome in outcomes):
-        rows += found.rows
-        if found.arrays is None:
+    known = {cell: texts for some in labels for cell, texts in some.items()}
+    unlabelled = {cell: reason for some in labels for cell, reason in some.dropped.items()}
+    rows: list[QcRow] = []
+    cells, arrays, texts = [], [], []
+    for extracted in _extracted_cells(result for _, results in read for result in results):
+        rows += extracted.qc_rows
+        if extracted.arrays is None:
             continue
-        if labels and found.cell not in known:
-            rows.append((found.cell, note("cell", "", DROPPED, refused.get(found.cell, "no label"))))
+        if labels and extracted.cell not in known:
+            reason = unlabelled.get(extracted.cell, "no label")
+            rows.append((extracted.cell, note("cell", "", DROPPED, reason)))
             continue
-        cells.append(found.cell)
-        arrays.append(found.arrays)
-        about.append(_about(found, known.get(found.cell, {})))
-    recorded = {row[0] for row in rows} | set(cells)
+        cells.append(extracted.cell)
+        arrays.append(extracted.arrays)
+        texts.append(_cell_texts(extracted, known.get(extracted.cell, {})))
+    recorded = {cell for cell, _ in rows} | set(cells)
     rows += [(cell, note("cell", "", DROPPED, "no recording")) for cell in known if cell not in recorded]
     if not cells:
         raise TableError(f"no cell is left for a table: {rows[0][1].reason if rows else 'there was none'}, and others")
     provenance = {**settings, "features": features, "sources": [Path(folder).name for folder in folders]}
-    texts = _columns(about, bool(labels))
-    table = (
-        _vectors(cells, arrays, texts, provenance)
-        if features == "vectors"
-        else _scalars(cells, arrays, texts, provenance)
-    )
-    return without_empty(table, rows)
+    make = _vector_table if features == "vectors" else _scalar_table
+    table = make(cells, arrays, _text_columns(texts, bool(labels)), provenance)
+    return table, rows + empty_rows(table)
 
 
-def _about(found: Found, label: Mapping[str, str]) -> dict[str, str]:
-    """What the labels say of a cell, and where they are silent, its file."""
-    said = {"donor": str(found.facts["donor"]), "species": str(found.facts["species"])}
-    return {name: label.get(name) or said.get(name, "") for name in ABOUT}
+def empty_rows(table: FeatureTable) -> list[QcRow]:
+    """Return rows of ``qc.csv`` for the cells that were left out because they have none of the features of a table.
+
+    Parameters
+    ----------
+    table : FeatureTable
+        A table of :func:`data_prep.patchseq.table.make_table`.
+
+    Returns
+    -------
+    list of (str, Note)
+        One row for each of these cells.
+    """
+    return [(cell, note("cell", "", DROPPED, "no value")) for cell in table.provenance["without_values"]]
 
 
-def _columns(about: Sequence[Mapping[str, str]], labelled: bool) -> dict[str, list[str]]:
-    """Columns of text that say anything. Where the labels are subclasses, the label is one that all species share."""
-    columns = {name: [row[name] for row in about] for name in ABOUT}
+def _extracted_cells(results: Iterable[ItemResult]) -> Iterator[ExtractedCell]:
+    """Load stored results; of several recordings of one cell the first that gives features is kept."""
+    seen: dict[str, str] = {}
+    for result in results:
+        if not result.succeeded:
+            kinds = (kind for kind in ("worker died", "timeout") if result.reason.startswith(kind))
+            notes = [note("cell", "", DROPPED, next(kinds, "extraction failed"), result.reason)]
+            yield ExtractedCell(result.key, {}, notes, None)
+            continue
+        arrays, facts = result.load()
+        cell, notes = str(facts["cell"]), [Note(*row) for row in facts["notes"]]
+        dropped = is_dropped(notes)
+        if not dropped and cell in seen:
+            notes, dropped = [note("cell", "", DROPPED, "duplicate cell", f"{result.key}; {seen[cell]} is kept")], True
+        if not dropped:
+            seen[cell] = result.key
+        yield ExtractedCell(cell, facts, notes, None if dropped else arrays)
+
+
+def _cell_texts(extracted: ExtractedCell, label: Mapping[str, str]) -> dict[str, str]:
+    """Return the text columns of a cell from its labels, and where these are empty from its file."""
+    from_file = {"donor": str(extracted.facts["donor"]), "species": str(extracted.facts["species"])}
+    return {name: label.get(name) or from_file.get(name, "") for name in TEXT_COLUMNS}
+
+
+def _text_columns(texts: Sequence[Mapping[str, str]], labelled: bool) -> dict[str, list[str]]:
+    """Return the columns that are not empty. If the labels are subclasses, the label is one that all species share."""
+    columns = {name: [row[name] for row in texts] for name in TEXT_COLUMNS}
     if labelled and all(columns["subclass4"]):
         columns["label"] = columns[label_column(columns["species"])]
     return {name: column for name, column in columns.items() if any(column)}
 
 
-def _vectors(cells: list[str], arrays: list[dict], about: dict, provenance: dict) -> Table:
+def _vector_table(cells: list[str], arrays: list[dict], about: dict, provenance: dict) -> FeatureTable:
     widths = dict.fromkeys(WIDTHS, WIDTH)
     if provenance["preset"] == "ipfx":
         layout = provenance["layout"]
@@ -213,25 +357,14 @@ def _vectors(cells: list[str], arrays: list[dict], about: dict, provenance: dict
     else:
         provenance = {**provenance, "padded_width": WIDTH, "own_widths": WIDTHS}
     families = {family: [f"{family}_{i}" for i in range(width)] for family, width in widths.items()}
-    values, observed = (np.stack([found[name] for found in arrays]) for name in ("values", "observed"))
-    return Table(cells, families, values, observed, about, provenance)
+    values, observed = (np.stack([cell[name] for cell in arrays]) for name in ("values", "observed"))
+    values = np.where(np.isfinite(values), values, np.nan)  # IPFX may return infinite ratios
+    return make_table(cells, families, values, observed, about, provenance)
 
 
-def _scalars(cells: list[str], arrays: list[dict], about: dict, provenance: dict) -> Table:
+def _scalar_table(cells: list[str], arrays: list[dict], about: dict, provenance: dict) -> FeatureTable:
     naming = "new" if provenance["features"] == "new" else "old"
-    values = np.stack([found[naming] for found in arrays])
-    columns = dict(zip(NEW if naming == "new" else OLD, values.T, strict=True))
-    table = scalar_table(cells, columns, naming, about, provenance)
-    return aligned(table) if provenance["features"] == "aligned" else table
-
-
-def without_empty(table: Table, rows: list[Row]) -> tuple[Table, list[Row]]:
-    """The table without the cells that have none of the chosen features, and a row for each of them."""
-    kept, empty = with_values(table)
-    return kept, rows + [(cell, note("cell", "", DROPPED, "no value")) for cell in empty]
-
-
-def save_table(table: Table, rows: Iterable[Row], folder: str | Path) -> Path:
-    path = write_table(table, folder)
-    write_qc(Path(folder) / QC, rows)
-    return path
+    values = np.stack([cell[naming] for cell in arrays])
+    columns = dict(zip(NEW_NAMES if naming == "new" else OLD_NAMES, values.T, strict=True))
+    table = make_scalar_table(cells, columns, naming, about, provenance)
+    return align_table(table) if provenance["features"] == "aligned" else table

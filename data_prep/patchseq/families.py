@@ -1,7 +1,8 @@
-"""Families: the feature vectors of IPFX at fixed widths, each computed on its own, with a mask of what was measured.
+"""The feature families of IPFX at fixed widths, each computed on its own, with a mask of the measured values.
 
-All numbers are IPFX's. What is added: a family that fails takes no other with it; a missing protocol leaves its block
-empty instead of losing the cell; levels that IPFX fills from their neighbours are marked; one level alone is kept.
+All numbers are IPFX's. In addition, a family that fails does not affect the others, a missing protocol leaves its block empty
+instead of losing the cell, levels that IPFX fills from their neighbours are masked, and one stimulus level is enough. Start
+with :func:`analyze` and :func:`feature_vectors`; :class:`Layout` has the widths.
 """
 
 from __future__ import annotations
@@ -24,21 +25,47 @@ from data_prep.patchseq.stimulus import AFTER, BEFORE, ONSET
 
 SPIKING = ("upstroke_downstroke_ratio", "peak_v", "fast_trough_v", "threshold_v", "width")
 BIN, PSTH_BIN, STEP_BIN = 0.02, 0.05, 0.01  # s
-AP_WINDOW, AP_POINTS = 0.003, 150  # s, samples at 50 kHz
+AP_WINDOW, AP_POINTS = 0.003, 150  # s after the threshold, samples at 50 kHz
 ISI_POINTS = 100
-SSQ_SPIKES = 0.05  # a spike may come this long after a short square, s
+SHORT_SQUARE_SPIKES = 0.05  # s after a short square in which spikes are detected
+HYPERPOLARISING_TOLERANCE = 5  # pA
+
+FeatureVector = tuple[np.ndarray, np.ndarray]  # values [feature], observed [feature]
+SpikingSweeps = tuple[list[IpfxSweep], list[Any]]  # sweeps, and the table of spikes of each
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which stimulus levels the families hold; their widths follow from it and from the length of the step."""
+    """Stimulus levels of the families; with the length of the step they determine the widths.
 
-    step: float = 1.0  # length of a long square, s
-    hyperpolarising: tuple[int, ...] = (-90, -70, -50, -30, -10)  # pA
-    levels: tuple[int, ...] = (0, 20, 40, 60, 80, 100)  # pA above rheobase
+    Parameters
+    ----------
+    step : float, default 1.0
+        Length of a long square in s. Long squares of another length are dropped.
+    hyperpolarising : tuple of int
+        Amplitudes in pA of the levels of ``step_subthresh``.
+    levels : tuple of int
+        Amplitudes in pA above rheobase of the levels of ``psth``, ``inst_freq`` and the ``spiking_`` families.
+
+    Examples
+    --------
+    >>> widths = Layout().widths()
+    >>> widths["step_subthresh"], widths["first_ap_v"], sum(widths.values())
+    (700, 450, 4197)
+    """
+
+    step: float = 1.0
+    hyperpolarising: tuple[int, ...] = (-90, -70, -50, -30, -10)
+    levels: tuple[int, ...] = (0, 20, 40, 60, 80, 100)
 
     def widths(self) -> dict[str, int]:
-        """Family -> width, in the order in which they stand in a table."""
+        """Return the number of features of each family, in the order of a table.
+
+        Returns
+        -------
+        dict of str to int
+            Family and width.
+        """
         step = round((self.step + BEFORE + AFTER) / STEP_BIN)
         train = len(self.levels) * (round(self.step * 1000) // round(BIN * 1000))
         return {
@@ -56,8 +83,20 @@ class Layout:
 
 
 @dataclass
-class Cell:
-    """Sweeps of one cell by protocol, and what IPFX's analyses say of them; None where the protocol is absent."""
+class CellSweeps:
+    """Prepared sweeps of one cell by protocol, and IPFX's analyses of them.
+
+    Parameters
+    ----------
+    long, short, ramp : list of ipfx.sweep.Sweep
+        Long squares, short squares and ramps, as :func:`data_prep.patchseq.stimulus.prepare_sweep` returns them.
+    step : float, default 1.0
+        Length of a long square in s.
+    notes : list of Note
+        Notes on the cell; the functions of this module append to it.
+    long_square, short_square, ramps : dict, optional
+        Results of IPFX's analysis of each protocol; None where the protocol is absent or its analysis failed.
+    """
 
     long: list[IpfxSweep]
     short: list[IpfxSweep]
@@ -70,11 +109,39 @@ class Cell:
 
     @property
     def window(self) -> tuple[float, float]:
+        """Start and end of a long square, in s."""
         return ONSET, ONSET + self.step
 
+    def note_missing(self, family: str, reason: str, detail: object = "") -> None:
+        """Append a note that a family, or a part of it, is missing.
 
-def analyse(cell: Cell) -> Cell:
-    """Spikes and sweep features of each protocol, with the detection parameters of IPFX's feature vectors."""
+        Parameters
+        ----------
+        family : str
+            Name of the family.
+        reason : str
+            A code of :data:`data_prep.patchseq.drop_reasons.REASONS`.
+        detail : object, default ""
+            Further information.
+        """
+        self.notes.append(note("family", family, MISSING, reason, detail))
+
+
+def analyze(cell: CellSweeps) -> CellSweeps:
+    """Detect spikes and compute the sweep features of each protocol.
+
+    The detection parameters are those of IPFX's feature vectors.
+
+    Parameters
+    ----------
+    cell : CellSweeps
+        The sweeps; ``long_square``, ``short_square`` and ``ramps`` are set.
+
+    Returns
+    -------
+    CellSweeps
+        The same object.
+    """
     start, end = cell.window
     if cell.long:
         extractors = dsf.extractors_for_sweeps(
@@ -85,9 +152,9 @@ def analyse(cell: Cell) -> Cell:
             **dsf.detection_parameters(StimulusType.LONG_SQUARE),
         )
         analysis = spa.LongSquareAnalysis(*extractors, subthresh_min_amp=-100.0)
-        cell.long_square = attempt(cell, "long_square", lambda: long_square(cell, analysis))
+        cell.long_square = attempt(cell, "long_square", lambda: analyze_long_squares(cell, analysis))
     if cell.short:
-        stop = cell.short[-1].t[cell.short[-1].epochs["stim"][1]] + SSQ_SPIKES
+        stop = cell.short[-1].t[cell.short[-1].epochs["stim"][1]] + SHORT_SQUARE_SPIKES
         extractors = dsf.extractors_for_sweeps(
             SweepSet(cell.short),
             est_window=[start, start + 0.001],
@@ -107,200 +174,283 @@ def analyse(cell: Cell) -> Cell:
     return cell
 
 
-def long_square(cell: Cell, analysis: spa.LongSquareAnalysis) -> dict[str, Any]:
-    """IPFX's ``analyze`` in its parts: a cell may have spikes and no subthreshold response, or one spiking sweep only."""
+def analyze_long_squares(cell: CellSweeps, analysis: spa.LongSquareAnalysis) -> dict[str, Any]:
+    """Run the parts of IPFX's long-square analysis that the sweeps allow.
+
+    IPFX's own ``analyze`` fails for a cell without subthreshold sweeps or with a single spiking sweep.
+
+    Parameters
+    ----------
+    cell : CellSweeps
+        The sweeps of the cell.
+    analysis : ipfx LongSquareAnalysis
+        The analysis with its spike detection.
+
+    Returns
+    -------
+    dict
+        IPFX's results; keys of parts that could not be computed are absent.
+    """
     sweeps = SweepSet(cell.long)
     extra = ["peak_deflect", "stim_amp", "v_baseline", "sag"]
-    found = spa.StimulusProtocolAnalysis.analyze(analysis, sweeps, extra_sweep_features=extra)
-    found["v_baseline"] = float(np.nanmean(found["sweeps"]["v_baseline"].to_numpy(float)))
-    found["subthreshold_sweeps"] = analysis.subthreshold_sweep_features()
+    results = spa.StimulusProtocolAnalysis.analyze(analysis, sweeps, extra_sweep_features=extra)
+    results["v_baseline"] = float(np.nanmean(results["sweeps"]["v_baseline"].to_numpy(float)))
+    results["subthreshold_sweeps"] = analysis.subthreshold_sweep_features()
     spiking = analysis.suprathreshold_sweep_features()
     if (spiking["stim_amp"] > 0).any():
-        found["spiking_sweeps"] = spiking
-        found["rheobase_sweep"] = rheobase = analysis.find_rheobase_sweep(spiking)
-        found["rheobase_i"] = rheobase["stim_amp"]
-        found["hero_sweep"] = analysis.find_hero_sweep(rheobase["stim_amp"], spiking)
+        results["spiking_sweeps"] = spiking
+        results["rheobase_sweep"] = rheobase = analysis.find_rheobase_sweep(spiking)
+        results["rheobase_i"] = rheobase["stim_amp"]
+        results["hero_sweep"] = analysis.find_hero_sweep(rheobase["stim_amp"], spiking)
         rates = np.asarray(spiking["stim_amp"]), np.asarray(spiking["avg_rate"])
-        found["fi_fit_slope"] = strf.fit_fi_slope(*rates) if len(spiking) > 1 else np.nan
-    if len(found["subthreshold_sweeps"]):
-        found |= attempt(cell, "subthreshold", lambda: analysis.analyze_subthreshold(sweeps)) or {}
-    return found
+        results["fi_fit_slope"] = strf.fit_fi_slope(*rates) if len(spiking) > 1 else np.nan
+    if len(results["subthreshold_sweeps"]):
+        results |= attempt(cell, "subthreshold", lambda: analysis.analyze_subthreshold(sweeps)) or {}
+    return results
 
 
-def attempt(cell: Cell, family: str, compute: Callable[[], Any]) -> Any:
+def attempt(cell: CellSweeps, family: str, compute: Callable[[], Any]) -> Any:
+    """Compute something; if that fails, note the error on the family and go on.
+
+    Parameters
+    ----------
+    cell : CellSweeps
+        The cell, for its notes.
+    family : str
+        Name of the family.
+    compute : callable
+        Function without arguments.
+
+    Returns
+    -------
+    object or None
+        The result of ``compute``; None after an error.
+    """
     try:
         return compute()
-    except Exception as error:  # IPFX raises what NumPy and pandas raise; the note names it
-        cell.notes.append(note("family", family, MISSING, "family failed", f"{type(error).__name__}: {error}"))
+    except Exception as error:  # IPFX lets any exception of NumPy and pandas through; the note names it
+        cell.note_missing(family, "family failed", f"{type(error).__name__}: {error}")
         return None
 
 
-Vector = tuple[np.ndarray, np.ndarray]  # values [feature], observed [feature]
+def feature_vectors(cell: CellSweeps, layout: Layout) -> dict[str, FeatureVector]:
+    """Compute every family at its width.
 
+    Parameters
+    ----------
+    cell : CellSweeps
+        An analyzed cell.
+    layout : Layout
+        Stimulus levels and step length.
 
-def vectors(cell: Cell, layout: Layout) -> dict[str, Vector]:
-    """Every family at its width. What could not be computed is NaN and not observed, and has a note."""
-    computed: dict[str, Vector | None] = {}
+    Returns
+    -------
+    dict of str to (ndarray of float, ndarray of bool), each of shape (width,)
+        Values and observed mask of each family of :meth:`Layout.widths`. What could not be computed is NaN, not observed, and
+        has a note.
+    """
+    computed: dict[str, FeatureVector | None] = {}
     if cell.long_square is None:
-        reason = "no long square" if not cell.long else "family failed"
-        cell.notes.append(note("family", "long_square", MISSING, reason))
+        cell.note_missing("long_square", "no long square" if not cell.long else "family failed")
     else:
-        computed |= _subthreshold(cell, layout) | _trains(cell, layout)
+        computed |= _subthreshold(cell, layout) | _spike_trains(cell, layout)
         computed["isi_shape"] = attempt(cell, "isi_shape", lambda: _isi_shape(cell))
     computed |= _first_spikes(cell)
-    empty = {name: (np.full(width, np.nan), np.zeros(width, bool)) for name, width in layout.widths().items()}
-    filled = {name: _fitted(cell, name, vector, empty[name]) for name, vector in computed.items()}
-    return {name: filled.get(name, nothing) for name, nothing in empty.items()}
+    vectors = {}
+    for name, width in layout.widths().items():
+        values, observed = computed.get(name) or (np.full(width, np.nan), np.zeros(width, bool))
+        if len(values) != width:
+            cell.note_missing(name, "family failed", f"{len(values)} values, not {width}")
+            values, observed = np.full(width, np.nan), np.zeros(width, bool)
+        vectors[name] = (values, observed & np.isfinite(values))
+    return vectors
 
 
-def _fitted(cell: Cell, name: str, vector: Vector | None, nothing: Vector) -> Vector:
-    """The vector, if it is as wide as the layout says; its NaN are not observed."""
-    if vector is None:
-        return nothing
-    values, observed = vector
-    if len(values) != len(nothing[0]):
-        detail = f"{len(values)} values, not {len(nothing[0])}"
-        cell.notes.append(note("family", name, MISSING, "family failed", detail))
-        return nothing
-    return values, observed & np.isfinite(values)
+def spikes_at_levels(
+    features: Mapping[str, Any], targets: Sequence[int], *, shift: int | None, tolerance: int
+) -> list[Any]:
+    """Return the spikes of the sweeps at given amplitudes above rheobase.
 
+    IPFX needs at least two of the levels; here the rheobase alone is enough.
 
-def _subthreshold(cell: Cell, layout: Layout) -> dict[str, Vector | None]:
-    features, sweeps = cell.long_square or {}, SweepSet(cell.long)
-    start, end = cell.window
-    hyper, hyper_deflection = fv.identify_subthreshold_hyperpol_with_amplitudes(features, sweeps)
-    depol, depol_deflection = fv.identify_subthreshold_depol_with_amplitudes(features, sweeps)
-    found: dict[str, Vector | None] = {}
-    if hyper:
-        amplitudes = np.array(list(hyper))
-        near = [bool(np.any(np.abs(amplitudes - target) <= 5)) for target in layout.hyperpolarising]
-        found["step_subthresh"] = attempt(
-            cell,
-            "step_subthresh",
-            lambda: _levels(fv.step_subthreshold(hyper, layout.hyperpolarising, start, end, amp_tolerance=5), near),
-        )
-        _note_levels(cell, "step_subthresh", layout.hyperpolarising, near)
-        found["subthresh_norm"] = attempt(
-            cell, "subthresh_norm", lambda: _levels(fv.subthresh_norm(hyper, hyper_deflection, start, end), [True])
-        )
-    else:
-        cell.notes.append(note("family", "step_subthresh", MISSING, "no hyperpolarising step"))
-        cell.notes.append(note("family", "subthresh_norm", MISSING, "no hyperpolarising step"))
-    if depol:
-        found["subthresh_depol_norm"] = attempt(
-            cell,
-            "subthresh_depol_norm",
-            lambda: _levels(fv.subthresh_depol_norm(depol, depol_deflection, start, end), [True]),
-        )
-    else:
-        cell.notes.append(note("family", "subthresh_depol_norm", MISSING, "no depolarising step"))
-    return found
+    Parameters
+    ----------
+    features : mapping
+        Results of the long-square analysis.
+    targets : sequence of int
+        Amplitudes above rheobase, in pA.
+    shift : int or None
+        Amplitude in pA by which all targets are moved for a second try if none is matched.
+    tolerance : int
+        Largest difference between a target and the amplitude of its sweep, in pA.
 
-
-def _trains(cell: Cell, layout: Layout) -> dict[str, Vector | None]:
-    """psth, instantaneous frequency and the features of the spikes, at levels above rheobase."""
-    features = cell.long_square or {}
-    names = ("psth", "inst_freq", *(f"spiking_{name}" for name in SPIKING), "inst_freq_norm")
-    if "rheobase_i" not in features:
-        cell.notes.extend(note("family", name, MISSING, "no spike") for name in names)
-        return {}
-    spikes = attempt(cell, "levels", lambda: levels(features, layout.levels, shift=10, tolerance=0))
-    if spikes is None:
-        return {}
-    start, end = cell.window
-    there = [level is not None for level in spikes]
-    found: dict[str, Vector | None] = {}
-    found["psth"] = attempt(cell, "psth", lambda: _levels(fv.psth_vector(spikes, start, end, 50), there))
-    found["inst_freq"] = attempt(cell, "inst_freq", lambda: _levels(fv.inst_freq_vector(spikes, start, end), there))
-    for name in SPIKING:
-        found[f"spiking_{name}"] = attempt(
-            cell,
-            f"spiking_{name}",
-            lambda name=name: _levels(fv.spike_feature_vector(name, spikes, start, end), there),
-        )
-    if found["inst_freq"] is not None:
-        values, observed = found["inst_freq"]
-        found["inst_freq_norm"] = normalised(values, len(layout.levels)), observed
-    _note_levels(cell, "trains", layout.levels, there)
-    return found
-
-
-def levels(features: Mapping[str, Any], targets: Sequence[int], *, shift: int | None, tolerance: int) -> list[Any]:
-    """Spikes at each level above rheobase, None where it was not recorded; IPFX asks for two levels, here one will do."""
+    Returns
+    -------
+    list of (DataFrame or None)
+        Spikes at each level; None where it was not recorded.
+    """
     try:
         return fv.identify_suprathreshold_spike_info(features, np.array(targets), shift, tolerance)
     except fv.er.FeatureError:
-        alone = fv.identify_suprathreshold_spike_info(features, np.array([0]), None, tolerance)
-        return [*alone, *[None] * (len(targets) - 1)]
+        rheobase = fv.identify_suprathreshold_spike_info(features, np.array([0]), None, tolerance)
+        return [*rheobase, *[None] * (len(targets) - 1)]
 
 
-def normalised(frequency: np.ndarray, count: int) -> np.ndarray:
-    """Each level over its own maximum: the shape of the train without its rate."""
-    rows = frequency.reshape(count, -1)
+def normalize_levels(frequency: np.ndarray, n_levels: int) -> np.ndarray:
+    """Divide each level by its maximum, which leaves the time course of the train without its rate.
+
+    Parameters
+    ----------
+    frequency : ndarray of float, shape (n_levels * n_bins,)
+        Instantaneous frequency in Hz, one level after the other.
+    n_levels : int
+        Number of levels.
+
+    Returns
+    -------
+    ndarray of float, shape (n_levels * n_bins,)
+        Values in [0, 1]; 0 for a level without spikes.
+    """
+    rows = frequency.reshape(n_levels, -1)
     peak = rows.max(axis=1, keepdims=True)
     return np.divide(rows, peak, out=np.zeros_like(rows), where=peak > 0).ravel()
 
 
-def _isi_shape(cell: Cell) -> Vector | None:
-    features, (start, end) = cell.long_square or {}, cell.window
-    if "rheobase_i" not in features:
-        cell.notes.append(note("family", "isi_shape", MISSING, "no spike"))
-        return None
-    sweep, spikes = fv.identify_sweep_for_isi_shape(SweepSet(cell.long), features, end - start)
-    return _levels(fv.isi_shape(sweep, spikes, end, n_points=ISI_POINTS), [True])
+def first_spike_sweeps(cell: CellSweeps) -> tuple[SpikingSweeps, SpikingSweeps, SpikingSweeps]:
+    """Select the sweeps from which the first action potential is taken.
 
+    As in IPFX these are short squares of the most frequent amplitude, the rheobase sweep, and ramps. A spike that is cut off by
+    the end of the sweep is used at rheobase only, where there is no other sweep.
 
-def _first_spikes(cell: Cell) -> dict[str, Vector]:
-    """First action potentials of short square, long square and ramp, side by side; a missing one leaves its block empty."""
-    blocks = [
-        attempt(cell, "first_ap", lambda pick=pick: fv.first_ap_vectors(*pick, window_length=AP_WINDOW))
-        if pick[0]
-        else None
-        for pick in spiking_sweeps(cell)
-    ]
-    present = (cell.short, cell.long, cell.ramp)
-    for name, block, there in zip(("short square", "long square", "ramp"), blocks, present, strict=True):
-        if block is None:
-            reason = "no spike" if there else f"no {name}"
-            cell.notes.append(note("family", "first_ap", MISSING, reason, f"block {name}"))
-    found = {}
-    for family, part, points in (("first_ap_v", 0, AP_POINTS), ("first_ap_dv", 1, AP_POINTS - 1)):
-        values = [np.full(points, np.nan) if block is None else block[part] for block in blocks]
-        found[family] = (np.hstack(values), np.repeat([block is not None for block in blocks], points))
-    return found
+    Parameters
+    ----------
+    cell : CellSweeps
+        An analyzed cell.
 
-
-Spiking = tuple[list[IpfxSweep], list[Any]]  # sweeps, and the spikes of each
-
-
-def spiking_sweeps(cell: Cell) -> tuple[Spiking, Spiking, Spiking]:
-    """Where the first action potential is taken: short squares of the commonest amplitude, rheobase, ramps.
-
-    A spike that is cut off counts at rheobase alone, where there is one sweep, as in IPFX.
+    Returns
+    -------
+    tuple of three (sweeps, spikes)
+        For short squares, long squares and ramps; empty lists where there are none.
     """
-    short: Spiking = ([], [])
-    rheobase: Spiking = ([], [])
-    ramps: Spiking = ([], [])
+    short: SpikingSweeps = ([], [])
+    rheobase: SpikingSweeps = ([], [])
+    ramps: SpikingSweeps = ([], [])
     if cell.short_square is not None:
-        short = _whole(cell.short, cell.short_square["spikes_set"], cell.short_square["common_amp_sweeps"].index)
+        rows = cell.short_square["common_amp_sweeps"].index
+        short = _without_clipped(cell.short, cell.short_square["spikes_set"], rows)
     if cell.long_square is not None and "rheobase_sweep" in cell.long_square:
         row = cell.long_square["rheobase_sweep"].name
         rheobase = [cell.long[row]], [cell.long_square["spikes_set"][row]]
     if cell.ramps is not None:
-        ramps = _whole(cell.ramp, cell.ramps["spikes_set"], cell.ramps["spiking_sweeps"].index)
+        ramps = _without_clipped(cell.ramp, cell.ramps["spikes_set"], cell.ramps["spiking_sweeps"].index)
     return short, rheobase, ramps
 
 
-def _whole(sweeps: list[IpfxSweep], spikes: list[Any], rows: Any) -> Spiking:
+def _subthreshold(cell: CellSweeps, layout: Layout) -> dict[str, FeatureVector | None]:
+    features, sweeps = cell.long_square or {}, SweepSet(cell.long)
+    start, end = cell.window
+    hyper, hyper_deflection = fv.identify_subthreshold_hyperpol_with_amplitudes(features, sweeps)
+    depol, depol_deflection = fv.identify_subthreshold_depol_with_amplitudes(features, sweeps)
+    vectors: dict[str, FeatureVector | None] = {}
+
+    def steps() -> FeatureVector:
+        values = fv.step_subthreshold(
+            hyper, layout.hyperpolarising, start, end, amp_tolerance=HYPERPOLARISING_TOLERANCE
+        )
+        return _with_level_mask(values, recorded)
+
+    if hyper:
+        amplitudes = np.array(list(hyper))
+        recorded = [
+            bool(np.any(np.abs(amplitudes - target) <= HYPERPOLARISING_TOLERANCE)) for target in layout.hyperpolarising
+        ]
+        vectors["step_subthresh"] = attempt(cell, "step_subthresh", steps)
+        _note_missing_levels(cell, "step_subthresh", layout.hyperpolarising, recorded)
+        vectors["subthresh_norm"] = attempt(
+            cell,
+            "subthresh_norm",
+            lambda: _with_level_mask(fv.subthresh_norm(hyper, hyper_deflection, start, end), [True]),
+        )
+    else:
+        cell.note_missing("step_subthresh", "no hyperpolarising step")
+        cell.note_missing("subthresh_norm", "no hyperpolarising step")
+    if depol:
+        vectors["subthresh_depol_norm"] = attempt(
+            cell,
+            "subthresh_depol_norm",
+            lambda: _with_level_mask(fv.subthresh_depol_norm(depol, depol_deflection, start, end), [True]),
+        )
+    else:
+        cell.note_missing("subthresh_depol_norm", "no depolarising step")
+    return vectors
+
+
+def _spike_trains(cell: CellSweeps, layout: Layout) -> dict[str, FeatureVector | None]:
+    """Compute psth, instantaneous frequency and the features of the spikes at levels above rheobase."""
+    features = cell.long_square or {}
+    if "rheobase_i" not in features:
+        for name in ("psth", "inst_freq", *(f"spiking_{name}" for name in SPIKING), "inst_freq_norm"):
+            cell.note_missing(name, "no spike")
+        return {}
+    spikes = attempt(cell, "levels", lambda: spikes_at_levels(features, layout.levels, shift=10, tolerance=0))
+    if spikes is None:
+        return {}
+    start, end = cell.window
+    recorded = [level is not None for level in spikes]
+    compute: dict[str, Callable[[], np.ndarray]] = {
+        "psth": lambda: fv.psth_vector(spikes, start, end, 50),
+        "inst_freq": lambda: fv.inst_freq_vector(spikes, start, end),
+    }
+    for name in SPIKING:
+        compute[f"spiking_{name}"] = lambda name=name: fv.spike_feature_vector(name, spikes, start, end)
+    vectors: dict[str, FeatureVector | None] = {}
+    for name, values_of in compute.items():
+        vectors[name] = attempt(cell, name, lambda values_of=values_of: _with_level_mask(values_of(), recorded))
+    if vectors["inst_freq"] is not None:
+        values, observed = vectors["inst_freq"]
+        vectors["inst_freq_norm"] = normalize_levels(values, len(layout.levels)), observed
+    _note_missing_levels(cell, "trains", layout.levels, recorded)
+    return vectors
+
+
+def _isi_shape(cell: CellSweeps) -> FeatureVector | None:
+    features, (start, end) = cell.long_square or {}, cell.window
+    if "rheobase_i" not in features:
+        cell.note_missing("isi_shape", "no spike")
+        return None
+    sweep, spikes = fv.identify_sweep_for_isi_shape(SweepSet(cell.long), features, end - start)
+    return _with_level_mask(fv.isi_shape(sweep, spikes, end, n_points=ISI_POINTS), [True])
+
+
+def _first_spikes(cell: CellSweeps) -> dict[str, FeatureVector]:
+    """Put the first action potentials of short square, long square and ramp side by side; NaN where there is none."""
+    names, recorded = ("short square", "long square", "ramp"), (cell.short, cell.long, cell.ramp)
+    blocks = [
+        attempt(cell, "first_ap", lambda chosen=chosen: fv.first_ap_vectors(*chosen, window_length=AP_WINDOW))
+        if chosen[0]
+        else None
+        for chosen in first_spike_sweeps(cell)
+    ]
+    for name, sweeps, block in zip(names, recorded, blocks, strict=True):
+        if block is None:
+            cell.note_missing("first_ap", "no spike" if sweeps else f"no {name}", f"block {name}")
+    vectors = {}
+    for family, part, points in (("first_ap_v", 0, AP_POINTS), ("first_ap_dv", 1, AP_POINTS - 1)):
+        values = [np.full(points, np.nan) if block is None else block[part] for block in blocks]
+        vectors[family] = (np.hstack(values), np.repeat([block is not None for block in blocks], points))
+    return vectors
+
+
+def _without_clipped(sweeps: list[IpfxSweep], spikes: list[Any], rows: Any) -> SpikingSweeps:
     kept = [row for row in rows if not spikes[row]["clipped"].values[0]]
     return [sweeps[row] for row in kept], [spikes[row] for row in kept]
 
 
-def _levels(values: np.ndarray, there: Sequence[bool]) -> Vector:
-    return np.asarray(values, float), np.repeat(np.asarray(there, bool), len(values) // len(there))
+def _with_level_mask(values: np.ndarray, recorded: Sequence[bool]) -> FeatureVector:
+    return np.asarray(values, float), np.repeat(np.asarray(recorded, bool), len(values) // len(recorded))
 
 
-def _note_levels(cell: Cell, family: str, targets: Sequence[int], there: Sequence[bool]) -> None:
-    absent = [str(target) for target, found in zip(targets, there, strict=True) if not found]
+def _note_missing_levels(cell: CellSweeps, family: str, targets: Sequence[int], recorded: Sequence[bool]) -> None:
+    absent = [str(target) for target, is_recorded in zip(targets, recorded, strict=True) if not is_recorded]
     if absent:
-        cell.notes.append(note("family", family, MISSING, "missing level", f"{', '.join(absent)} pA"))
+        cell.note_missing(family, "missing level", f"{', '.join(absent)} pA")

@@ -1,58 +1,85 @@
-"""Ready-made tables: scalar features of many cells in one CSV, as a Table. Nothing is imputed and nothing is scaled.
+"""Read scalar features of many cells from one CSV file as a feature table. Nothing is imputed and nothing is scaled.
 
-The file has a column ``cell_id``, columns of text such as ``subclass4``, ``donor`` and ``species``, and features under the
-old, the new or the aligned names (``feature_names.py``). A column that is no known feature never becomes one: genotype, structure,
-layer and condition say how a cell was chosen, and the label with it.
+The file has a column ``cell_id``, text columns such as ``subclass4``, ``donor`` and ``species``, and features under the old, the
+new or the aligned names (:mod:`data_prep.patchseq.feature_names`). Other columns never become features: genotype, structure, layer
+and condition determine how a cell was chosen, and thereby predict its label. Start with :func:`read_feature_csv`, or with
+:func:`read_species` for the labelled cells of one species.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
 from data_prep.patchseq import feature_names
-from data_prep.patchseq.labels import clean_id, label_column, read_rows
-from data_prep.patchseq.table import ABOUT, Table, TableError
+from data_prep.patchseq.labels import clean_id, label_column, read_csv_rows
+from data_prep.patchseq.table import TEXT_COLUMNS, make_table
+from jaxephys.schemas.feature_table import FeatureTable
+from jaxephys.schemas.storage import TableError
 
 TERMS = {
     "allen_v1_gouwens2020": "features from daifengwanglab/scMNC, which has no licence file; labels under the terms of use "
     "of the Allen Institute",
     "allen_human_gaba_lee2023": "Allen Institute Software License: no redistribution for commercial purposes",
 }
-KEYS = ("cell_id", "dataset", *ABOUT)
+KEYS = ("cell_id", "dataset", *TEXT_COLUMNS)  # columns that are no features
+SPECIES_FILES = {"human": ("human.csv", "subclass4"), "mouse": ("mouse_v1.csv", "subclass5")}  # file and usual label
 
 
-def read_ready(path: str | Path, *, clock_times: bool = False, min_coverage: float = 0.5) -> Table:
-    """Cells x families of scalar features.
+def read_feature_csv(path: str | Path, *, clock_times: bool = False, min_coverage: float = 0.5) -> FeatureTable:
+    """Read a CSV file of scalar features.
 
     Parameters
     ----------
-    clock_times
-        Take the columns that say when in the recording something happened (``peak_t_ramp``). They are no properties of the
-        cell, and their differences are features anyway.
-    min_coverage
-        Leave out a feature that was measured in a smaller share of the cells.
+    path : str or Path
+        CSV file in UTF-8 with a column ``cell_id``. Empty entries are missing values.
+    clock_times : bool, default False
+        Whether to keep times that count from the start of the experiment (``peak_t_ramp``). They are no properties of the
+        cell, and their differences are features of their own.
+    min_coverage : float, default 0.5
+        Smallest fraction of cells in which a feature has to be measured.
+
+    Returns
+    -------
+    FeatureTable
+        Families of scalar features in the order of ``feature_names.FAMILIES``. The label is the column ``label``, else
+        ``subclass5``, or ``subclass4`` if any cell is human. ``provenance`` lists the columns that are left out, and in
+        ``without_values`` the cells without any value.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, has no cells or no known features, or an entry is not a number.
     """
-    columns, rows = read_rows(path)
+    columns, rows = read_csv_rows(path)
     if "cell_id" not in columns or not rows:
         raise TableError(
             f"{path} has {len(rows)} rows and the columns {', '.join(columns)}: it needs cell_id and cells"
         )
-    known = [name for name in columns if feature_names.feature(name, None) is not None]
+    known = [name for name in columns if feature_names.known_feature(name, None) is not None]
     try:
-        naming = feature_names.naming_of(known)
+        naming = feature_names.find_naming(known)
     except ValueError as error:
         raise TableError(f"{path} is no table of features: {error}") from None
-    found = {name: _numbers(name, rows, path) for name in known}
-    left_out = {name: "no known feature" for name in columns if name not in found and name not in KEYS}
-    left_out |= {name: why for name in known if (why := _unfit(name, found[name], clock_times, min_coverage))}
-    about = {name: [row.get(name, "") for row in rows] for name in ABOUT}
+    numbers = {name: _numbers(name, rows, path) for name in known}
+    left_out = {name: "no known feature" for name in columns if name not in numbers and name not in KEYS}
+    for name, values in numbers.items():
+        coverage = np.isfinite(values).mean()
+        if coverage < min_coverage:
+            left_out[name] = f"measured in {coverage:.1%} of the cells"
+        elif feature_names.is_clock_time(name) and not clock_times:
+            left_out[name] = "clock time"
+    about = {name: [row.get(name, "") for row in rows] for name in TEXT_COLUMNS}
     about["donor"] = [clean_id(text) for text in about["donor"]]
     if not any(about["label"]):
         about["label"] = about[label_column(about["species"])]
+    cells = [clean_id(row["cell_id"]) for row in rows]
+    if "" in cells:
+        raise TableError(f"cell {cells.index('') + 1} of {path} has no cell_id: give every cell an id")
     provenance = {
         "file": Path(path).name,
         "file_sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
@@ -60,58 +87,174 @@ def read_ready(path: str | Path, *, clock_times: bool = False, min_coverage: flo
         "clock_times": clock_times,
         "min_coverage": min_coverage,
         "left_out": left_out,
-        "infinite": sum(int(np.isinf(values).sum()) for values in found.values()),  # taken as missing
+        "infinite": sum(int(np.isinf(values).sum()) for values in numbers.values()),  # treated as missing
     }
-    kept = {name: values for name, values in found.items() if name not in left_out}
-    cells = [clean_id(row["cell_id"]) for row in rows]
-    if "" in cells:
-        raise TableError(f"cell {cells.index('') + 1} of {path} has no cell_id: give every cell an id")
-    return scalar_table(cells, kept, naming, about, provenance)
+    kept = {name: values for name, values in numbers.items() if name not in left_out}
+    return make_scalar_table(cells, kept, naming, about, provenance)
 
 
-def aligned(table: Table) -> Table:
-    """The 25 features that mouse and human share, from a table of scalar features under the old or the new feature_names."""
-    naming = table.provenance.get("naming") or feature_names.naming_of(table.features)
-    seen = np.where(table.observed, table.values.astype(np.float64), np.nan)
-    columns = feature_names.to_aligned(dict(zip(table.features, seen.T, strict=True)), naming)
-    return scalar_table(table.cell, columns, "aligned", dict(table.about), {**table.provenance, "aligned_from": naming})
+def read_species(data: str | Path, species: Literal["human", "mouse"], label: str | None = None) -> FeatureTable:
+    """Read the labelled cells of one species.
+
+    Parameters
+    ----------
+    data : str or Path
+        A folder with ``human.csv`` or ``mouse_v1.csv``, or a feature table (folder or ``.npz``) that may hold both species.
+    species : {"human", "mouse"}
+        The species.
+    label : str, optional
+        Text column that becomes the label; by default ``subclass4`` for human and ``subclass5`` for mouse cells.
+
+    Returns
+    -------
+    FeatureTable
+        The cells of the species that have a label and at least one value.
+
+    Raises
+    ------
+    ValueError
+        If there is no table, or it has no labelled cell of the species.
+    """
+    file, usual_label = SPECIES_FILES[species]
+    cells = read_cells(data, file, label or usual_label)
+    if cells.species is None:
+        return cells
+    rows = np.flatnonzero(cells.species == species)
+    if not len(rows):
+        raise TableError(f"no cell of the table is of species {species}: it has {', '.join(np.unique(cells.species))}")
+    return cells.rows(rows)
 
 
-def repeats(values: np.ndarray) -> np.ndarray:  # bool [cell]
-    """Which cells repeat the features of an earlier one, missing values included; cells without any value do not count."""
-    seen: set[bytes] = set()
-    found = np.zeros(len(values), bool)
-    for i, row in enumerate(np.ascontiguousarray(values, np.float32)):
-        key = np.where(np.isnan(row), np.float32(np.nan), row).tobytes()  # one kind of NaN
-        found[i] = key in seen and not np.isnan(row).all()
-        seen.add(key)
-    return found
+def read_cells(data: str | Path, file: str, label: str) -> FeatureTable:
+    """Read labelled cells from a CSV of scalar features, or from a feature table.
+
+    Parameters
+    ----------
+    data : str or Path
+        A folder that contains ``file``, or a feature table (folder or ``.npz``).
+    file : str
+        Name of the CSV.
+    label : str
+        Text column that becomes the label.
+
+    Returns
+    -------
+    FeatureTable
+        The cells that have a text in this column.
+
+    Raises
+    ------
+    ValueError
+        If ``data`` holds neither the CSV nor a table.
+    """
+    data = Path(data)
+    if (data / file).is_file():
+        return read_feature_csv(data / file).labelled(label)
+    if data.suffix == ".npz" or (data / "table.npz").is_file():
+        return FeatureTable.read(data).labelled(label)
+    raise TableError(
+        f"{data} holds neither {file} nor a table of data_prep: give the folder of one of them with --data"
+    )
 
 
-def scalar_table(
-    cell: Sequence[str], columns: dict[str, np.ndarray], naming: str, about: dict, provenance: dict
-) -> Table:
-    """Columns grouped into families, in the order of ``feature_names.FAMILIES``; a family of which nothing is left does not stand."""
-    said = {name: found for name in columns if (found := feature_names.feature(name, naming)) is not None}
-    families = {family: [name for name in said if said[name].family == family] for family in feature_names.FAMILIES}
+def align_table(table: FeatureTable) -> FeatureTable:
+    """Compute the 25 features that mouse and human tables share.
+
+    Parameters
+    ----------
+    table : FeatureTable
+        Scalar features under the old, the new or the aligned names.
+
+    Returns
+    -------
+    FeatureTable
+        The aligned features. A value is observed if all values that it is computed from are.
+
+    Raises
+    ------
+    ValueError
+        If the naming is unknown or a feature is missing.
+    """
+    naming = table.provenance.get("naming") or feature_names.find_naming(table.features)
+    measured = np.where(table.observed, table.values.astype(np.float64), np.nan)
+    columns = feature_names.align_columns(dict(zip(table.features, measured.T, strict=True)), naming)
+    provenance = {**table.provenance, "aligned_from": naming}
+    return make_scalar_table(table.cell.tolist(), columns, "aligned", table.about, provenance)
+
+
+def make_scalar_table(
+    cell: Sequence[str],
+    columns: Mapping[str, np.ndarray],
+    naming: str,
+    about: Mapping[str, Sequence[str] | np.ndarray],
+    provenance: Mapping[str, Any],
+) -> FeatureTable:
+    """Group scalar features into families.
+
+    Parameters
+    ----------
+    cell : sequence of str, length n_cells
+        Unique identifiers.
+    columns : mapping of str to ndarray of float, shape (n_cells,)
+        Features; values that are not finite are missing.
+    naming : {"old", "new", "aligned"}
+        Naming of the features.
+    about : mapping of str to sequence of str, length n_cells
+        Text columns.
+    provenance : mapping
+        Origin of the values; naming, units and the number of repeated rows are added.
+
+    Returns
+    -------
+    FeatureTable
+        Families in the order of ``feature_names.FAMILIES``; families without features are absent.
+
+    Raises
+    ------
+    TableError
+        If there is no feature or no cell with a value.
+    """
+    known = {name: feature for name in columns if (feature := feature_names.known_feature(name, naming)) is not None}
+    families = {family: [name for name in known if known[name].family == family] for family in feature_names.FAMILIES}
     families = {family: features for family, features in families.items() if features}
     order = [name for features in families.values() for name in features]
     if not order:
-        raise TableError(f"no feature is left of {provenance.get('file', 'the table')}: ask for a lower min_coverage")
+        raise TableError(f"no feature is left of {provenance.get('file', 'the table')}: lower min_coverage")
     values = np.stack([columns[name] for name in order], axis=1).astype(np.float32)
     observed = np.isfinite(values)
     values[~observed] = np.nan
-    units = {name: said[name].unit for name in order}
-    facts = {**provenance, "naming": naming, "units": units, "repeated_rows": int(repeats(values).sum())}
-    return Table(cell=cell, families=families, values=values, observed=observed, about=about, provenance=facts)
+    units = {name: known[name].unit for name in order}
+    repeated = int(find_repeated_rows(values).sum())
+    provenance = {**provenance, "naming": naming, "units": units, "repeated_rows": repeated}
+    return make_table(cell, families, values, observed, about, provenance)
 
 
-def _unfit(name: str, values: np.ndarray, clock_times: bool, min_coverage: float) -> str:  # values [cell]
-    """Why a feature is left out, or ""."""
-    coverage = np.isfinite(values).mean()
-    if coverage < min_coverage:
-        return f"measured in {coverage:.1%} of the cells"
-    return "clock time" if feature_names.is_clock(name) and not clock_times else ""
+def find_repeated_rows(values: np.ndarray) -> np.ndarray:
+    """Find cells with exactly the features of an earlier cell.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (n_cells, n_columns)
+        Features; missing values have to agree as well.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_cells,)
+        True for each repetition, except for cells without any value.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> find_repeated_rows(np.array([[1.0, np.nan], [2.0, 3.0], [1.0, np.nan]])).tolist()
+    [False, False, True]
+    """
+    seen: set[bytes] = set()
+    repeated = np.zeros(len(values), bool)
+    for i, row in enumerate(np.ascontiguousarray(values, np.float32)):
+        key = np.where(np.isnan(row), np.float32(np.nan), row).tobytes()  # all NaN alike
+        repeated[i] = key in seen and not np.isnan(row).all()
+        seen.add(key)
+    return repeated
 
 
 def _numbers(name: str, rows: Sequence[dict[str, str]], path: str | Path) -> np.ndarray:  # [cell]

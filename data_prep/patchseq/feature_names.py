@@ -1,8 +1,9 @@
-"""Names: what a scalar feature is called, which family it belongs to, its unit, and which values are plausible.
+"""Names of scalar features: the family, unit and plausible range of each, and the map between the two namings of IPFX.
 
 IPFX has named its features twice. ``old`` is the cell record of version 1 (the mouse table of Gouwens et al. 2020), ``new``
-the names of Lee & Dalley et al. 2023 (the human table). ``aligned`` holds the 25 features that both can give. A name is a
-stem and a place: ``threshold_v`` of ``_ramp``. The stem decides the unit, stem and place decide the family.
+has the names of Lee & Dalley et al. 2023 (the human table). ``aligned`` has the 25 features that both contain. A name is a stem
+and a suffix: ``threshold_v`` and ``_ramp``. The stem determines the unit, stem and suffix determine the family. Start with
+:func:`known_feature` and :func:`align_columns`.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-# In the order in which they stand in a table.
+# Families in the order of a table.
 FAMILIES = (
     *("subthreshold", "short_square_ap", "long_square_ap", "ramp_ap"),
     *("spike_train", "adaptation", "chirp"),
 )
 NAMINGS = ("old", "new", "aligned")
-PLACES = {
+SUFFIX_FAMILIES = {
     "_short_square": "short_square_ap",
     "_long_square": "long_square_ap",
     "_ramp": "ramp_ap",
@@ -27,30 +28,35 @@ PLACES = {
     "_rheo": "long_square_ap",
     "_hero": "long_square_ap",
 }
-SWEEPS = (
-    "_rheo",
-    "_hero",
-    "_mean",
-    "_max",
-    "_5spike",
-    "_depol",
-    "_chirp",
-)  # what else may follow a stem that is no AP's
-AP = "action potential"  # its family is that of its place
+# Further suffixes of stems that do not describe an action potential.
+SWEEP_SUFFIXES = ("_rheo", "_hero", "_mean", "_max", "_5spike", "_depol", "_chirp")
+AP = "action potential"  # marks stems whose family is that of their suffix
 
 
 class Feature(NamedTuple):
-    """Where a feature belongs and what it may be."""
+    """Family, unit and plausible range of a feature.
+
+    Parameters
+    ----------
+    family : str
+        One of ``FAMILIES``; "" for a family of feature vectors.
+    unit : str
+        Unit of measurement; "" for a ratio.
+    low, high : float
+        Smallest and largest plausible value of a cell.
+    typical : (float, float), optional
+        Range of the median absolute value over cells, if the values are in ``unit``; used to detect wrong units.
+    """
 
     family: str
-    unit: str  # "" for a ratio
-    low: float = -inf  # of a cell
+    unit: str
+    low: float = -inf
     high: float = inf
-    typical: tuple[float, float] | None = None  # where the median size over cells lies, if the unit is what is said
+    typical: tuple[float, float] | None = None
 
 
-def _each(stems: str, *said) -> dict[str, Feature]:
-    return {stem: Feature(*said) for stem in stems.split()}
+def _each(stems: str, *description) -> dict[str, Feature]:
+    return {stem: Feature(*description) for stem in stems.split()}
 
 
 STEMS = {
@@ -90,7 +96,7 @@ STEMS = {
     **_each("first_isi_inv", "spike_train", "Hz", 0.3, 1000, (1, 500)),
     **_each("isi_cv", "spike_train", "", 0, 10),
     **_each("isi_norm_sq_var ahp_delay_ratio", "spike_train", "", 0, 1),
-    # how it changes
+    # adaptation of the train
     **_each("adapt adaptation", "adaptation", "", -1, 1),
     **_each("isi_adapt_ratio", "adaptation", "", 0, 200),
     **{
@@ -103,11 +109,11 @@ STEMS = {
     **_each("peak_impedance low_freq_impedance", "chirp", "GOhm", 1e-3, 20, (0.02, 3)),
     **_each("phase_peak phase_low total_inductive_phase", "chirp", "rad", -3.2, 3.2),
 }
-# Clock times: where in the recording something happened. Only their differences are properties of the cell.
-CLOCKS = ("threshold_t", "peak_t", "trough_t", "fast_trough_t", "slow_trough_t")
+# Times that count from the start of the experiment. Only their differences are properties of the cell.
+CLOCK_TIMES = ("threshold_t", "peak_t", "trough_t", "fast_trough_t", "slow_trough_t")
 
-# The families of feature vectors, each of one unit. IPFX fills a missing action potential with zeros.
-VECTORS = {
+# Families of feature vectors; all features of a family have one unit. IPFX fills a missing action potential with zeros.
+VECTOR_FAMILIES = {
     "step_subthresh": Feature("", "mV", -200, 60, (45, 110)),
     "subthresh_norm": Feature("", "", -5, 5, (0.1, 2)),
     "subthresh_depol_norm": Feature("", "", -5, 5, (0.1, 2)),
@@ -121,65 +127,139 @@ VECTORS = {
 }
 
 
-def split(name: str) -> tuple[str, str]:
-    """Stem and place: ``threshold_v_ramp`` is threshold_v and _ramp."""
+def split_name(name: str) -> tuple[str, str]:
+    """Split the name of a feature into stem and suffix.
+
+    Parameters
+    ----------
+    name : str
+        Name of a scalar feature.
+
+    Returns
+    -------
+    stem : str
+        A key of ``STEMS``, or the whole name if it is not a known feature.
+    suffix : str
+        The rest; "" if there is none.
+
+    Examples
+    --------
+    >>> split_name("threshold_v_ramp"), split_name("vrest")
+    (('threshold_v', '_ramp'), ('vrest', ''))
+    """
     if name in STEMS:
         return name, ""
-    places = [place for place in (*PLACES, *SWEEPS) if name.endswith(place) and name.removesuffix(place) in STEMS]
-    return (name.removesuffix(places[0]), places[0]) if places else (name, "")
+    for suffix in (*SUFFIX_FAMILIES, *SWEEP_SUFFIXES):
+        if name.endswith(suffix) and name.removesuffix(suffix) in STEMS:
+            return name.removesuffix(suffix), suffix
+    return name, ""
 
 
-def feature(name: str, naming: str | None) -> Feature | None:
-    """What is known of a scalar feature; None if it is none of ours. ``naming`` None: the unit of ``tau`` is not known."""
-    stem, place = split(name)
+def known_feature(name: str, naming: str | None) -> Feature | None:
+    """Return family, unit and plausible range of a scalar feature.
+
+    Parameters
+    ----------
+    name : str
+        Name of the feature.
+    naming : {"old", "new", "aligned"} or None
+        Naming of the table. ``tau`` is in ms under the old and the aligned names and in s under the new ones; with None its
+        unit is "".
+
+    Returns
+    -------
+    Feature or None
+        None if the name belongs to no known feature.
+
+    Examples
+    --------
+    >>> known_feature("threshold_v_ramp", "old")[:4]
+    ('ramp_ap', 'mV', -90, 20)
+    >>> known_feature("tau", "new").unit, known_feature("genotype", "old")
+    ('s', None)
+    """
+    stem, suffix = split_name(name)
     if stem not in STEMS:
         return None
-    said = STEMS[stem]
+    known = STEMS[stem]
     if stem == "tau" and naming == "new":
         return Feature("subthreshold", "s", 0.5e-3, 0.3, (2e-3, 0.1))
     if stem == "tau" and naming is None:
         return Feature("subthreshold", "")
-    if said.family == AP:
-        return said._replace(family=PLACES[place]) if place in PLACES else None
-    return said if place in ("", *SWEEPS) else None
+    if known.family == AP:
+        return known._replace(family=SUFFIX_FAMILIES[suffix]) if suffix in SUFFIX_FAMILIES else None
+    return known if suffix in ("", *SWEEP_SUFFIXES) else None
 
 
-def vector(family: str) -> Feature | None:
-    """What is known of a family of feature vectors: ``spiking_width`` or ``width``."""
-    return VECTORS.get(family.removeprefix("spiking_"))
+def known_vectors(family: str) -> Feature | None:
+    """Return unit and plausible range of a family of feature vectors.
+
+    Parameters
+    ----------
+    family : str
+        Name of the family, with or without ``spiking_`` in front.
+
+    Returns
+    -------
+    Feature or None
+        None if the family is not one of IPFX.
+    """
+    return VECTOR_FAMILIES.get(family.removeprefix("spiking_"))
 
 
-def is_clock(name: str) -> bool:
-    return split(name)[0] in CLOCKS
+def is_clock_time(name: str) -> bool:
+    """Return whether a feature is a time that counts from the start of the experiment.
+
+    Parameters
+    ----------
+    name : str
+        Name of a scalar feature.
+
+    Returns
+    -------
+    bool
+        True for ``peak_t_ramp`` and the like, False for differences such as ``peak_minus_thr_t_ramp``.
+    """
+    return split_name(name)[0] in CLOCK_TIMES
 
 
 class Source(NamedTuple):
-    """An aligned feature as columns of another naming: ``(column - minus) * times``."""
+    """An aligned feature computed from columns of another naming as ``(column - minus) * times``.
+
+    Parameters
+    ----------
+    column : str
+        Name of the column.
+    minus : str, default ""
+        Name of a column that is subtracted; "" for none.
+    times : float, default 1.0
+        Factor between the units.
+    """
 
     column: str
     minus: str = ""
     times: float = 1.0
 
 
-def _spike(here: str, new: str, *dips: str) -> dict[str, dict[str, Source]]:
-    """One action potential. Voltages are taken from the threshold: the human tables hold no absolute ones but that."""
+def _spike_sources(suffix: str, new: str, *troughs: str) -> dict[str, dict[str, Source]]:
+    """Return the features of one action potential. Voltages are relative to the threshold, as in the human tables."""
     relative = {
-        f"{dip}_dv_{here}": {
-            "old": Source(f"{dip}_v_{here}", minus=f"threshold_v_{here}"),
-            "new": Source(f"{dip}_deltav_{new}"),
+        f"{extremum}_dv_{suffix}": {
+            "old": Source(f"{extremum}_v_{suffix}", minus=f"threshold_v_{suffix}"),
+            "new": Source(f"{extremum}_deltav_{new}"),
         }
-        for dip in ("peak", *dips)
+        for extremum in ("peak", *troughs)
     }
     ratio = "upstroke_downstroke_ratio"
     return {
-        f"updown_{here}": {"old": Source(f"{ratio}_{here}"), "new": Source(f"{ratio}_{new}")},
-        f"threshold_v_{here}": {"old": Source(f"threshold_v_{here}"), "new": Source(f"threshold_v_{new}")},
+        f"updown_{suffix}": {"old": Source(f"{ratio}_{suffix}"), "new": Source(f"{ratio}_{new}")},
+        f"threshold_v_{suffix}": {"old": Source(f"threshold_v_{suffix}"), "new": Source(f"threshold_v_{new}")},
         **relative,
     }
 
 
-# tau and mean interval are in ms under the old names, in s under the new. Adaptation, latency and interval of the old
-# record are of the hero sweep, 39 to 61 pA above rheobase, and not of rheobase.
+# tau and the mean interval are in ms under the old names and in s under the new ones. Adaptation, latency and interval of the
+# old record are those of the hero sweep, 39 to 61 pA above rheobase, not of the rheobase sweep.
 ALIGNED = {
     "vrest": {"old": Source("vrest"), "new": Source("v_baseline")},
     "ri": {"old": Source("ri"), "new": Source("input_resistance")},
@@ -191,38 +271,82 @@ ALIGNED = {
     "adapt": {"old": Source("adaptation"), "new": Source("adapt_hero")},
     "latency": {"old": Source("latency"), "new": Source("latency_hero")},
     "avg_isi": {"old": Source("avg_isi"), "new": Source("mean_isi_hero", times=1000.0)},
-    **_spike("long_square", "rheo", "fast_trough", "trough"),
-    **_spike("ramp", "ramp", "fast_trough", "trough"),
-    **_spike("short_square", "short_square", "fast_trough"),  # the human table lacks the trough of the short square
+    **_spike_sources("long_square", "rheo", "fast_trough", "trough"),
+    **_spike_sources("ramp", "ramp", "fast_trough", "trough"),
+    **_spike_sources(
+        "short_square", "short_square", "fast_trough"
+    ),  # the human table lacks the trough of the short square
     "threshold_i_ramp": {"old": Source("threshold_i_ramp"), "new": Source("threshold_i_ramp")},
 }
 
 
-def naming_of(columns: Iterable[str]) -> str:
-    """Which naming a table uses, by the names that only one of them has."""
+def find_naming(columns: Iterable[str]) -> str:
+    """Return the naming of a table, from the names that only one naming has.
+
+    Parameters
+    ----------
+    columns : iterable of str
+        Names of features.
+
+    Returns
+    -------
+    str
+        "old", "new" or "aligned".
+
+    Raises
+    ------
+    ValueError
+        If there are names of several namings, or of none.
+
+    Examples
+    --------
+    >>> find_naming(["vrest", "ri", "threshold_i_long_square"])
+    'old'
+    """
     known: dict[str, set[str]] = {naming: set() for naming in NAMINGS}
     for name, sources in ALIGNED.items():
         known["aligned"].add(name)
         for naming, source in sources.items():
             known[naming] |= {source.column, source.minus} - {""}
-    own = {naming: known[naming] - set().union(*(known[x] for x in NAMINGS if x != naming)) for naming in NAMINGS}
+    unique = {naming: known[naming] - set().union(*(known[x] for x in NAMINGS if x != naming)) for naming in NAMINGS}
     given = set(columns)
-    found = [naming for naming in NAMINGS if own[naming] & given]
-    if len(found) != 1:
-        said = (
-            f"names of {' and '.join(found)} naming" if found else f"none of the known names among {len(given)} columns"
+    matching = [naming for naming in NAMINGS if unique[naming] & given]
+    if len(matching) != 1:
+        problem = (
+            f"names of {' and '.join(matching)} naming"
+            if matching
+            else f"none of the known names among {len(given)} columns"
         )
-        raise ValueError(f"the naming is not clear, there are {said}: give it as one of {', '.join(NAMINGS)}")
-    return found[0]
+        raise ValueError(f"the naming is not clear, there are {problem}: give it as one of {', '.join(NAMINGS)}")
+    return matching[0]
 
 
-def to_aligned(columns: Mapping[str, np.ndarray], naming: str) -> dict[str, np.ndarray]:
-    """The 25 aligned features, in their order and units, from columns [cell] under the old or the new names."""
+def align_columns(columns: Mapping[str, np.ndarray], naming: str) -> dict[str, np.ndarray]:
+    """Compute the 25 features that mouse and human tables share.
+
+    Parameters
+    ----------
+    columns : mapping of str to ndarray of float, shape (n_cells,)
+        Features under one naming.
+    naming : {"old", "new", "aligned"}
+        Their naming.
+
+    Returns
+    -------
+    dict of str to ndarray of float, shape (n_cells,)
+        The aligned features in the order of ``ALIGNED``: ms for ``tau`` and ``avg_isi``, s for ``latency``, mV, pA, MOhm and
+        Hz/pA.
+
+    Raises
+    ------
+    ValueError
+        If the naming is unknown or a column is missing.
+    """
     if naming not in NAMINGS:
         raise ValueError(f"naming {naming!r} is not known: it is one of {', '.join(NAMINGS)}")
     plans = {name: Source(name) if naming == "aligned" else sources[naming] for name, sources in ALIGNED.items()}
-    wanted = {name for plan in plans.values() for name in (plan.column, plan.minus) if name}
-    missing = sorted(wanted - set(columns))
+    needed = {name for plan in plans.values() for name in (plan.column, plan.minus) if name}
+    missing = sorted(needed - set(columns))
     if missing:
         raise ValueError(f"the aligned features need {', '.join(missing)} under the {naming} names: compute them first")
     return {

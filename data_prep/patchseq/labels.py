@@ -1,8 +1,8 @@
-"""Labels: what the published metadata, or a lab's own CSV, say of each cell. A cell without a usable label keeps a reason.
+"""Read the labels of cells: the published metadata of the mouse and human data, or a CSV with the columns cell and label.
 
-Mouse: the first word of a transcriptomic type is its subclass ("Vip Gpc3 Slc18a3" is Vip). Human: the table names the
-subclass, and its LAMP5/PAX6/Other is called Lamp5 here. ``subclass5`` keeps Sncg; ``subclass4`` has Sncg with Vip, so that
-mouse and human share their classes.
+Mouse: the first word of a transcriptomic type is the subclass ("Vip Gpc3 Slc18a3" is Vip). Human: the table names the subclass,
+and its LAMP5/PAX6/Other is called Lamp5 here. ``subclass5`` has Sncg as a class of its own; ``subclass4`` merges Sncg with
+Vip, so that mouse and human have the same classes. Start with :func:`read_labels`.
 """
 
 from __future__ import annotations
@@ -12,28 +12,39 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_prep.patchseq.table import ABOUT
+from data_prep.patchseq.table import TEXT_COLUMNS
+from jaxephys.schemas.storage import DataError
 
 CLASSES = ("Lamp5", "Pvalb", "Sncg", "Sst", "Vip")
-HUMAN = {"PVALB": "Pvalb", "SST": "Sst", "VIP": "Vip", "LAMP5/PAX6/OTHER": "Lamp5"}
-# "as published": a slip of the pen ("SNGC") sent Sncg to LAMP5/PAX6/Other in the published four-class runs.
-SNCG = {"Vip": "Vip", "as published": "Lamp5"}
+HUMAN_CLASSES = {"PVALB": "Pvalb", "SST": "Sst", "VIP": "Vip", "LAMP5/PAX6/OTHER": "Lamp5"}
+# "as published": a typing error ("SNGC") assigned Sncg to LAMP5/PAX6/Other in the published four-class runs.
+SNCG_CLASSES = {"Vip": "Vip", "as published": "Lamp5"}
 EMPTY = ("", "null", "nan", "na", "n/a", "none")
-Row = Mapping[str, str]
-Outcome = dict[str, str] | str  # the columns of text of a cell, or the reason why it has no label
+CsvRow = Mapping[str, str]
+RowLabel = dict[str, str] | str  # text columns of a cell, or the reason code why it has no label
 
 
-class LabelError(ValueError):
-    """A file of labels that cannot be used, in one sentence."""
+class LabelError(DataError):
+    """A file of labels that cannot be used; the message is one sentence with the remedy."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Labels(Mapping[str, Mapping[str, str]]):
-    """Cell id -> its columns of text, those of ``table.ABOUT``; and why the other cells of the file have none."""
+    """Text columns of labelled cells, as a mapping from cell identifiers.
+
+    Parameters
+    ----------
+    known : mapping of str to mapping of str to str
+        Text columns (``table.TEXT_COLUMNS``) of each labelled cell.
+    dropped : mapping of str to str
+        Reason code of each cell of the file without a usable label.
+    layout : str
+        Format of the file: "mouse", "human" or "plain".
+    """
 
     known: Mapping[str, Mapping[str, str]]
-    dropped: Mapping[str, str]  # cell -> reason
-    layout: str  # "mouse", "human" or "plain"
+    dropped: Mapping[str, str]
+    layout: str
 
     def __getitem__(self, cell: str) -> Mapping[str, str]:
         return self.known[cell]
@@ -49,53 +60,101 @@ class Labels(Mapping[str, Mapping[str, str]]):
 
 
 def read_labels(path: str | Path, *, strict_lamp5: bool = False, revised: bool = True, sncg: str = "Vip") -> Labels:
-    """Read the mouse metadata (keyed by ephys_session_id), the human metadata (nwb_id), or a CSV with ``cell,label``.
+    """Read a table of labels.
 
     Parameters
     ----------
-    strict_lamp5
-        Human: keep of LAMP5/PAX6/Other only the types that are LAMP5.
-    revised
-        Human: take ``Revised_subclass_label`` rather than ``subclass_label``.
-    sncg
-        Where ``subclass4`` has Sncg: "Vip", or "as published".
+    path : str or Path
+        The mouse metadata (with ``ephys_session_id``), the human metadata (with ``nwb_id``), or a CSV file with the columns
+        ``cell`` and ``label``. Cells are matched to recordings by these identifiers.
+    strict_lamp5 : bool, default False
+        Human: keep only the LAMP5 types of the subclass LAMP5/PAX6/Other.
+    revised : bool, default True
+        Human: use ``Revised_subclass_label``, else ``subclass_label``.
+    sncg : {"Vip", "as published"}, default "Vip"
+        Class of Sncg cells in ``subclass4``; "as published" repeats an error of the published code (Lamp5).
+
+    Returns
+    -------
+    Labels
+        The labelled cells, and the reason for every other cell. Rows that disagree about a cell drop it.
+
+    Raises
+    ------
+    LabelError
+        If the file cannot be read, has other columns, or has a row without an identifier.
     """
-    if sncg not in SNCG:
-        raise LabelError(f"sncg is {sncg!r}: it is one of {', '.join(map(repr, SNCG))}")
-    columns, rows = read_rows(path)
+    if sncg not in SNCG_CLASSES:
+        raise LabelError(f"sncg is {sncg!r}: it is one of {', '.join(map(repr, SNCG_CLASSES))}")
+    columns, rows = read_csv_rows(path)
     subclass = "Revised_subclass_label" if revised else "subclass_label"
-    layouts: dict[str, tuple[tuple[str, ...], Callable[[Row], tuple[str, Outcome]]]] = {
-        "mouse": (("ephys_session_id", "cell_specimen_id", "T-type Label"), lambda row: _mouse(row, sncg)),
+    layouts: dict[str, tuple[tuple[str, ...], Callable[[CsvRow], tuple[str, RowLabel]]]] = {
+        "mouse": (("ephys_session_id", "cell_specimen_id", "T-type Label"), lambda row: _mouse_label(row, sncg)),
         "human": (
             ("nwb_id", "specimen_id_x", "Transcriptomic_type", subclass),
-            lambda row: _human(row, subclass, strict_lamp5),
+            lambda row: _human_label(row, subclass, strict_lamp5),
         ),
-        "plain": (("cell", "label"), lambda row: _plain(row, sncg)),
+        "plain": (("cell", "label"), lambda row: _plain_label(row, sncg)),
     }
-    layout = next((name for name, (wanted, _) in layouts.items() if set(wanted) <= set(columns)), None)
+    layout = next((name for name, (needed, _) in layouts.items() if set(needed) <= set(columns)), None)
     if layout is None:
-        wanted = "; or ".join(", ".join(names) for names, _ in layouts.values())
-        raise LabelError(f"{path} has the columns {', '.join(columns)}, and labels need {wanted}")
-    outcomes: dict[str, list[Outcome]] = {}
+        needed = "; or ".join(", ".join(names) for names, _ in layouts.values())
+        raise LabelError(f"{path} has the columns {', '.join(columns)}, but labels need {needed}")
+    labels_of: dict[str, list[RowLabel]] = {}
     for row in rows:
-        cell, outcome = layouts[layout][1](row)
+        cell, label = layouts[layout][1](row)
         if not cell:
-            said = ", ".join(filter(None, row.values()))
-            raise LabelError(f"a row of {path} names no cell ({said}): give every row an id")
-        outcomes.setdefault(cell, []).append(outcome)
-    # Rows that say the same of a cell are one; of rows that disagree none is believed.
-    settled = {cell: said[0] if all(x == said[0] for x in said) else "repeated id" for cell, said in outcomes.items()}
-    known = {cell: said for cell, said in settled.items() if not isinstance(said, str)}
-    return Labels(known, {cell: said for cell, said in settled.items() if isinstance(said, str)}, layout)
+            entries = ", ".join(filter(None, row.values()))
+            raise LabelError(f"a row of {path} names no cell ({entries}): give every row an id")
+        labels_of.setdefault(cell, []).append(label)
+    unique = {
+        cell: some[0] if all(one == some[0] for one in some) else "repeated id" for cell, some in labels_of.items()
+    }
+    known = {cell: label for cell, label in unique.items() if not isinstance(label, str)}
+    return Labels(known, {cell: label for cell, label in unique.items() if isinstance(label, str)}, layout)
 
 
 def label_column(species: Iterable[str]) -> str:
-    """Which subclass is the label: human cells have no Sncg, so a table that holds any goes by the four classes."""
+    """Return the text column that serves as the label.
+
+    Parameters
+    ----------
+    species : iterable of str
+        Species of the cells of a table.
+
+    Returns
+    -------
+    str
+        "subclass4" if any cell is human, since human cells have no Sncg class; else "subclass5".
+
+    Examples
+    --------
+    >>> label_column(["mouse", "human"]), label_column(["mouse"])
+    ('subclass4', 'subclass5')
+    """
     return "subclass4" if "human" in species else "subclass5"
 
 
-def read_rows(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
-    """The columns and rows of a CSV file, names and entries without the blanks around them, what is empty as ""."""
+def read_csv_rows(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Read a CSV file as text.
+
+    Parameters
+    ----------
+    path : str or Path
+        File in UTF-8 with a header.
+
+    Returns
+    -------
+    columns : list of str
+        Names of the columns without surrounding blanks.
+    rows : list of dict of str to str
+        Entries by column, cleaned with :func:`clean_text`. Empty lines are skipped.
+
+    Raises
+    ------
+    LabelError
+        If the file cannot be read, is empty, repeats a column, or has a line with another number of entries.
+    """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
@@ -112,29 +171,56 @@ def read_rows(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
         raise LabelError(f"{path} has {columns.count(repeated[0])} columns {repeated[0]!r}: keep one")
     for number, line in lines[1:]:
         if len(line) != len(columns):
-            raise LabelError(f"line {number} of {path} has {len(line)} entries for {len(columns)} columns: mend it")
-    return columns, [dict(zip(columns, map(clean, line), strict=True)) for _, line in lines[1:]]
+            raise LabelError(f"line {number} of {path} has {len(line)} entries for {len(columns)} columns: correct it")
+    return columns, [dict(zip(columns, map(clean_text, line), strict=True)) for _, line in lines[1:]]
 
 
-def clean(text: str) -> str:
-    """The entry without blanks; "" where it says that there is none."""
+def clean_text(text: str) -> str:
+    """Remove surrounding blanks, and replace markers of missing entries by "".
+
+    Parameters
+    ----------
+    text : str
+        An entry of a CSV file.
+
+    Returns
+    -------
+    str
+        The text; "" for "NULL", "nan", "N/A" and the like.
+    """
     text = text.strip()
     return "" if text.lower() in EMPTY else text
 
 
 def clean_id(text: str) -> str:
-    """An id that a spreadsheet has turned into a float is itself again: 636982248.0 is 636982248."""
-    whole, point, rest = clean(text).partition(".")
-    return whole if point and whole.isdigit() and not rest.strip("0") else clean(text)
+    """Clean an identifier and undo the conversion to a float by a spreadsheet.
+
+    Parameters
+    ----------
+    text : str
+        An entry of a CSV file.
+
+    Returns
+    -------
+    str
+        The identifier; "" if it is missing.
+
+    Examples
+    --------
+    >>> clean_id(" 636982248.0"), clean_id("H21.03.001"), clean_id("NULL")
+    ('636982248', 'H21.03.001', '')
+    """
+    whole, point, rest = clean_text(text).partition(".")
+    return whole if point and whole.isdigit() and not rest.strip("0") else clean_text(text)
 
 
-def _about(subclass5: str, sncg: str, **known: str) -> dict[str, str]:
-    subclass4 = SNCG[sncg] if subclass5 == "Sncg" else subclass5
+def _text_columns(subclass5: str, sncg: str, **known: str) -> dict[str, str]:
+    subclass4 = SNCG_CLASSES[sncg] if subclass5 == "Sncg" else subclass5
     known = {"label": subclass5, "subclass4": subclass4, "subclass5": subclass5, **known}
-    return {name: known.get(name, "") for name in ABOUT}
+    return {name: known.get(name, "") for name in TEXT_COLUMNS}
 
 
-def _mouse(row: Row, sncg: str) -> tuple[str, Outcome]:
+def _mouse_label(row: CsvRow, sncg: str) -> tuple[str, RowLabel]:
     cell = clean_id(row["ephys_session_id"])
     if not cell:
         return f"specimen {clean_id(row['cell_specimen_id'])}", "no ephys_session_id"
@@ -142,36 +228,36 @@ def _mouse(row: Row, sncg: str) -> tuple[str, Outcome]:
     if not t_type:
         return cell, "no label"
     subclass = t_type.split()[0]
-    if subclass not in CLASSES:  # Serpinf1, 47 cells, and what is no interneuron
+    if subclass not in CLASSES:  # Serpinf1 (47 cells), and types that are no interneurons
         return cell, "label outside the classes"
     known = {"donor": clean_id(row.get("donor_id", "")), "structure": row.get("structure", "")}
-    # All of this data set was recorded in acute slices; the file has no column for it.
+    # The file has no column for the condition: all cells of this data set were recorded in acute slices.
     known |= {"species": "mouse", "condition": "acute", "t_type": t_type, "subclass_raw": subclass}
-    return cell, _about(subclass, sncg, **known)
+    return cell, _text_columns(subclass, sncg, **known)
 
 
-def _human(row: Row, column: str, strict_lamp5: bool) -> tuple[str, Outcome]:
+def _human_label(row: CsvRow, column: str, strict_lamp5: bool) -> tuple[str, RowLabel]:
     cell = clean_id(row["nwb_id"])
     if not cell:
         return f"specimen {clean_id(row['specimen_id_x'])}", "no nwb_id"
     raw, t_type = row[column], row["Transcriptomic_type"]
     if not raw:
         return cell, "no label"
-    subclass = HUMAN.get(raw.upper())
+    subclass = HUMAN_CLASSES.get(raw.upper())
     if subclass is None:
         return cell, "label outside the classes"
     if strict_lamp5 and subclass == "Lamp5" and "LAMP5" not in t_type.split():
         return cell, "pax6 or other (strict lamp5)"
     known = {name: row.get(name, "") for name in ("structure", "condition")}
     known |= {"species": "human", "donor": row.get("Donor", ""), "t_type": t_type, "subclass_raw": raw}
-    return cell, _about(subclass, "Vip", **known)
+    return cell, _text_columns(subclass, "Vip", **known)
 
 
-def _plain(row: Row, sncg: str) -> tuple[str, Outcome]:
-    """A lab's own classes stay as they are; where they are ours in another spelling, the subclasses are filled in."""
+def _plain_label(row: CsvRow, sncg: str) -> tuple[str, RowLabel]:
+    """Keep the label of a laboratory; if it is a known subclass in any spelling, fill in the subclass columns."""
     cell, label = clean_id(row["cell"]), row["label"]
     if not label:
         return cell, "no label"
-    ours = {name.upper(): name for name in CLASSES} | HUMAN
+    subclasses = {name.upper(): name for name in CLASSES} | HUMAN_CLASSES
     known = {name: row.get(name, "") for name in ("donor", "species", "condition", "structure", "t_type")}
-    return cell, _about(ours.get(label.upper(), ""), sncg, **known, label=label, subclass_raw=label)
+    return cell, _text_columns(subclasses.get(label.upper(), ""), sncg, **known, label=label, subclass_raw=label)

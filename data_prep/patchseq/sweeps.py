@@ -1,4 +1,7 @@
-"""Sweep and Recording: what a current-clamp recording is here, whatever file it came from, and what its stimuli are called."""
+"""The sweeps of one current-clamp recording, whatever file they come from, and the names of their stimuli.
+
+Start with :class:`Sweep` for arrays of your own; :func:`data_prep.patchseq.extract.extract_cell` takes a list of them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ import numpy as np
 LONG_SQUARE, SHORT_SQUARE, RAMP = "long square", "short square", "ramp"
 PROTOCOLS = (LONG_SQUARE, SHORT_SQUARE, RAMP)
 
-# How the stimuli of each protocol are named in the Allen ontology: by a name or by a code.
+# Names and codes of the stimuli of each protocol in the Allen stimulus ontology.
 NAMES = {
     LONG_SQUARE: ("Long Square", "Long Square Threshold", "Long Square SupraThreshold", "Long Square SubThreshold"),
     SHORT_SQUARE: ("Short Square", "Short Square Threshold", *(f"Short Square - Hold -{v}mV" for v in (60, 70, 80))),
@@ -40,24 +43,45 @@ CODES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Sweep:
-    """One current-clamp sweep: the voltage in mV, the injected current in pA, sampled at ``rate`` Hz.
+    """One current-clamp sweep.
 
-    ``stimulus`` is a protocol ("long square"), a name ("Long Square Threshold") or a code ("X3LP_Rheo_DA_0"). ``window`` is
-    the start and end of the step in seconds from the first sample; None has it found in the current, after a test pulse if
-    there is one.
+    Parameters
+    ----------
+    number : int
+        Number of the sweep within the recording.
+    stimulus : str
+        A protocol ("long square", "short square", "ramp"), or a name ("Long Square Threshold") or code ("X3LP_Rheo_DA_0") of
+        the Allen stimulus ontology.
+    voltage : ndarray of float, shape (n_samples,)
+        Membrane potential in mV.
+    current : ndarray of float, shape (n_samples,)
+        Injected current in pA.
+    rate : float
+        Sampling rate in Hz.
+    window : (float, float), optional
+        Start and end of the stimulus in seconds from the first sample. By default it is found in the current, after a test
+        pulse if there is one.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sweep = Sweep(0, "X3LP_Rheo_DA_0", voltage=np.full(5, -70.0), current=np.zeros(5), rate=50_000)
+    >>> sweep, sweep.protocol
+    (Sweep(0, 'X3LP_Rheo_DA_0', 5 samples at 50000 Hz), 'long square')
     """
 
     number: int
     stimulus: str
-    voltage: np.ndarray  # mV [time]
-    current: np.ndarray  # pA [time]
-    rate: float  # Hz
+    voltage: np.ndarray
+    current: np.ndarray
+    rate: float
     window: tuple[float, float] | None = None
 
     @property
     def protocol(self) -> str | None:
+        """Protocol of the stimulus; None if it is none of the three."""
         return protocol_of(self.stimulus)
 
     def __repr__(self) -> str:
@@ -66,21 +90,51 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Recording:
-    """All current-clamp sweeps of one cell, and what the file said of it."""
+    """All current-clamp sweeps of one cell, with what the file holds about the cell.
+
+    Parameters
+    ----------
+    cell : str
+        Identifier of the cell.
+    sweeps : sequence of Sweep
+        The sweeps that could be read.
+    donor : str, default ""
+        Identifier of the animal or patient; "" if unknown.
+    species : str, default ""
+        "mouse", "human", or the text of the file; "" if unknown.
+    excluded : mapping of int or str to str
+        Sweeps that could not be read: number or name of the series, and the reason code
+        (:data:`data_prep.patchseq.drop_reasons.REASONS`).
+    source : mapping
+        Name of the file, reader and sampling rates, for the provenance.
+    """
 
     cell: str
     sweeps: Sequence[Sweep]
     donor: str = ""
-    species: str = ""  # "mouse", "human", or as the file has it
-    refused: Mapping[int | str, str] = field(default_factory=dict)  # sweeps that could not be read -> reason code
-    source: Mapping[str, Any] = field(default_factory=dict)  # file, reader, session
+    species: str = ""
+    excluded: Mapping[int | str, str] = field(default_factory=dict)
+    source: Mapping[str, Any] = field(default_factory=dict)
 
 
 def protocol_of(stimulus: str) -> str | None:
-    """Which protocol a stimulus belongs to; None if it is none of the three.
+    """Return the protocol of a stimulus.
 
-    A code may go on with the date of its version, a count and the name of an output: "C1LSCOARSE150112", "X3LP_Rheo_DA_0",
-    "X7Ramp[2]".
+    Parameters
+    ----------
+    stimulus : str
+        A protocol, or a name or code of the Allen stimulus ontology. A code may end with the date of its version, a count
+        and the name of an output, as in "C1LSCOARSE150112", "X3LP_Rheo_DA_0" or "X7Ramp[2]".
+
+    Returns
+    -------
+    str or None
+        "long square", "short square", "ramp", or None for any other stimulus.
+
+    Examples
+    --------
+    >>> protocol_of("C1LSCOARSE150112"), protocol_of("X7Ramp[2]"), protocol_of("Chirp")
+    ('long square', 'ramp', None)
     """
     text = stimulus.split("[")[0].strip().removesuffix("_DA_0")
     code = re.sub(r"\d{6}$", "", text)

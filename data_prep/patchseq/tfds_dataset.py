@@ -1,7 +1,8 @@
-"""Records: a table as a TensorFlow Datasets data set in array_record files, which neither writes nor reads with TensorFlow.
+"""Write a feature table as a TensorFlow Datasets data set in array_record files. TensorFlow is not needed, even for reading.
 
-Every cell is one example: each family [width] float32 and its mask ``<family>_observed`` [width] bool, the id, and each text
-that is known of it. ``parquet`` loses rows without a word and ``tfrecord`` needs TensorFlow, so the format is fixed.
+Every cell is one example: for each family its values [width] float32 and the mask ``<family>_observed`` [width] bool, the
+identifier ``cell``, and an ``about_<name>`` for each text column. The file format is fixed, since ``parquet`` lost rows without
+an error and ``tfrecord`` needs TensorFlow.
 """
 
 from __future__ import annotations
@@ -13,18 +14,37 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.patchseq.table import SCHEMA, Table, TableError
+from jaxephys.schemas.feature_table import SCHEMA, FeatureTable
+from jaxephys.schemas.storage import TableError
 
 NAME, VERSION = "patchseq", "1.0.0"
 
 
-def write_records(table: Table, out: str | Path) -> Path:
-    """Write the data set and give the folder for ``tfds.builder_from_directory``; one that stands there is not overwritten."""
+def write_dataset(table: FeatureTable, out: str | Path) -> Path:
+    """Write a table as a data set.
+
+    Parameters
+    ----------
+    table : FeatureTable
+        The table.
+    out : str or Path
+        Folder for the data set; it is written to ``out/patchseq/1.0.0``.
+
+    Returns
+    -------
+    Path
+        The folder for ``tfds.builder_from_directory``. Its only split is ``cells``.
+
+    Raises
+    ------
+    TableError
+        If TensorFlow Datasets is not installed, or the folder exists.
+    """
     try:
         import tensorflow_datasets as tfds
         from etils import epath
     except ImportError:
-        raise TableError('records need TensorFlow Datasets: pip install "jaxephys[tfds]"') from None
+        raise TableError('this needs TensorFlow Datasets: pip install "jaxephys[tfds]"') from None
     folder = Path(out) / NAME / VERSION
     if folder.exists():
         raise TableError(f"{folder} exists: give another folder, or delete it")
@@ -42,7 +62,7 @@ def write_records(table: Table, out: str | Path) -> Path:
 
         name = NAME
         VERSION = tfds.core.Version("1.0.0")
-        pkg_dir_path = epath.Path(out)  # where its description would lie, were it a module of its own
+        pkg_dir_path = epath.Path(out)  # TFDS looks for a description of the builder in this folder
 
         def _info(self) -> Any:
             description = f"{SCHEMA}, sha256 {table.sha256}; families in order: {', '.join(table.families)}"
@@ -55,23 +75,12 @@ def write_records(table: Table, out: str | Path) -> Path:
             return {"cells": self._generate_examples()}
 
         def _generate_examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
-            yield from examples(table, list(widths))
+            for i, cell in enumerate(table.cell.tolist()):
+                example: dict[str, Any] = {"cell": cell}
+                for family, columns in table.columns.items():
+                    example[names[family]] = table.values[i, columns]
+                    example[f"{names[family]}_observed"] = table.observed[i, columns]
+                yield cell, example | {f"about_{name}": str(texts[i]) for name, texts in table.about.items()}
 
     PatchSeq(data_dir=str(out), file_format="array_record").download_and_prepare()
     return folder
-
-
-def examples(table: Table, names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each cell under its id."""
-    edges = np.cumsum(table.widths)[:-1]
-    for i, cell in enumerate(table.cell):
-        values, observed = np.split(table.values[i], edges), np.split(table.observed[i], edges)
-        yield (
-            str(cell),
-            {
-                "cell": str(cell),
-                **dict(zip(names, values, strict=True)),
-                **{f"{name}_observed": seen for name, seen in zip(names, observed, strict=True)},
-                **{f"about_{name}": str(column[i]) for name, column in table.about.items()},
-            },
-        )

@@ -1,4 +1,4 @@
-"""Cells: who is recorded. Every cell is drawn from the seed and its own number alone, whatever else is drawn with it."""
+"""Draw simulated cells: subclass, donor, defect and membrane parameters. A cell depends on the seed and its number only."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_prep.simulate.faults import draw_fault
+from data_prep.simulate.defects import draw_defect
 from data_prep.simulate.neuron import Neurons
 
 SPECIES = ("mouse", "human")
 PER_DONOR = 4
 GOLDEN = (np.sqrt(5) - 1) / 2
 
-# pF; nS of leak, sodium, rectifier, Kv3, D, M and Ih; mV of rest and shift; pA of current noise in the membrane. Resting
-# potential, resistance, time constant, spike shape and rheobase lie near the medians of mouse visual cortex.
+# Capacitance in pF; conductances of leak, sodium, delayed rectifier, Kv3, D, M and Ih in nS; resting potential and shift in mV;
+# current noise in the membrane in pA. Resting potential, resistance, time constant, spike shape and rheobase are close to the
+# medians of mouse visual cortex.
 MEANS = {
     "Pvalb": (67.0, 8.3, 3000.0, 20.0, 1000.0, 1.0, 0.1, 0.5, -70.4, -2.0, 3.0),
     "Sst": (80.0, 3.6, 2200.0, 60.0, 180.0, 0.5, 9.0, 2.0, -67.8, -6.5, 2.0),
@@ -24,10 +25,10 @@ MEANS = {
     "Sncg": (54.0, 3.0, 1200.0, 60.0, 15.0, 0.5, 9.0, 1.6, -65.3, -7.5, 2.5),
 }
 NAMES = (*Neurons._fields, "noise")
-# Spread between cells: of the logarithm, for the two potentials in mV. Draws are cut at two of these.
+# Standard deviation between cells, of the logarithm, or in mV for the two potentials. Draws are limited to two of these.
 SPREAD = (0.18, 0.2, 0.12, 0.2, 0.2, 0.3, 0.3, 0.5, 3.0, 2.0, 0.3)
-DONOR_SHARE = 0.4  # of that spread, common to the cells of a donor
-# What makes a cell human: factors, and mV added to the two potentials.
+DONOR_SHARE = 0.4  # weight of the deviation that is common to the cells of a donor
+# Human relative to mouse cells: factors, and mV added to the two potentials.
 HUMAN = (1.2, 0.85, 1.0, 1.2, 0.7, 1.0, 1.0, 3.0, 4.0, 1.0, 1.0)
 ADDED = np.array([name in ("rest", "shift") for name in NAMES])
 
@@ -55,11 +56,39 @@ STRUCTURES = {"mouse": ("VISp1", "VISp2/3", "VISp4", "VISp5", "VISp6a"), "human"
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell before it is recorded."""
+    """A simulated cell before it is recorded.
+
+    Parameters
+    ----------
+    species : str
+        "mouse" or "human".
+    number : int
+        Number of the cell within its species, from 0.
+    cell : str
+        Identifier of the recording session.
+    specimen : str
+        Identifier of the specimen.
+    donor : str
+        Identifier of the donor; four cells in a row have the same one.
+    subclass : str
+        Lamp5, Pvalb, Sncg, Sst or Vip.
+    t_type : str
+        Transcriptomic type.
+    structure : str
+        Brain structure.
+    condition : str
+        "acute" or "culture".
+    sex : str
+        "F" or "M".
+    defect : str
+        A key of :data:`data_prep.simulate.defects.DEFECTS`, or "".
+    parameters : mapping of str to float
+        Membrane parameters by ``NAMES``, in pF, nS, mV and pA.
+    """
 
     species: str
     number: int
-    cell: str  # the id of the recording session
+    cell: str
     specimen: str
     donor: str
     subclass: str
@@ -67,32 +96,49 @@ class Cell:
     structure: str
     condition: str
     sex: str
-    fault: str  # "" for a flawless one
-    parameters: Mapping[str, float]  # by NAMES
+    defect: str
+    parameters: Mapping[str, float]
 
 
-def generator(seed: int, species: str, purpose: str, number: int) -> np.random.Generator:
-    """A stream of its own for each purpose and cell, so that nothing depends on what was drawn before."""
-    purposes = ("order", "donor", "cell", "fault", "membrane", "amplifier")
-    return np.random.default_rng([seed, SPECIES.index(species), purposes.index(purpose), number])
+def draw_cell(seed: int, species: str, number: int, *, shift: bool = True, defects: Mapping[str, float]) -> Cell:
+    """Draw the cell of a number.
 
+    Subclasses follow a golden-ratio sequence, so that any range of numbers has nearly the same proportions.
 
-def draw_cell(seed: int, species: str, number: int, *, shift: bool = True, faults: Mapping[str, float]) -> Cell:
-    """The cell of this number. Subclasses follow a golden-ratio sequence: any run of cells has nearly the same mix."""
+    Parameters
+    ----------
+    seed : int
+        Seed of the simulation.
+    species : {"mouse", "human"}
+        The species.
+    number : int
+        Number of the cell within its species.
+    shift : bool, default True
+        Whether human cells differ from mouse cells of the same subclass.
+    defects : mapping of str to float
+        Fraction of the cells with each defect.
+
+    Returns
+    -------
+    Cell
+        The cell.
+    """
     donor_number = number // PER_DONOR
-    donor, own = generator(seed, species, "donor", donor_number), generator(seed, species, "cell", number)
+    donor_rng = random_stream(seed, species, "donor", donor_number)
+    cell_rng = random_stream(seed, species, "cell", number)
     names, shares = zip(*MIX[species].items(), strict=True)
-    place = (generator(seed, species, "order", 0).random() + GOLDEN * number) % 1
-    subclass = names[int(np.searchsorted(np.cumsum(shares)[:-1], place, side="right"))]
+    position = (random_stream(seed, species, "order", 0).random() + GOLDEN * number) % 1
+    subclass = names[int(np.searchsorted(np.cumsum(shares)[:-1], position, side="right"))]
 
-    common, rest = donor.standard_normal(len(NAMES)), own.standard_normal(len(NAMES))
-    jitter = np.array(SPREAD) * np.clip(DONOR_SHARE * common + np.sqrt(1 - DONOR_SHARE**2) * rest, -2, 2)
+    common, individual = donor_rng.standard_normal(len(NAMES)), cell_rng.standard_normal(len(NAMES))
+    deviation = np.clip(DONOR_SHARE * common + np.sqrt(1 - DONOR_SHARE**2) * individual, -2, 2)
+    jitter = np.array(SPREAD) * deviation
     values = np.array(MEANS[subclass])
     values = np.where(ADDED, values + jitter, values * np.exp(jitter))
     if shift and species == "human":
         values = np.where(ADDED, values + HUMAN, values * HUMAN)
 
-    series = (seed % 1000) * 100_000  # so that no two seeds share an id
+    series = (seed % 1000) * 100_000  # so that no two seeds share an identifier
     human_donor = f"H{20 + donor_number // 999}.{seed % 99 + 1:02d}.{donor_number % 999 + 1:03d}"
     return Cell(
         species=species,
@@ -101,10 +147,33 @@ def draw_cell(seed: int, species: str, number: int, *, shift: bool = True, fault
         specimen=str(600_000_000 + 200_000_000 * SPECIES.index(species) + series + number),
         donor=human_donor if species == "human" else str(5_000_000 + series + donor_number),
         subclass=subclass,
-        t_type=str(own.choice(T_TYPES[species][subclass])),
-        structure=str(own.choice(STRUCTURES[species])),
-        condition="culture" if species == "human" and donor.random() < 0.6 else "acute",
-        sex=str(donor.choice(["F", "M"])),
-        fault=draw_fault(faults, generator(seed, species, "fault", number).random()),
+        t_type=str(cell_rng.choice(T_TYPES[species][subclass])),
+        structure=str(cell_rng.choice(STRUCTURES[species])),
+        condition="culture" if species == "human" and donor_rng.random() < 0.6 else "acute",
+        sex=str(donor_rng.choice(["F", "M"])),
+        defect=draw_defect(defects, random_stream(seed, species, "defect", number).random()),
         parameters=dict(zip(NAMES, values.tolist(), strict=True)),
     )
+
+
+def random_stream(seed: int, species: str, purpose: str, number: int) -> np.random.Generator:
+    """Return an independent random generator for each purpose and cell, so that no draw depends on earlier ones.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the simulation.
+    species : {"mouse", "human"}
+        The species.
+    purpose : {"order", "donor", "cell", "defect", "membrane", "amplifier"}
+        What is drawn.
+    number : int
+        Number of the cell or donor.
+
+    Returns
+    -------
+    numpy.random.Generator
+        The generator.
+    """
+    purposes = ("order", "donor", "cell", "defect", "membrane", "amplifier")
+    return np.random.default_rng([seed, SPECIES.index(species), purposes.index(purpose), number])

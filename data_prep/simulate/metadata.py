@@ -1,4 +1,4 @@
-"""Metadata: the tables that lie beside the files, with the columns of the published ones, and the truth of the simulation."""
+"""Write the tables of labels of simulated cells, with the columns of the published ones, and the true parameters."""
 
 from __future__ import annotations
 
@@ -13,16 +13,24 @@ LOBES = {"MTG": "Temporal", "STG": "Temporal", "TemL": "Temporal", "SFG": "Front
 
 
 def write_metadata(folder: Path, cells: Iterable[Cell]) -> None:
-    """``metadata_mouse.csv`` and ``metadata_human.csv``, of those species that are there, and ``truth.csv``."""
+    """Write ``metadata_mouse.csv`` and ``metadata_human.csv`` for the species that are present, and ``truth.csv``.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the recordings.
+    cells : iterable of Cell
+        All cells of the folder.
+    """
     cells = list(cells)
-    for species, row in (("mouse", mouse_row), ("human", human_row)):
+    for species, row in (("mouse", _mouse_row), ("human", _human_row)):
         _write(folder / f"metadata_{species}.csv", [cell for cell in cells if cell.species == species], row)
-    _write(folder / "truth.csv", cells, truth_row)
+    _write(folder / "truth.csv", cells, _truth_row)
 
 
-def mouse_row(cell: Cell) -> dict[str, str]:
-    """Most cells of the published table have no MET-type either."""
-    known = cell.number % 8 == 0 and cell.fault != "no_label"
+def _mouse_row(cell: Cell) -> dict[str, str]:
+    """Return a row of the mouse table, where as in the published one most cells have no MET-type."""
+    known = cell.number % 8 == 0 and cell.defect != "no_label"
     line = "Gad2-IRES-Cre"
     return {
         "project": "simulated",
@@ -35,14 +43,14 @@ def mouse_row(cell: Cell) -> dict[str, str]:
         "age": "P60",
         "full_genotype": f"{line}/wt;Ai14(RCL-tdT)/wt",
         "ephys_session_id": cell.cell,
-        "T-type Label": "" if cell.fault == "no_label" else cell.t_type,
+        "T-type Label": "" if cell.defect == "no_label" else cell.t_type,
         "MET-type Label": f"{cell.subclass}-MET-1" if known else "NULL",
     }
 
 
-def human_row(cell: Cell) -> dict[str, str]:
-    """The blank at the end of one column's name stands in the published table, too."""
-    label = "" if cell.fault == "no_label" else HUMAN_LABELS[cell.subclass]
+def _human_row(cell: Cell) -> dict[str, str]:
+    """Return a row of the human table; the blank at the end of one name is in the published table, too."""
+    label = "" if cell.defect == "no_label" else HUMAN_LABELS[cell.subclass]
     return {
         "specimen_id_x": cell.specimen,
         "cell_name": f"{cell.donor}.{cell.number:02d}",
@@ -60,9 +68,10 @@ def human_row(cell: Cell) -> dict[str, str]:
     }
 
 
-def truth_row(cell: Cell) -> dict[str, str]:
-    names = ("cell", "species", "donor", "subclass", "t_type", "fault")
-    return {name: getattr(cell, name) for name in names} | {name: f"{cell.parameters[name]:.5g}" for name in NAMES}
+def _truth_row(cell: Cell) -> dict[str, str]:
+    names = ("cell", "species", "donor", "subclass", "t_type")
+    row = {name: getattr(cell, name) for name in names} | {"fault": cell.defect}
+    return row | {name: f"{cell.parameters[name]:.5g}" for name in NAMES}
 
 
 def _write(path: Path, cells: Iterable[Cell], row: Callable[[Cell], Mapping[str, str]]) -> None:

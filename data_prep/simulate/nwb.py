@@ -1,6 +1,6 @@
-"""NWB: a recording as a file in the layout of the archive, for pynwb, for IPFX's own reader and for plain h5py."""
+"""Write a simulated recording as an NWB file in the layout of the archive, readable by pynwb, IPFX and h5py."""
 
-# pynwb makes its signatures at run time, where no type checker sees them.
+# pynwb creates its signatures at run time, so that type checkers do not know them.
 # pyright: reportCallIssue=false, reportAttributeAccessIssue=false
 
 from __future__ import annotations
@@ -25,20 +25,28 @@ GAP = 3.0  # s between the starts of two sweeps
 
 
 def write_nwb(cell: SimulatedCell, path: Path) -> None:
-    """Write the file, whole or not at all."""
+    """Write the file of a cell by way of a temporary file, so that it is never incomplete.
+
+    Parameters
+    ----------
+    cell : SimulatedCell
+        The cell with its recording.
+    path : Path
+        File to write; missing folders are created.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".tmp")
+    temporary = path.with_suffix(".tmp")
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="The file path provided")  # a draft must not look like a file
-            with NWBHDF5IO(draft, mode="w") as io:
-                io.write(content(cell))
-        os.replace(draft, path)
+            warnings.filterwarnings("ignore", message="The file path provided")  # pynwb warns about the suffix
+            with NWBHDF5IO(temporary, mode="w") as io:
+                io.write(_content(cell))
+        os.replace(temporary, path)
     finally:
-        draft.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
-def content(cell: SimulatedCell) -> NWBFile:
+def _content(cell: SimulatedCell) -> NWBFile:
     start = datetime(2020, 1, 1, tzinfo=UTC) + timedelta(hours=cell.number)
     file = NWBFile(
         session_description="simulated patch-seq recording of a conductance-based neuron",
@@ -55,26 +63,26 @@ def content(cell: SimulatedCell) -> NWBFile:
     )
     device = file.create_device(name="simulated amplifier")
     electrode = file.create_icephys_electrode(name="electrode 0", description="whole cell", device=device)
-    table = sweep_table()
+    table = _sweep_table()
     file.sweep_table = table
     for sweep in cell.recording.sweeps:
-        for series in both_series(sweep, electrode):
+        for series in _both_series(sweep, electrode):
             add = file.add_acquisition if isinstance(series, CurrentClampSeries) else file.add_stimulus
             add(series)
             table.add_entry(series)
     return file
 
 
-def sweep_table() -> SweepTable:
-    """The table that IPFX asks for. pynwb reads it still, but makes a new one only in the way in which it reads."""
+def _sweep_table() -> SweepTable:
+    """Return an empty sweep table, which IPFX needs. pynwb 3 refuses to create one except in the mode in which it reads files."""
     table = SweepTable.__new__(SweepTable, in_construct_mode=True)
     table.__init__(name="sweep_table")
     table._in_construct_mode = False
     return table
 
 
-def both_series(sweep: Sweep, electrode):
-    """Response and stimulus of a sweep: 16-bit steps of the converter, with the factor that makes volts and amperes of them."""
+def _both_series(sweep: Sweep, electrode):
+    """Yield response and stimulus of a sweep as 16-bit integers, with the factor that converts them to volts and amperes."""
     common = {
         "electrode": electrode,
         "gain": 1.0,
@@ -85,12 +93,12 @@ def both_series(sweep: Sweep, electrode):
     }
     name = f"data_{sweep.number:05d}"
     yield CurrentClampSeries(
-        name=f"{name}_AD0", data=packed(sweep.voltage * CONVERTER), conversion=1e-3 / CONVERTER, **common
+        name=f"{name}_AD0", data=_packed(sweep.voltage * CONVERTER), conversion=1e-3 / CONVERTER, **common
     )
     yield CurrentClampStimulusSeries(
-        name=f"{name}_DA0", data=packed(sweep.current * RESOLUTION), conversion=1e-12 / RESOLUTION, **common
+        name=f"{name}_DA0", data=_packed(sweep.current * RESOLUTION), conversion=1e-12 / RESOLUTION, **common
     )
 
 
-def packed(values: np.ndarray) -> H5DataIO:
+def _packed(values: np.ndarray) -> H5DataIO:
     return H5DataIO(np.rint(values).astype(np.int16), compression="gzip", compression_opts=1, shuffle=True)

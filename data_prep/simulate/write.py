@@ -1,4 +1,4 @@
-"""Write: a folder of simulated cells, as a download from the archive would lie there, by several processes."""
+"""Simulate cells in several processes and write them as a folder of NWB files, as a download from the archive has it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,30 @@ from rich.console import Console
 from rich.progress import Progress
 
 from data_prep.simulate.cells import SPECIES, Cell, draw_cell
-from data_prep.simulate.faults import check_faults
+from data_prep.simulate.defects import check_defects
 from data_prep.simulate.metadata import write_metadata
 from data_prep.simulate.nwb import write_nwb
-from data_prep.simulate.recording import SimulatedCell, record
+from data_prep.simulate.recording import SimulatedCell, record_cells
 
-BATCH = 48  # cells integrated at once: 0.6 GB of traces, and the loop's fixed cost is small
-NO_FAULTS: Mapping[str, float] = {}
+BATCH = 48  # cells that are integrated together: 0.6 GB of traces, and the fixed cost of the loop is small
+NO_DEFECTS: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What ``write_cells`` did."""
+    """Result of :func:`write_cells`.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the files.
+    cells : int
+        Number of cells in the folder.
+    written : int
+        Number of files written by this call; the others existed.
+    seconds : float
+        Time that the call took.
+    """
 
     folder: Path
     cells: int
@@ -33,37 +45,45 @@ class Summary:
     seconds: float
 
     def __str__(self) -> str:
-        done = f"{self.written} written in {self.seconds:.0f} s, {self.cells - self.written} were there"
-        return f"{self.cells} cells in {self.folder}: {done}"
+        existing = self.cells - self.written
+        return (
+            f"{self.cells} cells in {self.folder}: {self.written} written in {self.seconds:.0f} s, {existing} existed"
+        )
 
 
 def simulate_cells(
-    cells: int, species: str, seed: int, *, shift: bool = True, faults: Mapping[str, float] = NO_FAULTS
+    cells: int, species: str, seed: int, *, shift: bool = True, defects: Mapping[str, float] = NO_DEFECTS
 ) -> Iterator[SimulatedCell]:
-    """Recordings of simulated interneurons, one after the other; a cell is the same whatever the number of cells.
+    """Simulate recordings of interneurons.
 
     Parameters
     ----------
-    cells
-        How many, from number 0 on.
-    species
-        "mouse" or "human".
-    shift
-        Human cells differ from mouse cells of their subclass; False takes that away.
-    faults
-        Fault -> fraction of the cells that have it; their names are in ``FAULTS``.
+    cells : int
+        Number of cells. A cell does not depend on it: cell 0 is the same in every simulation of this seed.
+    species : {"mouse", "human"}
+        The species.
+    seed : int
+        Seed of the simulation.
+    shift : bool, default True
+        Whether human cells differ from mouse cells of their subclass.
+    defects : mapping of str to float, optional
+        Fraction of the cells with each defect of ``DEFECTS``. Default: none.
+
+    Yields
+    ------
+    SimulatedCell
+        Cells with subclass, donor and recording, one after the other.
+
+    Raises
+    ------
+    ValueError
+        If the species or a defect is unknown.
     """
     if species not in SPECIES:
         raise ValueError(f"there is no species {species!r}: choose from {', '.join(SPECIES)}")
-    drawn = draw_cells({species: cells}, seed, shift, faults)
+    drawn = _draw_cells({species: cells}, seed, shift, defects)
     for start in range(0, cells, BATCH):
-        yield from record(drawn[start : start + BATCH], seed)
-
-
-def draw_cells(counts: Mapping[str, int], seed: int, shift: bool, faults: Mapping[str, float]) -> list[Cell]:
-    check_faults(faults)
-    pairs = [(species, number) for species, count in counts.items() for number in range(count)]
-    return [draw_cell(seed, species, number, shift=shift, faults=faults) for species, number in pairs]
+        yield from record_cells(drawn[start : start + BATCH], seed)
 
 
 def write_cells(
@@ -74,66 +94,108 @@ def write_cells(
     seed: int = 0,
     workers: int = 1,
     shift: bool = True,
-    faults: Mapping[str, float] = NO_FAULTS,
+    defects: Mapping[str, float] = NO_DEFECTS,
 ) -> Summary:
-    """Write an NWB file a cell, ``metadata_mouse.csv``, ``metadata_human.csv`` and ``truth.csv``. Files that are there stay.
+    """Write an NWB file for each simulated cell, ``metadata_mouse.csv``, ``metadata_human.csv`` and ``truth.csv``.
 
-    With more than one worker the calling script needs its ``if __name__ == "__main__":``, since processes are spawned.
+    Parameters
+    ----------
+    folder : str or Path
+        Folder to write. Existing files are kept, so that the same call resumes or adds cells.
+    mouse, human : int, default 60 and 30
+        Number of cells of each species.
+    seed : int, default 0
+        Seed of the simulation.
+    workers : int, default 1
+        Number of processes. With more than one, a script that calls this needs ``if __name__ == "__main__":``.
+    shift : bool, default True
+        Whether human cells differ from mouse cells of their subclass.
+    defects : mapping of str to float, optional
+        Fraction of the cells with each defect of ``DEFECTS``. Default: none.
+
+    Returns
+    -------
+    Summary
+        Number of cells and files.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds cells of another simulation, or an argument is invalid.
     """
     if workers < 1:
-        raise ValueError(f"{workers} workers do no work: give 1 or more")
+        raise ValueError(f"workers is {workers}: give 1 or more")
     began, folder = time.perf_counter(), Path(folder)
-    cells = draw_cells({"mouse": mouse, "human": human}, seed, shift, faults)
-    claim(folder, {"simulated": 1, "seed": seed, "shift": shift, "faults": dict(faults)})
+    cells = _draw_cells({"mouse": mouse, "human": human}, seed, shift, defects)
+    _check_folder(folder, {"simulated": 1, "seed": seed, "shift": shift, "faults": dict(defects)})
     write_metadata(folder, cells)
-    missing = [cell for cell in cells if not path_of(folder, cell).exists()]
-    batches = split(missing, workers)
+    missing = [cell for cell in cells if not _path_of(folder, cell).exists()]
+    batches = make_batches(missing, workers)
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task("simulating", total=len(missing))
         if workers == 1:
             for batch in batches:
-                for _ in write_batch(folder, batch, seed):
+                for _ in _written(folder, batch, seed):
                     progress.advance(bar)
         else:
             with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-                running = {pool.submit(write_whole_batch, folder, batch, seed) for batch in batches}
+                running = {pool.submit(_write_batch, folder, batch, seed) for batch in batches}
                 while running:
                     finished, running = wait(running, timeout=1.0)
                     for future in finished:
                         future.result()
-                    # The files tell how far the others are: nothing else passes between the processes.
-                    progress.update(bar, completed=sum(path_of(folder, cell).exists() for cell in missing))
+                    # The number of files is the progress: the processes do not communicate.
+                    progress.update(bar, completed=sum(_path_of(folder, cell).exists() for cell in missing))
     return Summary(folder, len(cells), len(missing), time.perf_counter() - began)
 
 
-def claim(folder: Path, settings: Mapping[str, object]) -> None:
-    """Note in the folder what its cells are drawn from, and refuse one whose cells are others."""
-    folder.mkdir(parents=True, exist_ok=True)
-    note = folder / "simulation.json"
-    if note.exists() and (other := json.loads(note.read_text(encoding="utf-8"))) != settings:
-        raise ValueError(f"{folder} holds cells of {other}, not of {dict(settings)}: choose another folder")
-    note.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+def make_batches(cells: Sequence[Cell], workers: int) -> list[Sequence[Cell]]:
+    """Divide cells into batches of at most ``BATCH``, equally many for each worker.
 
+    Parameters
+    ----------
+    cells : sequence of Cell
+        The cells.
+    workers : int
+        Number of processes.
 
-def split(cells: Sequence[Cell], workers: int) -> list[Sequence[Cell]]:
-    """Batches of at most BATCH cells, as many for each worker."""
+    Returns
+    -------
+    list of sequence of Cell
+        The batches.
+    """
     rounds = -(-len(cells) // (BATCH * workers))
     size = -(-len(cells) // max(rounds * workers, 1))
     return [cells[start : start + size] for start in range(0, len(cells), size)] if cells else []
 
 
-def path_of(folder: Path, cell: Cell) -> Path:
-    """The archive's place for a cell; a donor's name has no dots there."""
+def _draw_cells(counts: Mapping[str, int], seed: int, shift: bool, defects: Mapping[str, float]) -> list[Cell]:
+    check_defects(defects)
+    pairs = [(species, number) for species, count in counts.items() for number in range(count)]
+    return [draw_cell(seed, species, number, shift=shift, defects=defects) for species, number in pairs]
+
+
+def _check_folder(folder: Path, settings: Mapping[str, object]) -> None:
+    """Store the settings of the simulation in the folder, or compare them with the stored ones."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "simulation.json"
+    if path.exists() and (other := json.loads(path.read_text(encoding="utf-8"))) != settings:
+        raise ValueError(f"{folder} holds cells of {other}, not of {dict(settings)}: choose another folder")
+    path.write_text(json.dumps(settings) + "\n", encoding="utf-8")
+
+
+def _path_of(folder: Path, cell: Cell) -> Path:
+    """Return the path of a cell as in the archive, where names of donors have no dots."""
     donor = f"sub-{cell.donor.replace('.', '-')}"
     return folder / donor / f"{donor}_ses-{cell.cell}_icephys.nwb"
 
 
-def write_batch(folder: Path, cells: Sequence[Cell], seed: int) -> Iterator[SimulatedCell]:
-    for cell in record(cells, seed):
-        write_nwb(cell, path_of(folder, cell))
+def _written(folder: Path, cells: Sequence[Cell], seed: int) -> Iterator[SimulatedCell]:
+    for cell in record_cells(cells, seed):
+        write_nwb(cell, _path_of(folder, cell))
         yield cell
 
 
-def write_whole_batch(folder: Path, cells: Sequence[Cell], seed: int) -> int:
-    return sum(1 for _ in write_batch(folder, cells, seed))
+def _write_batch(folder: Path, cells: Sequence[Cell], seed: int) -> int:
+    return sum(1 for _ in _written(folder, cells, seed))

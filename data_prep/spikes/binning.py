@@ -1,4 +1,4 @@
-"""Raster: spike times of one recording, or of its parts one after the other, in bins that hold 0 or 1."""
+"""BinnedSpikes: spike times in bins that hold 0 or 1. Start at :func:`bin_spikes` and :func:`select_units`."""
 
 from __future__ import annotations
 
@@ -7,79 +7,107 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from data_prep.spikes.spike_times import SpikesError, Trains
+from data_prep.spikes.spike_times import SpikeTimes
+from jaxephys.schemas.storage import DataError
 
-# A time such as 0.029 s is 28.999999999999996 ms: what is this much of a bin before an edge lies beyond it.
-EDGE = 1e-6
+# A time such as 0.029 s is 28.999999999999996 ms: times this much of a bin before an edge are counted behind it.
+EDGE_TOLERANCE = 1e-6
 Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Raster:
-    """The bins in which each unit fires, ascending and each once."""
+class BinnedSpikes:
+    """The bins in which each unit fires.
+
+    Parameters
+    ----------
+    unit : sequence of str of length n_units
+        Identifiers.
+    spikes : sequence of ndarray of int64 of shape (n_occupied_bins,)
+        Bins in which each unit fires, ascending, each once.
+    bins : int
+        Number of bins.
+    bin_ms : float
+        Width of a bin in ms.
+    seams : tuple of int, optional
+        First bin of each joined part but the first.
+    about : mapping of str to ndarray of shape (n_units,), optional
+        Numbers known of each unit: ``"depth"`` in um, ``"quality"``.
+    notes : sequence of str, optional
+        What was left out or looks doubtful.
+    """
 
     unit: Sequence[str]
-    spikes: Sequence[np.ndarray]  # int64, one array a unit
+    spikes: Sequence[np.ndarray]
     bins: int
     bin_ms: float
-    seams: tuple[int, ...] = ()  # the first bin of each part but the first
+    seams: tuple[int, ...] = ()
     about: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
-    def counts(self, start: int, stop: int) -> np.ndarray:
-        """How often each unit fires in [start, stop)."""
-        return np.array([np.diff(np.searchsorted(own, (start, stop)))[0] for own in self.spikes], np.int64)
-
     def packed(self) -> np.ndarray:
-        """uint8 [bin, ceil(units / 8)]: unit u is bit u % 8, the lowest first, of byte u // 8."""
+        """Pack the spikes as :class:`jaxephys.schemas.recording.Recording` stores them.
+
+        Returns
+        -------
+        ndarray of uint8 of shape (n_bins, ceil(n_units / 8))
+            Unit u is bit u % 8, the lowest first, of byte u // 8.
+        """
         bits = np.zeros((self.bins, -(-len(self.unit) // 8)), np.uint8)
-        for u, own in enumerate(self.spikes):
-            bits[own, u // 8] |= np.uint8(1 << u % 8)
+        for u, occupied in enumerate(self.spikes):
+            bits[occupied, u // 8] |= np.uint8(1 << u % 8)
         return bits
 
 
-def raster_of(parts: Sequence[Trains], bin_ms: float) -> Raster:
-    """Bin each part and join them in time; they must be of the same units."""
+def bin_spikes(parts: Sequence[SpikeTimes], bin_ms: float) -> BinnedSpikes:
+    """Bin the parts of a recording and join them in time.
+
+    Parameters
+    ----------
+    parts : sequence of SpikeTimes
+        Consecutive parts with the same units.
+    bin_ms : float
+        Width of a bin in ms.
+
+    Returns
+    -------
+    BinnedSpikes
+        The bins in which each unit fires. Spikes behind the last whole bin of a part, and those that share a bin with
+        another of their unit, are left out and counted in the notes.
+
+    Raises
+    ------
+    DataError
+        If the parts have different units, or the width is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> part = SpikeTimes(["0", "1"], [np.array([0.5, 7.0]), np.array([3.0, 3.5])], length=10.0)
+    >>> binned = bin_spikes([part, part], bin_ms=2.0)
+    >>> [bins.tolist() for bins in binned.spikes], binned.seams
+    ([[0, 3, 5, 8], [1, 6]], (5,))
+    """
     if not bin_ms > 0:
-        raise SpikesError(f"a bin of {bin_ms:g} ms has no width: give --bin-ms above 0")
+        raise DataError(f"a bin of {bin_ms:g} ms has no width: give --bin-ms above 0")
     first = parts[0]
     for part in parts[1:]:
         if list(part.unit) != list(first.unit):
-            raise SpikesError(
+            raise DataError(
                 f"the parts have {len(first.unit)} and {len(part.unit)} units, or others: join files of the same units only"
             )
     notes = [note for part in parts for note in part.notes]
-    binned = [in_bins(part, bin_ms, notes) for part in parts]
+    binned = [_bin_part(part, bin_ms, notes) for part in parts]
     starts = np.cumsum([0, *(bins for _, bins in binned)]).tolist()
     spikes = [
-        np.concatenate([own + start for own, start in zip(unit, starts[:-1], strict=True)])
-        for unit in zip(*(own for own, _ in binned), strict=True)
+        np.concatenate([occupied + start for occupied, start in zip(unit, starts[:-1], strict=True)])
+        for unit in zip(*(occupied for occupied, _ in binned), strict=True)
     ]
-    return Raster(first.unit, spikes, starts[-1], bin_ms, tuple(starts[1:-1]), first.about, notes)
+    return BinnedSpikes(first.unit, spikes, starts[-1], bin_ms, tuple(starts[1:-1]), first.about, notes)
 
 
-def in_bins(part: Trains, bin_ms: float, notes: list[str]) -> tuple[list[np.ndarray], int]:
-    """The bins of each unit, and how many whole bins there are."""
-    raw = [np.floor(own / bin_ms + EDGE).astype(np.int64) for own in part.times]
-    if part.length is None:
-        bins = 1 + max(int(own[-1]) for own in raw if own.size)
-    else:
-        bins = int(np.floor(part.length / bin_ms + EDGE))
-    inside = [own[own < bins] for own in raw]
-    single = [np.unique(own) for own in inside]
-    total, late = sum(map(len, raw)), sum(map(len, raw)) - sum(map(len, inside))
-    shared = sum(map(len, inside)) - sum(map(len, single))
-    if late:
-        notes.append(f"{late} spikes after the last whole bin left out")
-    if shared:
-        notes.append(
-            f"{shared} of {total} spikes share a bin of {bin_ms:g} ms with another of their unit and count once"
-        )
-    return single, bins
-
-
-def select(
-    raster: Raster,
+def select_units(
+    binned: BinnedSpikes,
     train: tuple[int, int],
     *,
     skip: int = 0,
@@ -87,37 +115,83 @@ def select(
     depth: Range | None = None,
     rate: Range | None = None,
     quality: float | None = None,
-) -> Raster:
-    """Units within depth (um), with a rate (Hz) of the TRAINING bins in range and of this quality; of these skip some, take some.
+) -> BinnedSpikes:
+    """Select units by depth, firing rate, quality and position.
 
-    A choice by the rate of the whole recording would be made on test bins too.
+    Parameters
+    ----------
+    binned : BinnedSpikes
+        All units.
+    train : (int, int)
+        [start, stop) of the training bins. Only these determine the rate: a choice by the rate of the whole recording
+        would depend on test bins.
+    skip : int, default 0
+        Units to leave out first, among those within the limits.
+    take : int, optional
+        Units to take after these; all by default.
+    depth : (float, float), optional
+        Lowest and highest depth in um.
+    rate : (float, float), optional
+        Lowest and highest rate in Hz.
+    quality : float, optional
+        Lowest quality.
+
+    Returns
+    -------
+    BinnedSpikes
+        The selected units.
+
+    Raises
+    ------
+    DataError
+        If fewer units are left than requested, or depth or quality are not known.
     """
-    kept = np.ones(len(raster.unit), bool)
+    kept = np.ones(len(binned.unit), bool)
     if depth is not None:
-        kept &= between(known(raster, "depth"), depth)
+        kept &= _is_within(_known_column(binned, "depth"), depth)
     if quality is not None:
-        kept &= known(raster, "quality") >= quality
+        kept &= _known_column(binned, "quality") >= quality
     if rate is not None:
-        seconds = (train[1] - train[0]) * raster.bin_ms / 1000
-        kept &= between(raster.counts(*train) / seconds, rate)
+        seconds = (train[1] - train[0]) * binned.bin_ms / 1000
+        counts = [np.diff(np.searchsorted(occupied, train))[0] for occupied in binned.spikes]
+        kept &= _is_within(np.array(counts, np.int64) / seconds, rate)
     rows = np.flatnonzero(kept)
-    asked = f"skip {skip}, take {take}" if take is not None else f"skip {skip}"
+    request = f"skip {skip}, take {take}" if take is not None else f"skip {skip}"
     if min(skip, 0 if take is None else take - 1) < 0:
-        raise SpikesError(f"{asked} is no choice of units: skip 0 or more and take 1 or more")
+        raise DataError(f"{request} selects no units: skip 0 or more and take 1 or more")
     if skip + (take or 1) > len(rows):
-        raise SpikesError(
-            f"{asked} asks for {skip + (take or 1)} units and the recording has {len(rows)} to choose from: lower --skip or --take"
+        raise DataError(
+            f"{request} needs {skip + (take or 1)} units and the recording has {len(rows)} to choose from: lower --skip or --take"
         )
     rows = rows[skip : None if take is None else skip + take]
-    about = {name: values[rows] for name, values in raster.about.items()}
-    return replace(raster, unit=[raster.unit[i] for i in rows], spikes=[raster.spikes[i] for i in rows], about=about)
+    about = {name: values[rows] for name, values in binned.about.items()}
+    return replace(binned, unit=[binned.unit[i] for i in rows], spikes=[binned.spikes[i] for i in rows], about=about)
 
 
-def between(values: np.ndarray, limits: Range) -> np.ndarray:
+def _bin_part(part: SpikeTimes, bin_ms: float, notes: list[str]) -> tuple[list[np.ndarray], int]:
+    """Return the bins of each unit and the number of whole bins; append to ``notes`` what was left out."""
+    all_bins = [np.floor(times / bin_ms + EDGE_TOLERANCE).astype(np.int64) for times in part.times]
+    if part.length is None:
+        count = 1 + max(int(bins[-1]) for bins in all_bins if bins.size)
+    else:
+        count = int(np.floor(part.length / bin_ms + EDGE_TOLERANCE))
+    inside = [bins[bins < count] for bins in all_bins]
+    occupied = [np.unique(bins) for bins in inside]
+    n_all, n_inside, n_occupied = (sum(map(len, units)) for units in (all_bins, inside, occupied))
+    if n_all > n_inside:
+        notes.append(f"{n_all - n_inside} spikes after the last whole bin left out")
+    if n_inside > n_occupied:
+        notes.append(
+            f"{n_inside - n_occupied} of {n_all} spikes share a bin of {bin_ms:g} ms with another of their unit and count once"
+        )
+    return occupied, count
+
+
+def _is_within(values: np.ndarray, limits: Range) -> np.ndarray:
     return (values >= limits[0]) & (values <= limits[1])
 
 
-def known(raster: Raster, name: str) -> np.ndarray:
-    if name not in raster.about:
-        raise SpikesError(f"the recording does not say the {name} of its units: choose them without --{name}")
-    return raster.about[name]
+def _known_column(binned: BinnedSpikes, name: str) -> np.ndarray:
+    if name not in binned.about:
+        raise DataError(f"the recording does not contain the {name} of its units: select them without --{name}")
+    return binned.about[name]

@@ -1,4 +1,4 @@
-"""Check: what stands in a recording, and what in it would mislead a model or a score."""
+"""What a recording holds, and what in it would mislead a model or a score. Start at :func:`check_recording`."""
 
 from __future__ import annotations
 
@@ -7,178 +7,255 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_prep.spikes.recording import Recording
-from data_prep.spikes.splits import NAMES, repeats
-from data_prep.spikes.stationarity import Stationarity, dickey_fuller
+from data_prep.spikes.splits import find_repeats
+from data_prep.spikes.stationarity import DickeyFullerTest, dickey_fuller
+from jaxephys.schemas.recording import SPLITS, Recording
 
-STEPS = 200  # of the population rate that a test needs at least: fewer reject nothing
-STEP_MS = 100.0  # of the population rate that is tested: at 1 ms its lags would only cover the refractory time
+STEP_MS = (
+    100.0  # of the population rate that is tested: at 1 ms the lags of the test would only cover the refractory period
+)
+MIN_STEPS = 200  # values of the population rate that a test needs: with fewer it rejects nothing
+SIGNIFICANCE = 0.05
 REFRACTORY_MS = 2.0
-VIOLATION = 0.01  # share of a unit's intervals within the refractory time that one neuron does not have
-FEW = 10  # spikes in the test bins below which a unit's own AUC means nothing
-CHANGE = 2.0  # factor between a unit's rates in training and test that is worth a word
-LEVEL = 0.05
+MAX_VIOLATIONS = 0.01  # share of a unit's intervals within the refractory period that one neuron does not exceed
+MIN_SPIKES = 10  # of a unit: with fewer its own AUC, or coefficient of variation, means nothing
+MAX_RATE_RATIO = 2.0  # between a unit's rates in training and test; a larger one is reported
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """Numbers of one recording; the report says them and the picture draws them."""
+class RecordingStatistics:
+    """Rates and intervals of a recording.
 
-    rates: Mapping[str, np.ndarray]  # Hz [unit] by split, and of all bins as "all"
-    intervals: np.ndarray  # ms, of all units
-    owner: np.ndarray  # unit of each interval
-    population: np.ndarray  # Hz, mean over units, in steps of STEP_MS
-    occupied: float  # share of bins with a spike of any unit
+    Parameters
+    ----------
+    rates : mapping of str to ndarray of shape (n_units,)
+        Rate of each unit in Hz in "train", "validation", "test" and in "all" bins.
+    intervals : ndarray of shape (n_intervals,)
+        Intervals between successive spikes of a unit in ms, of all units; none across a seam.
+    interval_unit : ndarray of int of shape (n_intervals,)
+        Index of the unit of each interval.
+    population : ndarray of shape (n_steps,)
+        Mean rate over units in Hz, in steps of 100 ms.
+    occupied : float
+        Share of bins with a spike of any unit.
+    """
+
+    rates: Mapping[str, np.ndarray]
+    intervals: np.ndarray
+    interval_unit: np.ndarray
+    population: np.ndarray
+    occupied: float
 
     @property
     def violations(self) -> np.ndarray:
-        """Share of each unit's intervals below REFRACTORY_MS, NaN without intervals."""
+        """Share of each unit's intervals below 2 ms, NaN for units without intervals."""
         units = len(self.rates["all"])
-        count = np.bincount(self.owner, minlength=units)
-        short = np.bincount(self.owner[self.intervals < REFRACTORY_MS], minlength=units)
+        count = np.bincount(self.interval_unit, minlength=units)
+        short = np.bincount(self.interval_unit[self.intervals < REFRACTORY_MS], minlength=units)
         return np.where(count > 0, short / np.maximum(count, 1), np.nan)
 
 
 @dataclass(frozen=True)
-class Report:
+class RecordingReport:
+    """Facts about a recording and the findings.
+
+    Parameters
+    ----------
+    facts : mapping of str to str
+        One text per fact.
+    findings : sequence of str
+        One sentence per problem; empty if nothing looks wrong.
+    """
+
     facts: Mapping[str, str]
     findings: Sequence[str]
 
     def lines(self) -> list[str]:
-        head = f"{len(self.findings)} to look at:" if self.findings else "nothing looks wrong"
-        return [
-            *(f"{name:<14} {fact}" for name, fact in self.facts.items()),
-            "",
-            head,
-            *(f"  - {x}" for x in self.findings),
-        ]
+        """Return the report as lines of text.
+
+        Returns
+        -------
+        list of str
+            One line per fact and finding.
+        """
+        facts = [f"{name:<14} {fact}" for name, fact in self.facts.items()]
+        heading = f"{len(self.findings)} to look at:" if self.findings else "nothing looks wrong"
+        return [*facts, "", heading, *(f"  - {finding}" for finding in self.findings)]
 
 
-def statistics(recording: Recording) -> Statistics:
+def check_recording(recording: Recording, statistics: RecordingStatistics | None = None) -> RecordingReport:
+    """Describe a recording and list what would mislead a model or a score.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+    statistics : RecordingStatistics, optional
+        Its statistics, if they were computed before.
+
+    Returns
+    -------
+    RecordingReport
+        Facts and findings: silent units, violations of the refractory period, rates that are not stationary or change
+        between training and test, few test spikes, copied bins, and the notes of data preparation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> spikes = np.random.default_rng(0).random((9000, 8)) < 0.02
+    >>> spikes[1:][spikes[:-1]] = False
+    >>> spikes[:, 3] = False
+    >>> check_recording(Recording.from_array(spikes)).findings[0]
+    '1 units have no spike in the recording'
+    """
+    statistics = compute_statistics(recording) if statistics is None else statistics
+    tests = _test_stationarity(recording, statistics)
+    findings = [
+        *_silent_units(statistics),
+        *_refractory_violations(recording, statistics),
+        *_unit_roots(tests),
+        *_changed_rates(statistics),
+        *_few_test_spikes(recording, statistics),
+        *_copied_bins(recording),
+        *recording.provenance.get("notes", ()),
+    ]
+    return RecordingReport(_facts(recording, statistics, tests), findings)
+
+
+def compute_statistics(recording: Recording) -> RecordingStatistics:
+    """Compute rates and intervals of a recording.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+
+    Returns
+    -------
+    RecordingStatistics
+        The statistics.
+    """
     bins, units = recording.events()
-    count, total = len(recording.unit), len(recording.packed)
+    count, total = recording.units, len(recording)
     rates = {"all": np.bincount(units, minlength=count) / (total * recording.bin_ms / 1000)}
-    for name in NAMES:
-        start, stop = recording.range(name)
+    for split in SPLITS:
+        start, stop = recording.span(split)
         inside = units[slice(*np.searchsorted(bins, (start, stop)))]
-        rates[name] = np.bincount(inside, minlength=count) / ((stop - start) * recording.bin_ms / 1000)
-    intervals, owner = intervals_of(recording, bins, units)
+        rates[split] = np.bincount(inside, minlength=count) / ((stop - start) * recording.bin_ms / 1000)
+    intervals, interval_unit = _intervals(recording, bins, units)
     step = max(round(STEP_MS / recording.bin_ms), 1)
     per_step = np.bincount(bins // step, minlength=-(-total // step))[: total // step]
     population = per_step / (count * step * recording.bin_ms / 1000)
-    return Statistics(rates, intervals, owner, population, len(np.unique(bins)) / total)
+    return RecordingStatistics(rates, intervals, interval_unit, population, len(np.unique(bins)) / total)
 
 
-def intervals_of(recording: Recording, bins: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The intervals (ms) between the spikes of each unit and whose they are; none over a seam."""
+def _intervals(recording: Recording, bins: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the intervals (ms) between the spikes of each unit, and its index; none across a seam."""
     order = np.argsort(units, kind="stable")
     bins, units = bins[order], units[order]
     part = np.searchsorted(recording.seams, bins, side="right")
-    own = (np.diff(units) == 0) & (np.diff(part) == 0)
-    return np.diff(bins)[own] * recording.bin_ms, units[1:][own]
+    valid = (np.diff(units) == 0) & (np.diff(part) == 0)
+    return np.diff(bins)[valid] * recording.bin_ms, units[1:][valid]
 
 
-def report(recording: Recording, found: Statistics | None = None) -> Report:
-    """Look at a recording."""
-    found = statistics(recording) if found is None else found
-    tests = stationarity(recording, found)
-    checks = (silent, refractory, roots(tests), changed, few_spikes, copied, notes)
-    return Report(facts(recording, found, tests), [text for check in checks for text in check(recording, found)])
+def _test_stationarity(recording: Recording, statistics: RecordingStatistics) -> dict[str, DickeyFullerTest]:
+    """Test the population rate of all bins and of each split, where it is long enough and not constant."""
+    step = max(round(STEP_MS / recording.bin_ms), 1)
+    ranges = {"all": (0, len(recording)), **{split: recording.span(split) for split in SPLITS}}
+    series = {name: statistics.population[-(-start // step) : stop // step] for name, (start, stop) in ranges.items()}
+    return {name: dickey_fuller(rate) for name, rate in series.items() if len(rate) >= MIN_STEPS and np.ptp(rate) > 0}
 
 
-def facts(recording: Recording, found: Statistics, tests: Mapping[str, Stationarity]) -> dict[str, str]:
-    rates, intervals = found.rates["all"], found.intervals
-    minutes = len(recording.packed) * recording.bin_ms / 60_000
-    splits = ", ".join(f"{name} [{start}, {stop})" for name, (start, stop) in zip(NAMES, recording.splits, strict=True))
-    by_split = ", ".join(f"{name} {found.rates[name].mean():.3g}" for name in NAMES)
-    said = {
+# Facts.
+
+
+def _facts(
+    recording: Recording, statistics: RecordingStatistics, tests: Mapping[str, DickeyFullerTest]
+) -> dict[str, str]:
+    rates, intervals = statistics.rates["all"], statistics.intervals
+    minutes = len(recording) * recording.bin_ms / 60_000
+    splits = ", ".join(
+        f"{name} [{start}, {stop})" for name, (start, stop) in zip(SPLITS, recording.splits, strict=True)
+    )
+    by_split = ", ".join(f"{split} {statistics.rates[split].mean():.3g}" for split in SPLITS)
+    facts = {
         "name": f"{recording.name} ({recording.domain}), {recording.sha256[:12]}",
-        "size": f"{len(recording.unit)} units, {len(recording.packed):,} bins of {recording.bin_ms:g} ms = {minutes:.2f} min",
+        "size": f"{recording.units} units, {len(recording):,} bins of {recording.bin_ms:g} ms = {minutes:.2f} min",
         "splits": splits + (f"; seams at {', '.join(map(str, recording.seams))}" if recording.seams else ""),
         "rate (Hz)": f"mean {rates.mean():.3g}, median {np.median(rates):.3g}, max {rates.max():.3g}; {by_split}",
-        "density": f"{rates.mean() * recording.bin_ms / 1000:.5f} of all bits, {found.occupied:.3f} of bins have a spike",
+        "density": f"{rates.mean() * recording.bin_ms / 1000:.5f} of all bits, {statistics.occupied:.3f} of bins have a spike",
     }
     if intervals.size:
         quartiles = ", ".join(f"{x:g}" for x in np.percentile(intervals, (25, 50, 75)))
-        said["interval (ms)"] = f"quartiles {quartiles}; CV of the median unit {variation(found):.2f}"
+        facts["interval (ms)"] = f"quartiles {quartiles}; CV of the median unit {_median_variation(statistics):.2f}"
         short = ", ".join(
             f"<= {k * recording.bin_ms:g} ms {np.mean(intervals <= k * recording.bin_ms):.4f}" for k in (1, 2, 3)
         )
-        said["refractory"] = f"share of intervals {short}"
+        facts["refractory"] = f"share of intervals {short}"
     for name, test in tests.items():
-        said[f"ADF {name}"] = (
+        facts[f"ADF {name}"] = (
             f"{test.statistic:.2f} (5 %: {test.critical:.2f}), p {test.p:.2g}, {test.lags} lags, n {test.n}"
         )
-    return said
+    return facts
 
 
-def variation(found: Statistics) -> float:
-    """Median over units of sd / mean of their intervals, for units with at least FEW of them."""
-    units = len(found.rates["all"])
-    count, total, square = (np.bincount(found.owner, found.intervals**k, minlength=units) for k in range(3))
-    kept = count >= FEW
-    mean = total[kept] / count[kept]
-    return (
-        float(np.median(np.sqrt(np.maximum(square[kept] / count[kept] - mean**2, 0)) / mean)) if kept.any() else np.nan
+def _median_variation(statistics: RecordingStatistics) -> float:
+    """Return the median coefficient of variation of intervals, over units with enough of them."""
+    units = len(statistics.rates["all"])
+    count, total, square = (
+        np.bincount(statistics.interval_unit, statistics.intervals**power, minlength=units) for power in range(3)
     )
+    kept = count >= MIN_SPIKES
+    if not kept.any():
+        return np.nan
+    mean = total[kept] / count[kept]
+    return float(np.median(np.sqrt(np.maximum(square[kept] / count[kept] - mean**2, 0)) / mean))
 
 
-def stationarity(recording: Recording, found: Statistics) -> dict[str, Stationarity]:
-    """The test on the population rate of all bins and of each split, where it is long enough and not constant."""
-    step = max(round(STEP_MS / recording.bin_ms), 1)
-    ranges = {"all": (0, len(recording.packed)), **{name: recording.range(name) for name in NAMES}}
-    series = {name: found.population[-(-start // step) : stop // step] for name, (start, stop) in ranges.items()}
-    return {name: dickey_fuller(own) for name, own in series.items() if len(own) >= STEPS and np.ptp(own) > 0}
+# Findings.
 
 
-def silent(recording: Recording, found: Statistics) -> Iterator[str]:
-    for name, rates in found.rates.items():
-        none = int(np.sum(rates == 0))
-        if none:
-            yield f"{none} units have no spike in {'the recording' if name == 'all' else name}"
+def _silent_units(statistics: RecordingStatistics) -> Iterator[str]:
+    for name, rates in statistics.rates.items():
+        silent = int(np.sum(rates == 0))
+        if silent:
+            yield f"{silent} units have no spike in {'the recording' if name == 'all' else name}"
 
 
-def refractory(recording: Recording, found: Statistics) -> Iterator[str]:
+def _refractory_violations(recording: Recording, statistics: RecordingStatistics) -> Iterator[str]:
     if recording.bin_ms >= REFRACTORY_MS:
         return
-    many = int(np.sum(found.violations > VIOLATION))
-    if many:
+    units = int(np.sum(statistics.violations > MAX_VIOLATIONS))
+    if units:
         yield (
-            f"{many} units have more than {100 * VIOLATION:g} % of their intervals below {REFRACTORY_MS:g} ms: several cells in a "
-            f"unit, or a tick that is not as long as was said"
+            f"{units} units have more than {100 * MAX_VIOLATIONS:g} % of their intervals below {REFRACTORY_MS:g} ms: several cells "
+            "in a unit, or a wrong length of a tick"
         )
 
 
-def roots(tests: Mapping[str, Stationarity]):
-    def unit_root(recording: Recording, found: Statistics) -> Iterator[str]:
-        for name, test in tests.items():
-            if test.p > LEVEL:
-                yield f"the population rate of {name} may wander like a random walk (ADF p {test.p:.2g}): not stationary"
-
-    return unit_root
+def _unit_roots(tests: Mapping[str, DickeyFullerTest]) -> Iterator[str]:
+    for name, test in tests.items():
+        if test.p > SIGNIFICANCE:
+            yield f"the population rate of {name} may wander like a random walk (ADF p {test.p:.2g}): not stationary"
 
 
-def changed(recording: Recording, found: Statistics) -> Iterator[str]:
-    before, after = found.rates["train"], found.rates["test"]
-    enough = np.minimum(before, after) > 0
-    ratio = np.maximum(before[enough] / after[enough], after[enough] / before[enough])
-    many = int(np.sum(ratio > CHANGE))
-    if many:
-        yield f"{many} units fire in test more than {CHANGE:g} times as much as in train, or less than 1/{CHANGE:g} of it"
+def _changed_rates(statistics: RecordingStatistics) -> Iterator[str]:
+    train, test = statistics.rates["train"], statistics.rates["test"]
+    active = np.minimum(train, test) > 0
+    ratio = np.maximum(train[active] / test[active], test[active] / train[active])
+    units = int(np.sum(ratio > MAX_RATE_RATIO))
+    if units:
+        yield f"{units} units fire in test more than {MAX_RATE_RATIO:g} times as much as in train, or less than 1/{MAX_RATE_RATIO:g} of it"
 
 
-def few_spikes(recording: Recording, found: Statistics) -> Iterator[str]:
-    start, stop = recording.range("test")
-    many = int(np.sum(found.rates["test"] * (stop - start) * recording.bin_ms / 1000 < FEW - 0.5))
-    if many:
-        yield f"{many} units have fewer than {FEW} test spikes: they count in pooled scores, not in those within units"
+def _few_test_spikes(recording: Recording, statistics: RecordingStatistics) -> Iterator[str]:
+    start, stop = recording.span("test")
+    units = int(np.sum(statistics.rates["test"] * (stop - start) * recording.bin_ms / 1000 < MIN_SPIKES - 0.5))
+    if units:
+        yield f"{units} units have fewer than {MIN_SPIKES} test spikes: they count in pooled scores, not in those within units"
 
 
-def copied(recording: Recording, found: Statistics) -> Iterator[str]:
-    again = repeats(recording.packed, recording.splits, within=True)
-    if again:
-        yield f"{again[0]}" + (f", and {len(again) - 1} more such chunks" if len(again) > 1 else "")
-
-
-def notes(recording: Recording, found: Statistics) -> Iterator[str]:
-    yield from recording.provenance.get("notes", ())
+def _copied_bins(recording: Recording) -> Iterator[str]:
+    repeats = find_repeats(recording.packed, recording.splits, within=True)
+    if repeats:
+        yield f"{repeats[0]}" + (f", and {len(repeats) - 1} more such chunks" if len(repeats) > 1 else "")

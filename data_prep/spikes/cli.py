@@ -1,4 +1,4 @@
-"""``python -m data_prep spikes VERB``: spike times -> packed bins with splits; what is in them; populations with a truth."""
+"""``python -m data_prep spikes COMMAND``: build recordings of packed spikes with splits, check and simulate them."""
 
 from __future__ import annotations
 
@@ -9,48 +9,63 @@ from typing import Annotated
 import tyro
 
 from data_prep.cli import run
-from data_prep.spikes import check as checking
-from data_prep.spikes.build import Recipe, build_recording
-from data_prep.spikes.recording import Recording, read_recording, write_recording
-from data_prep.spikes.registry import ENTRIES, Session, Web, build_entry, find
-from data_prep.spikes.simulate import simulate
+from data_prep.spikes.build import BuildSettings, build_recording
+from data_prep.spikes.check import check_recording, compute_statistics
+from data_prep.spikes.registry import ENTRIES, IblSession, WebFiles, build_entry, find_entry
+from data_prep.spikes.simulate import write_simulated_recordings
 from data_prep.spikes.simulated_populations import KINDS
-from data_prep.spikes.spike_times import SpikesError
-from data_prep.spikes.splits import NAMES
-from data_prep.units.table import UnitsError
+from jaxephys.schemas.recording import SPLITS, Recording
+from jaxephys.schemas.storage import DataError
 
-Name = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
-File = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
+RecordingName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+RecordingFile = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
 
 
-def list_recordings() -> None:
-    """The public recordings, how to get and to build them, and the simulated populations."""
+def main(arguments: Sequence[str]) -> int:
+    """Run a command of ``python -m data_prep spikes``.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        The command (list, simulate, fetch, build or check) and its arguments.
+
+    Returns
+    -------
+    int
+        Exit status: 0, or 2 after an error that the user can correct.
+    """
+    commands = {"list": _list, "simulate": _simulate, "fetch": _fetch, "build": _build, "check": _check}
+    return run("spikes", __doc__, commands, arguments, (DataError,))
+
+
+def _list() -> None:
+    """Show the public recordings, how to get and to build them, and the simulated populations."""
     for entry in ENTRIES:
         print(f"{entry.name}\n  {entry.title} ({entry.cite})")
-        how = "the extra ibl, and the network" if isinstance(entry.source, Session) else "the network"
-        print(f"  python -m data_prep spikes fetch {entry.name} --out FOLDER     needs {how}")
+        needs = "the extra ibl, and the network" if isinstance(entry.source, IblSession) else "the network"
+        print(f"  python -m data_prep spikes fetch {entry.name} --out FOLDER     needs {needs}")
         if entry.reader:
             print(f"  python -m data_prep spikes build {entry.name} --data FOLDER --out DIR")
-        if isinstance(entry.source, Web):
+        if isinstance(entry.source, WebFiles):
             print(f"  the files: {', '.join(entry.source.files)}")
     print(f"\nno data at hand? python -m data_prep spikes simulate --out DIR makes {len(KINDS)} populations:")
     for kind in KINDS:
         print(f"  {kind.name:<14} {kind.domain}, {kind.rate:g} Hz")
 
 
-def simulate_populations(
+def _simulate(
     out: Path, populations: tuple[str, ...] = (), minutes: float = 1.0, units: int = 32, seed: int = 0
 ) -> None:
-    """Write simulated recordings and, in truth.csv, the scores of their true probabilities: what a model can reach at most.
+    """Write simulated recordings and, in truth.csv, the highest scores that a model can reach on them.
 
     Args:
         out: Folder for the recordings.
         populations: Only these; all twelve without it.
-        minutes: Length of each; half is for training.
-        units: Units of each.
+        minutes: Duration of each; half of it is for training.
+        units: Number of units of each.
         seed: The same seed gives the same spikes.
     """
-    rows = simulate(out, populations, minutes=minutes, units=units, seed=seed)
+    rows = write_simulated_recordings(out, populations, minutes=minutes, units=units, seed=seed)
     print(f"{'truth on test bins':<18}   AUC  constant  within unit     AP  bits/spike")
     for row in rows:
         print(
@@ -60,8 +75,8 @@ def simulate_populations(
     print(f"next: python -m data_prep spikes check {out / str(rows[0]['name'])}.npz")
 
 
-def fetch_recording(name: Name, /, out: Path) -> None:
-    """Download the files of a recording that `list` names; the only verb that uses the network.
+def _fetch(name: RecordingName, /, out: Path) -> None:
+    """Download the files of a recording that `list` shows; only this command uses the network.
 
     Args:
         name: Name of the recording.
@@ -69,33 +84,32 @@ def fetch_recording(name: Name, /, out: Path) -> None:
     """
     from data_prep.spikes.fetch import fetch
 
-    entry = find(name)
+    entry = find_entry(name)
     files = fetch(entry, out)
-    print(
-        f"{len(files)} files in {out}: {', '.join(path.name for path in files[:5])}{' ...' if len(files) > 5 else ''}"
-    )
+    more = " ..." if len(files) > 5 else ""
+    print(f"{len(files)} files in {out}: {', '.join(path.name for path in files[:5])}{more}")
     if entry.reader:
         print(f"next: python -m data_prep spikes build {name} --data {out} --out DIR")
 
 
-def build(
-    name: Name,
+def _build(
+    name: RecordingName,
     /,
     out: Path,
-    recipe: Annotated[Recipe, tyro.conf.arg(name="")],
+    settings: Annotated[BuildSettings, tyro.conf.arg(name="")],
     data: Path | None = None,
     asdf: tuple[Path, ...] = (),
     alf: Path | None = None,
     npz: tuple[Path, ...] = (),
     nwb: Path | None = None,
 ) -> None:
-    """Build OUT/NAME.npz, from files of the registry by their recipe (--data) or from your own.
+    """Build OUT/NAME.npz, from files of the registry with their settings (--data) or from your own.
 
     Args:
-        name: Name of the recording; with --data one that `list` names.
+        name: Name of the recording; with --data one that `list` shows.
         out: Folder for it.
-        data: Folder that holds the files of a recording of the registry, whose recipe is then used.
-        asdf: MATLAB v5 files of one recording, in the order of time; they are joined, and no split goes over a seam.
+        data: Folder that holds the files of a recording of the registry, whose settings are then used.
+        asdf: MATLAB v5 files of one recording, in the order of time; they are joined, and no split contains a seam.
         alf: IBL folder of one probe.
         npz: NumPy files (npz or npy) of one recording, in the order of time.
         nwb: NWB file with a units table.
@@ -103,55 +117,44 @@ def build(
     given = {"data": data, "asdf": asdf, "alf": alf, "npz": npz, "nwb": nwb}
     options = [option for option, value in given.items() if value]
     if len(options) != 1:
-        said = " and ".join(f"--{option}" for option in options) or "no source"
-        raise SpikesError(f"{said} given: give one of {', '.join(f'--{option}' for option in given)}")
-    if data is not None:
-        entry = find(name)
-        if recipe != Recipe():
-            raise SpikesError(
-                f"{name} has a recipe of its own with --data: leave out other fields, or give its files by --asdf"
+        listed = " and ".join(f"--{option}" for option in options) or "no source"
+        raise DataError(f"{listed} given: give one of {', '.join(f'--{option}' for option in given)}")
+    if data is None:
+        paths = {"asdf": asdf, "npz": npz, "alf": (alf,), "nwb": (nwb,)}[options[0]]
+        recording = build_recording(name, options[0], [path for path in paths if path is not None], settings)
+    else:
+        entry = find_entry(name)
+        if settings != BuildSettings():
+            raise DataError(
+                f"the registry has the settings of {name}: leave out other options with --data, or give its files with --asdf"
             )
-        save(build_entry(entry, data), out)
-        return
-    paths = {"asdf": asdf, "npz": npz, "alf": (alf,), "nwb": (nwb,)}[options[0]]
-    save(build_recording(name, options[0], [path for path in paths if path is not None], recipe), out)
-
-
-def check(path: File, /, figure: Path | None = None) -> None:
-    """Say what a recording holds and what would mislead: rates, intervals, refractory time, stationarity, copies; and draw it.
-
-    Args:
-        path: File of the recording.
-        figure: Where the picture goes; beside the recording without it.
-    """
-    from data_prep.spikes.figure import draw
-
-    recording = read_recording(path)
-    found = checking.statistics(recording)
-    print("\n".join(checking.report(recording, found).lines()))
-    figure = path.with_suffix(".png") if figure is None else figure
-    draw(recording, found, figure)
-    print(f"\npicture: {figure}")
-
-
-def save(recording: Recording, out: Path) -> None:
+        recording = build_entry(entry, data)
     for note in recording.provenance["notes"]:
         print(note)
-    path = write_recording(recording, out)
-    splits = ", ".join(f"{name} [{start}, {stop})" for name, (start, stop) in zip(NAMES, recording.splits, strict=True))
-    print(f"{path}: {len(recording.unit)} units, {len(recording.packed)} bins of {recording.bin_ms:g} ms; {splits}")
+    path = recording.write(out)
+    print(
+        f"{path}: {recording.units} units, {len(recording)} bins of {recording.bin_ms:g} ms; {_split_text(recording)}"
+    )
     print(f"sha256 of the splits {recording.sha256}")
     print(f"next: python -m data_prep spikes check {path}")
 
 
-VERBS = {
-    "list": list_recordings,
-    "simulate": simulate_populations,
-    "fetch": fetch_recording,
-    "build": build,
-    "check": check,
-}
+def _check(path: RecordingFile, /, figure: Path | None = None) -> None:
+    """Show and draw what a recording holds and what would mislead a model: rates, intervals, stationarity, copies.
+
+    Args:
+        path: File of the recording.
+        figure: File for the figure; beside the recording without it.
+    """
+    from data_prep.spikes.figure import draw_recording
+
+    recording = Recording.read(path)
+    statistics = compute_statistics(recording)
+    print("\n".join(check_recording(recording, statistics).lines()))
+    figure = path.with_suffix(".png") if figure is None else figure
+    draw_recording(recording, statistics, figure)
+    print(f"\nfigure: {figure}")
 
 
-def main(arguments: Sequence[str]) -> int:
-    return run("spikes", __doc__, VERBS, arguments, (SpikesError, UnitsError))
+def _split_text(recording: Recording) -> str:
+    return ", ".join(f"{name} [{start}, {stop})" for name, (start, stop) in zip(SPLITS, recording.splits, strict=True))

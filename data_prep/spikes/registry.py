@@ -1,4 +1,7 @@
-"""Registry: the public recordings of the published experiment, how to get them, and how each is built."""
+"""The public recordings of the published experiment: where their files are and how each recording is built from them.
+
+Start at :data:`ENTRIES`, :func:`find_entry` and :func:`build_entry`; :mod:`data_prep.spikes.fetch` downloads the files.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,9 @@ import difflib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data_prep.spikes.build import Recipe, build_recording
-from data_prep.spikes.recording import Recording
-from data_prep.spikes.spike_times import SpikesError
+from data_prep.spikes.build import BuildSettings, build_recording
+from jaxephys.schemas.recording import Recording
+from jaxephys.schemas.storage import DataError
 
 # The repository of the published code holds one slice and one in vivo session as asdf files.
 SHIPPED = "https://raw.githubusercontent.com/ShimonoMLab/GenerativeNeurosci_ML-TrDic"
@@ -17,23 +20,47 @@ SESSION = f"{SHIPPED}/2cf4e1ac4a4d1f74b621523e2966530f50cd5a92/Sharing_whole_Siz
 
 
 @dataclass(frozen=True)
-class Web:
-    """Single files: our name -> address."""
+class WebFiles:
+    """Single files on the web.
+
+    Parameters
+    ----------
+    files : dict of str to str
+        Name that a file gets here to its address.
+    """
 
     files: dict[str, str]
 
 
 @dataclass(frozen=True)
-class Mendeley:
-    """A data set of Mendeley Data, whose interface lists the files and their checksums."""
+class MendeleyDataset:
+    """A data set of Mendeley Data, whose interface lists the files and their checksums.
+
+    Parameters
+    ----------
+    dataset : str
+        Identifier.
+    version : int
+        Version.
+    """
 
     dataset: str
     version: int
 
 
 @dataclass(frozen=True)
-class Session:
-    """A session of the International Brain Laboratory, through ONE."""
+class IblSession:
+    """A session of the International Brain Laboratory, which its own client downloads.
+
+    Parameters
+    ----------
+    subject : str
+        Name of the mouse.
+    date : str
+        Day, YYYY-MM-DD.
+    probe : str, default "probe00"
+        Probe of the session.
+    """
 
     subject: str
     date: str
@@ -42,38 +69,75 @@ class Session:
 
 @dataclass(frozen=True)
 class Entry:
-    """A recording, or a collection of them (without a reader: those are built by the names of their files)."""
+    """A recording, or a collection of recordings.
+
+    Parameters
+    ----------
+    name : str
+        Name of the recording.
+    title : str
+        Short description.
+    source : WebFiles, MendeleyDataset or IblSession
+        Where its files are.
+    cite : str
+        Publication and license.
+    reader : str, optional
+        Layout of the files (see :func:`data_prep.spikes.build.build_recording`); ``""`` for a collection, whose
+        recordings are built from their own files.
+    files : tuple of tuple of str, optional
+        For each part, in the order of time, patterns of the names that its file may have.
+    seams : tuple of int, optional
+        Bins where the parts must meet, since the splits rely on them.
+    settings : BuildSettings, optional
+        How the recording is built.
+    """
 
     name: str
     title: str
-    source: Web | Mendeley | Session
+    source: WebFiles | MendeleyDataset | IblSession
     cite: str
-    reader: str = ""  # which option of `build` reads it
-    files: tuple[tuple[str, ...], ...] = ()  # for each part, how its file may be called
-    seams: tuple[int, ...] = ()  # where the parts meet, in bins: the splits count on it
-    recipe: Recipe = field(default_factory=Recipe)
+    reader: str = ""
+    files: tuple[tuple[str, ...], ...] = ()
+    seams: tuple[int, ...] = ()
+    settings: BuildSettings = field(default_factory=BuildSettings)
 
     def paths(self, folder: Path) -> list[Path]:
-        """The files of this recording in a folder, in the order of time."""
+        """Find the files of this recording in a folder.
+
+        Parameters
+        ----------
+        folder : Path
+            Folder that holds them, at any depth.
+
+        Returns
+        -------
+        list of Path
+            One file per part, in the order of time; for IBL sessions the folder of the probe.
+
+        Raises
+        ------
+        DataError
+            If the folder does not exist, or does not hold exactly one file for a part.
+        """
         if not folder.is_dir():
-            raise SpikesError(f"there is no folder {folder}: fetch {self.name} first, or give the folder that holds it")
+            raise DataError(f"there is no folder {folder}: fetch {self.name} first, or give the folder that holds it")
         if self.reader == "alf":
             return [folder / self.name if (folder / self.name).is_dir() else folder]
-        return [self.path(folder, names) for names in self.files]
-
-    def path(self, folder: Path, names: tuple[str, ...]) -> Path:
-        every = sorted(path.resolve() for path in folder.rglob("*") if path.is_file())
-        found = [path for path in every if any(path.match(name) for name in names)]
-        if len(found) != 1:
-            said = ", ".join(path.name for path in found) or "none"
-            raise SpikesError(
-                f"{folder} should hold one file {' or '.join(names)} and holds {said}: fetch {self.name} again"
-            )
-        return found[0]
+        files = sorted(path.resolve() for path in folder.rglob("*") if path.is_file())
+        paths = []
+        for patterns in self.files:
+            found = [path for path in files if any(path.match(pattern) for pattern in patterns)]
+            if len(found) != 1:
+                listed = ", ".join(path.name for path in found) or "none"
+                raise DataError(
+                    f"{folder} should hold one file {' or '.join(patterns)} and holds {listed}: fetch {self.name} again"
+                )
+            paths.append(found[0])
+        return paths
 
 
 MODEL = "Shimono 2026, Algorithms 19(4):305"
-IN_VIVO = Recipe(domain="in vivo", skip=100, take=128)  # "skip 100, take 128" is the paper's choice
+IN_VIVO = BuildSettings(domain="in vivo", skip=100, take=128)  # the choice of the paper
 SESSIONS = (
     *(("NYU-40", f"2021-04-{day}") for day in (13, 14, 15, 16)),
     *(("SWC_038", date) for date in ("2020-07-30", "2020-07-31", "2020-08-01")),
@@ -84,7 +148,7 @@ ENTRIES = (
     Entry(
         "in_vitro_210511001",
         "cortical slice of a mouse, 128 units, two halves; nominally 1 ms a bin",
-        Web({f"in_vitro_210511001_{half}.mat": f"{SLICE}/asdf_{half}.mat" for half in ("bh", "lh")}),
+        WebFiles({f"in_vitro_210511001_{half}.mat": f"{SLICE}/asdf_{half}.mat" for half in ("bh", "lh")}),
         MODEL,
         "asdf",
         (
@@ -92,55 +156,99 @@ ENTRIES = (
             ("in_vitro_210511001_lh*.mat", "210511001/asdf_lh.mat"),
         ),
         (400_080,),
-        # The test is in the second half, from its bin 10,000: no window goes over the seam.
-        Recipe("in vitro", tick_ms=1.0, train=(0, 300_000), validation=(300_000, 400_000), test=(410_080, 460_080)),
+        # The test split is in the second half, from its bin 10,000: no window contains the seam.
+        BuildSettings(
+            "in vitro", tick_ms=1.0, train=(0, 300_000), validation=(300_000, 400_000), test=(410_080, 460_080)
+        ),
     ),
     Entry(
         "in_vivo_NYU-40_2021-04-14",
         "entorhinal cortex of a mouse, clusters 0 to 127 of an IBL session, 30 kHz ticks",
-        Web({"in_vivo_NYU-40_2021-04-14.mat": f"{SESSION}/NYU-40/2021-04-14/001/asdf.mat"}),
+        WebFiles({"in_vivo_NYU-40_2021-04-14.mat": f"{SESSION}/NYU-40/2021-04-14/001/asdf.mat"}),
         f"{MODEL}; International Brain Laboratory (CC BY 4.0)",
         "asdf",
         (("in_vivo_NYU-40_2021-04-14*.mat", "NYU-40/2021-04-14/001/asdf.mat"),),
         (),
-        Recipe("in vivo", tick_hz=30_000.0, train=(0, 300_000), validation=(300_000, 450_000), test=(460_000, 510_000)),
+        BuildSettings(
+            "in vivo", tick_hz=30_000.0, train=(0, 300_000), validation=(300_000, 450_000), test=(460_000, 510_000)
+        ),
     ),
     Entry(
         "mendeley_kf65cvmtbz",
         "the data that the paper deposited, doi 10.17632/kf65cvmtbz.1; build its asdf files with --asdf",
-        Mendeley("kf65cvmtbz", 1),
+        MendeleyDataset("kf65cvmtbz", 1),
         MODEL,
     ),
     *(
         Entry(
             f"ibl_{subject}_{date}",
             "an IBL session; spontaneous activity of its passive protocol, units 100 to 227 of the probe",
-            Session(subject, date),
+            IblSession(subject, date),
             "International Brain Laboratory (CC BY 4.0)",
             "alf",
-            recipe=IN_VIVO,
+            settings=IN_VIVO,
         )
         for subject, date in SESSIONS
     ),
 )
 
 
-def find(name: str) -> Entry:
+def find_entry(name: str) -> Entry:
+    """Find a recording of the registry by its name.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+
+    Returns
+    -------
+    Entry
+        The description.
+
+    Raises
+    ------
+    DataError
+        If there is none; the message suggests a similar name.
+
+    Examples
+    --------
+    >>> find_entry("in_vitro_210511001").reader
+    'asdf'
+    """
     known = {entry.name: entry for entry in ENTRIES}
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}" if near else "`list` names them all"
-        raise SpikesError(f"there is no recording {name!r} in the registry: {hint}")
+        hint = f"did you mean {near[0]}" if near else "`list` shows them all"
+        raise DataError(f"there is no recording {name!r} in the registry: {hint}")
     return known[name]
 
 
 def build_entry(entry: Entry, folder: Path) -> Recording:
-    """Build a recording of the registry by its own recipe from the files in a folder."""
+    """Build a recording of the registry from the files in a folder.
+
+    Parameters
+    ----------
+    entry : Entry
+        The recording.
+    folder : Path
+        Folder that holds its files.
+
+    Returns
+    -------
+    Recording
+        The recording.
+
+    Raises
+    ------
+    DataError
+        If the entry is a collection, files are missing, or their parts meet at other bins than expected.
+    """
     if not entry.reader:
-        raise SpikesError(f"{entry.name} is a collection of recordings: build one of its files with --asdf")
-    recording = build_recording(entry.name, entry.reader, entry.paths(folder), entry.recipe)
+        raise DataError(f"{entry.name} is a collection of recordings: build one of its files with --asdf")
+    recording = build_recording(entry.name, entry.reader, entry.paths(folder), entry.settings)
     if recording.seams != entry.seams:
-        raise SpikesError(
-            f"the parts of {entry.name} meet at bin {recording.seams}, and its splits count on {entry.seams}: fetch them again"
+        raise DataError(
+            f"the parts of {entry.name} meet at bin {recording.seams}, and its splits rely on {entry.seams}: fetch them again"
         )
     return recording

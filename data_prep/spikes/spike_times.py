@@ -1,4 +1,8 @@
-"""Trains: the spike times of the units of one recording, checked once, where a reader hands them over."""
+"""SpikeTimes: the spike times of the units of one recording, as every reader returns them.
+
+Readers call :func:`make_spike_times`, which converts clock ticks to milliseconds and checks the times once. Most errors
+in such files are errors of the unit of time, so rates and durations that no neuron or experiment has are reported.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +12,41 @@ from pathlib import Path
 
 import numpy as np
 
-FASTEST = 1000.0  # Hz: no neuron fires so fast on average, so the tick is wrong
-LONG, SLOW = (
-    3.0,
-    0.1,
-)  # hours, Hz: a recording longer than this, in which the median unit fires less than this, is doubtful
-REMEDY = "--tick-ms 1 for milliseconds, --tick-hz 30000 for samples at 30 kHz"
+from jaxephys.schemas.storage import DataError
 
-
-class SpikesError(ValueError):
-    """Spike trains that cannot be read, made or written, in one sentence."""
+MS_PER_SECOND = 1000.0
+MAX_RATE = 1000.0  # Hz: no neuron fires so fast on average, so the tick is wrong
+# A recording longer than this (hours), in which the median unit fires less than this (Hz), probably has shorter ticks.
+LONG_DURATION, LOW_RATE = 3.0, 0.1
+TICK_OPTIONS = "--tick-ms 1 for milliseconds, --tick-hz 30000 for samples at 30 kHz"
 
 
 @dataclass(frozen=True)
-class Trains:
-    """Spike times in ms from the recording's start, ascending."""
+class SpikeTimes:
+    """Spike times of the units of one recording.
+
+    Parameters
+    ----------
+    unit : sequence of str of length n_units
+        Identifiers.
+    times : sequence of ndarray of shape (n_spikes,)
+        Spike times of each unit in ms from the start of the recording, ascending.
+    length : float or None
+        Duration of the recording in ms; ``None`` where only the last spike indicates it.
+    about : mapping of str to ndarray of shape (n_units,), optional
+        Numbers known of each unit: ``"depth"`` in um, ``"quality"``.
+    notes : sequence of str, optional
+        What was changed or looks doubtful.
+    """
 
     unit: Sequence[str]
     times: Sequence[np.ndarray]
-    length: float | None  # ms; None where only the last spike tells
-    about: Mapping[str, np.ndarray] = field(default_factory=dict)  # depth (um), quality: one number a unit
+    length: float | None
+    about: Mapping[str, np.ndarray] = field(default_factory=dict)
     notes: Sequence[str] = ()
 
 
-def trains_of(
+def make_spike_times(
     path: Path,
     unit: Sequence[str],
     ticks: Sequence[np.ndarray],
@@ -41,85 +56,119 @@ def trains_of(
     interval: tuple[float, float] | None = None,
     about: Mapping[str, np.ndarray] | None = None,
     notes: Sequence[str] = (),
-) -> Trains:
-    """Check and convert. ``ticks`` hold one array a unit, ``end`` is where the recording ends in ticks, ``interval`` (s) is cut out.
+) -> SpikeTimes:
+    """Convert spike times to milliseconds and check them.
 
-    With an interval nothing outside is judged.
+    Parameters
+    ----------
+    path : Path
+        The file, for error messages.
+    unit : sequence of str of length n_units
+        Identifiers.
+    ticks : sequence of array-like of shape (n_spikes,)
+        Spike times of each unit in clock ticks. Times that are not in order are sorted, with a note.
+    tick_ms : float
+        Length of a tick in ms.
+    end : float, optional
+        End of the recording in ticks.
+    interval : (float, float), optional
+        Start and stop in s of the part to keep, whose times then count from its start. Spikes outside of it are not
+        checked.
+    about : mapping of str to ndarray of shape (n_units,), optional
+        Numbers known of each unit.
+    notes : sequence of str, optional
+        Notes of the reader.
+
+    Returns
+    -------
+    SpikeTimes
+        The spike times.
+
+    Raises
+    ------
+    DataError
+        If there is no unit or no spike, a time is not finite, negative or behind the end, the interval is empty, or a
+        unit would fire more than 1,000 times per second.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from pathlib import Path
+    >>> spikes = make_spike_times(Path("a.mat"), ["0", "1"], [np.array([30, 300]), np.array([90])], 1 / 30, end=3000)
+    >>> [times.tolist() for times in spikes.times], spikes.length
+    ([[1.0, 10.0], [3.0]], 100.0)
     """
     if not len(ticks):
-        raise SpikesError(f"{path} has no units: give a recording that was sorted")
+        raise DataError(f"{path} has no units: give a recording that was sorted")
     notes, times = list(notes), []
     unsorted = 0
-    for name, own in zip(unit, ticks, strict=True):
-        own = np.asarray(own, np.float64).ravel()
-        if not np.isfinite(own).all():
-            raise SpikesError(f"unit {name} of {path} has a spike time that is not finite: remove it")
-        if np.any(np.diff(own) < 0):
+    for name, unit_ticks in zip(unit, ticks, strict=True):
+        unit_ticks = np.asarray(unit_ticks, np.float64).ravel()
+        if not np.isfinite(unit_ticks).all():
+            raise DataError(f"unit {name} of {path} has a spike time that is not finite: remove it")
+        if np.any(np.diff(unit_ticks) < 0):
             unsorted += 1
-            own = np.sort(own)
+            unit_ticks = np.sort(unit_ticks)
         if interval is None:
-            must_be_inside(own, end, name, path)
-        times.append(own * tick_ms)
+            _check_range(unit_ticks, end, name, path)
+        times.append(unit_ticks * tick_ms)
     if unsorted:
         notes.append(f"the spike times of {unsorted} units were not in order, and were sorted")
     length = None if end is None else end * tick_ms
     if interval is not None:
-        times, length = cut(times, interval, notes)
-    spikes = sum(own.size for own in times)
+        times, length = _cut(times, interval, notes)
+    spikes = sum(unit_times.size for unit_times in times)
     if not spikes:
-        raise SpikesError(f"{path} has {len(times)} units and not one spike: nothing can be learnt from it")
-    must_be_slow(times, length, tick_ms, unit, path, notes)
-    silent = sum(not own.size for own in times)
+        raise DataError(f"{path} has {len(times)} units and not one spike: give a recording that is not empty")
+    _check_rates(times, length, tick_ms, unit, path, notes)
+    silent = sum(not unit_times.size for unit_times in times)
     if silent:
         notes.append(f"{silent} of {len(times)} units have no spike")
-    return Trains([str(name) for name in unit], times, length, dict(about or {}), notes)
+    return SpikeTimes([str(name) for name in unit], times, length, dict(about or {}), notes)
 
 
-def must_be_inside(own: np.ndarray, end: float | None, name: str, path: Path) -> None:
-    if own.size and own[0] < 0:
-        raise SpikesError(
-            f"unit {name} of {path} has a spike at {own[0]:g}, before the start: cut the recording with --interval START STOP"
+def _check_range(ticks: np.ndarray, end: float | None, unit: str, path: Path) -> None:
+    if ticks.size and ticks[0] < 0:
+        raise DataError(
+            f"unit {unit} of {path} has a spike at {ticks[0]:g}, before the start: cut the recording with --interval START STOP"
         )
-    if own.size and end is not None and own[-1] > end:
-        raise SpikesError(
-            f"unit {name} of {path} has a spike at {own[-1]:g}, beyond the end at {end:g}: mend the file's length, or cut the "
-            f"recording with --interval START STOP"
+    if ticks.size and end is not None and ticks[-1] > end:
+        raise DataError(
+            f"unit {unit} of {path} has a spike at {ticks[-1]:g}, beyond the end at {end:g}: correct the length in the file, or cut "
+            "the recording with --interval START STOP"
         )
 
 
-def cut(times: list[np.ndarray], interval: tuple[float, float], notes: list[str]) -> tuple[list[np.ndarray], float]:
-    """The spikes from ``interval[0]`` to ``interval[1]`` (s), counted from its start."""
-    start, stop = (1000.0 * second for second in interval)
+def _cut(times: list[np.ndarray], interval: tuple[float, float], notes: list[str]) -> tuple[list[np.ndarray], float]:
+    """Return the spikes of an interval (s), counted from its start, and its length in ms."""
+    start, stop = (MS_PER_SECOND * second for second in interval)
     if not stop > start:
-        raise SpikesError(
+        raise DataError(
             f"the interval from {interval[0]:g} to {interval[1]:g} s is empty: give its start before its stop"
         )
-    kept = [own[(own >= start) & (own < stop)] - start for own in times]
+    kept = [unit_times[(unit_times >= start) & (unit_times < stop)] - start for unit_times in times]
     outside = sum(map(len, times)) - sum(map(len, kept))
     notes.append(f"cut to {interval[0]:g} to {interval[1]:g} s: {outside} spikes outside left out")
     return kept, stop - start
 
 
-def must_be_slow(
-    times: Sequence[np.ndarray],
-    length: float | None,
-    tick_ms: float,
-    unit: Sequence[str],
-    path: Path,
-    notes: list[str],
+def _check_rates(
+    times: Sequence[np.ndarray], length: float | None, tick_ms: float, unit: Sequence[str], path: Path, notes: list[str]
 ) -> None:
-    """A rate that no neuron has, or a recording that seems too long, speaks of a wrong tick."""
-    span = length if length is not None else max(own[-1] for own in times if own.size) + tick_ms
-    rates = 1000.0 * np.array([own.size for own in times]) / span
+    """Refuse rates that no neuron has, note long recordings of nearly silent units: both indicate a wrong tick."""
+    duration = (
+        length if length is not None else max(unit_times[-1] for unit_times in times if unit_times.size) + tick_ms
+    )
+    rates = MS_PER_SECOND * np.array([unit_times.size for unit_times in times]) / duration
     fastest = int(np.argmax(rates))
-    if rates[fastest] > FASTEST:
-        raise SpikesError(
-            f"unit {unit[fastest]} of {path} would fire {rates[fastest]:,.0f} times a second with ticks of {tick_ms:g} ms, more "
-            f"than {FASTEST:,.0f}: say how long a tick is, {REMEDY}"
+    if rates[fastest] > MAX_RATE:
+        raise DataError(
+            f"unit {unit[fastest]} of {path} would fire {rates[fastest]:,.0f} times per second with ticks of {tick_ms:g} ms, more "
+            f"than {MAX_RATE:,.0f}: give the length of a tick, {TICK_OPTIONS}"
         )
-    middle = float(np.median(rates[rates > 0]))
-    if span > LONG * 3.6e6 and middle < SLOW:
+    median = float(np.median(rates[rates > 0]))
+    if duration > LONG_DURATION * 3.6e6 and median < LOW_RATE:
         notes.append(
-            f"the recording would last {span / 6e4:.0f} min and its median unit fire {middle:.2g} times a second: if that is too "
-            f"long and too slow, ticks are shorter than {tick_ms:g} ms ({REMEDY})"
+            f"the recording would last {duration / 6e4:.0f} min and its median unit fire {median:.2g} times per second: if that is too "
+            f"long and too slow, ticks are shorter than {tick_ms:g} ms ({TICK_OPTIONS})"
         )

@@ -1,4 +1,4 @@
-"""Check: what stands in a table of units, and what in it would mislead a model or a score. As text and as JSON."""
+"""What a table of units holds, and what in it would mislead a model or a score. Start at :func:`check_units`."""
 
 from __future__ import annotations
 
@@ -10,73 +10,136 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.units.registry import differences, find
-from data_prep.units.table import MODALITIES, Units
+from data_prep.units.registry import differences, find_dataset
+from jaxephys.schemas.unit_table import MODALITIES, UnitTable
 
-FOLDS = 5
-FEW = 5  # rows below which a rising column is no sign of an index
-SPREAD = 0.05  # of the waveform's length: a wider middle half of the troughs is misalignment
-ZEROS = 0.5  # share of exact zeros that no measured waveform has
+N_FOLDS = 5
+MIN_ROWS_FOR_INDEX = 5  # with fewer rows an increasing column may be by chance
+MAX_TROUGH_SPREAD = (
+    0.05  # of the waveform's length: interquartile range of the troughs above which they are not aligned
+)
+MAX_ZEROS = 0.5  # share of exact zeros that no measured waveform has
+MAX_NAMES = 5  # units that a finding names
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something to mend or to know before training."""
+    """A problem to correct or to consider before training.
+
+    Parameters
+    ----------
+    kind : str
+        Short name of the problem, such as "repeated rows".
+    modality : str
+        "waveform", "isi", "acg", "all" or, where it concerns none of them, ``""``.
+    units : sequence of str
+        Identifiers of the units concerned; empty where it concerns the whole table.
+    text : str
+        One sentence.
+    """
 
     kind: str
-    modality: str  # "" where it is none of one
-    units: Sequence[str]  # the units concerned; none where it is the table
+    modality: str
+    units: Sequence[str]
     text: str
 
 
 @dataclass(frozen=True)
-class Report:
+class UnitReport:
+    """Facts about a table and the findings.
+
+    Parameters
+    ----------
+    facts : mapping of str to object
+        Numbers of units, modalities, columns, classes, groups and technologies, and what the order of rows reveals.
+    findings : sequence of Finding
+        The problems; empty if nothing looks wrong.
+    """
+
     facts: Mapping[str, Any]
     findings: Sequence[Finding]
 
     def json(self) -> dict[str, Any]:
+        """Return the report as values that JSON stores, with the identifiers of all units concerned.
+
+        Returns
+        -------
+        dict
+            Keys ``facts`` and ``findings``.
+        """
         return {"facts": dict(self.facts), "findings": [asdict(finding) for finding in self.findings]}
 
     def lines(self) -> list[str]:
-        facts = [f"{name:<12} {said(value)}" for name, value in self.facts.items()]
-        head = f"{len(self.findings)} to look at:" if self.findings else "nothing looks wrong"
-        return [*facts, "", head, *(f"  - {finding.text}" for finding in self.findings)]
+        """Return the report as lines of text.
+
+        Returns
+        -------
+        list of str
+            One line per fact and finding.
+        """
+        facts = [f"{name:<12} {_fact_text(value)}" for name, value in self.facts.items()]
+        heading = f"{len(self.findings)} to look at:" if self.findings else "nothing looks wrong"
+        return [*facts, "", heading, *(f"  - {finding.text}" for finding in self.findings)]
 
 
-def said(value: Any) -> str:
+def check_units(units: UnitTable) -> UnitReport:
+    """Describe a table and list what would mislead a model or a score.
+
+    Parameters
+    ----------
+    units : UnitTable
+        The table.
+
+    Returns
+    -------
+    UnitReport
+        Facts and findings: row indices among the features, zero, constant, missing or repeated rows, waveforms that are
+        not aligned or mostly zero, counts mixed with densities, small classes, and differences from the published data
+        set.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> waves = np.random.default_rng(0).normal(size=(6, 50))
+    >>> waves[4] = waves[1]
+    >>> report = check_units(UnitTable.from_arrays(wave=waves, subject=["a", "a", "a", "b", "b", "b"]))
+    >>> [finding.text for finding in report.findings if finding.kind == "repeated rows"]
+    ['waveform: 1 rows repeat an earlier one exactly (1 of them across subjects): row 4']
+    """
+    checks = (
+        _row_indices, _flat_rows, _missing_rows, _repeated_rows, _misaligned_waveforms, _damaged_waveforms,
+        _mixed_scales, _small_classes, _differences_from_published,
+    )  # fmt: skip
+    return UnitReport(_facts(units), [finding for check in checks for finding in check(units)])
+
+
+# Facts.
+
+
+def _fact_text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {said(entry)}" for key, entry in value.items()) or "none"
+        return ", ".join(f"{key} {_fact_text(entry)}" for key, entry in value.items()) or "none"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def report(units: Units) -> Report:
-    """Look at a table."""
-    if not len(units):
-        return Report({"units": 0}, [Finding("empty", "", [], "the table has no units")])
-    checks = (indices, flat_rows, missing_rows, repeats, misaligned, damaged, mixed_scales, small_classes, unexpected)
-    return Report(facts(units), [finding for check in checks for finding in check(units)])
-
-
-def facts(units: Units) -> dict[str, Any]:
-    labels = [label or "(none)" for label in units.column("label")]
-    groups = {name: len(set(units.column(name)) - {""}) for name in ("subject", "session")}
+def _facts(units: UnitTable) -> dict[str, Any]:
+    labels = [label or "(none)" for label in units.label.tolist()]
+    groups = {name: len(set(units.column(name).tolist()) - {""}) for name in ("subject", "session")}
     known = {name: count for name, count in groups.items() if count}
-    present = dict(zip(MODALITIES, units.present.sum(axis=0).tolist(), strict=True))
-    widths = {name: rows.shape[1] for name, rows in units.modalities.items() if rows.shape[1]}
     return {
         "units": len(units),
-        "present": present,
-        "columns": widths,
-        "scale": {name: scale_of(rows) for name, rows in counted(units)},
+        "present": dict(zip(MODALITIES.values(), units.finite.sum(axis=0).tolist(), strict=True)),
+        "columns": {MODALITIES[name]: curves.shape[1] for name, curves in units.raw.items() if curves.shape[1]},
+        "scale": {name: _scale(curves) for name, curves, _ in _present_curves(units) if name != "waveform"},
         "classes": dict(Counter(labels).most_common()),
         "groups": known or "none known: folds cannot be grouped by subject or session",
-        "technology": dict(Counter(name or "(none)" for name in units.column("technology"))),
-        # Neighbouring rows of one class, against how many there would be in random order.
-        "row order": order_tells(labels),
+        "technology": dict(Counter(name or "(none)" for name in units.column("technology").tolist())),
+        "row order": _describe_row_order(labels),
     }
 
 
-def order_tells(labels: Sequence[str]) -> str:
+def _describe_row_order(labels: Sequence[str]) -> str:
+    """Compare how many neighbouring rows share their class with how many would in random order."""
     if len(labels) < 2:
         return "one row"
     same = np.mean([a == b for a, b in pairwise(labels)])
@@ -84,145 +147,136 @@ def order_tells(labels: Sequence[str]) -> str:
     return f"{100 * same:.0f} % of neighbouring rows share their class, {100 * chance:.0f} % by chance"
 
 
-def rows_of(units: Units) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Each modality that is there: its name, its rows that are, and their places."""
-    for name, rows in units.modalities.items():
-        at = np.flatnonzero(np.isfinite(rows).any(axis=1))
-        if at.size:
-            yield name, rows[at], at
+def _present_curves(units: UnitTable) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Yield, for each modality that any unit has, its name in the file, the finite curves and their row numbers."""
+    for name, curves in units.raw.items():
+        rows = np.flatnonzero(np.isfinite(curves).any(axis=1))
+        if rows.size:
+            yield MODALITIES[name], curves[rows], rows
 
 
-def counted(units: Units) -> Iterator[tuple[str, np.ndarray]]:
-    yield from ((name, rows) for name, rows, _ in rows_of(units) if name != "waveform")
-
-
-def scales(rows: np.ndarray) -> np.ndarray:
-    """[row] "counts" (whole numbers, some above one), "density" (sums to one), or "other"."""
-    whole = np.all(rows == np.round(rows), axis=1) & (rows.max(axis=1) > 1)
-    unit = np.isclose(rows.sum(axis=1), 1.0, atol=1e-3)
-    return np.where(whole, "counts", np.where(unit, "density", "other"))
-
-
-def scale_of(rows: np.ndarray) -> str:
-    """The scale of nearly all rows that hold anything, or "mixed"."""
-    kinds = Counter(scales(rows[rows.any(axis=1)]).tolist()).most_common()
-    if not kinds:
+def _scale(curves: np.ndarray) -> str:
+    """Return the scale of at least 90 % of the rows that are not zero: "counts", "density" or "other"; else "mixed"."""
+    curves = curves[curves.any(axis=1)]
+    if not len(curves):
         return "other"
-    return kinds[0][0] if kinds[0][1] > 0.9 * sum(count for _, count in kinds) else "mixed"
+    whole = np.all(curves == np.round(curves), axis=1) & (curves.max(axis=1) > 1)
+    sums_to_one = np.isclose(curves.sum(axis=1), 1.0, atol=1e-3)
+    scales = Counter(np.where(whole, "counts", np.where(sums_to_one, "density", "other")).tolist()).most_common()
+    return scales[0][0] if scales[0][1] > 0.9 * len(curves) else "mixed"
 
 
-def some(units: Units, at: np.ndarray, shown: int = 5) -> str:
-    names = [str(units.unit[i]) for i in at[:shown]]
-    return ", ".join(names) + (f" and {len(at) - shown} more" if len(at) > shown else "")
+# Findings.
 
 
-def finding(units: Units, kind: str, modality: str, at: np.ndarray, text: str) -> Finding:
-    return Finding(kind, modality, [str(units.unit[i]) for i in at], f"{modality}: {text}: {some(units, at)}")
+def _finding(units: UnitTable, kind: str, modality: str, rows: np.ndarray, text: str) -> Finding:
+    """Return a finding about some rows, the first of which its text names."""
+    names = [str(name) for name in units.unit[rows]]
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return Finding(kind, modality, names, f"{modality}: {text}: {', '.join(names[:MAX_NAMES])}{more}")
 
 
-def indices(units: Units) -> Iterator[Finding]:
-    """Columns of whole numbers that rise from row to row: the number of the row, which tells the class where rows are sorted."""
-    for name, rows, _ in rows_of(units):
-        if len(rows) < FEW:
+def _row_indices(units: UnitTable) -> Iterator[Finding]:
+    """Find columns of increasing whole numbers, which reveal the class where rows are sorted by it."""
+    for name, curves, _ in _present_curves(units):
+        if len(curves) < MIN_ROWS_FOR_INDEX:
             continue
-        rising = np.all(np.diff(rows, axis=0) > 0, axis=0) & np.all(rows == np.round(rows), axis=0)
-        for column in np.flatnonzero(rising).tolist():
-            text = f"{name}: column {column} rises by whole numbers from row to row: a row index, take it out of the source"
+        increasing = np.all(np.diff(curves, axis=0) > 0, axis=0) & np.all(curves == np.round(curves), axis=0)
+        for column in np.flatnonzero(increasing).tolist():
+            text = f"{name}: column {column} increases by whole numbers from row to row: a row index, remove it from the source"
             yield Finding("index column", name, [], text)
 
 
-def flat_rows(units: Units) -> Iterator[Finding]:
-    for name, rows, at in rows_of(units):
-        zero = ~rows.any(axis=1)
-        constant = (np.ptp(rows, axis=1) == 0) & ~zero
+def _flat_rows(units: UnitTable) -> Iterator[Finding]:
+    for name, curves, rows in _present_curves(units):
+        zero = ~curves.any(axis=1)
+        constant = (np.ptp(curves, axis=1) == 0) & ~zero
         if zero.any():
-            yield finding(units, "zero rows", name, at[zero], f"{int(zero.sum())} rows hold nothing but zeros")
+            yield _finding(units, "zero rows", name, rows[zero], f"{int(zero.sum())} rows hold only zeros")
         if constant.any():
-            yield finding(units, "constant rows", name, at[constant], f"{int(constant.sum())} rows are constant")
+            yield _finding(units, "constant rows", name, rows[constant], f"{int(constant.sum())} rows are constant")
 
 
-def missing_rows(units: Units) -> Iterator[Finding]:
-    for name, rows in units.modalities.items():
-        gone = np.flatnonzero(np.isnan(rows).any(axis=1))
-        if gone.size:
-            yield finding(units, "missing rows", name, gone, f"{gone.size} units have none")
-    nothing = np.flatnonzero(~units.present.any(axis=1))
-    if nothing.size:
-        yield finding(units, "empty units", "all", nothing, f"{nothing.size} units have no modality at all")
+def _missing_rows(units: UnitTable) -> Iterator[Finding]:
+    for name, curves in units.raw.items():
+        missing = np.flatnonzero(np.isnan(curves).any(axis=1))
+        if missing.size:
+            yield _finding(units, "missing rows", MODALITIES[name], missing, f"{missing.size} units have none")
+    empty = np.flatnonzero(~units.finite.any(axis=1))
+    if empty.size:
+        yield _finding(units, "empty units", "all", empty, f"{empty.size} units have no modality at all")
 
 
-def repeats(units: Units) -> Iterator[Finding]:
-    """Rows that stand twice: a copy in another fold or group is a test unit in training."""
-    columns = {name: units.column(name) for name in ("fold", "subject", "session")}
-    for name, rows, at in rows_of(units):
+def _repeated_rows(units: UnitTable) -> Iterator[Finding]:
+    """Find rows that occur more than once: a copy in another fold or group is a test unit in training."""
+    columns = {name: units.column(name).tolist() for name in ("fold", "subject", "session")}
+    for name, curves, rows in _present_curves(units):
         same: dict[bytes, list[int]] = defaultdict(list)
-        for row, place in zip(rows, at.tolist(), strict=True):
-            if np.ptp(row) > 0:
-                same[row.tobytes()].append(place)
-        copies = [places for places in same.values() if len(places) > 1]
+        for curve, row in zip(curves, rows.tolist(), strict=True):
+            if np.ptp(curve) > 0:
+                same[curve.tobytes()].append(row)
+        copies = [group for group in same.values() if len(group) > 1]
         if not copies:
             continue
-        again = np.array(sorted(place for places in copies for place in places[1:]))
+        repeated = np.array(sorted(row for group in copies for row in group[1:]))
         across = {
-            column: sum(len({values[place] for place in places} - {""}) > 1 for places in copies)
+            column: sum(len({values[row] for row in group} - {""}) > 1 for group in copies)
             for column, values in columns.items()
         }
         apart = ", ".join(f"{count} of them across {column}s" for column, count in across.items() if count)
-        text = f"{again.size} rows repeat an earlier one exactly" + (f" ({apart})" if apart else "")
-        yield finding(units, "repeated rows", name, again, text)
+        text = f"{repeated.size} rows repeat an earlier one exactly" + (f" ({apart})" if apart else "")
+        yield _finding(units, "repeated rows", name, repeated, text)
 
 
-def misaligned(units: Units) -> Iterator[Finding]:
-    for name, rows, _ in rows_of(units):
+def _misaligned_waveforms(units: UnitTable) -> Iterator[Finding]:
+    for name, curves, _ in _present_curves(units):
         if name == "waveform":
-            trough = np.argmin(rows[np.ptp(rows, axis=1) > 0], axis=1)
+            trough = np.argmin(curves[np.ptp(curves, axis=1) > 0], axis=1)
             low, high = np.percentile(trough, [25, 75]) if trough.size else (0.0, 0.0)
-            if high - low > SPREAD * rows.shape[1]:
-                text = f"waveform: the middle half of the troughs lies from sample {low:.0f} to {high:.0f} of {rows.shape[1]}"
-                yield Finding("misaligned", name, [], f"{text}: not aligned, a shape may be read as a delay")
+            if high - low > MAX_TROUGH_SPREAD * curves.shape[1]:
+                text = f"waveform: the middle half of the troughs is between samples {low:.0f} and {high:.0f} of {curves.shape[1]}"
+                yield Finding("misaligned", name, [], f"{text}: not aligned, a model may take a delay for a shape")
 
 
-def damaged(units: Units) -> Iterator[Finding]:
-    for name, rows, at in rows_of(units):
+def _damaged_waveforms(units: UnitTable) -> Iterator[Finding]:
+    for name, curves, rows in _present_curves(units):
         if name == "waveform":
-            bad = (np.mean(rows == 0, axis=1) > ZEROS) & rows.any(axis=1)
-            if bad.any():
-                share = 100 * np.mean(rows[bad] == 0)
-                text = f"{int(bad.sum())} rows are mostly exact zeros ({share:.0f} %), as after a cast to whole numbers"
-                yield finding(units, "damaged rows", name, at[bad], text)
+            damaged = (np.mean(curves == 0, axis=1) > MAX_ZEROS) & curves.any(axis=1)
+            if damaged.any():
+                share = 100 * np.mean(curves[damaged] == 0)
+                text = f"{int(damaged.sum())} rows are mostly exact zeros ({share:.0f} %), as after a cast to whole numbers"
+                yield _finding(units, "damaged rows", name, rows[damaged], text)
 
 
-def mixed_scales(units: Units) -> Iterator[Finding]:
-    kinds = {name: scale_of(rows) for name, rows in counted(units)}
-    for name, kind in kinds.items():
-        if kind == "mixed":
-            yield Finding(
-                "mixed scales", name, [], f"{name}: some rows are counts and others densities: logarithms differ"
-            )
-    if len(set(kinds.values())) > 1 and "counts" in kinds.values():
-        text = " and ".join(f"{name} holds {kind}" for name, kind in kinds.items())
+def _mixed_scales(units: UnitTable) -> Iterator[Finding]:
+    scales = {name: _scale(curves) for name, curves, _ in _present_curves(units) if name != "waveform"}
+    for name, scale in scales.items():
+        if scale == "mixed":
+            text = f"{name}: some rows are counts and others densities: their logarithms differ"
+            yield Finding("mixed scales", name, [], text)
+    if len(set(scales.values())) > 1 and "counts" in scales.values():
+        text = " and ".join(f"{name} holds {scale}" for name, scale in scales.items())
         yield Finding("mixed scales", "", [], f"{text}: one of them was scaled")
 
 
-def small_classes(units: Units) -> Iterator[Finding]:
-    labels = np.array(units.column("label"))
-    for label in sorted(set(labels.tolist()) - {""}):
-        at = np.flatnonzero(labels == label)
-        if at.size < FOLDS:
-            text = f"class {label} has {at.size} units: {FOLDS} folds cannot each hold one"
-            yield Finding("small class", "", [str(units.unit[i]) for i in at.tolist()], text)
+def _small_classes(units: UnitTable) -> Iterator[Finding]:
+    for label in units.classes.tolist():
+        rows = np.flatnonzero(units.label == label)
+        if rows.size < N_FOLDS:
+            text = f"class {label} has {rows.size} units: {N_FOLDS} folds cannot each hold one"
+            yield Finding("small class", "", [str(name) for name in units.unit[rows]], text)
             continue
         for name in ("subject", "session"):
-            groups = set(np.array(units.column(name))[at].tolist()) - {""}
-            if groups and len(groups) < FOLDS:
-                text = f"class {label} comes from {len(groups)} {name}s: {FOLDS} folds by {name} cannot each hold one"
+            groups = set(units.column(name)[rows].tolist()) - {""}
+            if groups and len(groups) < N_FOLDS:
+                text = f"class {label} comes from {len(groups)} {name}s: {N_FOLDS} folds by {name} cannot each hold one"
                 yield Finding("few groups", "", [], text)
 
 
-def unexpected(units: Units) -> Iterator[Finding]:
-    """In what the table is not the published data set it is said to be."""
-    name = next(iter(units.column("dataset")), "")
+def _differences_from_published(units: UnitTable) -> Iterator[Finding]:
+    """Compare a table that names a published data set with its description."""
+    name = str(units.column("dataset")[0])
     if name:
-        differ = differences(units, find(name))
-        if differ:
-            yield Finding("unexpected", "", [], f"not the published {name}: {'; '.join(differ)}")
+        found = differences(units, find_dataset(name))
+        if found:
+            yield Finding("unexpected", "", [], f"not the published {name}: {'; '.join(found)}")

@@ -1,31 +1,96 @@
-"""H5: arrays of an HDF5 file, read whole."""
+"""Reading arrays of HDF5 files, with errors that name the file, for C4 and NWB files of units and of spike times."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import h5py
 import numpy as np
 
-from data_prep.units.table import UnitsError
+from jaxephys.schemas.storage import DataError
 
 
-def open_h5(path: object) -> h5py.File:
+def open_h5(path: str | Path) -> h5py.File:
+    """Open an HDF5 file for reading.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    h5py.File
+        The open file, to be used as a context manager.
+
+    Raises
+    ------
+    DataError
+        If it cannot be opened.
+    """
     try:
         return h5py.File(str(path), "r")
     except OSError as error:
-        raise UnitsError(f"{path} is no readable HDF5 file ({error}): fetch it again, or leave it out") from None
+        raise DataError(f"{path} is not a readable HDF5 file ({error}): fetch it again, or leave it out") from None
 
 
-def dataset(group: h5py.Group, name: str) -> h5py.Dataset:
+def get_dataset(group: h5py.Group, name: str) -> h5py.Dataset:
+    """Return a data set of a group, without reading it.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        The group.
+    name : str
+        Path of the data set in the group.
+
+    Returns
+    -------
+    h5py.Dataset
+        The data set.
+
+    Raises
+    ------
+    DataError
+        If there is none of this name.
+    """
     found = group.get(name)
     if not isinstance(found, h5py.Dataset):
-        raise UnitsError(f"{group.name} of {group.file.filename} has no array {name}: it is of another layout")
+        raise DataError(f"{group.name} of {group.file.filename} has no array {name}: the file has another layout")
     return found
 
 
-def array(group: h5py.Group, name: str) -> np.ndarray:
-    return np.asarray(dataset(group, name)[()])
+def read_array(group: h5py.Group, name: str) -> np.ndarray:
+    """Read a data set of a group.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        The group.
+    name : str
+        Path of the data set in the group.
+
+    Returns
+    -------
+    ndarray
+        All its values.
+    """
+    return np.asarray(get_dataset(group, name)[()])
 
 
-def span(ends: np.ndarray, row: int) -> slice:
-    """Where the entries of a row lie in a column that has an index of ends."""
+def row_slice(ends: np.ndarray, row: int) -> slice:
+    """Return where the entries of a row are in a ragged column.
+
+    Parameters
+    ----------
+    ends : ndarray of int of shape (n_rows,)
+        Index behind the last entry of each row (the ``_index`` column of NWB).
+    row : int
+        The row.
+
+    Returns
+    -------
+    slice
+        Range of its entries.
+    """
     return slice(int(ends[row - 1]) if row else 0, int(ends[row]))

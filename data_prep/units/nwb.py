@@ -1,31 +1,40 @@
-"""NWB: the units tables of sorted recordings -> units. Read with h5py, as far as needed, so that any version of the format will do.
+"""Units from the units tables of NWB files.
 
-Templates are ``waveform_mean``: [unit, sample], [unit, sample, channel] as the format has it, or rows of channels with an index
-as the Allen Institute writes it. Where there are none, the spike events of a shank (``processing/ecephys/SpikeWaveforms3`` and
-the like, DANDI 000041) are averaged over the unit's own events.
+The files are read with h5py, as far as needed, so that any version of the format works.
+
+Templates are ``waveform_mean``: [unit, sample], [unit, sample, channel] as the format defines it, or rows of channels
+with an index as the Allen Institute writes them. Without it, the spike events of a shank
+(``processing/ecephys/SpikeWaveforms3`` and the like, DANDI 000041) are averaged over the unit's own events.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
-from data_prep.scale.progress import Report
-from data_prep.units.features import SortedUnit, units_of
-from data_prep.units.h5 import array, dataset, open_h5, span
-from data_prep.units.labels import NAMES, clean_label, label_column
+from data_prep.progress import ProgressReport
+from data_prep.units.features import SortedUnit, make_unit_table
+from data_prep.units.h5 import get_dataset, open_h5, read_array, row_slice
 from data_prep.units.registry import Dataset
-from data_prep.units.table import Units, UnitsError
+from jaxephys.schemas.storage import DataError
+from jaxephys.schemas.unit_csv import LABEL_NAMES, clean_label, label_column
+from jaxephys.schemas.unit_table import UnitTable
 
-LATIN = {"mus musculus": "mouse", "rattus norvegicus": "rat", "macaca mulatta": "macaque", "homo sapiens": "human"}
-REGIONS = ("region", "location", "brain_area", "area", "ecephys_structure_acronym")
-EVENTS = 500  # spikes that a mean waveform is taken over at most
-SAME = 1e-3  # s: an event within this of a unit's spike, and nearer than any other, is that spike
+COMMON_NAMES = {
+    "mus musculus": "mouse",
+    "rattus norvegicus": "rat",
+    "macaca mulatta": "macaque",
+    "homo sapiens": "human",
+}
+REGION_COLUMNS = ("region", "location", "brain_area", "area", "ecephys_structure_acronym")
+MAX_EVENTS = 500  # spikes that a mean waveform is computed from
+SAME_SPIKE = 1e-3  # s: width of the window around a unit's spike in which an event is that spike
 
 
 def read_nwb(
@@ -33,73 +42,87 @@ def read_nwb(
     *,
     label: str | None = None,
     rate: float | None = None,
-    rules: Dataset | None = None,
-) -> Units:
-    """The units of these files. ``label`` names a column of the units table, ``rate`` (Hz) the templates' where the file does not.
+    dataset: Dataset | None = None,
+) -> UnitTable:
+    """Read the units of NWB files.
 
-    ``rules`` of the registry say which units are kept: those with enough spikes and with quality in range, as far as the table
-    has these columns.
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        The files. Identifiers of units are "session/id".
+    label : str, optional
+        Column of the units table that holds the class. By default it is the one with a usual name, if there is one.
+    rate : float, optional
+        Sampling rate of the templates in Hz where a file does not give it.
+    dataset : Dataset, optional
+        Published data set whose rules select units: those with enough spikes and with quality in range, as far as the
+        units table has these columns.
+
+    Returns
+    -------
+    UnitTable
+        One row per selected unit; ``provenance["notes"]`` counts the others by reason.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read or has no units table, the label column is missing or ambiguous, or no unit is left.
     """
     if not paths:
-        raise UnitsError("there are no NWB files: give at least one")
-    notes: dict[str, int] = {}
+        raise DataError("there are no NWB files: give at least one")
+    excluded: Counter[str] = Counter()
 
-    def every() -> Iterator[SortedUnit]:
-        with Report("files", len(paths), 0, 0) as report:
+    def read_all() -> Iterator[SortedUnit]:
+        with ProgressReport("files", len(paths)) as progress:
             for path in map(Path, paths):
-                yield from file_units(path, label, rate, rules, notes)
-                report(failed=False)
+                yield from _read_file(path, label, rate, dataset, excluded)
+                progress.advance()
 
-    provenance: dict[str, Any] = {"source": "nwb", "files": [Path(path).name for path in paths]}
-    units = units_of(every(), provenance)
-    provenance["notes"] = [f"{count} units: {text}" for text, count in notes.items()]
-    return units
+    units = make_unit_table(read_all(), {"source": "nwb", "files": [Path(path).name for path in paths]})
+    notes = [f"{count} units: {reason}" for reason, count in excluded.items()]
+    return replace(units, provenance={**units.provenance, "notes": notes})
 
 
-def file_units(
-    path: Path, label: str | None, rate: float | None, rules: Dataset | None, notes: dict[str, int]
+def _read_file(
+    path: Path, label: str | None, rate: float | None, dataset: Dataset | None, excluded: Counter[str]
 ) -> Iterator[SortedUnit]:
     with open_h5(path) as file:
         table = file.get("units")
         if not isinstance(table, h5py.Group) or "id" not in table:
-            raise UnitsError(f"{path} has no units table: sort its spikes first")
-        shared = about_file(file, path)
-        plain = text_columns(table)
-        wanted = choose_label(plain, label, path)
-        shapes = Templates(file, table, rate)
-        times, ends = values(table, "spike_times"), values(table, "spike_times_index")
-        for row, name in enumerate(array(table, "id")):
-            spikes = None if times is None or ends is None else times[span(ends, row)]
-            why = refused(table, row, spikes, rules)
-            if why:
-                notes[why] = notes.get(why, 0) + 1
+            raise DataError(f"{path} has no units table: sort its spikes first")
+        species = _text(file, "general/subject/species")
+        shared = {
+            "subject": _text(file, "general/subject/subject_id"),
+            "session": _text(file, "general/session_id") or _text(file, "identifier") or path.stem,
+            "species": COMMON_NAMES.get(species.lower(), species),
+        }
+        columns = _text_columns(table)
+        has_label = label is not None or any(name.lower() in LABEL_NAMES for name in columns)
+        label_name = label_column(list(columns), label, f"the units table of {path.name}") if has_label else None
+        region_name = next((column for column in REGION_COLUMNS if column in columns), None)
+        templates = _Templates(file, table, rate)
+        times, ends = (
+            read_array(table, name) if name in table else None for name in ("spike_times", "spike_times_index")
+        )
+        for row, name in enumerate(read_array(table, "id")):
+            spikes = None if times is None or ends is None else times[row_slice(ends, row)]
+            reason = _exclusion_reason(table, row, spikes, dataset)
+            if reason:
+                excluded[reason] += 1
                 continue
-            about = {**shared, "label": plain[wanted][row] if wanted else ""}
-            region = next((plain[column][row] for column in REGIONS if column in plain), "") or shapes.region(row)
-            template, its_rate = shapes.of(row, spikes)
-            yield SortedUnit(f"{shared['session']}/{name}", spikes, template, its_rate, {**about, "region": region})
+            template, template_rate = templates.read(row, spikes)
+            region = (columns[region_name][row] if region_name else "") or templates.region(row)
+            about = {**shared, "label": columns[label_name][row] if label_name else "", "region": region}
+            yield SortedUnit(f"{shared['session']}/{name}", spikes, template, template_rate, about)
 
 
-def about_file(file: h5py.File, path: Path) -> dict[str, str]:
-    species = text(file, "general/subject/species")
-    return {
-        "subject": text(file, "general/subject/subject_id"),
-        "session": text(file, "general/session_id") or text(file, "identifier") or path.stem,
-        "species": LATIN.get(species.lower(), species),
-    }
+def _text(file: h5py.File, name: str) -> str:
+    return clean_label(read_array(file, name).item()) if name in file else ""
 
 
-def text(file: h5py.File, name: str) -> str:
-    return clean_label(array(file, name).item()) if name in file else ""
-
-
-def values(table: h5py.Group, name: str) -> np.ndarray | None:
-    return array(table, name) if name in table else None
-
-
-def text_columns(table: h5py.Group) -> dict[str, list[str]]:
-    """The columns of text, one a unit."""
-    shape = dataset(table, "id").shape
+def _text_columns(table: h5py.Group) -> dict[str, list[str]]:
+    """Read the columns that hold one text per unit."""
+    shape = get_dataset(table, "id").shape
     columns = {name: column for name, column in table.items() if isinstance(column, h5py.Dataset)}
     return {
         name: [clean_label(x) for x in column[()]]
@@ -108,54 +131,45 @@ def text_columns(table: h5py.Group) -> dict[str, list[str]]:
     }
 
 
-def choose_label(columns: Mapping[str, list[str]], wanted: str | None, path: Path) -> str | None:
-    """The label's column; None if no column has a name that means one."""
-    if wanted is None and not any(name.lower() in NAMES for name in columns):
-        return None
-    return label_column(list(columns), wanted, f"the units table of {path.name}")
-
-
-def refused(table: h5py.Group, row: int, spikes: np.ndarray | None, rules: Dataset | None) -> str:
-    """Why the data set does not keep this unit, "" if it does."""
-    if rules is None:
+def _exclusion_reason(table: h5py.Group, row: int, spikes: np.ndarray | None, dataset: Dataset | None) -> str:
+    """Return why the data set excludes a unit, "" if it does not."""
+    if dataset is None:
         return ""
-    if spikes is not None and len(spikes) < rules.spikes:
-        return f"fewer than {rules.spikes} spikes"
-    for column, (low, high) in rules.keep.items():
+    if spikes is not None and len(spikes) < dataset.min_spikes:
+        return f"fewer than {dataset.min_spikes} spikes"
+    for column, (low, high) in dataset.quality.items():
         if column in table:
-            value = float(dataset(table, column)[row])
+            value = float(get_dataset(table, column)[row])
             if not (low is None or value >= low) or not (high is None or value <= high):
                 return f"{column} out of range"
     return ""
 
 
-class Templates:
+class _Templates:
     """Mean waveforms [channel, sample] of the units of one file."""
 
     def __init__(self, file: h5py.File, table: h5py.Group, rate: float | None) -> None:
-        self.file, self.table, self.given = file, table, rate
+        self.file, self.table, self.default_rate = file, table, rate
         self.mean = table.get("waveform_mean")
-        self.ends = values(table, "waveform_mean_index")
+        self.ends = read_array(table, "waveform_mean_index") if "waveform_mean_index" in table else None
 
-    def of(self, row: int, spikes: np.ndarray | None) -> tuple[np.ndarray | None, float | None]:
-        """The template of a unit and its rate in Hz; None where there is none."""
+    def read(self, row: int, spikes: np.ndarray | None) -> tuple[np.ndarray | None, float | None]:
+        """Return the template of a unit and its sampling rate in Hz; None where there is none."""
         if isinstance(self.mean, h5py.Dataset):
-            rate = self.mean.attrs.get("sampling_rate", self.given)
-            found = self.row_of_mean(self.mean, row)
+            rate = self.mean.attrs.get("sampling_rate", self.default_rate)
+            if self.ends is not None:
+                template = np.asarray(self.mean[row_slice(self.ends, row)], float)
+            else:
+                template = np.asarray(self.mean[row], float)
+                template = template if template.ndim == 1 else template.T  # the format has [unit, sample, channel]
         else:
-            rate, found = self.given, self.mean_of_events(row, spikes)
-        if found is None or not np.isfinite(found).all() or not np.ptp(found) > 0:
+            rate, template = self.default_rate, self._mean_of_events(row, spikes)
+        if template is None or not np.isfinite(template).all() or not np.ptp(template) > 0:
             return None, None
-        return found, None if rate is None else float(rate)
+        return template, None if rate is None else float(rate)
 
-    def row_of_mean(self, mean: h5py.Dataset, row: int) -> np.ndarray:
-        if self.ends is not None:
-            return np.asarray(mean[span(self.ends, row)], float)
-        found = np.asarray(mean[row], float)
-        return found if found.ndim == 1 else found.T  # the format has [unit, sample, channel]
-
-    def mean_of_events(self, row: int, spikes: np.ndarray | None) -> np.ndarray | None:
-        """The mean over the events of the unit's shank that are its spikes, at most EVENTS of them, evenly taken."""
+    def _mean_of_events(self, row: int, spikes: np.ndarray | None) -> np.ndarray | None:
+        """Average the events of the shank that are spikes of the unit, at most MAX_EVENTS of them, evenly chosen."""
         group = self.table.get("electrode_group")
         if spikes is None or not len(spikes) or not isinstance(group, h5py.Dataset):
             return None
@@ -163,26 +177,26 @@ class Templates:
         series = self.file.get(f"processing/ecephys/SpikeWaveforms{digits.group()}") if digits else None
         if not isinstance(series, h5py.Group) or "timestamps" not in series:
             return None
-        stamps, data = array(series, "timestamps"), dataset(series, "data")
-        place = np.searchsorted(stamps, spikes - SAME / 2)
-        place = np.unique(place[np.abs(stamps[np.minimum(place, len(stamps) - 1)] - spikes) < SAME / 2])
-        place = place[place < len(stamps)]
-        if not place.size:
+        stamps, data = read_array(series, "timestamps"), get_dataset(series, "data")
+        index = np.searchsorted(stamps, spikes - SAME_SPIKE / 2)
+        index = np.unique(index[np.abs(stamps[np.minimum(index, len(stamps) - 1)] - spikes) < SAME_SPIKE / 2])
+        index = index[index < len(stamps)]
+        if not index.size:
             return None
-        chosen = place[np.linspace(0, len(place) - 1, min(EVENTS, len(place))).astype(int)]
+        chosen = index[np.linspace(0, len(index) - 1, min(MAX_EVENTS, len(index))).astype(int)]
         mean = np.mean([np.asarray(data[i], float) for i in chosen.tolist()], axis=0)
-        channels = len(array(series, "electrodes")) if "electrodes" in series else 0
+        channels = len(read_array(series, "electrodes")) if "electrodes" in series else 0
         return mean.T if mean.ndim == 2 and mean.shape[1] == channels != mean.shape[0] else mean
 
     def region(self, row: int) -> str:
-        """Where the unit's largest channel, or else its first electrode, lies."""
+        """Return the location of the unit's largest channel, or else of its first electrode."""
         electrodes = self.file.get("general/extracellular_ephys/electrodes")
         if not isinstance(electrodes, h5py.Group) or "location" not in electrodes:
             return ""
         if "peak_channel_id" in self.table:
-            at = np.flatnonzero(array(electrodes, "id") == dataset(self.table, "peak_channel_id")[row])
+            rows = np.flatnonzero(read_array(electrodes, "id") == get_dataset(self.table, "peak_channel_id")[row])
         elif {"electrodes", "electrodes_index"} <= set(self.table):
-            at = array(self.table, "electrodes")[span(array(self.table, "electrodes_index"), row)]
+            rows = read_array(self.table, "electrodes")[row_slice(read_array(self.table, "electrodes_index"), row)]
         else:
             return ""
-        return clean_label(dataset(electrodes, "location")[int(at[0])]) if at.size else ""
+        return clean_label(get_dataset(electrodes, "location")[int(rows[0])]) if rows.size else ""

@@ -1,29 +1,73 @@
-"""Registry: the eleven data sets of the published model, and what belongs together.
+"""The eleven public data sets of the published model, their class names, and which of them share recordings.
 
-Counts and sources are those of the published benchmark's descriptions; ``folders`` are the names under which its snapshots hold
-the same recordings. The published code holds two tables of technologies that differ in four data sets (Hausser, Hull and
-CellExplorer as silicon_probe, Lisberger as juxtacellular in the other); here stands the one of its embedding example, which
-agrees with what the recordings were made with. Lisberger: tungsten electrodes and 16-channel s-Probes, so neither is exact.
+Start at :data:`DATASETS`, :func:`find_dataset` and :func:`annotate_units`. Counts and sources are those of the
+descriptions in the published benchmark; ``folders`` are the names that its snapshots give the same recordings.
+
+Notes
+-----
+The published code has two tables of recording technologies, which differ in four data sets (the second one has Hausser,
+Hull and CellExplorer as silicon_probe and Lisberger as juxtacellular). This registry follows the table of the embedding
+example, which agrees with the recordings. Lisberger was recorded with tungsten electrodes and 16-channel s-Probes, so
+that neither name is exact.
 """
 
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from data_prep.units.labels import canonical
-from data_prep.units.table import Units, UnitsError, check_technology
+import numpy as np
+
+from jaxephys.schemas.storage import DataError
+from jaxephys.schemas.unit_csv import clean_label
+from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
 
 C4 = "https://www.c4-database.com"
-# Its originals lie in https://github.com/EricKenjiLee/PhysMAP_Manuscript; the release holds them in the layout that we read.
+# Its originals are in https://github.com/EricKenjiLee/PhysMAP_Manuscript; the release holds them in the layout that we
+# read.
 PHYSMAP = "https://github.com/JesusGF1/hippie_benchmarking_release, folder datasets/"
 Range = tuple[float | None, float | None]  # lowest and highest value that is kept
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is known of a data set before it is read."""
+    """Description of a public data set.
+
+    Parameters
+    ----------
+    name : str
+        Name in this registry.
+    title : str
+        Short description.
+    species, region : str
+        Where the units were recorded.
+    technology : str
+        A key of ``jaxephys.schemas.unit_table.TECHNOLOGIES``.
+    units : int
+        Number of units.
+    classes : mapping of str to int
+        Units of each class, under the names of our tables; the remaining units have no label.
+    source : str
+        Address of the original, or how to get it.
+    reader : {"csv", "nwb", "h5", "npz"}
+        Option of ``data_prep units build`` that reads the original.
+    cite : str
+        Publications.
+    folders : tuple of str, optional
+        Names of the same recordings in the benchmark's snapshots.
+    labels : mapping of str to str, optional
+        Label in the source to label in our tables; ``""`` drops the label.
+    siblings : tuple of str, optional
+        Data sets that share recordings with this one.
+    quality : mapping of str to (float or None, float or None), optional
+        Column of the units table to the lowest and highest value of units that are kept.
+    min_spikes : int, default 0
+        Spikes that a unit must have to be kept.
+    dandiset : str, optional
+        Number of the data set on DANDI.
+    """
 
     name: str
     title: str
@@ -31,24 +75,34 @@ class Dataset:
     region: str
     technology: str
     units: int
-    classes: Mapping[str, int]  # under the names of our tables; units that are left have no label
+    classes: Mapping[str, int]
     source: str
-    reader: str  # which option of `build` reads the original: "csv", "nwb", "h5", "npz"
+    reader: str
     cite: str
     folders: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)  # the source's name -> ours, "" to drop the label
-    siblings: tuple[str, ...] = ()  # others that share recordings with it
-    keep: Mapping[str, Range] = field(default_factory=dict)  # quality columns of a units table, and what is kept
-    spikes: int = 0  # fewest spikes of a unit that is kept
+    labels: Mapping[str, str] = field(default_factory=dict)
+    siblings: tuple[str, ...] = ()
+    quality: Mapping[str, Range] = field(default_factory=dict)
+    min_spikes: int = 0
     dandiset: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The name and those of the benchmark's snapshots."""
         return (self.name, *self.folders)
 
 
-RATED = {"isi_violations": (None, 0.5), "presence_ratio": (0.5, None)}
-KINDS = {
+# Names of a class in the sources (lower case): our name of it.
+SYNONYMS = {
+    "pvalb": "PV",
+    "parvalbumin": "PV",
+    "sst": "SOM",
+    "somnan": "SOM",
+    "somatostatin": "SOM",
+    "pyra": "Pyramidal",
+}
+QUALITY_LIMITS = {"isi_violations": (None, 0.5), "presence_ratio": (0.5, None)}
+PUTATIVE_TYPES = {
     **dict.fromkeys(("RS", "regular spiking", "pyramidal", "excitatory", "exc", "E"), "Excitatory"),
     **dict.fromkeys(("FS", "fast spiking", "interneuron", "inhibitory", "inh", "I"), "Inhibitory"),
 }
@@ -76,9 +130,10 @@ DATASETS = (
         PHYSMAP + "cellexplorer_cell_type",
         "csv", "Petersen et al. 2021, Siegle et al. 2021, Senzai et al. 2019",
         ("cellexplorer_cell_type", "cellexplorer_area", "cellexplorer-celltype", "cellexplorer-area"),
-        # How a unit was found, or a mixed driver line, is no class of its own; the benchmark leaves these out as well.
+        # How a unit was found, and a mixed driver line, are not cell classes; the benchmark leaves these units out as
+        # well.
         labels=dict.fromkeys(("Axo", "Axo-axonic", "Axoaxonic", "Juxt", "Juxtacellular", "VGAT"), ""),
-        # Siegle et al. 2021 is the Allen Institute's survey: units of it may stand in both.
+        # Siegle et al. 2021 is the Allen Institute's survey: some of its units may be in both data sets.
         siblings=("allen",),
     ),
     Dataset(
@@ -89,7 +144,7 @@ DATASETS = (
         },
         "https://openalyx.internationalbrainlab.org (ONE API)", "npz", "International Brain Laboratory",
         ("ibl_brainwide_good", "ibl_brainwide", "ibl_brainwide_qc", "ibl_brainwide_curated"), {"isocortex": "Isocortex"},
-        keep=RATED, spikes=100,
+        quality=QUALITY_LIMITS, min_spikes=100,
     ),
     Dataset(
         "allen", "Allen Institute Visual Coding, Neuropixels", "mouse", "visual cortex, hippocampus, thalamus, midbrain",
@@ -102,22 +157,22 @@ DATASETS = (
         "AllenSDK (sessions as NWB files)", "nwb", "Siegle et al. 2021",
         ("allen_scope_neuropixel_area_subset", "allen_scope_neuropixel_area", "allen_scope_neuropixel", "allenscope-neuropixel"),
         siblings=("cellexplorer",),
-        keep={"isi_violations": (None, 0.5), "amplitude_cutoff": (None, 0.1), "presence_ratio": (0.9, None)},
+        quality={"isi_violations": (None, 0.5), "amplitude_cutoff": (None, 0.1), "presence_ratio": (0.9, None)},
     ),
     Dataset(
         "watson", "DANDI 000041: sleeping rat, 64-site silicon probes", "rat", "frontal cortex", "silicon_probe", 221,
         {"Excitatory": 194, "Inhibitory": 27}, "https://dandiarchive.org/dandiset/000041", "nwb", "Watson et al. 2016",
-        ("dandi_000041_cell_type",), KINDS, keep=RATED, spikes=100, dandiset="000041",
+        ("dandi_000041_cell_type",), PUTATIVE_TYPES, quality=QUALITY_LIMITS, min_spikes=100, dandiset="000041",
     ),
     Dataset(
         "calvigioni", "DANDI 000473: mouse prefrontal cortex; no waveforms in the benchmark", "mouse", "prefrontal cortex",
         "neuropixels", 9213, {"Excitatory": 7859, "Inhibitory": 1354}, "https://dandiarchive.org/dandiset/000473", "nwb",
-        "Calvigioni et al. 2023", ("dandi_000473_cell_type",), KINDS, keep=RATED, spikes=100, dandiset="000473",
+        "Calvigioni et al. 2023", ("dandi_000473_cell_type",), PUTATIVE_TYPES, quality=QUALITY_LIMITS, min_spikes=100, dandiset="000473",
     ),
     Dataset(
         "ramachandran", "DANDI 000955: rat, 32-channel probe; no waveforms in the benchmark", "rat", "somatosensory cortex",
         "silicon_probe", 134, {"Excitatory": 29, "Inhibitory": 105}, "https://dandiarchive.org/dandiset/000955", "nwb",
-        "Ramachandran et al. 2022", ("dandi_000955_cell_type",), KINDS, dandiset="000955",
+        "Ramachandran et al. 2022", ("dandi_000955_cell_type",), PUTATIVE_TYPES, dandiset="000955",
     ),
     Dataset(
         "a1", "Mouse auditory cortex, silicon probes, optotagged; no autocorrelograms", "mouse", "auditory cortex",
@@ -138,59 +193,154 @@ DATASETS = (
 # fmt: on
 
 
-def find(name: str) -> Dataset:
-    """The data set of this name, or that holds the snapshot folder of this name."""
-    wanted = plain(name)
-    known = {plain(other): dataset for dataset in DATASETS for other in dataset.names}
-    if wanted in known:
-        return known[wanted]
-    near = [known[other].name for other in difflib.get_close_matches(wanted, known, n=5, cutoff=0.5)]
+def find_dataset(name: str) -> Dataset:
+    """Find a data set by its name.
+
+    Parameters
+    ----------
+    name : str
+        Its name, or that of one of its folders in the benchmark; case, blanks and hyphens do not matter.
+
+    Returns
+    -------
+    Dataset
+        The description.
+
+    Raises
+    ------
+    DataError
+        If there is none; the message suggests similar names.
+
+    Examples
+    --------
+    >>> find_dataset("Hull_Cell-Type").name
+    'hull'
+    """
+    normalized = _normalize(name)
+    known = {_normalize(other): dataset for dataset in DATASETS for other in dataset.names}
+    if normalized in known:
+        return known[normalized]
+    near = [known[other].name for other in difflib.get_close_matches(normalized, known, n=5, cutoff=0.5)]
     near = list(dict.fromkeys(near)) or [dataset.name for dataset in DATASETS]
-    raise UnitsError(f"there is no data set {name!r}: did you mean {' or '.join(near)}?")
+    raise DataError(f"there is no data set {name!r}: did you mean {' or '.join(near)}?")
 
 
-def plain(name: str) -> str:
+def _normalize(name: str) -> str:
     return name.strip().lower().replace("-", "_").replace(" ", "_")
 
 
 def held_out(names: Iterable[str]) -> frozenset[str]:
-    """Every data set that has to leave a training pool when these are held out: they and all that share recordings with them."""
-    out: set[str] = set()
-    waiting = [find(name) for name in names]
+    """Return the data sets that must not be trained on when some are held out for testing.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Data sets that are tested on.
+
+    Returns
+    -------
+    frozenset of str
+        Their registry names and those of all data sets that share recordings with them.
+
+    Examples
+    --------
+    >>> sorted(held_out(["cellexplorer_area"]))
+    ['allen', 'cellexplorer']
+    """
+    excluded: set[str] = set()
+    waiting = [find_dataset(name) for name in names]
     while waiting:
         dataset = waiting.pop()
-        if dataset.name not in out:
-            out.add(dataset.name)
-            waiting += [find(sibling) for sibling in dataset.siblings]
-    return frozenset(out)
+        if dataset.name not in excluded:
+            excluded.add(dataset.name)
+            waiting += [find_dataset(sibling) for sibling in dataset.siblings]
+    return frozenset(excluded)
 
 
-def described(units: Units, dataset: Dataset | None = None, technology: str | None = None) -> Units:
-    """Units under the registry's description: one name a class, species, region and technology filled where the file is silent.
+def canonical_labels(labels: Iterable[object], mapping: Mapping[str, str] | None = None) -> list[str]:
+    """Clean labels and give each class one name.
 
-    A label that gets another name keeps the source's in the column ``label_raw``.
+    Parameters
+    ----------
+    labels : iterable of object
+        Labels of a source.
+    mapping : mapping of str to str, optional
+        Label in the source (in any case) to our label, for one data set. It takes precedence over ``SYNONYMS``; ``""``
+        drops a label.
+
+    Returns
+    -------
+    list of str
+        Our labels, ``""`` where there is none.
+
+    Examples
+    --------
+    >>> canonical_labels(["b'SST'", "Parvalbumin", "unknown", "GoC"])
+    ['SOM', 'PV', '', 'GoC']
     """
-    raw, about = units.column("label"), dict(units.about)
-    about["label"] = canonical(raw, dataset.labels if dataset else None)
-    if any(a != b and a for a, b in zip(raw, about["label"], strict=True)):
+    specific = {key.lower(): value for key, value in (mapping or {}).items()}
+    names = (clean_label(label) for label in labels)
+    return [specific.get(name.lower(), SYNONYMS.get(name.lower(), name)) for name in names]
+
+
+def annotate_units(units: UnitTable, dataset: Dataset | None = None, technology: str | None = None) -> UnitTable:
+    """Give units canonical labels, and fill in what is missing in their file.
+
+    Parameters
+    ----------
+    units : UnitTable
+        Units as they were read. Their own columns are kept.
+    dataset : Dataset, optional
+        The published data set that they are: its class names, species, region and technology.
+    technology : str, optional
+        Recording technology of units whose file does not contain it: a key of ``TECHNOLOGIES``. It takes precedence
+        over that of the data set.
+
+    Returns
+    -------
+    UnitTable
+        The units. If a label was renamed, the column ``label_raw`` holds the labels of the source.
+
+    Raises
+    ------
+    DataError
+        If the technology is unknown.
+    """
+    raw, about = units.label, dict(units.about)
+    about["label"] = np.array(canonical_labels(raw, dataset.labels if dataset else None), str)
+    if ((raw != about["label"]) & (raw != "")).any():
         about["label_raw"] = raw
     filled = {"species": dataset.species, "region": dataset.region, "technology": dataset.technology} if dataset else {}
     if technology is not None:
-        filled["technology"] = check_technology(technology)
+        if technology not in TECHNOLOGIES:
+            raise DataError(f"there is no technology {technology!r}: choose from {', '.join(TECHNOLOGIES)}")
+        filled["technology"] = technology
     for name, value in filled.items():
-        about[name] = [text or value for text in units.column(name)]
+        about[name] = np.where(units.column(name) == "", value, units.column(name))
     if dataset:
-        about["dataset"] = [dataset.name] * len(units)
+        about["dataset"] = np.full(len(units), dataset.name)
     facts = {"dataset": dataset.name, "cite": dataset.cite, "origin": dataset.source} if dataset else {}
     return replace(units, about=about, provenance={**units.provenance, **facts})
 
 
-def differences(units: Units, dataset: Dataset) -> list[str]:
-    """In what a table differs from what the registry expects of its data set."""
-    labels = units.column("label")
-    counts = {label: labels.count(label) for label in sorted(set(labels) - {""})}
+def differences(units: UnitTable, dataset: Dataset) -> list[str]:
+    """List how a table differs from the published data set.
+
+    Parameters
+    ----------
+    units : UnitTable
+        The table.
+    dataset : Dataset
+        The data set that it should be.
+
+    Returns
+    -------
+    list of str
+        One text per number of units that differs, of the table or of a class.
+    """
+    counts = Counter(units.label[units.label != ""].tolist())
     found = [f"{len(units)} units, {dataset.units} expected"] if len(units) != dataset.units else []
     for label in sorted(set(counts) | set(dataset.classes)):
-        if counts.get(label, 0) != dataset.classes.get(label, 0):
-            found.append(f"class {label}: {counts.get(label, 0)} units, {dataset.classes.get(label, 0)} expected")
+        if counts[label] != dataset.classes.get(label, 0):
+            found.append(f"class {label}: {counts[label]} units, {dataset.classes.get(label, 0)} expected")
     return found

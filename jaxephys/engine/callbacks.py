@@ -1,4 +1,4 @@
-"""Watchers: plain callables that hear a Report after each chunk. The checkpointer is the third, in its own file."""
+"""Callbacks: callables that receive a ``ProgressEvent`` after each chunk. ``checkpoint.Checkpointer`` is another one."""
 
 from __future__ import annotations
 
@@ -13,20 +13,27 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from jaxephys.engine.run_log import ProgressEvent
 from jaxephys.engine.task import Status
 
-PLAIN_SECONDS = 10.0  # between lines where there is no terminal
+LINE_SECONDS = 10.0  # between two lines where there is no terminal
 
 
 class ProgressBar:
     """One line for the whole grid: ``37 runs live, 13 ended, best macro_f1 0.880 ± 0.020, 4.1 epochs/s``.
 
-    On a terminal a bar; elsewhere a plain line every ten seconds. Use it as a context.
+    On a terminal it is a bar; elsewhere a plain line is printed every ten seconds. Use it as a context manager.
+
+    Parameters
+    ----------
+    title : str
+        Text before the bar.
+    console : rich.console.Console, optional
+        Where to print; by default the standard error stream.
     """
 
     def __init__(self, title: str = "training", console: Console | None = None) -> None:
         self.title = title
         self.console = console or Console(file=sys.stderr)
         self._bar: Progress | None = None
-        self._spoke = 0.0
+        self._last_print = 0.0
 
     def __enter__(self) -> ProgressBar:
         if self.console.is_terminal:
@@ -39,39 +46,49 @@ class ProgressBar:
             )
             self._bar = Progress(*columns, console=self.console)
             self._bar.start()
-            self._line = self._bar.add_task("compiling", title=self.title, total=None)
+            self._bar_id = self._bar.add_task("compiling", title=self.title, total=None)
         else:
-            self._say(f"{self.title}: compiling")
+            self._print("compiling")
         return self
 
-    def __call__(self, report: ProgressEvent) -> None:
-        text = describe(report)
+    def __call__(self, event: ProgressEvent) -> None:
+        text = describe(event)
         if self._bar is not None:
-            self._bar.update(
-                self._line, description=text, completed=report.epochs, total=report.epochs + report.most_epochs
-            )
-        elif time.monotonic() - self._spoke > PLAIN_SECONDS or report.live + report.waiting == 0:
-            self._say(f"{self.title}: {text}")
+            total = event.epochs + event.most_epochs
+            self._bar.update(self._bar_id, description=text, completed=event.epochs, total=total)
+        elif time.monotonic() - self._last_print > LINE_SECONDS or event.live + event.waiting == 0:
+            self._print(text)
 
     def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:
             self._bar.stop()
 
-    def _say(self, text: str) -> None:
-        self.console.print(text, highlight=False, soft_wrap=True)
-        self._spoke = time.monotonic()
+    def _print(self, text: str) -> None:
+        self.console.print(f"{self.title}: {text}", highlight=False, soft_wrap=True)
+        self._last_print = time.monotonic()
 
 
-def describe(report: ProgressEvent) -> str:
-    """The report as one line."""
-    ended = int((report.status != Status.RUNNING).sum())
-    diverged = int((report.status == Status.DIVERGED).sum())
-    parts = [f"{report.live} runs live", f"{ended} ended"]
-    if report.waiting:
-        parts.append(f"{report.waiting} waiting")
+def describe(event: ProgressEvent) -> str:
+    """Describe the progress of a grid in one line.
+
+    Parameters
+    ----------
+    event : ProgressEvent
+        The state of training after a chunk.
+
+    Returns
+    -------
+    str
+        Numbers of live, ended, waiting and diverged runs, mean and standard deviation of the best scores, epochs per second.
+    """
+    ended = int((event.status != Status.RUNNING).sum())
+    diverged = int((event.status == Status.DIVERGED).sum())
+    parts = [f"{event.live} runs live", f"{ended} ended"]
+    if event.waiting:
+        parts.append(f"{event.waiting} waiting")
     if diverged:
         parts.append(f"{diverged} DIVERGED")
-    if np.isfinite(report.best_score).any():
-        parts.append(f"best {report.monitor} {np.nanmean(report.best_score):.3f} ± {np.nanstd(report.best_score):.3f}")
-    parts.append(f"{report.epochs / max(report.run_seconds, 1e-9):.1f} epochs/s")
+    if np.isfinite(event.best_score).any():
+        parts.append(f"best {event.monitor} {np.nanmean(event.best_score):.3f} ± {np.nanstd(event.best_score):.3f}")
+    parts.append(f"{event.epochs / max(event.run_seconds, 1e-9):.1f} epochs/s")
     return ", ".join(parts)

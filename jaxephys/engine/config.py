@@ -1,4 +1,4 @@
-"""TrainConfig: how the runs of a grid are trained."""
+"""TrainConfig: the settings that all runs of a grid share."""
 
 from __future__ import annotations
 
@@ -7,26 +7,75 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How runs are trained. Per-run differences belong in ``RunInputs.constants``, not here."""
+    """How the runs of a grid are trained. In what runs differ belongs in ``RunInputs.constants``, not here.
+
+    Parameters
+    ----------
+    max_epochs : int
+        Largest number of epochs of a run.
+    patience : int or None
+        A run stops after this many epochs without a better score. None: it trains for ``max_epochs``.
+    min_delta : float
+        An epoch is better if its score exceeds the best one so far by more than this.
+    monitor : str
+        The validation score that selects the best epoch, one of the names that ``Task.validate`` returns.
+    mode : {"max", "min"}
+        Whether a larger or a smaller monitored score is better.
+    batch_size : int
+        Rows of one optimizer step.
+    learning_rate : float
+        Learning rate of AdamW, after the warm-up.
+    weight_decay : float
+        Decoupled weight decay of AdamW.
+    clip_norm : float or None
+        Largest global norm of the gradient; None does not clip.
+    warmup_steps : int
+        Optimizer steps over which the learning rate rises linearly from 0.
+    freeze : tuple of str
+        Top-level modules whose parameters keep their initial values.
+    chunk_epochs : int
+        Epochs per compiled call. History, checkpoint and progress bar are updated once per chunk.
+    run_batch : int or None
+        Largest number of runs on the devices at once. None: as many as the memory holds.
+    execution : {"auto", "vmap", "map"}
+        Stack the runs of a device with ``vmap``, or train them one after the other with ``lax.map``. ``"auto"`` is ``map`` on
+        CPU and ``vmap`` on other devices.
+
+    Raises
+    ------
+    ValueError
+        If a value is impossible, such as a batch size of 0.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> from jaxephys.engine.config import TrainConfig
+    >>> config = TrainConfig(max_epochs=20, monitor="loss", mode="min")
+    >>> replace(config, patience=None).patience is None
+    True
+    >>> replace(config, batch_size=0)
+    Traceback (most recent call last):
+    ...
+    ValueError: TrainConfig.batch_size is 0: give a number above 0
+    """
 
     max_epochs: int = 50
-    patience: int | None = 7  # stop after so many epochs without a better score; None: never
-    min_delta: float = 0.0  # an improvement must exceed this
-    monitor: str = "macro_f1"  # the validation score that selects the best epoch
-    mode: str = "max"  # "max" or "min" of the monitor
+    patience: int | None = 7
+    min_delta: float = 0.0
+    monitor: str = "macro_f1"
+    mode: str = "max"
     batch_size: int = 64
     learning_rate: float = 1e-3
-    weight_decay: float = 1e-4  # AdamW, decoupled
-    clip_norm: float | None = 2.0  # global norm of the gradient
-    warmup_steps: int = 0  # linear warm-up of the learning rate
-    freeze: tuple[str, ...] = ()  # top-level modules whose parameters stay as they start
-    chunk_epochs: int = 5  # epochs a compiled call; history, checkpoint and bar move once a chunk
-    run_batch: int | None = None  # runs on the devices at once; None: as many as memory holds
-    execution: str = "auto"  # "vmap", "map" (one run after the other), or "auto": map on CPU, vmap elsewhere
+    weight_decay: float = 1e-4
+    clip_norm: float | None = 2.0
+    warmup_steps: int = 0
+    freeze: tuple[str, ...] = ()
+    chunk_epochs: int = 5
+    run_batch: int | None = None
+    execution: str = "auto"
 
     def __post_init__(self) -> None:
-        positive = ("max_epochs", "batch_size", "learning_rate", "chunk_epochs")
-        for name in positive:
+        for name in ("max_epochs", "batch_size", "learning_rate", "chunk_epochs"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"TrainConfig.{name} is {getattr(self, name)}: give a number above 0")
         if self.run_batch is not None and self.run_batch < 1:

@@ -1,11 +1,11 @@
-"""Devices: a one-axis mesh over which runs are split, and programs that never speak across it.
+"""Devices: a one-axis mesh over which the runs are split, programs without communication across it, and several hosts.
 
-Runs are independent, so the body of every program is mapped with ``shard_map``: each device loops over its own runs, and
-the compiled text holds no collective. (Under plain ``jit`` with sharded inputs the masked loops of early stopping would
-need an all-reduce to agree on when the slowest run ends.) ``jax.pmap`` is today a wrapper over this same path.
+Runs are independent, so the body of every program is mapped with ``shard_map``: each device loops over its own runs, and the
+compiled text contains no collective. (Under plain ``jit`` with sharded inputs the masked loops of early stopping would need
+an all-reduce to agree on when the slowest run ends.) ``jax.pmap`` is today a wrapper over this same path.
 
-On CPU every core is made a device. A small training step does not fill two cores, since its matrices are too small to be
-split, but two runs, one a core, do.
+On CPU every core is made a device. The matrices of a small training step are too small to be split over two cores, but two
+runs, one on each core, use both.
 """
 
 from __future__ import annotations
@@ -19,27 +19,39 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Int
 
 from jaxephys.dimensions import AnyArray
 from jaxephys.engine.task import PyTree
 
-MOST_CPU_DEVICES = 16  # each holds a copy of the data
+MAX_CPU_DEVICES = 16  # each holds a copy of the data
 
 
 def use_all_cores() -> None:
-    """Make each CPU core a JAX device. Does nothing once JAX has started, or when the user has chosen a number."""
+    """Make each CPU core a JAX device. It has no effect once JAX has started, or where the user has chosen a number."""
     chosen = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
     if chosen or jax.config.jax_num_cpu_devices > 0:  # pyright: ignore[reportAttributeAccessIssue]
         return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
-        jax.config.update("jax_num_cpu_devices", min(cores, MOST_CPU_DEVICES))
+        jax.config.update("jax_num_cpu_devices", min(cores, MAX_CPU_DEVICES))
     except RuntimeError:
-        return  # JAX already runs in this process: its devices stay as they are
+        return  # JAX has started in this process: its devices stay as they are
 
 
 def choose_platform(name: str | None) -> None:
-    """Run on ``cpu``, ``gpu`` or ``tpu``; None leaves the choice to JAX. Call it before anything else uses JAX."""
+    """Choose the kind of device to compute on. Call it before anything else uses JAX.
+
+    Parameters
+    ----------
+    name : {"cpu", "gpu", "tpu"} or None
+        None leaves the choice to JAX.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or no such device is available.
+    """
     if name is None:
         return
     if name not in ("cpu", "gpu", "tpu"):
@@ -49,22 +61,27 @@ def choose_platform(name: str | None) -> None:
         jax.devices()
     except RuntimeError as error:
         raise ValueError(
-            f"device {name!r} is not available to JAX here: `python -m jaxephys` says which devices it sees"
+            f"device {name!r} is not available to JAX here: `python -m jaxephys` lists the devices that are"
         ) from error
 
 
 def initialize_distributed() -> None:
-    """Join the processes of a cluster: each trains its share of the runs, the results meet at the end.
+    """Join the processes of a cluster. Each trains its share of the runs, and all receive all results.
 
-    SLURM, Open MPI and TPU pods are recognised by JAX; elsewhere set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and
-    JAX_PROCESS_ID in the environment of each process.
+    JAX recognizes SLURM, Open MPI and TPU pods; elsewhere set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID in
+    the environment of each process.
+
+    Raises
+    ------
+    ValueError
+        If the environment is incomplete or the processes cannot be joined.
     """
-    count, place = (os.environ.get(f"JAX_{name}") for name in ("NUM_PROCESSES", "PROCESS_ID"))
-    if (count is None) != (place is None):
+    count, index = (os.environ.get(f"JAX_{name}") for name in ("NUM_PROCESSES", "PROCESS_ID"))
+    if (count is None) != (index is None):
         raise ValueError("set both JAX_NUM_PROCESSES and JAX_PROCESS_ID, or neither on SLURM, Open MPI and TPU pods")
     try:
         jax.distributed.initialize(
-            num_processes=None if count is None else int(count), process_id=None if place is None else int(place)
+            num_processes=None if count is None else int(count), process_id=None if index is None else int(index)
         )
     except (RuntimeError, ValueError) as error:
         raise ValueError(
@@ -72,25 +89,83 @@ def initialize_distributed() -> None:
         ) from error
 
 
-def make_mesh(runs: int) -> Mesh:
-    """The devices of this process, at most one a run. Other processes have meshes and runs of their own."""
-    devices = jax.local_devices()[: max(runs, 1)]
+def make_mesh(n_runs: int) -> Mesh:
+    """Return a one-axis mesh of the devices of this process. Other processes have their own meshes and runs.
+
+    Parameters
+    ----------
+    n_runs : int
+        Number of runs to train; the mesh has at most one device for each.
+
+    Returns
+    -------
+    jax.sharding.Mesh
+        A mesh with the axis ``"run"``.
+    """
+    devices = jax.local_devices()[: max(n_runs, 1)]
     return Mesh(np.asarray(devices), ("run",), axis_types=(AxisType.Auto,))
 
 
-def place(tree: PyTree, mesh: Mesh, *, split: bool) -> PyTree:
-    """Put arrays on the mesh: split over the leading run axis, or a copy on every device."""
+def put_on_mesh(tree: PyTree, mesh: Mesh, *, split: bool) -> PyTree:
+    """Copy arrays to the devices of a mesh.
+
+    Parameters
+    ----------
+    tree : tree of arrays
+        Arrays on the host; with a leading run axis of a multiple of the mesh's size if ``split``.
+    mesh : jax.sharding.Mesh
+        The mesh.
+    split : bool
+        Split the arrays over the leading axis, or put a copy on every device.
+
+    Returns
+    -------
+    tree of jax.Array
+        The arrays on the devices.
+    """
     return jax.device_put(tree, NamedSharding(mesh, P("run") if split else P()))
 
 
-def abstract(one: PyTree, mesh: Mesh, size: int) -> PyTree:
-    """The shapes of ``size`` runs split over the mesh, given the arrays or shapes of one."""
+def abstract_runs(one: PyTree, mesh: Mesh, size: int) -> PyTree:
+    """Return the shapes of a stack of runs that is split over a mesh.
+
+    Parameters
+    ----------
+    one : tree of arrays
+        Arrays or shapes of one run.
+    mesh : jax.sharding.Mesh
+        The mesh.
+    size : int
+        Number of slots of the stack.
+
+    Returns
+    -------
+    tree of jax.ShapeDtypeStruct
+        Shapes ``(size, ...)`` with their sharding.
+    """
     sharding = NamedSharding(mesh, P("run"))
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype, sharding=sharding), one)
 
 
 def map_over_runs(one: Callable, mesh: Mesh, *, execution: str, donate: int | None = None) -> jax.stages.Wrapped:
-    """``one(shared, *per_run)`` for one run -> a jitted program ``(shared, *stacked)`` for all, split over the mesh."""
+    """Turn a function of one run into a compiled program for a stack of runs that is split over a mesh.
+
+    Parameters
+    ----------
+    one : callable
+        ``one(shared, *per_run)`` for one run.
+    mesh : jax.sharding.Mesh
+        The mesh.
+    execution : {"vmap", "map"}
+        How each device computes its runs: stacked, or one after the other.
+    donate : int, optional
+        Index of an argument whose memory the result may reuse.
+
+    Returns
+    -------
+    jax.stages.Wrapped
+        ``program(shared, *stacked)``, where each of ``stacked`` has a leading run axis.
+    """
 
     def local(shared: PyTree, *stacked: PyTree) -> PyTree:
         if execution == "vmap":
@@ -104,29 +179,71 @@ def map_over_runs(one: Callable, mesh: Mesh, *, execution: str, donate: int | No
     return jax.jit(program, donate_argnums=() if donate is None else (donate,))
 
 
-def gather_hosts(tree: PyTree, places: np.ndarray, total: int) -> PyTree:
-    """Every host's runs, in the order of the axis, on every host. ``places`` are the runs this host trained."""
+def local_run_indices(n_runs: int) -> Int[np.ndarray, "run"]:
+    """Return the indices of the runs that this host trains.
+
+    Parameters
+    ----------
+    n_runs : int
+        Number of runs of the grid.
+
+    Returns
+    -------
+    array of int
+        Every ``n_hosts``-th run, beginning with the index of this host.
+    """
+    return np.arange(jax.process_index(), n_runs, jax.process_count())
+
+
+def gather_hosts(tree: PyTree, indices: Int[np.ndarray, "run"], n_runs: int) -> PyTree:
+    """Return the runs of all hosts, in the order of the grid, on every host.
+
+    Parameters
+    ----------
+    tree : tree of arrays (n_local_runs, ...)
+        Results of the runs that this host has trained.
+    indices : array of int (n_local_runs,)
+        Indices of these runs in the grid.
+    n_runs : int
+        Number of runs of the grid.
+
+    Returns
+    -------
+    tree of arrays (n_runs, ...)
+        Results of all runs.
+    """
     if jax.process_count() == 1:
-        order = np.argsort(places)
+        order = np.argsort(indices)
         return jax.tree.map(lambda leaf: np.asarray(leaf)[order], tree)
     from jax.experimental import multihost_utils  # starts the collectives, so only where there are several hosts
 
-    share = -(-total // jax.process_count())  # shares differ by a run at most: pad to the largest
-    padded = np.full(share, total, np.int32)
-    padded[: len(places)] = places
-    everywhere = multihost_utils.process_allgather(padded).reshape(-1)
-    order = np.argsort(everywhere, kind="stable")[:total]
+    share = -(-n_runs // jax.process_count())  # shares differ by at most one run: pad to the largest
+    padded = np.full(share, n_runs, np.int32)
+    padded[: len(indices)] = indices
+    all_indices = multihost_utils.process_allgather(padded).reshape(-1)
+    order = np.argsort(all_indices, kind="stable")[:n_runs]
 
     def gather(leaf: AnyArray) -> np.ndarray:
-        own = np.asarray(leaf)
-        wide = np.concatenate([own, np.zeros((share - len(own), *own.shape[1:]), own.dtype)])
-        return np.asarray(multihost_utils.process_allgather(jnp.asarray(wide))).reshape(-1, *own.shape[1:])[order]
+        local = np.asarray(leaf)
+        wide = np.concatenate([local, np.zeros((share - len(local), *local.shape[1:]), local.dtype)])
+        return np.asarray(multihost_utils.process_allgather(jnp.asarray(wide))).reshape(-1, *local.shape[1:])[order]
 
     return jax.tree.map(gather, tree)
 
 
-def agree(text: str) -> str:
-    """The first host's text, on every host: the name of a folder that holds a time, say."""
+def broadcast_text(text: str) -> str:
+    """Return the text of the first host on every host, such as the name of a folder that contains the time.
+
+    Parameters
+    ----------
+    text : str
+        At most 256 bytes; only that of the first host matters.
+
+    Returns
+    -------
+    str
+        The text of the first host.
+    """
     if jax.process_count() == 1:
         return text
     from jax.experimental import multihost_utils
@@ -136,10 +253,12 @@ def agree(text: str) -> str:
     return bytes(np.asarray(multihost_utils.broadcast_one_to_all(letters))).rstrip(b"\0").decode()
 
 
-def local_run_indices(total: int) -> np.ndarray:
-    """The places of the runs that this host trains."""
-    return np.arange(jax.process_index(), total, jax.process_count())
-
-
 def is_first_host() -> bool:
+    """Return whether this process is the first of the cluster: the one that writes files.
+
+    Returns
+    -------
+    bool
+        True where there is a single process.
+    """
     return jax.process_index() == 0

@@ -1,4 +1,4 @@
-"""How many runs the devices hold at once."""
+"""How many runs the memory of the devices holds."""
 
 from __future__ import annotations
 
@@ -10,16 +10,38 @@ import numpy as np
 from jaxephys.engine.task import PyTree
 
 USABLE = 0.8  # share of the free memory that is planned for; the rest is for fragmentation and the compiler
-STATES_PER_RUN = 3  # the state, the copy that is checkpointed while the next chunk runs, and the one being initialised
+STATES_PER_RUN = 3  # the state, its copy that is saved while the next chunk runs, and one that is being initialized
 
 
-def bytes_of(tree: PyTree) -> int:
-    """The bytes of all arrays (or abstract arrays) of a tree."""
+def size_in_bytes(tree: PyTree) -> int:
+    """Return the memory that all arrays of a tree take.
+
+    Parameters
+    ----------
+    tree : tree of arrays
+        Arrays or abstract arrays with a shape and a dtype.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
     return sum(int(np.prod(leaf.shape)) * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))
 
 
 def free_bytes(device: jax.Device) -> int:
-    """What the device has left. CPU devices share the machine's memory evenly."""
+    """Return the free memory of a device.
+
+    Parameters
+    ----------
+    device : jax.Device
+        CPU devices share the machine's memory evenly.
+
+    Returns
+    -------
+    int
+        Bytes.
+    """
     stats = device.memory_stats()
     if stats and "bytes_limit" in stats:
         return int(stats["bytes_limit"] - stats.get("bytes_in_use", 0))
@@ -27,17 +49,46 @@ def free_bytes(device: jax.Device) -> int:
     return free // len(jax.local_devices())
 
 
-def runs_that_fit(device: jax.Device, state: PyTree, run: PyTree, data: PyTree) -> int:
-    """Runs a device holds by the size of their state and tables alone; the compiled program has the last word."""
-    room = USABLE * free_bytes(device) - bytes_of(data)
-    return max(1, int(room // (STATES_PER_RUN * bytes_of(state) + bytes_of(run))))
+def runs_that_fit(device: jax.Device, state: PyTree, inputs: PyTree, data: PyTree) -> int:
+    """Return how many runs fit a device by the size of their states and inputs, without the compiled program's own needs.
+
+    Parameters
+    ----------
+    device : jax.Device
+        The device.
+    state : tree of arrays
+        State of one run, or its shapes.
+    inputs : tree of arrays
+        Inputs of one run, or their shapes.
+    data : tree of arrays
+        The data, held once on each device.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    room = USABLE * free_bytes(device) - size_in_bytes(data)
+    return max(1, int(room // (STATES_PER_RUN * size_in_bytes(state) + size_in_bytes(inputs))))
 
 
 def excess(device: jax.Device, compiled: jax.stages.Compiled) -> float:
-    """The memory a compiled program takes beside its arguments (which stand there already), over what is free."""
-    plan = compiled.memory_analysis()
-    if plan is None:
+    """Return the memory that a compiled program needs, as a multiple of what is usable on the device.
+
+    Parameters
+    ----------
+    device : jax.Device
+        The device.
+    compiled : jax.stages.Compiled
+        The program. Its arguments are on the device already and do not count.
+
+    Returns
+    -------
+    float
+        Above 1 if the program does not fit; 0 if the compiler does not report its needs.
+    """
+    analysis = compiled.memory_analysis()
+    if analysis is None:
         return 0.0
-    return (plan.temp_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes) / (
-        USABLE * free_bytes(device)
-    )
+    needed = analysis.temp_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    return needed / (USABLE * free_bytes(device))

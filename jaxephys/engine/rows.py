@@ -1,7 +1,6 @@
-"""Row tables: which samples a run trains on, validates on and is tested on, padded to one width for all runs.
+"""Row tables: which samples a run trains on, is validated on and predicts, padded to one length for all runs.
 
-Tables are built in NumPy on the host, once; on the device they are only indexed. Splits are scikit-learn's, stratified
-by label, and by group where donors or subjects are known.
+Tables are built once in NumPy on the host; on the device they are only indexed.
 """
 
 from __future__ import annotations
@@ -21,19 +20,59 @@ Rows = Int[np.ndarray, "_"]  # of any length
 
 
 def plain_rows(index: Sequence[int] | Rows) -> RowSet:
-    """A table of samples as they stand in the data."""
+    """Return a table of samples as they are in the data, each with weight 1.
+
+    Parameters
+    ----------
+    index : sequence of int (n_rows,)
+        Indices of the samples.
+
+    Returns
+    -------
+    RowSet (n_rows,)
+        The table.
+    """
     index = np.asarray(index, np.int32)
     return RowSet(index, np.ones(len(index), np.float32), index, np.zeros(len(index), np.float32))
 
 
 def pad_rows(rows: RowSet, length: int) -> RowSet:
-    """The same table with rows of weight 0 behind it. They point at row 0, which exists, and count nothing."""
+    """Append rows of weight 0 to a table. They point at sample 0, which exists, and change no number.
+
+    Parameters
+    ----------
+    rows : RowSet (n_rows,) or (n_runs, n_rows)
+        The table or tables.
+    length : int
+        Number of rows of the result, at least ``n_rows``.
+
+    Returns
+    -------
+    RowSet (length,) or (n_runs, length)
+        The padded table or tables.
+    """
     missing = length - rows.index.shape[-1]
     return RowSet(*(np.pad(column, [(0, 0)] * (column.ndim - 1) + [(0, missing)]) for column in rows))
 
 
 def stack_rows(tables: Sequence[RowSet]) -> RowSet:
-    """One table a run, padded to the longest."""
+    """Stack one table per run, padded to the longest.
+
+    Parameters
+    ----------
+    tables : sequence of RowSet (n_rows,)
+        One table per run, of any lengths.
+
+    Returns
+    -------
+    RowSet (n_runs, longest)
+        The stacked tables.
+
+    Raises
+    ------
+    ValueError
+        If all tables are empty.
+    """
     longest = max(table.index.shape[0] for table in tables)
     if longest == 0:
         raise ValueError("every row table is empty: give at least one run some rows")
@@ -42,23 +81,51 @@ def stack_rows(tables: Sequence[RowSet]) -> RowSet:
 
 
 def take_rows(
-    values: Shaped[AnyArray, "all *rest"], rows: RowSet, seen: Callable[[Array], Array] = lambda some: some
+    values: Shaped[AnyArray, "all *rest"], rows: RowSet, transform: Callable[[Array], Array] = lambda some: some
 ) -> Shaped[AnyArray, "row *rest"]:
-    """``x[index] + mix * (x[partner] - x[index])``: the samples of a table, synthetic ones among them.
+    """Return the samples of a table, synthetic ones included.
 
-    A synthetic sample lies between two samples as the model sees them: ``seen`` scales them, or fills what is missing.
+    Parameters
+    ----------
+    values : array (n_samples, ...)
+        The data.
+    rows : RowSet (n_rows,)
+        The table of one run.
+    transform : callable
+        Applied to samples and partners before they are mixed, such as scaling or filling missing values: a synthetic sample
+        lies between two samples as the model sees them. By default they are mixed unchanged.
+
+    Returns
+    -------
+    array (n_rows, ...)
+        ``x[index] + mix * (x[partner] - x[index])``.
     """
-    anchor, partner = seen(values[rows.index]), seen(values[rows.partner])
+    anchor, partner = transform(values[rows.index]), transform(values[rows.partner])
     mix = jnp.reshape(rows.mix, (-1,) + (1,) * (values.ndim - 1))
     return anchor + mix * (partner - anchor)
 
 
-def over_blocks(each: Callable[[RowSet], PyTree], rows: RowSet, block: int) -> PyTree:
-    """Apply ``each`` to blocks of rows one after the other and join what it returns: bounded memory for long tables."""
+def map_row_blocks(function: Callable[[RowSet], PyTree], rows: RowSet, block: int) -> PyTree:
+    """Apply a function to blocks of rows one after the other, so that long tables need a bounded amount of memory.
+
+    Parameters
+    ----------
+    function : callable
+        ``function(rows) -> tree of arrays (n_rows, ...)``, independent from row to row.
+    rows : RowSet (n_rows,)
+        The table.
+    block : int
+        Number of rows of a block. A shorter table is not padded.
+
+    Returns
+    -------
+    tree of arrays (n_rows, ...)
+        The joined results.
+    """
     count = rows.index.shape[0]
     if count <= block:
-        return each(rows)
-    width = -(-count // block)
-    padded = RowSet(*(jnp.pad(jnp.asarray(column), (0, width * block - count)) for column in rows))
-    blocks = jax.tree.map(lambda column: column.reshape(width, block), padded)
-    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], lax.map(each, blocks))
+        return function(rows)
+    n_blocks = -(-count // block)
+    padded = RowSet(*(jnp.pad(jnp.asarray(column), (0, n_blocks * block - count)) for column in rows))
+    blocks = jax.tree.map(lambda column: column.reshape(n_blocks, block), padded)
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], lax.map(function, blocks))

@@ -1,4 +1,4 @@
-"""RunLog: the history, status and results of all runs of a grid, kept on the host."""
+"""RunLog: history, status and results of all runs of a grid, kept on the host while they train."""
 
 from __future__ import annotations
 
@@ -12,14 +12,28 @@ from jaxtyping import Float, Int
 
 from jaxephys.dimensions import AnyArray
 from jaxephys.engine.run_stack import RunStack
-from jaxephys.engine.step import Record, join_variables
+from jaxephys.engine.step import EpochRecord, join_variables
 from jaxephys.engine.task import PyTree, RunState, Variables
 
 
 class RunResult(NamedTuple):
-    """What is kept of a finished run. Stacked, every leaf has a leading run axis."""
+    """What is kept of a run that has ended. For all runs of a grid, every array has a leading run axis.
 
-    best: Variables  # the weights of the best epoch
+    Parameters
+    ----------
+    best : dict
+        Variables of the best epoch.
+    best_score : array of float, scalar or (n_runs,)
+        The monitored score at the best epoch.
+    best_epoch : array of int, scalar or (n_runs,)
+        The best epoch, counted from 1; 0 if the run diverged before its first score.
+    epochs : array of int, scalar or (n_runs,)
+        Number of epochs trained.
+    status : array of int, scalar or (n_runs,)
+        A :class:`~jaxephys.engine.task.Status`.
+    """
+
+    best: Variables
     best_score: Float[AnyArray, "*run"]
     best_epoch: Int[AnyArray, "*run"]
     epochs: Int[AnyArray, "*run"]
@@ -27,27 +41,63 @@ class RunResult(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """All that is needed to go on: the live stack, the outcomes of finished runs and the history of both."""
+    """Everything that is needed to continue the training of a grid.
 
-    ids: Int[np.ndarray, "slot"]  # the run in each slot, -1 for padding
-    state: PyTree  # RunState with a leading slot axis
+    Parameters
+    ----------
+    ids : array of int (n_slots,)
+        Index of the run in each slot of the stack, -1 for padding.
+    state : RunState or dict
+        State of the stack, with a leading slot axis.
+    finished : dict of int to RunResult
+        Results of the runs that have left the stack.
+    history : dict of arrays (n_runs, max_epochs)
+        Measurements of each run and epoch; NaN where there is none.
+    """
+
+    ids: Int[np.ndarray, "slot"]
+    state: PyTree
     finished: dict[int, RunResult]
     history: dict[str, Float[np.ndarray, "run epoch"]]
 
 
 class ProgressEvent(NamedTuple):
-    """What watchers hear after each chunk."""
+    """What callbacks receive after each chunk.
+
+    Parameters
+    ----------
+    live : int
+        Number of runs that train.
+    waiting : int
+        Number of runs that have not started.
+    status : array of int (n_runs,)
+        Status of the runs of this host.
+    best_score : array of float (n_runs,)
+        Best monitored score so far; NaN until a run has one.
+    epochs : int
+        Epochs trained so far, over all runs.
+    most_epochs : int
+        Epochs that remain if no run stops early.
+    run_seconds : float
+        Time spent so far, without compilation.
+    compile_seconds : float
+        Time spent on compilation.
+    monitor : str
+        Name of the monitored score.
+    snapshot : Snapshot or None
+        Present if a callback has the attribute ``needs_state = True``.
+    """
 
     live: int
     waiting: int
     status: Int[np.ndarray, "run"]
-    best_score: Float[np.ndarray, "run"]  # NaN until a run has one
-    epochs: int  # epochs trained so far, over all runs
-    most_epochs: int  # at most so many remain if no run stops early
+    best_score: Float[np.ndarray, "run"]
+    epochs: int
+    most_epochs: int
     run_seconds: float
     compile_seconds: float
     monitor: str
-    snapshot: Snapshot | None  # for watchers that set ``needs_state``
+    snapshot: Snapshot | None
 
 
 Callback = Callable[[ProgressEvent], None]
@@ -55,39 +105,77 @@ Callback = Callable[[ProgressEvent], None]
 
 @dataclass
 class RunLog:
-    """The host's account of all runs: what was measured, how each stands, what the finished ones left."""
+    """History, status and results of all runs of a grid.
 
-    runs: int
+    Parameters
+    ----------
+    n_runs : int
+        Number of runs of the grid.
+    max_epochs : int
+        Largest number of epochs of a run.
+    history : dict of arrays (n_runs, max_epochs)
+        Measurements so far, from a resumed training.
+    finished : dict of int to RunResult
+        Results so far, from a resumed training.
+    """
+
+    n_runs: int
     max_epochs: int
     history: dict[str, Float[np.ndarray, "run epoch"]] = field(default_factory=dict)
     finished: dict[int, RunResult] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.status = np.zeros(self.runs, np.int32)
-        self.best_score = np.full(self.runs, np.nan, np.float32)
-        for place, run_results in self.finished.items():
-            self.status[place], self.best_score[place] = run_results.status, run_results.best_score
+        self.status = np.zeros(self.n_runs, np.int32)
+        self.best_score = np.full(self.n_runs, np.nan, np.float32)
+        for run, result in self.finished.items():
+            self.status[run], self.best_score[run] = result.status, result.best_score
 
-    def record_chunk(self, ids: Int[np.ndarray, "slot"], record: Record) -> None:
-        """Enter a chunk's record. Waits for the chunk, if it still runs."""
+    def record_chunk(self, ids: Int[np.ndarray, "slot"], record: EpochRecord) -> None:
+        """Enter the measurements of a chunk. Waits until the chunk has been computed.
+
+        Parameters
+        ----------
+        ids : array of int (n_slots,)
+            Index of the run in each slot, -1 for padding.
+        record : EpochRecord (n_slots, chunk_epochs)
+            What the chunk has returned.
+        """
         record = jax.device_get(record)
         held = ids >= 0
         self.status[ids[held]] = record.status[held, -1]
         self.best_score[ids[held]] = np.where(np.isfinite(record.best_score), record.best_score, np.nan)[held, -1]
         slots, steps = np.nonzero((record.epoch > 0) & held[:, None])
         for name, values in record.measured.items():
-            empty = np.full((self.runs, self.max_epochs), np.nan, np.float32)
+            empty = np.full((self.n_runs, self.max_epochs), np.nan, np.float32)
             table = self.history.setdefault(name, empty)
             table[ids[slots], record.epoch[slots, steps] - 1] = values[slots, steps]
 
     def collect_finished(self, stack: RunStack) -> dict[int, RunState]:
-        """Keep the outcomes of the runs that have ended, and return the living."""
-        living = stack.read()
-        for place in [place for place, state in living.items() if state.done]:
-            state = living.pop(place)
+        """Keep the results of the runs of a stack that have ended.
+
+        Parameters
+        ----------
+        stack : RunStack
+            The stack. It is read from the devices, which waits for the chunk in flight.
+
+        Returns
+        -------
+        dict of int to RunState
+            The states of the runs that still train.
+        """
+        running = stack.read()
+        for run in [run for run, state in running.items() if state.done]:
+            state = running.pop(run)
             best = join_variables(state.best_params, state.best_mutables)
-            self.finished[place] = RunResult(best, state.best_score, state.best_epoch, state.epoch, state.status)
-        return living
+            self.finished[run] = RunResult(best, state.best_score, state.best_epoch, state.epoch, state.status)
+        return running
 
     def epochs(self) -> int:
+        """Return the number of epochs trained so far, over all runs.
+
+        Returns
+        -------
+        int
+            The number of finite entries of the first table of the history.
+        """
         return int(sum(np.isfinite(table).sum() for table in list(self.history.values())[:1]))

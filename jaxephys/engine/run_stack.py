@@ -1,4 +1,4 @@
-"""The stack of runs that stands on the devices, and the compiled programs that move it."""
+"""The stack of runs that is on the devices, and the compiled programs that train it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from jaxtyping import Int
 
 from jaxephys.engine import devices, memory
 from jaxephys.engine.config import TrainConfig
-from jaxephys.engine.step import Record, run_chunk, start_run
+from jaxephys.engine.step import EpochRecord, init_run, run_chunk
 from jaxephys.engine.task import PyTree, RunInputs, RunState, Status, Task
 
 log = logging.getLogger("jaxephys")
@@ -24,56 +24,153 @@ PADDING = -1
 
 @dataclass
 class RunStack:
-    """Runs side by side: slot i holds run ``ids[i]``. Padding slots hold a finished copy, which costs and changes nothing."""
+    """Runs side by side on the devices: slot i holds run ``ids[i]``.
+
+    Padding slots repeat another run with the status finished; they are not read and do not affect results.
+
+    Parameters
+    ----------
+    ids : array of int (n_slots,)
+        Index of the run in each slot, ``PADDING`` (-1) for padding.
+    state : RunState (n_slots, ...)
+        State of each slot, on the devices.
+    inputs : RunInputs (n_slots, ...)
+        Rows and constants of each slot, on the devices.
+    """
 
     ids: Int[np.ndarray, "slot"]
     state: RunState
-    runs: RunInputs
+    inputs: RunInputs
 
-    def held(self) -> Int[np.ndarray, "run"]:
+    def run_ids(self) -> Int[np.ndarray, "run"]:
+        """Return the indices of the runs in the stack.
+
+        Returns
+        -------
+        array of int
+            ``ids`` without padding.
+        """
         return self.ids[self.ids != PADDING]
 
     def read(self) -> dict[int, RunState]:
-        """Every run of the stack, on the host. Waits for the chunk in flight."""
+        """Copy the state of every run to the host. Waits for the chunk in flight.
+
+        Returns
+        -------
+        dict of int to RunState
+            State of each run, without a slot axis.
+        """
         host = jax.device_get(self.state)
         slots = np.flatnonzero(self.ids != PADDING)
         return {int(self.ids[slot]): jax.tree.map(lambda leaf, slot=slot: np.array(leaf[slot]), host) for slot in slots}
 
 
 class CompiledGrid:
-    """Init and chunk, compiled once a stack size, for one task, plan and data set."""
+    """Initialization and chunk of a grid, compiled once for each stack size.
+
+    Parameters
+    ----------
+    task : Task
+        The functions of the system.
+    config : TrainConfig
+        Settings of training.
+    data : tree of arrays
+        The data, copied to every device.
+    inputs : RunInputs (n_runs, ...)
+        Rows and constants of all runs, on the host.
+    seeds : array of int (n_runs,)
+        Seeds of all runs.
+    initial : tree of arrays (n_runs, ...)
+        Variables that replace what ``task.init`` draws; ``{}`` for none.
+    max_runs : int
+        Largest number of runs that can be on the devices at once.
+
+    Attributes
+    ----------
+    capacity : int
+        Number of slots of the largest stack: what ``config.run_batch`` or the memory allows.
+    execution : {"map", "vmap"}
+        How each device computes its runs.
+    compile_seconds : float
+        Time spent on compilation so far.
+    """
 
     def __init__(
-        self, task: Task, plan: TrainConfig, data: PyTree, runs: RunInputs, seeds: np.ndarray, start: PyTree, most: int
+        self,
+        task: Task,
+        config: TrainConfig,
+        data: PyTree,
+        inputs: RunInputs,
+        seeds: Int[np.ndarray, "run"],
+        initial: PyTree,
+        max_runs: int,
     ) -> None:
-        self.task, self.plan, self.host_runs, self.seeds, self.start = task, plan, runs, seeds, start
-        self.mesh = devices.make_mesh(min(most, plan.run_batch or most))
+        self.task, self.config, self.host_inputs, self.seeds, self.initial = task, config, inputs, seeds, initial
+        self.mesh = devices.make_mesh(min(max_runs, config.run_batch or max_runs))
         self.device = self.mesh.devices.flat[0]
-        self.data = devices.place(data, self.mesh, split=False)
+        self.data = devices.put_on_mesh(data, self.mesh, split=False)
         automatic = "map" if self.device.platform == "cpu" else "vmap"
-        self.execution = automatic if plan.execution == "auto" else plan.execution
+        self.execution = automatic if config.execution == "auto" else config.execution
         self.compile_seconds = 0.0
         self._chunks: dict[int, jax.stages.Compiled] = {}
-        self._init = devices.map_over_runs(partial(_start, task, plan), self.mesh, execution="vmap")
-        self.capacity = self._choose_capacity(most)
+        self._init = devices.map_over_runs(partial(_init_one, task, config), self.mesh, execution="vmap")
+        self.capacity = self._choose_capacity(max_runs)
 
     def describe(self) -> str:
+        """Describe how and where the runs are computed.
+
+        Returns
+        -------
+        str
+            For example ``runs stacked (vmap) on 4 gpu devices``.
+        """
         how = "one after the other (lax.map)" if self.execution == "map" else "stacked (vmap)"
         return f"runs {how} on {self.mesh.size} {self.device.platform} device{'s' * (self.mesh.size > 1)}"
 
-    def launch(self, ids: Sequence[int]) -> RunStack:
-        """A stack of fresh runs."""
-        padded = np.full(self._size_for(len(ids)), PADDING, np.int32)
-        padded[: len(ids)] = ids
-        places = np.maximum(padded, 0)
-        start = jax.tree.map(lambda leaf: np.asarray(leaf)[places], self.start)
-        began = time.perf_counter()
-        state = jax.block_until_ready(self._init(None, self.seeds[places], start))
-        self.compile_seconds += time.perf_counter() - began  # the init itself takes no time to speak of
-        return self._stand(padded, state)
+    def start(self, ids: Sequence[int]) -> RunStack:
+        """Return a stack of runs before their first epoch.
 
-    def restore(self, ids: np.ndarray, state: PyTree, local_runs: np.ndarray) -> RunStack:
-        """A stack from a checkpoint: the same layout where the devices allow it, so that the same numbers follow."""
+        Parameters
+        ----------
+        ids : sequence of int
+            Indices of the runs.
+
+        Returns
+        -------
+        RunStack
+            The stack, padded to one of the sizes that are compiled.
+        """
+        padded = np.full(self._stack_size(len(ids)), PADDING, np.int32)
+        padded[: len(ids)] = ids
+        indices = np.maximum(padded, 0)
+        initial = jax.tree.map(lambda leaf: np.asarray(leaf)[indices], self.initial)
+        start_time = time.perf_counter()
+        state = jax.block_until_ready(self._init(None, self.seeds[indices], initial))
+        self.compile_seconds += time.perf_counter() - start_time  # computing the initial variables takes little of it
+        return self._put(padded, state)
+
+    def restore(self, ids: Int[np.ndarray, "slot"], state: PyTree, local_runs: Int[np.ndarray, "run"]) -> RunStack:
+        """Return the stack of a checkpoint, in the same layout where the devices allow it, so that numbers are bit-equal.
+
+        Parameters
+        ----------
+        ids : array of int (n_slots,)
+            Index of the run in each saved slot.
+        state : RunState or dict (n_slots, ...)
+            The saved states.
+        local_runs : array of int
+            Indices of the runs that this host trains; the others are left out.
+
+        Returns
+        -------
+        RunStack
+            The stack.
+
+        Raises
+        ------
+        ValueError
+            If the checkpoint belongs to another model.
+        """
         state = self._typed(state)
         wanted = np.isin(ids, local_runs)
         held = np.flatnonzero(wanted)
@@ -81,80 +178,135 @@ class CompiledGrid:
         size = len(ids) if same else self._round_up(max(len(held), 1))
         slots = np.arange(size) if same else np.pad(held, (0, size - len(held)))
         taken = wanted if same else np.arange(size) < len(held)
-        new = np.where(taken, ids[slots], PADDING).astype(np.int32)
-        return self._stand(new, jax.tree.map(lambda leaf: np.asarray(leaf)[slots], state))
+        new_ids = np.where(taken, ids[slots], PADDING).astype(np.int32)
+        return self._put(new_ids, jax.tree.map(lambda leaf: np.asarray(leaf)[slots], state))
 
-    def advance(self, stack: RunStack) -> Record:
-        """Dispatch a chunk; the stack's state becomes what it will be. Returns at once."""
-        stack.state, record = self._chunk(len(stack.ids))(self.data, stack.runs, stack.state)
+    def advance(self, stack: RunStack) -> EpochRecord:
+        """Dispatch one chunk of epochs and return at once: ``stack.state`` becomes the state after the chunk.
+
+        Parameters
+        ----------
+        stack : RunStack
+            The stack. Its previous state is consumed.
+
+        Returns
+        -------
+        EpochRecord (n_slots, chunk_epochs)
+            The measurements; reading them waits for the chunk.
+        """
+        stack.state, record = self._chunk(len(stack.ids))(self.data, stack.inputs, stack.state)
         return record
 
     def should_repack(self, stack: RunStack, ended: int, waiting: int) -> bool:
-        """Is it worth moving runs? When none lives, when a quarter of the slots can be refilled, when half the stack will do.
+        """Return whether runs that have ended should leave the stack now.
 
-        Shrinking saves nothing where runs go one after the other: a finished run takes no time there.
+        They should where no run trains any more, where waiting runs could fill a quarter of the slots, and where half the
+        stack would do. The last saves time only under ``vmap``: under ``map`` a finished run takes no time.
+
+        Parameters
+        ----------
+        stack : RunStack
+            The stack.
+        ended : int
+            Number of its runs that have ended.
+        waiting : int
+            Number of runs that have not started.
+
+        Returns
+        -------
+        bool
+            Whether to call :meth:`fill`.
         """
-        live = len(stack.held()) - ended
-        if live == 0:
+        running = len(stack.run_ids()) - ended
+        if running == 0:
             return True
-        if waiting and live < self.capacity:
+        if waiting and running < self.capacity:
             return ended >= max(1, len(stack.ids) // 4)
-        return self.execution == "vmap" and self._size_for(live) < len(stack.ids)
+        return self.execution == "vmap" and self._stack_size(running) < len(stack.ids)
 
-    def fill(self, living: dict[int, RunState], waiting: list[int]) -> tuple[RunStack | None, list[int]]:
-        """A stack of the living runs and as many waiting ones as there is room for; None when there is neither."""
-        room = max(self.capacity - len(living), 0)
+    def fill(self, running: dict[int, RunState], waiting: list[int]) -> tuple[RunStack | None, list[int]]:
+        """Return a stack of the running runs and of as many waiting runs as there is room for.
+
+        Parameters
+        ----------
+        running : dict of int to RunState
+            States of the runs that still train, on the host.
+        waiting : list of int
+            Indices of the runs that have not started.
+
+        Returns
+        -------
+        stack : RunStack or None
+            The stack; None where no run is left.
+        waiting : list of int
+            The runs that still wait.
+        """
+        room = max(self.capacity - len(running), 0)
         fresh, waiting = waiting[:room], waiting[room:]
-        if not living:
-            return (self.launch(fresh) if fresh else None), waiting
-        together = {**living, **(self.launch(fresh).read() if fresh else {})}
-        ids = np.full(self._size_for(len(together)), PADDING, np.int32)
+        if not running:
+            return (self.start(fresh) if fresh else None), waiting
+        together = {**running, **(self.start(fresh).read() if fresh else {})}
+        ids = np.full(self._stack_size(len(together)), PADDING, np.int32)
         ids[: len(together)] = list(together)
         states = list(together.values())
         states += states[:1] * (len(ids) - len(states))
-        return self._stand(ids, jax.tree.map(lambda *leaves: np.stack(leaves), *states)), waiting
-
-    def _stand(self, ids: np.ndarray, state: PyTree) -> RunStack:
-        """Put a stack on the devices; padding slots count as finished."""
-        status = np.where(ids == PADDING, int(Status.FINISHED), np.asarray(state.status)).astype(np.int32)
-        runs = jax.tree.map(lambda leaf: np.asarray(leaf)[np.maximum(ids, 0)], self.host_runs)
-        state = state._replace(status=status)
-        return RunStack(ids, devices.place(state, self.mesh, split=True), devices.place(runs, self.mesh, split=True))
+        return self._put(ids, jax.tree.map(lambda *leaves: np.stack(leaves), *states)), waiting
 
     def lower(self, size: int) -> jax.stages.Lowered:
-        """The chunk program for a stack of ``size`` slots, before compilation."""
-        one = partial(_chunk_of_one, self.task, self.plan)
+        """Return the chunk program for a stack of a given size, before compilation.
+
+        Parameters
+        ----------
+        size : int
+            Number of slots.
+
+        Returns
+        -------
+        jax.stages.Lowered
+            The program.
+        """
+        one = partial(_chunk_of_one, self.task, self.config)
         program = devices.map_over_runs(one, self.mesh, execution=self.execution, donate=2)
-        runs, state = (devices.abstract(tree, self.mesh, size) for tree in self._one_run())
-        return program.lower(self.data, runs, state)
+        inputs, state = (devices.abstract_runs(tree, self.mesh, size) for tree in self._one_run())
+        return program.lower(self.data, inputs, state)
+
+    def _put(self, ids: np.ndarray, state: PyTree) -> RunStack:
+        """Put a stack on the devices. Padding slots count as finished."""
+        status = np.where(ids == PADDING, int(Status.FINISHED), np.asarray(state.status)).astype(np.int32)
+        inputs = jax.tree.map(lambda leaf: np.asarray(leaf)[np.maximum(ids, 0)], self.host_inputs)
+        state = devices.put_on_mesh(state._replace(status=status), self.mesh, split=True)
+        return RunStack(ids, state, devices.put_on_mesh(inputs, self.mesh, split=True))
 
     def _chunk(self, size: int) -> jax.stages.Compiled:
         if size not in self._chunks:
-            began = time.perf_counter()
+            start_time = time.perf_counter()
             self._chunks[size] = self.lower(size).compile()
-            self.compile_seconds += time.perf_counter() - began
+            self.compile_seconds += time.perf_counter() - start_time
         return self._chunks[size]
 
     def _one_run(self) -> tuple[RunInputs, RunState]:
-        """The shapes of one run's tables and state."""
-        run, seed, start = jax.tree.map(lambda leaf: np.asarray(leaf)[0], (self.host_runs, self.seeds, self.start))
-        return run, jax.eval_shape(partial(_start, self.task, self.plan), None, seed, start)
+        """The inputs of the first run and the shapes of its state."""
+        run = jax.tree.map(lambda leaf: np.asarray(leaf)[0], (self.host_inputs, self.seeds, self.initial))
+        inputs, seed, initial = run
+        return inputs, jax.eval_shape(partial(_init_one, self.task, self.config), None, seed, initial)
 
-    def _choose_capacity(self, most: int) -> int:
-        """As many runs at once as memory holds: first by the size of their states, then by what the compiler plans."""
-        if self.plan.run_batch is not None:
-            return self._round_up(min(most, self.plan.run_batch))
-        run, state = self._one_run()
-        fitting = self.mesh.size * memory.runs_that_fit(self.device, state, run, self.data)
-        capacity = self._round_up(min(most, fitting))
+    def _choose_capacity(self, max_runs: int) -> int:
+        """As many runs at once as the memory holds: first by the size of their states, then by the compiler's analysis."""
+        if self.config.run_batch is not None:
+            return self._round_up(min(max_runs, self.config.run_batch))
+        inputs, state = self._one_run()
+        fitting = self.mesh.size * memory.runs_that_fit(self.device, state, inputs, self.data)
+        capacity = self._round_up(min(max_runs, fitting))
         while capacity > self.mesh.size and (over := memory.excess(self.device, self._chunk(capacity))) > 1:
             capacity = self._round_up(max(1, min(int(capacity / over), capacity - self.mesh.size)))
-        if capacity < most:
-            log.info("memory holds %d of the %d runs at once: the others wait for their turn", capacity, most)
+        if capacity < max_runs:
+            log.info(
+                "memory holds %d of the %d runs at once: the others wait until runs have ended", capacity, max_runs
+            )
         return capacity
 
     def _typed(self, state: PyTree) -> RunState:
-        """A state read from disk, as plain dicts, in the types that this model and plan give it."""
+        """A state read from disk as plain dicts, in the types that this model and config give it."""
         wanted = self._one_run()[1]
         typed = None
         try:
@@ -169,27 +321,27 @@ class CompiledGrid:
             )
         return typed
 
-    def _round_up(self, runs: int) -> int:
-        return -(-runs // self.mesh.size) * self.mesh.size
+    def _round_up(self, n_runs: int) -> int:
+        return -(-n_runs // self.mesh.size) * self.mesh.size
 
-    def _size_for(self, runs: int) -> int:
-        """The smallest of capacity, capacity / 2, capacity / 4 ... that holds so many runs: few sizes, few compilations.
+    def _stack_size(self, n_runs: int) -> int:
+        """The smallest of capacity, capacity / 2, capacity / 4 ... that holds the runs: few sizes, few compilations.
 
         A stack restored from a larger machine may hold more than the capacity until enough of its runs have ended.
         """
         size = self.capacity
-        while size < runs:
+        while size < n_runs:
             size *= 2
-        while size // 2 >= max(runs, 1) and self._round_up(size // 2) < size:
+        while size // 2 >= max(n_runs, 1) and self._round_up(size // 2) < size:
             size = self._round_up(size // 2)
         return size
 
 
-def _start(task: Task, plan: TrainConfig, _: None, seed, start) -> RunState:
-    return start_run(task, plan, seed, start)
+def _init_one(task: Task, config: TrainConfig, _: None, seed, initial) -> RunState:
+    return init_run(task, config, seed, initial)
 
 
 def _chunk_of_one(
-    task: Task, plan: TrainConfig, data: PyTree, run: RunInputs, state: RunState
-) -> tuple[RunState, Record]:
-    return run_chunk(task, plan, data, run, state)
+    task: Task, config: TrainConfig, data: PyTree, inputs: RunInputs, state: RunState
+) -> tuple[RunState, EpochRecord]:
+    return run_chunk(task, config, data, inputs, state)

@@ -1,4 +1,7 @@
-"""The nouns of the engine: what a system supplies (Task), and what one run is made of."""
+"""The interface between a system and the engine: ``Task`` is what a system supplies, the other classes are what one run consists of.
+
+All functions of a ``Task`` are written for ONE run. The engine adds the leading run axis.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,21 @@ Variables = dict[str, PyTree]  # a flax collection dict: {"params": ..., and mut
 
 
 class RowSet(NamedTuple):
-    """A table of samples: row i of it is ``x[index] + mix * (x[partner] - x[index])``, counted ``weight`` times.
+    """A table of samples: sample i is ``x[index] + mix * (x[partner] - x[index])`` and counts ``weight`` times.
 
-    A plain row has ``mix`` 0. A synthetic minority sample (SMOTE) is an anchor, a neighbour and a mix: rows, not
-    features, so that the data stand on the device once. Weight 0 is padding and changes no number.
+    A plain row has ``mix`` 0. A synthetic minority sample (SMOTE) is an anchor, a neighbour and a mix. Tables hold indices
+    rather than features, so the data are on the device once for all runs. A row of weight 0 is padding and changes no number.
+
+    Parameters
+    ----------
+    index : array of int (n_rows,) or (n_runs, n_rows)
+        Index of the sample in the data.
+    weight : array of float (n_rows,) or (n_runs, n_rows)
+        How often the sample counts; 0 for padding.
+    partner : array of int (n_rows,) or (n_runs, n_rows)
+        Index of the neighbour that a synthetic sample is mixed with; ``index`` itself for a plain row.
+    mix : array of float (n_rows,) or (n_runs, n_rows)
+        Position between the sample (0) and its partner (1).
     """
 
     index: Int[AnyArray, "*run row"]  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -29,10 +43,19 @@ class RowSet(NamedTuple):
 
 
 class RunInputs(NamedTuple):
-    """All in which runs differ besides their seed, stacked on a leading run axis.
+    """Everything in which the runs of a grid differ besides their seed. All arrays have a leading run axis.
 
-    ``constants`` is any tree of per-run scalars or small arrays: a fold's own mean and sd, a switch that names the
-    variant, the weight of a loss term. There is no field for test rows: ``fit`` cannot see them.
+    There is no field for test rows: :func:`~jaxephys.engine.fit.fit` cannot see them.
+
+    Parameters
+    ----------
+    train : RowSet (n_runs, n_train)
+        Training rows of each run, padded to the longest table.
+    validation : RowSet (n_runs, n_validation)
+        Rows that select the best epoch of each run.
+    constants : tree of arrays (n_runs, ...)
+        Scalars or small arrays of each run: the mean and standard deviation of its fold, a switch that selects its variant,
+        the weight of a loss term.
     """
 
     train: RowSet
@@ -41,22 +64,34 @@ class RunInputs(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A system as the engine sees it: five pure functions of ONE run. The engine adds the run axis.
+    """What a system supplies to the engine: five pure functions of one run.
 
-    ``gather`` receives the run's constants and may put them into the batch, so that ``loss`` and ``outputs`` need none.
+    Parameters
+    ----------
+    init : callable
+        ``init(key) -> variables``. Draws initial variables: a dict with ``"params"`` and any mutable collections.
+    gather : callable
+        ``gather(data, constants, rows, key) -> batch``. Takes the samples of a ``RowSet`` from the data. ``key`` is None
+        outside training: no augmentation. It may put constants into the batch for ``loss`` and ``outputs`` to use.
+    loss : callable
+        ``loss(variables, batch, key) -> (loss, (mutables, metrics))``. The weighted mean loss of a batch, the updated mutable
+        collections, and scalars that are averaged over the epoch for the history.
+    outputs : callable
+        ``outputs(variables, batch) -> tree of (n_rows, ...)``. Predictions for each row, without noise.
+    validate : callable
+        ``validate(variables, data, constants, rows) -> dict of scalars``. Scores on a table of rows; ``TrainConfig.monitor``
+        must be among them.
     """
 
     init: Callable[[Key], Variables]
-    gather: Callable[
-        [PyTree, PyTree, RowSet, Key | None], PyTree
-    ]  # data, constants, rows, key (None: no noise) -> batch
+    gather: Callable[[PyTree, PyTree, RowSet, Key | None], PyTree]
     loss: Callable[[Variables, PyTree, Key], tuple[Float[Array, ""], tuple[PyTree, dict[str, Float[Array, ""]]]]]
-    outputs: Callable[[Variables, PyTree], PyTree]  # batch -> a tree of [row, ...]
-    validate: Callable[[Variables, PyTree, PyTree, RowSet], dict[str, Float[Array, ""]]]  # holds config.monitor
+    outputs: Callable[[Variables, PyTree], PyTree]
+    validate: Callable[[Variables, PyTree, PyTree, RowSet], dict[str, Float[Array, ""]]]
 
 
 class Status(IntEnum):
-    """How a run stands. A run that is not RUNNING is done: its state is frozen."""
+    """The status of a run. Every run that is not ``RUNNING`` has ended: its state is frozen."""
 
     RUNNING = 0
     STOPPED_EARLY = 1
@@ -65,7 +100,27 @@ class Status(IntEnum):
 
 
 class RunState(NamedTuple):
-    """One run. Stacked, every leaf has a leading slot axis."""
+    """The training state of one run. In a stack every array has a leading slot axis.
+
+    Parameters
+    ----------
+    seed : array of int, scalar or (n_slots,)
+        Seed of all random numbers of the run.
+    epoch : array of int, scalar or (n_slots,)
+        Number of epochs trained so far.
+    params, mutables : tree of arrays
+        Current parameters, and collections that the forward pass updates.
+    opt_state : tree of arrays
+        State of the optimizer.
+    best_params, best_mutables : tree of arrays
+        Parameters and mutables of the best epoch.
+    best_score : array of float, scalar or (n_slots,)
+        Value of the monitored score at the best epoch; infinite before the first epoch.
+    best_epoch : array of int, scalar or (n_slots,)
+        The best epoch, counted from 1; 0 before the first.
+    status : array of int, scalar or (n_slots,)
+        A :class:`Status`.
+    """
 
     seed: Int[AnyArray, "*slot"]
     epoch: Int[AnyArray, "*slot"]
@@ -80,4 +135,5 @@ class RunState(NamedTuple):
 
     @property
     def done(self) -> Bool[AnyArray, "*slot"]:
+        """Whether the run has ended."""
         return self.status != Status.RUNNING

@@ -1,6 +1,7 @@
-"""The scikit-learn opponents, trained and tested on the same rows as our runs.
+"""Baselines: scikit-learn classifiers that are trained and tested on the same rows as our models.
 
-Their settings are fixed here, once, for all experiments: nobody tunes an opponent on test rows, nor forgets to.
+`make_baseline` returns one of five pipelines with fixed settings. The settings are the same in all experiments and were never chosen
+on test rows. `fit_predict_proba` trains any pipeline on some rows and returns probabilities for others.
 """
 
 from __future__ import annotations
@@ -18,7 +19,33 @@ from jaxephys.evaluation.discriminant import ShrinkageLDA
 
 
 def make_baseline(name: str, seed: int) -> Pipeline:
-    """A fresh opponent. All fill what is missing, and scale, by the rows they are fitted on: median, then mean and sd."""
+    """Return an unfitted baseline classifier.
+
+    All baselines replace missing values by the median of the training rows and scale features to mean 0 and standard deviation 1.
+
+    Parameters
+    ----------
+    name : {"logistic", "lda", "svm", "forest", "boosting"}
+        Logistic regression, linear discriminant analysis with Ledoit-Wolf shrinkage, support vector machine with a Gaussian
+        kernel, random forest of 600 trees, or histogram gradient boosting.
+    seed : int
+        Seed of the random numbers of the model.
+
+    Returns
+    -------
+    Pipeline
+        A scikit-learn pipeline of imputer, scaler and classifier.
+
+    Raises
+    ------
+    ValueError
+        If there is no baseline of this name.
+
+    Examples
+    --------
+    >>> make_baseline("lda", seed=0).fit([[0.0], [1.0], [4.0], [5.0]], ["a", "a", "b", "b"]).predict([[4.5]]).tolist()
+    ['b']
+    """
     makers = {
         "logistic": lambda: LogisticRegression(C=0.3, max_iter=2000),
         "lda": ShrinkageLDA,
@@ -30,43 +57,47 @@ def make_baseline(name: str, seed: int) -> Pipeline:
     }
     if name not in makers:
         raise ValueError(f"unknown baseline {name!r}: choose one of {', '.join(makers)}")
-    fill = SimpleImputer(strategy="median", keep_empty_features=True)
-    return make_pipeline(fill, StandardScaler(), makers[name]())
+    imputer = SimpleImputer(strategy="median", keep_empty_features=True)
+    return make_pipeline(imputer, StandardScaler(), makers[name]())
 
 
-def baseline_scores_of(
-    name: str,
-    values: Float[np.ndarray, "row column"],
-    codes: Int[np.ndarray, "row"],
-    train: Int[np.ndarray, "some"],
-    test: Int[np.ndarray, "others"],
-    seed: int,
-    classes: int,
-) -> Float[np.ndarray, "others class"]:
-    """What a fresh opponent says of the test rows."""
-    return probability_of(make_baseline(name, seed), values, codes, train, test, classes)
-
-
-def probability_of(
+def fit_predict_proba(
     model: Pipeline,
     values: Float[np.ndarray, "row column"],
     codes: Int[np.ndarray, "row"],
     train: Int[np.ndarray, "some"],
     test: Int[np.ndarray, "others"],
-    classes: int,
+    n_classes: int,
 ) -> Float[np.ndarray, "others class"]:
-    """Class probabilities on the test rows of a pipeline fitted here; a class absent from training has probability 0.
+    """Fit a classifier to some rows of a table and return its class probabilities for others.
 
-    An SVM has none of its own: the softmax of its decision values stands in, whose argmax is its prediction.
+    Parameters
+    ----------
+    model : Pipeline
+        Classifier; it is fitted in place.
+    values : array, shape (n_rows, n_columns)
+        Features of all rows.
+    codes : array of int, shape (n_rows,)
+        Class of all rows, from 0 to ``n_classes - 1``.
+    train, test : array of int
+        Indices of the training rows and of the rows to predict.
+    n_classes : int
+        Number of classes. A class without a training row has probability 0.
+
+    Returns
+    -------
+    array of float32, shape (n_test, n_classes)
+        Class probabilities. For a support vector machine, which has none, they are the softmax of its decision values; their
+        argmax is its prediction.
     """
     model = model.fit(values[train], codes[train])
     if not isinstance(model[-1], SVC):
-        own = model.predict_proba(values[test])
+        fitted = model.predict_proba(values[test])
     else:
         decision = model.decision_function(values[test])
         decision = np.stack([-decision, decision], axis=1) if decision.ndim == 1 else decision
-        own = np.exp(decision - decision.max(axis=1, keepdims=True))
-        own = own / own.sum(axis=1, keepdims=True)
-    probability = np.zeros((len(test), classes), np.float32)
-    probability[:, model.classes_.astype(int)] = own
+        fitted = np.exp(decision - decision.max(axis=1, keepdims=True))
+        fitted = fitted / fitted.sum(axis=1, keepdims=True)
+    probability = np.zeros((len(test), n_classes), np.float32)
+    probability[:, model.classes_.astype(int)] = fitted
     return probability

@@ -1,7 +1,8 @@
-"""Arms: what every arm of a comparison says of the same test cells, how arms vote, and how often each is right.
+"""Comparison of models on the same splits: test probabilities of every model, average ensembles, recalibration and scores.
 
-An arm also says something of *held* rows: cells that it was not trained on and is not tested on. Temperatures, offsets and
-thresholds are fitted there and nowhere else; a held row among the test rows is refused.
+`ModelComparison` collects the probabilities of every model on the test rows of every split and, for models that have them, on
+*calibration rows*, which neither trained the model nor test it. Temperatures, class offsets and conformal thresholds are fitted to
+calibration rows only; adding calibration rows that are also test rows raises an error.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
+from jaxephys.dimensions import AnyArray
 from jaxephys.evaluation.calibration import (
     apply_offsets,
     apply_prior,
@@ -26,159 +29,334 @@ from jaxephys.evaluation.calibration import (
     selective_curve,
 )
 from jaxephys.evaluation.metrics import class_scores, classification_scores
+from jaxephys.evaluation.scores import Score
 from jaxephys.evaluation.splits import Split
-from jaxephys.reporting.run_folder import RunFolder
-from jaxephys.reporting.score_table import Score
 from jaxephys.schemas.feature_table import FeatureTable
 
-Place = tuple[str, int, int]  # folds ("cell" or "donor"), seed, number of the fold
-COVERAGE = 0.9  # of each class by the sets of classes that cannot be ruled out
+COVERAGE = 0.9  # probability with which a conformal set contains the true class
 
 
-class Held(NamedTuple):
-    """Rows that neither train an arm nor test it, and what it says of them."""
+class SplitKey(NamedTuple):
+    """Identifies one split of a comparison.
+
+    Parameters
+    ----------
+    kind : str
+        What is held out together: ``"cell"`` for single cells, ``"donor"`` for all cells of a donor.
+    seed : int
+        Seed of the split.
+    fold : int
+        Number of the fold within the seed; 0 for a single hold-out split.
+    """
+
+    kind: str
+    seed: int
+    fold: int
+
+
+class CalibrationRows(NamedTuple):
+    """Rows that neither trained a model nor test it, with its probabilities.
+
+    Parameters
+    ----------
+    rows : array of int, shape (n,)
+        Indices of rows of the table.
+    probability : array of float, shape (n, n_classes)
+        Class probabilities of these rows.
+    """
 
     rows: np.ndarray
     probability: np.ndarray
 
 
 @dataclass
-class Arms:
-    """Probabilities of every arm: on the test rows of every split, and on rows held for calibration where it has some."""
+class ModelComparison:
+    """Class probabilities of several models on the same splits of a table.
+
+    Parameters
+    ----------
+    table : FeatureTable
+        The cells, with their classes.
+    splits : mapping of SplitKey to Split
+        Training, validation and test rows of each split.
+    test_probability : dict of str to dict of SplitKey to array
+        Probabilities by model and split, each of shape (n_test, n_classes). Filled by `add`.
+    calibration : dict of str to dict of SplitKey to CalibrationRows
+        Calibration rows by model and split, for the models that have them. Filled by `add`.
+    """
 
     table: FeatureTable
-    splits: Mapping[Place, Split]
-    tested: dict[str, dict[Place, np.ndarray]] = field(default_factory=dict)
-    held: dict[str, dict[Place, Held]] = field(default_factory=dict)
+    splits: Mapping[SplitKey, Split]
+    test_probability: dict[str, dict[SplitKey, np.ndarray]] = field(default_factory=dict)
+    calibration: dict[str, dict[SplitKey, CalibrationRows]] = field(default_factory=dict)
 
     @cached_property
     def codes(self) -> np.ndarray:
+        """Class of each row of the table as an index into `classes`, shape (n_rows,)."""
         return self.table.codes()
 
     @property
     def classes(self) -> list[str]:
+        """Names of the classes."""
         return self.table.classes.tolist()
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What is held out: "cell", "donor"."""
+        """Kinds of the splits without repetition, in their order: ``"cell"``, ``"donor"``."""
         return tuple(dict.fromkeys(kind for kind, _, _ in self.splits))
 
-    def add(self, arm: str, place: Place, test: np.ndarray, held: Held | None = None) -> None:
-        self.tested.setdefault(arm, {})[place] = np.asarray(test, np.float32)
-        if held is None:
-            return
-        if len(leaked := np.intersect1d(held.rows, self.splits[place].test)):
-            raise ValueError(
-                f"{arm}, {place}: test row {leaked[0]} is among the rows that calibrate, {len(leaked)} leak"
-            )
-        self.held.setdefault(arm, {})[place] = Held(held.rows, np.asarray(held.probability, np.float32))
+    def add(
+        self, model: str, key: SplitKey, probability: np.ndarray, calibration: CalibrationRows | None = None
+    ) -> None:
+        """Add the probabilities of a model on one split.
 
-    def derive(self, name: str, arm: str, change: Callable[[np.ndarray, Place], np.ndarray]) -> None:
-        """The arm ``name``: another one, changed alike on test rows and on held ones."""
-        for place in self.splits:
-            held = self.held[arm][place]
-            kept = Held(held.rows, change(held.probability, place))
-            self.add(name, place, change(self.tested[arm][place], place), kept)
+        Parameters
+        ----------
+        model : str
+            Name of the model.
+        key : SplitKey
+            The split.
+        probability : array, shape (n_test, n_classes)
+            Probabilities of the test rows of the split, stored as float32.
+        calibration : CalibrationRows, optional
+            Rows on which the model may be recalibrated.
 
-    def offset(self, name: str, arm: str) -> None:
-        """An arm with the offsets of the classes that its held rows ask for."""
-        at = {place: fit_offsets(held.probability, self.codes[held.rows]) for place, held in self.held[arm].items()}
-        self.derive(name, arm, lambda probability, place: apply_offsets(probability, at[place]))
+        Raises
+        ------
+        ValueError
+            If a calibration row is a test row of the split.
+        """
+        if calibration is not None:
+            shared = np.intersect1d(calibration.rows, self.splits[key].test)
+            if len(shared):
+                raise ValueError(
+                    f"{model}, {tuple(key)}: test row {shared[0]} is also a calibration row ({len(shared)} in total)"
+                )
+            stored = CalibrationRows(calibration.rows, np.asarray(calibration.probability, np.float32))
+            self.calibration.setdefault(model, {})[key] = stored
+        self.test_probability.setdefault(model, {})[key] = np.asarray(probability, np.float32)
 
-    def weigh(self, name: str, arm: str, power: float) -> None:
-        """An arm times a power of the frequencies of its training cells."""
+    def add_transformed(self, name: str, model: str, transform: Callable[[np.ndarray, SplitKey], np.ndarray]) -> None:
+        """Add a model whose probabilities are a function of those of another model.
 
-        def weighed(probability: np.ndarray, place: Place) -> np.ndarray:
-            counts = np.bincount(self.codes[self.splits[place].train], minlength=len(self.classes))
+        Parameters
+        ----------
+        name : str
+            Name of the new model.
+        model : str
+            Name of a model with calibration rows.
+        transform : callable
+            Function of probabilities (n, n_classes) and the split key that returns probabilities of the same shape. It is
+            applied to test rows and calibration rows.
+        """
+        for key in self.splits:
+            rows, probability = self.calibration[model][key]
+            calibration = CalibrationRows(rows, transform(probability, key))
+            self.add(name, key, transform(self.test_probability[model][key], key), calibration)
+
+    def add_class_offsets(self, name: str, model: str) -> None:
+        """Add a model with the class offsets that improve macro F1 on the calibration rows.
+
+        Parameters
+        ----------
+        name : str
+            Name of the new model.
+        model : str
+            Name of a model with calibration rows, see `jaxephys.evaluation.calibration.fit_offsets`.
+        """
+        offsets = {
+            key: fit_offsets(probability, self.codes[rows])
+            for key, (rows, probability) in self.calibration[model].items()
+        }
+        self.add_transformed(name, model, lambda probability, key: apply_offsets(probability, offsets[key]))
+
+    def add_prior_weighted(self, name: str, model: str, power: float) -> None:
+        """Add a model whose probabilities are multiplied by a power of the class frequencies of its training rows.
+
+        Parameters
+        ----------
+        name : str
+            Name of the new model.
+        model : str
+            Name of a model with calibration rows.
+        power : float
+            Exponent of the frequencies: 1 restores class frequencies that balanced training removed.
+        """
+
+        def transform(probability: np.ndarray, key: SplitKey) -> np.ndarray:
+            counts = np.bincount(self.codes[self.splits[key].train], minlength=len(self.classes))
             return apply_prior(probability, counts / counts.sum(), power)
 
-        self.derive(name, arm, weighed)
+        self.add_transformed(name, model, transform)
 
-    def vote(self, name: str, members: Sequence[str]) -> None:
-        """The mean of some arms, each at the temperature that its held rows ask for; of one arm: that arm, cooled."""
-        for place in self.splits:
-            held = [self.held[arm][place] for arm in members]
-            if any(not np.array_equal(one.rows, held[0].rows) for one in held):
+    def add_average_ensemble(self, name: str, members: Sequence[str]) -> None:
+        """Add the mean of several models, each rescaled by the temperature that fits its calibration rows.
+
+        Parameters
+        ----------
+        name : str
+            Name of the new model.
+        members : sequence of str
+            Names of models with the same calibration rows. With one member, the result is that model after temperature scaling.
+
+        Raises
+        ------
+        ValueError
+            If the members have different calibration rows.
+        """
+        for key in self.splits:
+            calibration = [self.calibration[model][key] for model in members]
+            rows = calibration[0].rows
+            if any(not np.array_equal(each.rows, rows) for each in calibration):
                 raise ValueError(
-                    f"{', '.join(members)} are calibrated on different rows: a vote needs the same for all"
+                    f"{', '.join(members)} are calibrated on different rows: an ensemble needs the same rows for all members"
                 )
-            at = [fit_temperature(one.probability, self.codes[one.rows]) for one in held]
-            tested = [apply_temperature(self.tested[arm][place], t) for arm, t in zip(members, at, strict=True)]
-            kept = [apply_temperature(one.probability, t) for one, t in zip(held, at, strict=True)]
-            self.add(name, place, np.mean(tested, axis=0), Held(held[0].rows, np.mean(kept, axis=0)))
+            temperatures = [fit_temperature(each.probability, self.codes[rows]) for each in calibration]
+            test, other = [], []
+            for model, each, temperature in zip(members, calibration, temperatures, strict=True):
+                test.append(apply_temperature(self.test_probability[model][key], temperature))
+                other.append(apply_temperature(each.probability, temperature))
+            self.add(name, key, np.mean(test, axis=0), CalibrationRows(rows, np.mean(other, axis=0)))
 
     def scores(self, experiment: str, train_on: str) -> list[Score]:
-        """Tidy scores: of all test cells, and of those of each condition where the table knows several."""
+        """Return the test scores of every model, split and condition.
+
+        Parameters
+        ----------
+        experiment : str
+            Name of the experiment, for the score table.
+        train_on : str
+            Name of the training data, for the score table.
+
+        Returns
+        -------
+        list of Score
+            Classification metrics, metrics of each class and `uncertainty_scores`. ``test_on`` is the kind of the split. If the
+            table has several conditions, the rows of each condition are scored as well, as ``"<kind>, <condition>"``.
+        """
         condition = self.table.about.get("condition", np.full(len(self.table), ""))
         conditions = [name for name in np.unique(condition) if name] if len(np.unique(condition)) > 1 else []
-        longest = max(len(split.test) for split in self.splits.values())
-        found = []
-        for arm, said in self.tested.items():
-            for place, probability in said.items():
-                kind, test = place[0], self.splits[place].test
-                parts = {kind: np.ones(len(test), bool)}
-                parts |= {f"{kind}, {name}": condition[test] == name for name in conditions}
-                for name, chosen in parts.items():
-                    values = measure(self.codes[test], probability, chosen, longest, self.classes)
-                    values |= self.doubts(arm, place) if name == kind else {}
-                    run = (experiment, arm, train_on, name, place[1], place[2], "test")
-                    found += [Score(*run, metric, value, int(chosen.sum())) for metric, value in values.items()]
-        return found
+        padded_length = max(len(split.test) for split in self.splits.values())
+        scores = []
+        for model, of_split in self.test_probability.items():
+            for key, probability in of_split.items():
+                test = self.splits[key].test
+                parts = {key.kind: np.ones(len(test), bool)}
+                parts |= {f"{key.kind}, {name}": condition[test] == name for name in conditions}
+                for part, selected in parts.items():
+                    values = score_rows(self.codes[test], probability, selected, padded_length, self.classes)
+                    if part == key.kind:
+                        values |= self.uncertainty_scores(model, key)
+                    run = (experiment, model, train_on, part, key.seed, key.fold, "test")
+                    scores += [Score(*run, metric, value, int(selected.sum())) for metric, value in values.items()]
+        return scores
 
-    def doubts(self, arm: str, place: Place) -> dict[str, float]:
-        """How well an arm knows what it does not know: by its confidence, and by sets of classes that hold the truth."""
-        label, probability = self.codes[self.splits[place].test], self.tested[arm][place]
-        values = {"selective_error": selective_curve(probability, label).area}
-        if arm not in self.held:
+    def uncertainty_scores(self, model: str, key: SplitKey) -> dict[str, float]:
+        """Return how well a model knows which of its predictions are uncertain.
+
+        Parameters
+        ----------
+        model : str
+            Name of a model.
+        key : SplitKey
+            A split.
+
+        Returns
+        -------
+        dict of str to float
+            ``selective_error``, the mean error over all shares of answered cells, the most confident first. For models with
+            calibration rows also properties of the conformal sets of 90 % coverage: ``set_size``, the mean number of classes;
+            ``single``, ``empty`` and ``several``, the shares of test cells whose set has one, no or several classes; and
+            ``covered <class>``, the share of the cells of a class whose set contains it.
+        """
+        codes, probability = self.codes[self.splits[key].test], self.test_probability[model][key]
+        values = {"selective_error": selective_curve(probability, codes).area}
+        if model not in self.calibration:
             return values
-        held = self.held[arm][place]
-        sets = conformal_sets(probability, conformal_thresholds(held.probability, self.codes[held.rows], COVERAGE))
-        size, inside = sets.sum(axis=1), sets[np.arange(len(label)), label]
+        calibration = self.calibration[model][key]
+        thresholds = conformal_thresholds(calibration.probability, self.codes[calibration.rows], COVERAGE)
+        sets = conformal_sets(probability, thresholds)
+        size, contains_truth = sets.sum(axis=1), sets[np.arange(len(codes)), codes]
         values |= {"set_size": float(size.mean()), "single": float((size == 1).mean())}
         values |= {"empty": float((size == 0).mean()), "several": float((size > 1).mean())}
         for code, name in enumerate(self.classes):
-            own = inside[label == code]
-            values[f"covered {name}"] = float(own.mean()) if len(own) else math.nan
+            of_class = contains_truth[codes == code]
+            values[f"covered {name}"] = float(of_class.mean()) if len(of_class) else math.nan
         return values
 
-    def save(self, folder: RunFolder) -> None:
-        """``predictions.npz`` of all arms; see ``RunFolder.write_predictions``."""
+    def prediction_arrays(self) -> dict[str, Any]:
+        """Return the arguments of `jaxephys.reporting.run_folder.RunFolder.write_predictions` for all models.
+
+        Returns
+        -------
+        dict of str to object
+            Splits, number of rows, classes, probabilities of shape (n_models, n_splits, n_test, n_classes) padded with NaN, and
+            arrays that name the axes: models, kind, seed and fold of the splits, and identifier and class of the cells.
+        """
         longest = max(len(split.test) for split in self.splits.values())
-        shape = (len(self.tested), len(self.splits), longest, len(self.classes))
+        shape = (len(self.test_probability), len(self.splits), longest, len(self.classes))
         probability = np.full(shape, np.nan, np.float32)
-        for arm, said in enumerate(self.tested.values()):
-            for run, place in enumerate(self.splits):
-                probability[arm, run, : len(said[place])] = said[place]
-        folds, seed, fold = (np.array(column) for column in zip(*self.splits, strict=True))
-        names = {"arm": np.array(list(self.tested)), "folds": folds, "seed": seed, "fold": fold}
-        about = {"cell": self.table.cell, "label": self.codes}
-        folder.write_predictions(
-            list(self.splits.values()), len(self.table), self.table.classes, probability, **names, **about
+        for i, of_split in enumerate(self.test_probability.values()):
+            for j, key in enumerate(self.splits):
+                probability[i, j, : len(of_split[key])] = of_split[key]
+        kind, seed, fold = (np.array(column) for column in zip(*self.splits, strict=True))
+        # The names of the arrays are those of the files of earlier versions.
+        return dict(
+            splits=list(self.splits.values()),
+            n_rows=len(self.table),
+            classes=self.table.classes,
+            probability=probability,
+            arm=np.array(list(self.test_probability)),
+            folds=kind,
+            seed=seed,
+            fold=fold,
+            cell=self.table.cell,
+            label=self.codes,
         )
 
 
-def measure(
-    label: np.ndarray, probability: np.ndarray, chosen: np.ndarray, length: int, classes: Sequence[str]
+def score_rows(
+    codes: Int[np.ndarray, "row"],
+    probability: Float[np.ndarray, "row class"],
+    selected: Bool[np.ndarray, "row"],
+    padded_length: int,
+    classes: Sequence[str],
 ) -> dict[str, float]:
-    """Every score of the chosen rows, and precision, recall and F1 of each class; nothing where no row is chosen.
+    """Return the classification metrics of selected rows, and precision, recall and F1 of each class.
 
-    Rows are padded to one ``length``, so that this compiles once.
+    Parameters
+    ----------
+    codes : array of int, shape (n,)
+        True classes.
+    probability : array, shape (n, n_classes)
+        Class probabilities.
+    selected : array of bool, shape (n,)
+        Rows to score.
+    padded_length : int
+        Length to which the rows are padded, at least n. Calls with the same length share one compiled program.
+    classes : sequence of str
+        Names of the classes.
+
+    Returns
+    -------
+    dict of str to float
+        Metrics by key; those of a class are named ``"precision <class>"``, ``"recall <class>"``, ``"f1 <class>"``. Empty if no
+        row is selected.
     """
-    if not chosen.any():
+    if not selected.any():
         return {}
-    missing = length - len(label)
-    padded = np.pad(label, (0, missing)), np.pad(probability, ((0, missing), (0, 0)))
-    overall, each = _measured(*padded, np.pad(chosen, (0, missing)).astype(np.float32))
-    values = {name: float(value) for name, value in overall.items()}
-    return values | {
-        f"{what} {name}": float(value)
-        for what, column in each.items()
-        for name, value in zip(classes, column, strict=True)
-    }
+    missing = padded_length - len(codes)
+    weight = np.pad(selected, (0, missing)).astype(np.float32)
+    overall, by_class = _padded_scores(np.pad(codes, (0, missing)), np.pad(probability, ((0, missing), (0, 0))), weight)
+    values = {metric: float(value) for metric, value in overall.items()}
+    for metric, column in by_class.items():
+        values |= {f"{metric} {name}": float(value) for name, value in zip(classes, column, strict=True)}
+    return values
 
 
 @jax.jit
-def _measured(label: np.ndarray, probability: np.ndarray, weight: np.ndarray):
-    overall = classification_scores(label, probability, weight)
-    return overall, class_scores(label, probability.argmax(axis=-1), weight, probability.shape[-1])
+def _padded_scores(
+    codes: Int[AnyArray, "row"], probability: Float[AnyArray, "row class"], weight: Float[AnyArray, "row"]
+) -> tuple[dict, dict]:
+    overall = classification_scores(codes, probability, weight)
+    return overall, class_scores(codes, probability.argmax(axis=-1), weight, probability.shape[-1])

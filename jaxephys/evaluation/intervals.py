@@ -1,6 +1,7 @@
-"""Intervals and tests for scores that are not independent: resampled splits and time series.
+"""Confidence intervals and tests for scores that are not independent: scores of resampled splits, and time series.
 
-NumPy and SciPy only: these numbers are computed once a report, after the training.
+Scores of resampled splits share training rows: use `corrected_interval` and `corrected_test`. Statistics of a time series depend on
+neighboring rows: use `block_bootstrap`.
 """
 
 import math
@@ -10,21 +11,55 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 from numpy.typing import ArrayLike
-from scipy.stats import t as student
+from scipy.stats import t as student_t
 
 
 class MeanSd(NamedTuple):
+    """Mean and standard deviation.
+
+    Parameters
+    ----------
+    mean : float
+        Mean; NaN if there is no value.
+    sd : float
+        Sample standard deviation, with divisor n - 1; NaN if there are fewer than two values.
+    """
+
     mean: float
     sd: float
 
 
 class Interval(NamedTuple):
+    """An estimate with its confidence interval.
+
+    Parameters
+    ----------
+    estimate : float
+        The estimate.
+    low, high : float
+        Ends of the interval.
+    """
+
     estimate: float
     low: float
     high: float
 
 
-class Comparison(NamedTuple):
+class PairedTest(NamedTuple):
+    """Result of `corrected_test`.
+
+    Parameters
+    ----------
+    difference : float
+        Mean difference of the scores.
+    low, high : float
+        Ends of the confidence interval of the difference.
+    p_value : float
+        Two-sided p value of the hypothesis that the mean difference is 0.
+    n : int
+        Number of pairs.
+    """
+
     difference: float
     low: float
     high: float
@@ -33,45 +68,113 @@ class Comparison(NamedTuple):
 
 
 def mean_sd(values: ArrayLike) -> MeanSd:
-    """Mean and sample standard deviation (divisor n - 1) of one score a seed and fold."""
-    scores = _checked_scores(values)
-    return MeanSd(float(scores.mean()), _sd(scores))
+    """Return the mean and the sample standard deviation of scores.
+
+    Parameters
+    ----------
+    values : array-like, shape (n,)
+        Scores; leave out those that are not finite.
+
+    Returns
+    -------
+    MeanSd
+        Mean and standard deviation. The standard deviation of equal values is exactly 0.
+
+    Examples
+    --------
+    >>> mean_sd([0.5, 0.5, 0.5])
+    MeanSd(mean=0.5, sd=0.0)
+    """
+    scores = np.asarray(values)
+    if scores.ndim != 1:
+        raise ValueError(f"scores must be a one-dimensional array, not an array of shape {scores.shape}")
+    return MeanSd(float(np.mean(scores)) if len(scores) else math.nan, _sd(scores) if len(scores) > 1 else math.nan)
 
 
 def corrected_interval(values: ArrayLike, n_train: int | float, n_test: int | float, level: float = 0.95) -> Interval:
-    """Interval of Nadeau & Bengio (2003) for the mean of scores, or of differences, over J splits.
+    """Return the confidence interval of Nadeau and Bengio (2003) for the mean score of resampled splits.
 
-    mean +- t(J - 1) error, with error^2 = (1/J + n_test/n_train) sd^2. The splits share training
-    rows, their scores are correlated, and sd^2 / J is too small. The second term stands for that
-    correlation; as it should, it does not shrink with more splits. The row counts are those of one
-    split (a mean, if they vary). Scores without spread give the mean alone, low = high.
+    Parameters
+    ----------
+    values : array-like, shape (J,)
+        One score, or one difference of scores, per split.
+    n_train, n_test : int or float
+        Number of training and of test rows of a split; a mean, if they vary.
+    level : float, default 0.95
+        Confidence level between 0 and 1.
+
+    Returns
+    -------
+    Interval
+        Mean and ends. For equal scores both ends are the mean.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two scores, one is not finite, or a row count or the level is not positive.
+
+    Notes
+    -----
+    mean ± t(J - 1) error with error^2 = (1/J + n_test/n_train) sd^2. The splits share training rows, so their scores are
+    correlated and sd^2 / J is too small. The second term accounts for the correlation and does not shrink with more splits.
+
+    Examples
+    --------
+    >>> interval = corrected_interval([0.80, 0.82, 0.78, 0.81, 0.79], n_train=80, n_test=20)
+    >>> f"{interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+    '0.800 [0.771, 0.829]'
     """
     scores = _checked_scores(values)
     _check_level(level)
     mean = float(scores.mean())
     error = _corrected_error(scores, n_train, n_test)
-    margin = float(student.ppf((1 + level) / 2, len(scores) - 1)) * error
+    margin = float(student_t.ppf((1 + level) / 2, len(scores) - 1)) * error
     return Interval(mean, mean - margin, mean + margin)
 
 
 def corrected_test(
     a: ArrayLike, b: ArrayLike, n_train: int | float, n_test: int | float, level: float = 0.95
-) -> Comparison:
-    """Corrected resampled t test of Nadeau & Bengio (2003), two-sided: do a and b score alike?
+) -> PairedTest:
+    """Compare two models by the corrected resampled t test of Nadeau and Bengio (2003).
 
-    a[j] and b[j] stand on the same split j; t = mean(a - b) / error with J - 1 degrees of freedom
-    and the error of `corrected_interval`. Without spread t is undefined and its limit is taken:
-    p = 1 if a and b are identical, p = 0 if they differ by one and the same amount on every split.
+    Parameters
+    ----------
+    a, b : array-like, shape (J,)
+        Scores of the two models; ``a[j]`` and ``b[j]`` are of the same split.
+    n_train, n_test : int or float
+        Number of training and of test rows of a split; a mean, if they vary.
+    level : float, default 0.95
+        Confidence level of the interval.
+
+    Returns
+    -------
+    PairedTest
+        Mean of a - b, interval and two-sided p value.
+
+    Raises
+    ------
+    ValueError
+        If ``a`` and ``b`` differ in length, or for the reasons named in `corrected_interval`.
+
+    Notes
+    -----
+    t = mean(a - b) / error with J - 1 degrees of freedom and the error of `corrected_interval`. If all differences are equal, t is
+    undefined and the p value is its limit: 1 if the difference is 0, otherwise 0.
+
+    Examples
+    --------
+    >>> corrected_test([0.82, 0.85, 0.81], [0.80, 0.83, 0.79], n_train=80, n_test=20).difference.__round__(3)
+    0.02
     """
     first, second = _checked_scores(a), _checked_scores(b)
     n = len(first)
     if len(second) != n:
-        raise ValueError(f"A paired test needs both scores of each split, but a has {n} and b has {len(second)}.")
+        raise ValueError(f"a paired test needs both scores of each split, but a has {n} and b has {len(second)}")
     difference = first - second
     mean, low, high = corrected_interval(difference, n_train, n_test, level)
     error = _corrected_error(difference, n_train, n_test)
     t = abs(mean) / error if error > 0 else (math.inf if mean else 0.0)
-    return Comparison(mean, low, high, float(2 * student.sf(t, n - 1)), n)
+    return PairedTest(mean, low, high, float(2 * student_t.sf(t, n - 1)), n)
 
 
 def block_bootstrap(
@@ -82,35 +185,68 @@ def block_bootstrap(
     seed: int = 0,
     level: float = 0.95,
 ) -> Interval:
-    """Percentile interval for a statistic of a time series, by the moving-block bootstrap.
+    """Return the percentile interval of a statistic of a time series by the moving-block bootstrap.
 
-    A resample (Kunsch 1989) joins blocks of `block` successive rows, each drawn from all that fit,
-    up to the length of the series. Rows drawn one by one (block = 1) lose the dependence between
-    neighbours, and the interval comes out too narrow. Take a block that is long beside the memory
-    of the series; without any other knowledge about n^(1/3) rows. The columns of a row stay
-    together, so a statistic may compare them.
+    Parameters
+    ----------
+    statistic : callable
+        Function of a series of the same shape that returns a number.
+    series : array, shape (n_time, ...)
+        The series. The columns of a row stay together, so the statistic may compare them.
+    block : int
+        Number of successive rows of a block. It should be long compared with the memory of the series; without other knowledge
+        take about n^(1/3) rows. With ``block=1`` the dependence of neighboring rows is lost and the interval is too narrow.
+    resamples : int, default 2000
+        Number of resampled series.
+    seed : int, default 0
+        Seed of the resampling.
+    level : float, default 0.95
+        Confidence level.
+
+    Returns
+    -------
+    Interval
+        The statistic of the series, and the ends of the interval.
+
+    Raises
+    ------
+    ValueError
+        If the series has fewer than two rows or values that are not finite, the block is longer than the series, or the statistic
+        of a resampled series is not finite.
+
+    Notes
+    -----
+    A resampled series (Kunsch 1989) joins blocks, each drawn from all blocks of the series, up to its length.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> series = np.cumsum(np.random.default_rng(0).normal(size=200)) / 10
+    >>> interval = block_bootstrap(np.mean, series, block=20, resamples=200)
+    >>> bool(interval.low < interval.estimate < interval.high)
+    True
     """
     series = np.asarray(series)
     _check_finite(series)
     _check_level(level)
     if not 1 <= block <= len(series):
-        raise ValueError(f"A block must fit the {len(series)} rows of the series, not have {block}.")
+        raise ValueError(f"the block must have 1 to {len(series)} rows, the length of the series, not {block}")
     if resamples < 2:
-        raise ValueError(f"An interval needs many resamples, 2000 say, not {resamples}.")
+        raise ValueError(f"resamples is {resamples}: an interval needs many, such as 2000")
     rows = _block_rows(len(series), block, resamples, seed)
-    draws = np.array([float(statistic(series[draw])) for draw in rows])
-    undefined = int(np.sum(~np.isfinite(draws)))
+    values = np.array([float(statistic(series[resample])) for resample in rows])
+    undefined = int(np.sum(~np.isfinite(values)))
     if undefined:
         raise ValueError(
-            f"The statistic is not finite on {undefined} of {resamples} resamples; "
-            "take longer blocks, a longer series or another statistic."
+            f"the statistic is not finite on {undefined} of {resamples} resamples; "
+            "use longer blocks, a longer series or another statistic"
         )
-    low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(statistic(series)), float(low), float(high))
 
 
 def _block_rows(length: int, block: int, resamples: int, seed: int) -> Iterator[Int[np.ndarray, "time"]]:
-    """Row numbers of one resample after the other; all at once would not fit for a long series."""
+    """Yield the row indices of one resample after the other, since those of all would not fit in memory for a long series."""
     rng = np.random.default_rng(seed)
     for _ in range(resamples):
         starts = rng.integers(length - block + 1, size=math.ceil(length / block))
@@ -118,36 +254,35 @@ def _block_rows(length: int, block: int, resamples: int, seed: int) -> Iterator[
 
 
 def _sd(scores: Float[np.ndarray, "score"]) -> float:
-    """Exactly 0 for equal scores, where the rounding of their mean would leave about 1e-17."""
+    """Return exactly 0 for equal scores, where rounding of their mean would give about 1e-17."""
     return float(scores.std(ddof=1)) if np.ptp(scores) > 0 else 0.0
 
 
 def _corrected_error(scores: Float[np.ndarray, "score"], n_train: int | float, n_test: int | float) -> float:
     if not (0 < n_train < math.inf and 0 < n_test < math.inf):
-        raise ValueError(f"A split needs rows on both sides, but n_train = {n_train} and n_test = {n_test}.")
+        raise ValueError(f"a split needs training and test rows, but n_train = {n_train} and n_test = {n_test}")
     return math.sqrt(1 / len(scores) + n_test / n_train) * _sd(scores)
 
 
 def _checked_scores(values: ArrayLike) -> Float[np.ndarray, "score"]:
     scores = np.asarray(values, dtype=np.float64)
     if scores.ndim != 1:
-        raise ValueError(f"Scores must be one row of numbers, not an array of shape {scores.shape}.")
+        raise ValueError(f"scores must be a one-dimensional array, not an array of shape {scores.shape}")
     _check_finite(scores)
     return scores
 
 
 def _check_finite(values: Shaped[np.ndarray, "..."]) -> None:
-    """At least two entries along the first axis, and no nan or inf anywhere."""
+    """Check that there are two entries along the first axis and that all are finite."""
     if values.ndim == 0 or len(values) < 2:
-        raise ValueError(f"At least 2 values are needed to measure a spread, not {values.size}.")
+        raise ValueError(f"at least 2 values are needed to measure a spread, not {values.size}")
     broken = int(np.sum(~np.isfinite(values)))
     if broken:
         raise ValueError(
-            f"{broken} of {values.size} values are nan or infinite; "
-            "leave out the runs that diverged, and say so, before comparing."
+            f"{broken} of {values.size} values are NaN or infinite; leave out the runs that diverged and report them"
         )
 
 
 def _check_level(level: float) -> None:
     if not 0 < level < 1:
-        raise ValueError(f"The level of an interval lies between 0 and 1 (0.95), not {level}.")
+        raise ValueError(f"the level of an interval must be between 0 and 1, such as 0.95, not {level}")

@@ -1,119 +1,351 @@
-"""Kernel: Gaussian-process regression on class indicators, over features made normal, with a metric that may be carried over.
+"""Kernel classifiers: ridge regression of class indicators on a kernel, with leave-one-out error in closed form.
 
-    F(x) = m + K(x, Z) (K(Z, Z) + noise I)^-1 (Y - m),   p = softmax(sharpness F),   m = shares of the classes
-    K(x, x') = exp(-width |x - x'|^2 / p) + x.x' / p [+ weight exp(-|e - e'|^2 / 2 d)]
-
-p is the number of features. The noise is the one with the least squared error of the training cells when each is left out,
-which the regression gives in closed form, ``Y - a / diag((K + noise I)^-1)``, a the weights; the sharpness the one with the
-least log loss there. Nothing else is chosen. e is a discriminant projection to d numbers that may be carried over from cells of
-another species and their finer types (``Metric``): not the classes are carried over, which lie elsewhere, but the directions in
-which types differ.
+`KernelRegressionClassifier` is the method; a subclass supplies the features and the kernel. `KernelClassifier` is the one for tables
+of features with missing values. It can use `DiscriminantDirections`, in which finer types of cells of another species differ. The
+kernel probe of HIPPIE embeddings is another subclass.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Shaped
-from scipy.special import softmax
+from jaxtyping import Float, Int, Shaped
+from scipy.special import log_softmax, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.preprocessing import QuantileTransformer
+from sklearn.utils.class_weight import compute_sample_weight
 
-from jaxephys.evaluation.kernels import regress, sharpness_of
+NOISES = (0.03, 0.06, 0.1, 0.2, 0.3, 0.5, 1.0)
+SHARPNESSES = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)  # regressed indicators differ by one at most
+CLIP = 3.0  # standard deviations of a normal score
+N_QUANTILES = 200
+MIN_CELLS_PER_TYPE = 8  # to estimate a direction
+LDA_SHRINKAGE = 0.1
 
-CUT = 3.0  # sd
-QUANTILES = 200
-FEWEST = 8  # cells of a type that tells a direction
-SHRINKAGE = 0.1
 
+class KernelRegressionClassifier(ABC, ClassifierMixin, BaseEstimator):
+    """Base class of classifiers by ridge regression of class indicators on a kernel.
 
-class NormalScores(TransformerMixin, BaseEstimator):
-    """Each feature by its quantile among the training cells, as a normal deviate; a missing value stands at the median."""
+    Notes
+    -----
+    With training rows Z, class indicators Y, row weights w and m, the weighted mean of Y:
 
-    def fit(self, X: np.ndarray, y: object = None) -> NormalScores:
-        count = max(2, min(QUANTILES, len(X) // 2))
-        self.quantiles_ = QuantileTransformer(n_quantiles=count, output_distribution="normal").fit(X)
+    F(x) = m + K(x, Z) a,   a = C^-1 (Y - m),   C = K(Z, Z) + noise / w,   p(x) = softmax(sharpness F(x)).
+
+    The prediction for each training row from all others needs no refitting: it is Y - a / diag(C^-1). The noise is the one of
+    `noises` with the least squared error of these predictions, and the sharpness the one with their least log loss. Nothing
+    else is selected.
+    """
+
+    noises: ClassVar[Sequence[float]] = NOISES
+    balanced: ClassVar[bool] = False  # whether each class has the same total weight
+
+    @abstractmethod
+    def _fit_features(self, X: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row column"]:
+        """Fit the transformation of the features to the training rows and return the transformed rows."""
+
+    @abstractmethod
+    def _features(self, X: Float[np.ndarray, "some column"]) -> Float[np.ndarray, "some column"]:
+        """Transform the features of new rows."""
+
+    @abstractmethod
+    def _kernel(self, features: Float[np.ndarray, "some column"]) -> Float[np.ndarray, "some row"]:
+        """Return the kernel between transformed rows and the training rows ``self.rows_``."""
+
+    def fit(self, X: Float[np.ndarray, "row column"], y: Shaped[np.ndarray, "row"]) -> KernelRegressionClassifier:
+        """Fit the classifier.
+
+        Parameters
+        ----------
+        X : array, shape (n_rows, n_columns)
+            Features. NaN is a missing value.
+        y : array, shape (n_rows,)
+            Labels.
+
+        Returns
+        -------
+        KernelRegressionClassifier
+            This classifier, with ``classes_``, ``noise_``, ``sharpness_``, ``rows_`` and ``regression_``.
+        """
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        self.rows_ = self._fit_features(X)
+        weight = compute_sample_weight("balanced", codes) if self.balanced else np.ones(len(codes))
+        indicators = np.eye(len(self.classes_))[codes]
+        self.regression_ = fit_kernel_regression(self._kernel(self.rows_), indicators, weight, self.noises)
+        self.noise_ = self.regression_.noise
+        self.sharpness_ = _fit_sharpness(self.regression_.left_out, codes, weight)
         return self
 
-    def transform(self, X: np.ndarray) -> Float[np.ndarray, "row column"]:
-        return np.nan_to_num(np.clip(self.quantiles_.transform(X), -CUT, CUT))
+    def predict_proba(self, X: Float[np.ndarray, "some column"]) -> Float[np.ndarray, "some class"]:
+        """Return class probabilities.
+
+        Parameters
+        ----------
+        X : array, shape (n_rows, n_columns)
+            Features. NaN is a missing value.
+
+        Returns
+        -------
+        array, shape (n_rows, n_classes)
+            Probabilities in the order of ``classes_``.
+        """
+        return softmax(self.sharpness_ * self.regression_.predict(self._kernel(self._features(X))), axis=1)
+
+    def predict(self, X: Float[np.ndarray, "some column"]) -> Shaped[np.ndarray, "some"]:
+        """Return the most probable class of each row.
+
+        Parameters
+        ----------
+        X : array, shape (n_rows, n_columns)
+            Features. NaN is a missing value.
+
+        Returns
+        -------
+        array, shape (n_rows,)
+            Labels.
+        """
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
 
-class Metric(NamedTuple):
-    """Directions in which the types of other cells differ, on their own normal scores."""
+class KernelClassifier(KernelRegressionClassifier):
+    """Kernel classifier of a table of features, which become normal scores.
+
+    Parameters
+    ----------
+    width : float, default 0.75
+        Inverse squared width of the Gaussian kernel. Larger values give a more local classifier.
+    directions : DiscriminantDirections, optional
+        Directions that were estimated on other cells. By default only the cells given to `fit` are used.
+
+    Notes
+    -----
+    With p features, and projections e(x) to d directions:
+
+    K(x, x') = exp(-width |x - x'|^2 / p) + x.x' / p [+ weight exp(-|e(x) - e(x')|^2 / 2d)].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> X, y = np.array([[0.0], [0.1], [2.0], [2.1], [np.nan]]), np.array(["Sst", "Sst", "Vip", "Vip", "Vip"])
+    >>> KernelClassifier().fit(X, y).predict(np.array([[0.05], [2.05]])).tolist()
+    ['Sst', 'Vip']
+    """
+
+    def __init__(self, width: float = 0.75, directions: DiscriminantDirections | None = None) -> None:
+        self.width = width
+        self.directions = directions
+
+    def _fit_features(self, X: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row column"]:
+        self.scores_ = NormalScores().fit(X)
+        rows = self.scores_.transform(X)
+        if self.directions is not None:
+            projected = self.directions.projection.transform(rows)
+            self.mean_, self.sd_ = projected.mean(axis=0), projected.std(axis=0) + 1e-6
+            self.projected_ = (projected - self.mean_) / self.sd_
+        return rows
+
+    def _features(self, X: Float[np.ndarray, "some column"]) -> Float[np.ndarray, "some column"]:
+        return self.scores_.transform(X)
+
+    def _kernel(self, features: Float[np.ndarray, "some column"]) -> Float[np.ndarray, "some row"]:
+        columns = features.shape[1]
+        kernel = rbf_kernel(features, self.rows_, self.width / columns) + features @ self.rows_.T / columns
+        if self.directions is None:
+            return kernel
+        projected = (self.directions.projection.transform(features) - self.mean_) / self.sd_
+        return kernel + self.directions.weight * rbf_kernel(projected, self.projected_, 0.5 / projected.shape[1])
+
+
+class DiscriminantDirections(NamedTuple):
+    """Directions in which types of other cells differ, as a term of the kernel of `KernelClassifier`.
+
+    The classes are not transferred, since they lie elsewhere in another species; the directions in which types differ are.
+
+    Parameters
+    ----------
+    projection : LinearDiscriminantAnalysis
+        Fitted projection of normal scores to the directions.
+    weight : float
+        Weight of the term in the kernel.
+    """
 
     projection: LinearDiscriminantAnalysis
     weight: float
 
     @classmethod
-    def of(
+    def fit(
         cls,
         values: Float[np.ndarray, "some column"],
         types: Shaped[np.ndarray, "some"],
-        directions: int = 12,
+        n_directions: int = 12,
         weight: float = 0.4,
-    ) -> Metric:
-        """From cells of another species, each species by its own quantiles. A type of few cells tells nothing, and one without
-        a name is none."""
+    ) -> DiscriminantDirections:
+        """Estimate directions by linear discriminant analysis of the normal scores of other cells.
+
+        Parameters
+        ----------
+        values : array, shape (n_cells, n_columns)
+            Features of cells of another species, with NaN for missing values. They become normal scores by their own quantiles.
+        types : array of str, shape (n_cells,)
+            Type of each cell, finer than the classes to predict. Cells of the type ``""`` and of types with fewer than 8 cells
+            are ignored.
+        n_directions : int, default 12
+            Largest number of directions; there are at most one less than types.
+        weight : float, default 0.4
+            Weight of the term in the kernel.
+
+        Returns
+        -------
+        DiscriminantDirections
+            The directions.
+
+        Raises
+        ------
+        ValueError
+            If fewer than two types have 8 cells.
+        """
         types = np.asarray(types).astype(str)
         names, counts = np.unique(types[types != ""], return_counts=True)
-        known = np.isin(types, names[counts >= FEWEST])
-        if (counts >= FEWEST).sum() < 2:
-            raise ValueError(f"{len(names)} types, and less than two of {FEWEST} cells: they tell no direction")
-        directions = min(directions, int((counts >= FEWEST).sum()) - 1)
+        frequent = names[counts >= MIN_CELLS_PER_TYPE]
+        if len(frequent) < 2:
+            raise ValueError(
+                f"discriminant directions need at least two types with {MIN_CELLS_PER_TYPE} cells; "
+                f"{len(frequent)} of {len(names)} types have as many"
+            )
+        used = np.isin(types, frequent)
         scores = NormalScores().fit_transform(values)
-        model = LinearDiscriminantAnalysis(solver="eigen", shrinkage=SHRINKAGE, n_components=directions)
-        return cls(model.fit(scores[known], types[known]), weight)
+        model = LinearDiscriminantAnalysis(
+            solver="eigen", shrinkage=LDA_SHRINKAGE, n_components=min(n_directions, len(frequent) - 1)
+        )
+        return cls(model.fit(scores[used], types[used]), weight)
 
 
-class KernelClassifier(ClassifierMixin, BaseEstimator):
-    """NaN is a missing value. ``metric``: one carried over."""
+class NormalScores(TransformerMixin, BaseEstimator):
+    """Transformer of each feature to the normal deviate of its quantile among the training rows.
 
-    def __init__(self, width: float = 0.75, metric: Metric | None = None) -> None:
-        self.width = width
-        self.metric = metric
+    Scores are clipped at 3 standard deviations. A missing value becomes 0, the score of the median.
+    """
 
-    def fit(self, X: np.ndarray, y: np.ndarray) -> KernelClassifier:
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        self.scores_ = NormalScores().fit(X)
-        self.rows_ = self.scores_.transform(X)
-        self.block_ = None if self.metric is None else _Block.of(self.metric, self.rows_)
-        indicators = np.eye(len(self.classes_))[codes]
-        self.regression_ = regress(self._kernel(self.rows_), indicators)
-        self.noise_ = self.regression_.noise
-        self.sharpness_ = sharpness_of(self.regression_.left_out, codes)
+    def fit(self, X: Float[np.ndarray, "row column"], y: object = None) -> NormalScores:
+        """Estimate the quantiles of each feature.
+
+        Parameters
+        ----------
+        X : array, shape (n_rows, n_columns)
+            Features, with NaN for missing values.
+        y : ignored
+            Present for scikit-learn compatibility.
+
+        Returns
+        -------
+        NormalScores
+            This transformer.
+        """
+        n_quantiles = max(2, min(N_QUANTILES, len(X) // 2))
+        self.quantiles_ = QuantileTransformer(n_quantiles=n_quantiles, output_distribution="normal").fit(X)
         return self
 
-    def predict_proba(self, X: np.ndarray) -> Float[np.ndarray, "row class"]:
-        regressed = self.regression_.at(self._kernel(self.scores_.transform(X)))
-        return softmax(self.sharpness_ * regressed, axis=1)
+    def transform(self, X: Float[np.ndarray, "some column"]) -> Float[np.ndarray, "some column"]:
+        """Return the normal scores of rows.
 
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        Parameters
+        ----------
+        X : array, shape (n_rows, n_columns)
+            Features, with NaN for missing values.
 
-    def _kernel(self, x: Float[np.ndarray, "some column"]) -> Float[np.ndarray, "some row"]:
-        columns = x.shape[1]
-        kernel = rbf_kernel(x, self.rows_, self.width / columns) + x @ self.rows_.T / columns
-        return kernel if self.block_ is None else kernel + self.block_.kernel(x)
+        Returns
+        -------
+        array, shape (n_rows, n_columns)
+            Normal scores in [-3, 3].
+        """
+        return np.nan_to_num(np.clip(self.quantiles_.transform(X), -CLIP, CLIP))
 
 
-class _Block(NamedTuple):
-    """A metric and where the training rows lie in it, each direction with mean 0 and sd 1 over them."""
+class KernelRegression(NamedTuple):
+    """Result of `fit_kernel_regression`.
 
-    metric: Metric
-    mean: np.ndarray
-    sd: np.ndarray
-    rows: np.ndarray
+    Parameters
+    ----------
+    mean : array, shape (n_classes,)
+        Weighted mean of the indicators, m.
+    coefficients : array, shape (n_rows, n_classes)
+        Coefficients of the training rows, a.
+    noise : float
+        The selected noise.
+    left_out : array, shape (n_rows, n_classes)
+        Prediction for each training row from all others.
+    """
 
-    @classmethod
-    def of(cls, metric: Metric, rows: Float[np.ndarray, "row column"]) -> _Block:
-        projected = metric.projection.transform(rows)
-        mean, sd = projected.mean(axis=0), projected.std(axis=0) + 1e-6
-        return cls(metric, mean, sd, (projected - mean) / sd)
+    mean: Float[np.ndarray, "class"]
+    coefficients: Float[np.ndarray, "row class"]
+    noise: float
+    left_out: Float[np.ndarray, "row class"]
 
-    def kernel(self, x: Float[np.ndarray, "some column"]) -> Float[np.ndarray, "some row"]:
-        placed = (self.metric.projection.transform(x) - self.mean) / self.sd
-        return self.metric.weight * rbf_kernel(placed, self.rows, 0.5 / placed.shape[1])
+    def predict(self, kernel: Float[np.ndarray, "some row"]) -> Float[np.ndarray, "some class"]:
+        """Return the regressed indicators of new rows.
+
+        Parameters
+        ----------
+        kernel : array, shape (n_new, n_rows)
+            Kernel between new rows and training rows.
+
+        Returns
+        -------
+        array, shape (n_new, n_classes)
+            Values of F.
+        """
+        return self.mean + kernel @ self.coefficients
+
+
+def fit_kernel_regression(
+    kernel: Float[np.ndarray, "row row"],
+    indicators: Float[np.ndarray, "row class"],
+    weight: Float[np.ndarray, "row"],
+    noises: Sequence[float] = NOISES,
+) -> KernelRegression:
+    """Fit kernel ridge regression with the noise that minimizes the leave-one-out error.
+
+    Parameters
+    ----------
+    kernel : array, shape (n_rows, n_rows)
+        Kernel between the training rows.
+    indicators : array, shape (n_rows, n_classes)
+        One-hot labels.
+    weight : array, shape (n_rows,)
+        Weight of each row.
+    noises : sequence of float
+        Noise values to select from.
+
+    Returns
+    -------
+    KernelRegression
+        Coefficients and leave-one-out predictions, see the notes of `KernelRegressionClassifier`.
+    """
+    mean = np.average(indicators, axis=0, weights=weight)
+    root = np.sqrt(weight)[:, None]
+    values, vectors = np.linalg.eigh(root * kernel * root.T)
+    candidates = []
+    for noise in noises:
+        inverse = root * ((vectors / (values + noise)) @ vectors.T) * root.T
+        coefficients = inverse @ (indicators - mean)
+        left_out = indicators - coefficients / np.diag(inverse)[:, None]
+        error = float(np.average((left_out - indicators) ** 2, axis=0, weights=weight).mean())
+        candidates.append((error, KernelRegression(mean, coefficients, noise, left_out)))
+    return min(candidates, key=lambda candidate: candidate[0])[1]
+
+
+def _fit_sharpness(
+    left_out: Float[np.ndarray, "row class"], codes: Int[np.ndarray, "row"], weight: Float[np.ndarray, "row"]
+) -> float:
+    """Return the sharpness with the least log loss of the leave-one-out predictions."""
+    rows = np.arange(len(codes))
+
+    def log_loss(sharpness: float) -> float:
+        return float(np.average(-log_softmax(sharpness * left_out, axis=1)[rows, codes], weights=weight))
+
+    return min(SHARPNESSES, key=log_loss)

@@ -1,4 +1,7 @@
-"""Splits of labelled rows into training, validation and test parts, stratified and grouped, with checks for leakage."""
+"""Splits of labeled rows into training, validation and test rows: stratified by class, and by group if groups are given.
+
+`hold_out` makes one split and `k_folds` one per fold. `check_split` raises an error if a row or a group is in two parts.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,18 @@ import numpy as np
 from jaxtyping import Int, Shaped
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
-Labels = Int[np.ndarray, "row"]
-Rows = Int[np.ndarray, "_"]  # of any length
+Codes = Int[np.ndarray, "row"]
+Rows = Int[np.ndarray, "_"]  # any number of row indices
 
 
 class Split(NamedTuple):
-    """The rows of one run, by what they are for."""
+    """Row indices of the three parts of one run.
+
+    Parameters
+    ----------
+    train, validation, test : array of int
+        Rows that train the model, rows that select its epoch, and rows that it is tested on.
+    """
 
     train: Rows
     validation: Rows
@@ -21,60 +30,148 @@ class Split(NamedTuple):
 
 
 def check_split(split: Split, *, name: str, groups: Shaped[np.ndarray, "row"] | None = None) -> Split:
-    """Refuse a leak: a row, or a group where groups must stay together, in two parts of one run."""
+    """Check that no row, and no group, is in two parts of a split.
+
+    Parameters
+    ----------
+    split : Split
+        The split.
+    name : str
+        Name of the split for the error message.
+    groups : array, shape (n_rows,), optional
+        Group of each row of the table, such as its donor. By default only rows are checked.
+
+    Returns
+    -------
+    Split
+        The same split.
+
+    Raises
+    ------
+    ValueError
+        If a row or group is in two parts.
+    """
     parts = split._asdict()
     for left, right in (("train", "validation"), ("train", "test"), ("validation", "test")):
         shared = np.intersect1d(parts[left], parts[right])
         if len(shared):
-            raise ValueError(f"{name}: row {shared[0]} is in {left} and in {right}: {len(shared)} rows leak")
+            raise ValueError(f"{name}: row {shared[0]} is in {left} and in {right} ({len(shared)} in total)")
         if groups is not None and len(shared := np.intersect1d(groups[parts[left]], groups[parts[right]])):
-            raise ValueError(f"{name}: group {shared[0]!r} is in {left} and in {right}: {len(shared)} groups leak")
+            raise ValueError(f"{name}: group {shared[0]!r} is in {left} and in {right} ({len(shared)} in total)")
     return split
 
 
 def hold_out(
-    labels: Labels, seed: int, *, validation: float = 0.2, test: float = 0.2, groups: np.ndarray | None = None
+    codes: Codes,
+    seed: int,
+    *,
+    validation: float = 0.2,
+    test: float = 0.2,
+    groups: Shaped[np.ndarray, "row"] | None = None,
 ) -> Split:
-    """A stratified split, 60/20/20 unless told; whole groups at a time where ``groups`` are given."""
-    _check_members(labels, 3, "a train, a validation and a test part")
-    rows = np.arange(len(labels))
-    rest, tested = _cut(rows, labels, test, seed, groups)
-    train, valid = _cut(rest, labels, validation / (1 - test), seed, groups)
-    return check_split(Split(train, valid, tested), name=f"hold-out of seed {seed}", groups=groups)
+    """Return one stratified split.
+
+    Parameters
+    ----------
+    codes : array of int, shape (n_rows,)
+        Class of each row.
+    seed : int
+        Seed of the split.
+    validation, test : float, default 0.2
+        Shares of validation and test rows; the rest are training rows.
+    groups : array, shape (n_rows,), optional
+        Group of each row. Rows of a group stay in one part, so that the shares hold approximately.
+
+    Returns
+    -------
+    Split
+        Row indices.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two classes or a class has fewer than three rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [len(rows) for rows in hold_out(np.arange(100) % 2, seed=0)]
+    [60, 20, 20]
+    """
+    _check_class_sizes(codes, 3, "a train, a validation and a test part")
+    rest, test_rows = _divide(np.arange(len(codes)), codes, test, seed, groups)
+    train, validation_rows = _divide(rest, codes, validation / (1 - test), seed, groups)
+    return check_split(Split(train, validation_rows, test_rows), name=f"hold-out of seed {seed}", groups=groups)
 
 
 def k_folds(
-    labels: Labels, folds: int, seed: int, *, validation: float = 0.25, groups: np.ndarray | None = None
+    codes: Codes,
+    n_folds: int,
+    seed: int,
+    *,
+    validation: float = 0.25,
+    groups: Shaped[np.ndarray, "row"] | None = None,
 ) -> list[Split]:
-    """Stratified folds; a part of each training side is set apart for validation."""
-    _check_members(labels, folds, f"{folds} folds")
-    maker = StratifiedKFold if groups is None else StratifiedGroupKFold
+    """Return the stratified splits of a cross-validation, in which each row is a test row once.
+
+    Parameters
+    ----------
+    codes : array of int, shape (n_rows,)
+        Class of each row.
+    n_folds : int
+        Number of folds.
+    seed : int
+        Seed of the folds.
+    validation : float, default 0.25
+        Share of the rows outside the test fold that are validation rows.
+    groups : array, shape (n_rows,), optional
+        Group of each row. Rows of a group stay in one part.
+
+    Returns
+    -------
+    list of Split
+        Row indices of each fold.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two classes or a class has fewer rows than there are folds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> [len(split.test) for split in k_folds(np.arange(100) % 2, n_folds=5, seed=0)]
+    [20, 20, 20, 20, 20]
+    """
+    _check_class_sizes(codes, n_folds, f"{n_folds} folds")
+    splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
+    folds = splitter(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(codes)), codes, groups)
     splits = []
-    for fold, (rest, test) in enumerate(
-        maker(folds, shuffle=True, random_state=seed).split(np.zeros(len(labels)), labels, groups)
-    ):
-        train, valid = _cut(rest, labels, validation, seed + 1000 * fold, groups)
-        splits.append(check_split(Split(train, valid, test), name=f"fold {fold} of seed {seed}", groups=groups))
+    for fold, (rest, test_rows) in enumerate(folds):
+        train, validation_rows = _divide(rest, codes, validation, seed + 1000 * fold, groups)
+        split = Split(train, validation_rows, test_rows)
+        splits.append(check_split(split, name=f"fold {fold} of seed {seed}", groups=groups))
     return splits
 
 
-def _cut(rows: Rows, labels: Labels, part: float, seed: int, groups: np.ndarray | None) -> tuple[Rows, Rows]:
+def _divide(rows: Rows, codes: Codes, share: float, seed: int, groups: np.ndarray | None) -> tuple[Rows, Rows]:
+    """Divide rows into the rest and about a share, stratified and with whole groups."""
     if groups is None:
-        keep, cut = train_test_split(rows, test_size=part, random_state=seed, stratify=labels[rows])
-        return np.sort(keep), np.sort(cut)
-    folds = StratifiedGroupKFold(max(2, round(1 / part)), shuffle=True, random_state=seed)
-    keep, cut = next(folds.split(rows, labels[rows], groups[rows]))
-    return rows[keep], rows[cut]
+        rest, chosen = train_test_split(rows, test_size=share, random_state=seed, stratify=codes[rows])
+        return np.sort(rest), np.sort(chosen)
+    folds = StratifiedGroupKFold(max(2, round(1 / share)), shuffle=True, random_state=seed)
+    rest, chosen = next(folds.split(rows, codes[rows], groups[rows]))
+    return rows[rest], rows[chosen]
 
 
-def _check_members(labels: Labels, needed: int, what: str) -> None:
-    names, counts = np.unique(labels, return_counts=True)
-    if len(names) < 2:
+def _check_class_sizes(codes: Codes, needed: int, purpose: str) -> None:
+    classes, counts = np.unique(codes, return_counts=True)
+    if len(classes) < 2:
         raise ValueError(
-            f"all {len(labels)} labels are {names[0] if len(names) else 'missing'}: at least two classes are needed"
+            f"all {len(codes)} labels are {classes[0] if len(classes) else 'missing'}: at least two classes are needed"
         )
     if counts.min() < needed:
         raise ValueError(
-            f"class {names[counts.argmin()]} has {counts.min()} member{'s' if counts.min() > 1 else ''}, too few for {what}: "
+            f"class {classes[counts.argmin()]} has {counts.min()} member{'s' if counts.min() > 1 else ''}, too few for {purpose}: "
             f"give it at least {needed}, merge it with another class or leave it out"
         )

@@ -1,186 +1,256 @@
-"""Embeddings for probes: networks that never see a test unit, one fit for all folds and seeds of a data set.
+"""Embeddings for a benchmark: networks that are not trained on any test unit, one fit for all folds and seeds of a data set.
 
-    pretrain    without labels, on all other data sets and the unlabelled units of this one: a network an objective and seed
-    folds       from there, on the training units of a fold with their labels: a network an objective, fold and seed
+    pretrain    without labels, on all other data sets and the unlabelled units of this one: one network per objective and seed
+    folds       from there, on the training units of a fold with their labels: one network per objective, fold and seed
 
-A data set that shares recordings with the one tested leaves the pool with it, by the registry of data_prep. Both objectives
-have the same networks, units, epochs and batches.
+Data sets that share recordings with the tested one are excluded from pretraining. Both objectives have the same networks, units,
+epochs and batches. Start with `EmbeddingGrid`; `evaluate_embeddings` evaluates probes on the result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from data_prep.units.registry import find, held_out
-from data_prep.units.table import UnitsError
 from jaxephys.engine.config import TrainConfig
-from jaxephys.engine.fit import FitResult, take_runs, transplant
+from jaxephys.engine.fit import FitResult, initial_variables, take_runs
 from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.predict import predict
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.evaluation.splits import Split, check_split
-from jaxephys.hippie.benchmark import HEAD, SHUFFLED, Benchmark, Said, ask_probe
-from jaxephys.hippie.combined_table import names_of
-from jaxephys.hippie.feature_views import views_of
-from jaxephys.hippie.network.cvae import LENGTHS, ConditionalVAE
+from jaxephys.hippie.benchmark import (
+    KERNEL_CLASSIFIER,
+    SHUFFLED,
+    Benchmark,
+    FindDataset,
+    FoldProbabilities,
+    evaluate_probe,
+)
+from jaxephys.hippie.combined_table import combined_unit_names
+from jaxephys.hippie.feature_views import compute_feature_views
+from jaxephys.hippie.grid import BATCH_SIZE, available_modalities
+from jaxephys.hippie.network.cvae import ConditionalVAE
 from jaxephys.hippie.preprocessing import Preparation
-from jaxephys.hippie.probes import as_blocks
-from jaxephys.hippie.task import OURS, PUBLISHED, Objective, even_batches, make_data, make_runs, make_task
+from jaxephys.hippie.pretraining import RelatedDatasets, pretraining_tables
+from jaxephys.hippie.probes import join_blocks
+from jaxephys.hippie.task import OURS, PUBLISHED, Objective, even_batch_size, make_data, make_run_inputs, make_task
 from jaxephys.reporting.run_folder import RunFolder
+from jaxephys.reporting.settings import Settings
 from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
 
 OBJECTIVES = ("ours", "published")
-BATCH, VALIDATION = 64, 0.15
-Embedding = Callable[[int, int], np.ndarray]  # by seed and fold, of all units of the benchmark
+EMBEDDING_NAMES = {"ours": "our embedding", "published": "published embedding"}
+VALIDATION = 0.15
+EmbeddingFunction = Callable[[int, int], np.ndarray]  # seed, fold -> embedding of all units of the benchmark
 
 
 @dataclass(frozen=True)
-class Networks:
-    """What is trained, whatever the data set."""
+class NetworkSettings(Settings):
+    """Settings of an experiment with embeddings; experiments add their own fields."""
 
-    trunk: str
-    width: int
-    latent: int
-    seeds: int
-    pretraining: int
-    epochs: int
-    contrast: float
-
-    @classmethod
-    def of(cls, settings: Any) -> Networks:
-        """What the settings of an experiment ask for."""
-        return cls(**{field.name: getattr(settings, field.name) for field in fields(cls)})
+    seeds: int = 5
+    """Seeds of networks, forests and inner folds."""
+    trunk: Literal["dense", "resnet"] = "dense"
+    """Type of encoders and decoders; the published ResNets are for tens of thousands of units."""
+    width: int = 16
+    """Channels of the first layer; a dense trunk has eight times as many hidden units. 0: no networks."""
+    latent: int = 30
+    """Dimensions of the embedding."""
+    pretraining: int = 30
+    """Epochs on all other data sets."""
+    epochs: int = 100
+    """Epochs on the training units of the benchmark."""
+    contrast: float = 160.0
+    """Weight of the contrastive loss on labels of training units."""
 
     def objective(self, name: str) -> Objective:
-        """Labels that are shuffled are learnt as the true ones are."""
+        """Return the objective of a level of the grid.
+
+        Parameters
+        ----------
+        name : str
+            "published", "ours", or ``SHUFFLED``, which is ours.
+
+        Returns
+        -------
+        Objective
+            The objective.
+        """
         return PUBLISHED if name == "published" else replace(OURS, contrast=self.contrast)
 
 
-class Grid:
-    """The networks of one data set. Its units stand first in the data, then those of the pool."""
+class EmbeddingGrid:
+    """The networks of one benchmark. In the data, the units of the benchmark come first, then those for pretraining.
 
-    def __init__(self, bench: Benchmark, tables: Mapping[str, UnitTable], networks: Networks) -> None:
-        self.bench, self.networks, self.own = bench, networks, len(bench.table)
-        every = [recorded(bench.name, bench.table), *pool_of(bench, tables)]
-        names_of(every)  # no unit stands twice
-        known = np.any(bench.table.present, axis=0).tolist()
-        lengths = tuple(item for item, there in zip(LENGTHS.items(), known, strict=True) if there)
-        self.data = make_data(every, Preparation(lengths=lengths))
+    Parameters
+    ----------
+    benchmark : Benchmark
+        Labelled units and folds.
+    tables : mapping of str to UnitTable
+        All data sets, by the name of their folder.
+    settings : NetworkSettings
+        Settings of the networks.
+    find_dataset : callable
+        Registry of data sets.
+    related_datasets : callable
+        Returns the names of data sets that share recordings with some others.
+    """
+
+    def __init__(
+        self,
+        benchmark: Benchmark,
+        tables: Mapping[str, UnitTable],
+        settings: NetworkSettings,
+        find_dataset: FindDataset,
+        related_datasets: RelatedDatasets,
+    ) -> None:
+        self.benchmark, self.settings, self.n_units = benchmark, settings, len(benchmark.table)
+        combined = [benchmark.table, *pretraining_tables(benchmark, tables, find_dataset, related_datasets)]
+        combined_unit_names(combined)  # raises an error if a unit occurs twice
+        lengths = available_modalities([benchmark.table])
+        self.data = make_data(combined, Preparation(lengths=lengths))
         usable = np.flatnonzero(self.data.present.any(axis=1))
-        self.pool = usable[usable >= self.own]
-        own: Any = {"sources": len(TECHNOLOGIES), "classes": len(bench.classes), "trunk": networks.trunk}
-        network: Any = ConditionalVAE(lengths, networks.latent, networks.width, **own)
+        self.pretraining_rows = usable[usable >= self.n_units]
+        options: Any = {"sources": len(TECHNOLOGIES), "classes": len(benchmark.classes), "trunk": settings.trunk}
+        network: Any = ConditionalVAE(lengths, settings.latent, settings.width, **options)
         self.task = make_task(network)
-        seeds = range(networks.seeds)
-        self.first = RunGrid.cross(objective=OBJECTIVES, seed=seeds)
-        tested = [(name, seed) for name in OBJECTIVES for seed in seeds] + [(SHUFFLED, 0)]
-        levels = [(name, fold, seed) for name, seed in tested for fold in bench.folds]
-        self.second = RunGrid(("objective", "fold", "seed"), tuple(levels))
+        seeds = range(settings.seeds)
+        self.pretraining_grid = RunGrid.cross(objective=OBJECTIVES, seed=seeds)
+        objectives = [(name, seed) for name in OBJECTIVES for seed in seeds] + [(SHUFFLED, 0)]
+        levels = [(name, fold, seed) for name, seed in objectives for fold in benchmark.folds]
+        self.fold_grid = RunGrid(("objective", "fold", "seed"), tuple(levels))
 
     @property
-    def runs(self) -> int:
-        return len(self.second) + len(self.first) * bool(len(self.pool))
+    def n_runs(self) -> int:
+        """Number of trainings of both phases."""
+        return len(self.fold_grid) + len(self.pretraining_grid) * bool(len(self.pretraining_rows))
 
-    def train(self, folder: RunFolder) -> dict[str, Embedding]:
-        """The embedding by objective. No test unit is in a training or validation part, with a label or without."""
-        start = None
-        if len(self.pool):
-            nobody = np.full(len(self.data.source), -1, np.int32)
-            splits = [halved(self.pool, run["seed"]) for run in self.first]
-            pretrained = self._fit(folder, "pretrain", self.first, splits, nobody, None)
-            start = self._started(pretrained)
-        splits = [self._split(run["fold"], run["seed"]) for run in self.second]
-        labels = np.stack([self._labels(run) for run in self.second])
-        result = self._fit(folder, "folds", self.second, splits, labels, start)
-        rows = stack_rows([plain_rows(np.arange(self.own))] * len(self.second))
+    def train(self, folder: RunFolder) -> dict[str, EmbeddingFunction]:
+        """Train all networks. No test unit is in a training or validation set, with a label or without.
+
+        Parameters
+        ----------
+        folder : RunFolder
+            Folder for checkpoints and history.
+
+        Returns
+        -------
+        dict of callable
+            For each objective, and for shuffled labels, a function of seed and fold that returns the embedding of all units of the
+            benchmark, an array (n_units, latent).
+        """
+        initial = None
+        if len(self.pretraining_rows):
+            unlabelled = np.full(len(self.data.source), -1, np.int32)
+            splits = [_hold_out_stratified(self.pretraining_rows, run["seed"]) for run in self.pretraining_grid]
+            pretrained = self._fit(folder, "pretrain", self.pretraining_grid, splits, unlabelled, None)
+            initial = self._pretrained_variables(pretrained)
+        splits = [self.split(run["fold"], run["seed"]) for run in self.fold_grid]
+        labels = np.stack([self._labels(run) for run in self.fold_grid])
+        result = self._fit(folder, "folds", self.fold_grid, splits, labels, initial)
+        rows = stack_rows([plain_rows(np.arange(self.n_units))] * len(self.fold_grid))
         mu = np.asarray(predict(self.task, self.data, result.best, rows).mu, float)
-        place = {level: run for run, level in enumerate(self.second.levels)}
-        return {name: lambda seed, fold, name=name: mu[place[name, fold, seed]] for name in (*OBJECTIVES, SHUFFLED)}
+        index = {levels: run for run, levels in enumerate(self.fold_grid.levels)}
+        return {name: lambda seed, fold, name=name: mu[index[name, fold, seed]] for name in (*OBJECTIVES, SHUFFLED)}
+
+    def split(self, fold: int, seed: int) -> Split:
+        """Return the rows of a run of the second phase.
+
+        Parameters
+        ----------
+        fold : int
+            Fold that is tested.
+        seed : int
+            Seed of the validation rows.
+
+        Returns
+        -------
+        Split
+            Rows of the benchmark.
+        """
+        train, test = self.benchmark.split(fold)
+        split = _hold_out_stratified(train, seed, self.benchmark.codes[train])._replace(test=test)
+        return check_split(split, name=f"{self.benchmark.name}, fold {fold}")
 
     def _fit(
         self,
         folder: RunFolder,
         phase: str,
-        axis: RunGrid,
+        grid: RunGrid,
         splits: Sequence[Split],
         labels: np.ndarray,
-        start: Any,
+        initial: Any,
     ) -> FitResult:
-        size = even_batches([len(split.train) for split in splits], BATCH)
-        objectives = [self.networks.objective(run["objective"]) for run in axis]
-        runs = make_runs(labels, splits, objectives, batch_size=size)
-        epochs = self.networks.pretraining if phase == "pretrain" else self.networks.epochs
-        plan = TrainConfig(epochs, None, monitor="loss", mode="min", batch_size=size, weight_decay=0.01, clip_norm=1.0)
-        name = f"{self.bench.name}_{phase}"
-        result = folder.fit(name, self.task, self.data, runs, axis, plan, name, start)
-        return result
+        size = even_batch_size([len(split.train) for split in splits], BATCH_SIZE)
+        objectives = [self.settings.objective(run["objective"]) for run in grid]
+        inputs = make_run_inputs(labels, splits, objectives, batch_size=size)
+        epochs = self.settings.pretraining if phase == "pretrain" else self.settings.epochs
+        config = TrainConfig(
+            epochs, None, monitor="loss", mode="min", batch_size=size, weight_decay=0.01, clip_norm=1.0
+        )
+        name = f"{self.benchmark.name}_{phase}"
+        return folder.fit(name, self.task, self.data, inputs, grid, config, name, initial)
 
-    def _started(self, pretrained: FitResult) -> Any:
-        """The pretrained weights of each run's objective and seed. The count of steps begins anew."""
-        named = {(run["objective"], run["seed"]): place for place, run in enumerate(pretrained.grid)}
-        places = [
-            named["ours" if run["objective"] == SHUFFLED else run["objective"], run["seed"]] for run in self.second
+    def _pretrained_variables(self, pretrained: FitResult) -> Any:
+        """Return the pretrained variables of the objective and seed of each run, without the count of steps."""
+        index = {(run["objective"], run["seed"]): number for number, run in enumerate(pretrained.grid)}
+        runs = [
+            index["ours" if run["objective"] == SHUFFLED else run["objective"], run["seed"]] for run in self.fold_grid
         ]
-        weights = transplant(take_runs(pretrained.best, places))
-        return {**weights, "tally": {"variance": weights["tally"]["variance"]}}
+        variables = initial_variables(take_runs(pretrained.best, runs))
+        return {**variables, "tally": {"variance": variables["tally"]["variance"]}}
 
     def _labels(self, run: Mapping[str, Any]) -> np.ndarray:
-        own = self.bench.shuffled(run["seed"]) if run["objective"] == SHUFFLED else self.bench.codes
-        return np.concatenate([own, np.full(len(self.data.source) - self.own, -1)])
-
-    def _split(self, fold: int, seed: int) -> Split:
-        train, test = self.bench.split(fold)
-        split = halved(train, seed, self.bench.codes[train])._replace(test=test)
-        return check_split(split, name=f"{self.bench.name}, fold {fold}")
+        shuffled = run["objective"] == SHUFFLED
+        codes = self.benchmark.shuffled_codes(run["seed"]) if shuffled else self.benchmark.codes
+        return np.concatenate([codes, np.full(len(self.data.source) - self.n_units, -1)])
 
 
-def halved(rows: np.ndarray, seed: int, codes: np.ndarray | None = None) -> Split:
-    """A part of the rows selects the epoch."""
-    train, valid = train_test_split(rows, test_size=VALIDATION, random_state=seed, stratify=codes)
-    return Split(np.sort(train), np.sort(valid), np.array([], int))
+def _hold_out_stratified(rows: np.ndarray, seed: int, codes: np.ndarray | None = None) -> Split:
+    """Draw validation rows, which select the epoch."""
+    train, validation = train_test_split(rows, test_size=VALIDATION, random_state=seed, stratify=codes)
+    return Split(np.sort(train), np.sort(validation), np.array([], int))
 
 
-def pool_of(bench: Benchmark, tables: Mapping[str, UnitTable]) -> list[UnitTable]:
-    """What else may be learnt from: units of the data set trained on that stand in no fold, and a table of every other set.
+def evaluate_embeddings(
+    benchmark: Benchmark, embeddings: Mapping[str, EmbeddingFunction], seeds: int
+) -> dict[str, FoldProbabilities]:
+    """Evaluate probes on embeddings, and the kernel classifier with our embedding as one more block.
 
-    Of a data set that is only tested, and of what shares recordings with either, nothing.
+    Parameters
+    ----------
+    benchmark : Benchmark
+        Labelled units and folds.
+    embeddings : mapping of str to callable
+        Result of `EmbeddingGrid.train`.
+    seeds : int
+        Number of seeds.
+
+    Returns
+    -------
+    dict of FoldProbabilities
+        Probabilities by model.
     """
-    source = bench.sets[0]
-    outside = np.flatnonzero(~np.isin(tables[source].name, bench.names))
-    found = {source: recorded(source, tables[source].rows(outside))} if len(outside) else {}
-    others = {other: table for other, table in tables.items() if other not in bench.sets}
-    gone = held_out(bench.sets) if others else frozenset()
-    for other, table in others.items():
-        dataset = find(other)
-        if dataset.name not in gone:
-            found.setdefault(dataset.name, recorded(other, table))
-    return list(found.values())
+    all_seeds = range(seeds)
+    probes = [(name, "ours") for name in ("knn", "linear", "mlp")] + [(name, "published") for name in ("knn", "linear")]
+    probabilities = {
+        f"{name} on {EMBEDDING_NAMES[objective]}": evaluate_probe(benchmark, name, embeddings[objective], all_seeds)
+        for name, objective in probes
+    }
+    views, widths = join_blocks(compute_feature_views(benchmark.table.raw))
+    latent = embeddings["ours"](0, benchmark.folds[0]).shape[1]
 
+    def views_and_embedding(seed: int, fold: int) -> np.ndarray:
+        return np.concatenate([views, embeddings["ours"](seed, fold)], axis=1)
 
-def recorded(name: str, table: UnitTable) -> UnitTable:
-    """With the technology that the registry tells, where the table does not tell its own."""
-    try:
-        return table if (table.technology >= 0).any() else table.recorded_with(find(name).technology)
-    except UnitsError:  # a table of the user's own
-        return table
-
-
-def ask_embedded(bench: Benchmark, embedded: Mapping[str, Embedding], seeds: int) -> dict[str, Said]:
-    """Probes on the embeddings of each objective, and our head with ours as one more block."""
-    every = range(seeds)
-    asked = [(name, "ours") for name in ("knn", "linear", "mlp")] + [(name, "published") for name in ("knn", "linear")]
-    said = {f"{name} on {whose}": ask_probe(bench, name, embedded[whose], every) for name, whose in asked}
-    views, widths = as_blocks(views_of(bench.table.raw))
-    latent = embedded["ours"](0, bench.folds[0]).shape[1]
-
-    def joined(seed: int, fold: int) -> np.ndarray:
-        return np.concatenate([views, embedded["ours"](seed, fold)], axis=1)
-
-    said[f"{HEAD} + ours"] = ask_probe(bench, "kernel", joined, every, (*widths, latent))
-    said[f"knn on ours, {SHUFFLED}"] = ask_probe(bench, "knn", embedded[SHUFFLED], range(1), codes=bench.shuffled)
-    return said
+    probabilities[f"{KERNEL_CLASSIFIER} + embedding"] = evaluate_probe(
+        benchmark, "kernel", views_and_embedding, all_seeds, (*widths, latent)
+    )
+    probabilities[f"knn on {EMBEDDING_NAMES['ours']}, {SHUFFLED}"] = evaluate_probe(
+        benchmark, "knn", embeddings[SHUFFLED], range(1), codes=benchmark.shuffled_codes
+    )
+    return probabilities

@@ -1,4 +1,4 @@
-"""Hippie: the user's face of the HIPPIE system. Thin: the work is in the task and the engine, and reading in ``Reader``."""
+"""Hippie: the estimator of the HIPPIE system. `jaxephys.hippie.inference` has the methods of the fitted estimator."""
 
 from __future__ import annotations
 
@@ -10,74 +10,125 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Int
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from jaxephys.engine.checkpoint import CheckpointError
 from jaxephys.engine.config import TrainConfig
-from jaxephys.engine.fit import FitResult, fit, take_runs, transplant
+from jaxephys.engine.fit import FitResult, fit, initial_variables, take_runs
 from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.predict import score
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.engine.task import PyTree
 from jaxephys.evaluation.splits import Split
 from jaxephys.hippie import published_api
-from jaxephys.hippie.combined_table import Tables, Texts, codes_of, listed, names_of
-from jaxephys.hippie.imputation import givens, measure_noise
-from jaxephys.hippie.inference import SAMPLES, Reader
-from jaxephys.hippie.network.cvae import LENGTHS, ConditionalVAE, network_of, settings_of
+from jaxephys.hippie.combined_table import Tables, TextArray, combined_unit_names, encode_labels
+from jaxephys.hippie.imputation import measure_noise, modality_subsets
+from jaxephys.hippie.inference import SAMPLES, HippieInference
+from jaxephys.hippie.network.cvae import LENGTHS, ConditionalVAE, network_config, network_from_config
 from jaxephys.hippie.preprocessing import Preparation
 from jaxephys.hippie.safe_unpickler import read_state_dict
 from jaxephys.hippie.task import (
     OBJECTIVES,
     Objective,
-    Units,
-    constants_of,
-    even_batches,
+    UnitArrays,
+    even_batch_size,
+    make_constants,
     make_data,
-    make_runs,
+    make_run_inputs,
     make_task,
+    objective_from_dict,
 )
-from jaxephys.hippie.torch_checkpoint import variables_of
-from jaxephys.models.base import SavedModel, count_parameters
+from jaxephys.hippie.torch_checkpoint import convert_state_dict
+from jaxephys.models.base import EnsembleEstimator, score_row
+from jaxephys.models.saved_model import load
 from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
 
-LEAST_UNITS = 8
+MIN_UNITS = 8
 
 
-class Hippie(Reader, SavedModel, BaseEstimator):
-    """Sorted units as points of a space: waveform, inter-spike intervals and autocorrelogram, or any of them.
+class Hippie(HippieInference, EnsembleEstimator):
+    """Embed sorted units by their waveform, inter-spike intervals and autocorrelogram, and impute missing curves.
 
-    A conditional variational autoencoder on one-dimensional ResNets. It embeds a unit, and draws what a unit lacks.
+    A conditional variational autoencoder with one encoder and one decoder per curve and one joint latent vector per unit. Any of the
+    three curves may be missing for any unit, in training and afterwards. The recording technology is a condition of encoder and
+    decoder.
 
     Parameters
     ----------
-    latent : int
-        Dimensions of the embedding.
-    width : int
-        Channels of the first layer. 64 is published, for tens of thousands of units; 16 does for thousands.
-    modalities : sequence of {"wave", "isi", "acg"}
-    trunk : {"resnet", "dense"}
-        What reads and draws curves. A few hundred units do not need the published ResNets; these take a minute to compile.
-    objective : {"ours", "published"} or Objective
-        What is minimised. The published one empties the latent: it is there to compare with.
-    contrast : float
-        How strongly labels pull units of a class together, where ``fit`` is given any.
-    seeds : int
-        How many networks are trained, each with its own validation units and initial weights.
-    validation : float
-        Share of the units that selects the best epoch, and tells how far the drawn curves are off.
-    random_state : int
-        The first of the seeds.
+    latent : int, default 30
+        Number of dimensions of the embedding.
+    width : int, default 16
+        Channels of the first layer of a ResNet; a dense trunk has eight times as many hidden units. 64 is published, for tens of
+        thousands of units; 16 suffices for thousands.
+    modalities : sequence of {"wave", "isi", "acg"}, default all three
+        Curves that are encoded and decoded.
+    trunk : {"resnet", "dense"}, default "resnet"
+        Type of encoders and decoders. The published ResNets take about a minute to compile; "dense" compiles in seconds and suits data
+        sets of a few hundred units.
+    objective : {"ours", "published"} or Objective, default "ours"
+        What is minimized, see `jaxephys.hippie.task.Objective`. Under "published" the latent collapses; it is there for comparison.
+    contrast : float, default 10.0
+        Weight of the supervised contrastive loss, used only if ``fit`` receives labels: how strongly units of one class attract each
+        other in the embedding.
+    seeds : int, default 1
+        Number of networks, each with its own validation units and initial weights.
+    max_epochs : int, default 200
+        Largest number of passes over the training units.
+    patience : int or None, default 40
+        Stop a network after this number of epochs without a lower validation loss; None: never.
+    batch_size : int, default 64
+        Approximate number of units per step; it is adjusted so that the last batch of an epoch is not small.
+    learning_rate : float, default 1e-3
+        Learning rate of AdamW.
+    weight_decay : float, default 0.01
+        Weight decay of AdamW.
+    validation : float, default 0.1
+        Share of the units that select the best epoch and measure the error of imputed curves.
+    random_state : int, default 0
+        Seed of the first network; the others follow.
+    progress : bool, default True
+        Show a progress bar during training.
 
     Attributes
     ----------
-    history_ : dict of arrays [seed, epoch]
+    history_ : dict of arrays (seeds, max_epochs)
+        Training loss and validation scores after each epoch; NaN after the last one. Not saved.
     trained_on_ : array of str
-        The names of all units that training or validation has seen, in this phase and those before it.
-    noise_ : dict of arrays [seed, given, position]
-        Variance of drawn curves about measured ones, beyond that of the latent.
-    result_ : FitResult of the engine
+        Names of all units of training and validation, including those of the ``initial`` model.
+    noise_ : dict of arrays (seeds, n_subsets, length)
+        By modality, the variance of measured curves about imputed ones beyond that of the latent, for each subset of given
+        modalities.
+    network_ : ConditionalVAE
+        The architecture.
+    preparation_ : Preparation
+        Settings of the preprocessing.
+    variables_ : dict
+        Variables of the networks, with a leading axis of length ``seeds``.
+    result_ : FitResult
+        Result of the engine. Not saved.
+
+    See Also
+    --------
+    jaxephys.load : Load a saved model.
+    jaxephys.hippie.probes : Classifiers of cell types on an embedding.
+
+    Examples
+    --------
+    >>> from jaxephys import Hippie
+    >>> from jaxephys.hippie.synthetic import make_units
+    >>> units = make_units(60)
+    >>> model = Hippie(4, width=2, trunk="dense", seeds=2, max_epochs=3, progress=False).fit(units)
+    >>> model.embed(units).shape  # in the latent space of the first network
+    (60, 4)
+    >>> mean, sd = model.impute(units, "acg")  # from waveform and intervals
+    >>> mean.shape, sd.shape
+    ((60, 100), (60, 100))
+    >>> model.counterfactual(units, "silicon_probe")["wave"].shape
+    (60, 50)
+    >>> model.history_["valid_loss"].shape
+    (2, 3)
+    >>> model.describe()
+    '2 networks of 15,924 parameters, latent 4, curves wave 50, isi 100, acg 100, trained on 60 units'
     """
 
     def __init__(
@@ -118,38 +169,68 @@ class Hippie(Reader, SavedModel, BaseEstimator):
     def fit(
         self,
         units: Tables,
-        labels: Sequence[str] | Texts | None = None,
+        labels: Sequence[str] | TextArray | None = None,
         *,
         technology: str | None = None,
-        start: Hippie | None = None,
+        initial: Hippie | None = None,
         held_out: Tables = (),
     ) -> Hippie:
-        """Train on one table of units, or on several at once.
+        """Train the networks on one or more tables of sorted units.
 
         Parameters
         ----------
-        labels : array of str, optional
-            One a unit, in the order of the tables, "" where it is unknown. Without them no label is looked at.
+        units : UnitTable of n_units, or sequence of UnitTable
+            Raw curves: mean waveform (any scale and number of samples), histogram of inter-spike intervals (counts or densities) and
+            autocorrelogram. Units without any curve are ignored.
+        labels : array of str (n_units,), optional
+            Class of each unit in the order of the tables, "" where it is unknown. Labels of training units shape the embedding. By
+            default no label is used, not even that of the table.
         technology : str, optional
-            What all the units were recorded with, instead of what the tables tell of each.
-        start : Hippie, optional
-            Go on from its weights: pretrain on many tables, fine-tune on one, then once more with labels. Sizes and
-            preparation are those of ``start``.
-        held_out : UnitTable or sequence of them
-            Units that neither training nor validation may see, by name; those among ``units`` are left out.
+            Recording technology of all units; by default that of the tables.
+        initial : Hippie, optional
+            Fitted model whose weights training starts from, for instance to pretrain on many data sets and fine-tune on one. Sizes
+            and preprocessing are those of ``initial``, not of this estimator.
+        held_out : UnitTable or sequence of UnitTable, optional
+            Units that must not be used, matched by name; they are removed from ``units``.
+
+        Returns
+        -------
+        Hippie
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If fewer than 8 units remain, two tables have a unit of the same name, labels do not fit, or a parameter is unknown.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from jaxephys import Hippie
+        >>> from jaxephys.hippie.synthetic import make_units
+        >>> units = make_units(60)
+        >>> test = units.rows(np.arange(3))
+        >>> settings = {"width": 2, "trunk": "dense", "max_epochs": 2, "progress": False}
+        >>> pretrained = Hippie(4, **settings).fit(units, held_out=test)
+        >>> pretrained.seen(test).tolist()
+        [False, False, False]
+        >>> tuned = Hippie(4, **settings).fit(units, units.label, initial=pretrained)
+        >>> int(tuned.seen(units).sum())
+        60
         """
-        tables = [table.recorded_with(technology) for table in listed(units)]
-        names, hidden = names_of(tables), names_of(listed(held_out))
-        codes = codes_of(labels, len(names))
+        tables = [units] if isinstance(units, UnitTable) else list(units)
+        tables = [table.with_technology(technology) for table in tables]
+        names = combined_unit_names(tables)
+        codes = encode_labels(labels, len(names))
         objective = self._objective(codes)
-        network = self._network(tables, codes, objective) if start is None else start.network_
-        preparation = self._preparation() if start is None else start.preparation_
+        network = self._network(tables, codes, objective) if initial is None else initial.network_
+        preparation = self._preparation() if initial is None else initial.preparation_
         data = make_data(tables, preparation)
-        usable = np.flatnonzero(data.present.any(axis=1) & ~np.isin(names, hidden))
-        axis = RunGrid.cross(seed=range(self.random_state, self.random_state + self.seeds))
-        splits = [self._split(usable, seed) for seed in axis.column("seed")]
-        batch_size = even_batches([len(split.train) for split in splits], self.batch_size)
-        plan = TrainConfig(
+        usable = np.flatnonzero(data.present.any(axis=1) & ~np.isin(names, combined_unit_names(held_out)))
+        grid = RunGrid.cross(seed=range(self.random_state, self.random_state + self.seeds))
+        splits = [self._split(usable, seed) for seed in grid.column("seed")]
+        batch_size = even_batch_size([len(split.train) for split in splits], self.batch_size)
+        config = TrainConfig(
             self.max_epochs,
             self.patience,
             monitor="loss",
@@ -159,66 +240,133 @@ class Hippie(Reader, SavedModel, BaseEstimator):
             weight_decay=self.weight_decay,
             clip_norm=1.0,
         )
-        runs = make_runs(codes, splits, [objective] * len(axis), batch_size=batch_size)
-        weights = None if start is None else weights_of(start, len(axis))
-        title = "Hippie" if self.progress else None
-        result = fit(make_task(network), data, runs, axis, plan, initial=weights, title=title)
-        self.adopt(result, network, preparation, data, names, splits)
-        if start is not None:
-            self.trained_on_ = np.union1d(self.trained_on_, start.trained_on_)
+        inputs = make_run_inputs(codes, splits, [objective] * len(grid), batch_size=batch_size)
+        variables = None if initial is None else variables_of_model(initial, len(grid))
+        result = fit(make_task(network), data, inputs, grid, config, initial=variables, title=self._progress_title)
+        self.keep_runs(result, network, preparation, data, names, splits)
+        if initial is not None:
+            self.trained_on_ = np.union1d(self.trained_on_, initial.trained_on_)
         return self
 
-    def adopt(
+    def keep_runs(
         self,
         result: FitResult,
         network: ConditionalVAE,
         preparation: Preparation,
-        data: Units,
-        names: Texts,
+        data: UnitArrays,
+        names: TextArray,
         splits: Sequence[Split],
-        places: Int[np.ndarray, "run"] | None = None,
+        indices: Int[np.ndarray, "run"] | None = None,
     ) -> Hippie:
-        """Become what runs of a grid have trained on their splits of ``data`` (all of them, or those in ``places``)."""
-        places = np.arange(len(result.grid)) if places is None else places
-        self.result_ = result
-        self.history_ = {name: values[places] for name, values in result.history.items()}
-        self.variables_ = take_runs(result.best, places)
+        """Take over runs of a grid that was trained elsewhere, such as by `jaxephys.hippie.grid.train_grid`.
+
+        Parameters
+        ----------
+        result : FitResult
+            The trained grid.
+        network : ConditionalVAE
+            Its architecture.
+        preparation : Preparation
+            Preprocessing of its data.
+        data : UnitArrays
+            Its data.
+        names : array of str (n_units,)
+            Names of the units of ``data``.
+        splits : sequence of Split
+            Rows of every run of the grid.
+        indices : int array (n_networks,), optional
+            Runs to keep; by default all.
+
+        Returns
+        -------
+        Hippie
+            The fitted estimator.
+        """
+        kept = [splits[run] for run in self._store_runs(result, indices)]
         self.network_, self.preparation_ = network, preparation
-        own = [splits[place] for place in places]
-        self.trained_on_ = np.unique(names[np.concatenate([rows for split in own for rows in split[:2]])])
-        self.noise_ = measure_noise(network, data, self.variables_, [split.validation for split in own], SAMPLES)
+        self.trained_on_ = np.unique(names[np.concatenate([rows for split in kept for rows in split[:2]])])
+        self.noise_ = measure_noise(network, data, self.variables_, [split.validation for split in kept], SAMPLES)
         return self
 
     def score_table(self, units: UnitTable) -> list[dict[str, Any]]:
-        """Of each network: explained variance of each modality, KL in nats, share of active dimensions."""
-        data = self._units(units)
-        rows = stack_rows([plain_rows(np.arange(len(units)))] * self._runs)
+        """Score the reconstruction of units, which should not have been used in training (see `seen`).
+
+        Parameters
+        ----------
+        units : UnitTable of n_units
+            Units.
+
+        Returns
+        -------
+        list of dict
+            One row for each network: ``network``; ``loss``; ``r2``, the explained variance averaged over modalities; ``r2_wave``,
+            ``r2_isi``, ``r2_acg``; ``kl`` in nats; ``active``, the share of active latent dimensions; ``n``.
+
+        Examples
+        --------
+        >>> from jaxephys import Hippie
+        >>> from jaxephys.hippie.synthetic import make_units
+        >>> units = make_units(60)
+        >>> model = Hippie(4, width=2, trunk="dense", max_epochs=2, progress=False).fit(units)
+        >>> list(model.score_table(units)[0])
+        ['network', 'active', 'kl', 'loss', 'r2', 'r2_acg', 'r2_isi', 'r2_wave', 'n']
+        """
+        data = self._unit_arrays(units)
+        rows = stack_rows([plain_rows(np.arange(len(units)))] * self.n_networks_)
         unlabelled = np.full(len(units), -1, np.int32)
-        constants = [constants_of(self._objective(unlabelled), unlabelled)] * self._runs
+        constants = [make_constants(self._objective(unlabelled), unlabelled)] * self.n_networks_
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *constants)
         scores = score(make_task(self.network_), data, self.variables_, rows, stacked)
         return [
-            {"network": run, **{name: float(value[run]) for name, value in scores.items()}, "n": len(units)}
-            for run in range(self._runs)
+            score_row(run, {name: values[run] for name, values in scores.items()}, len(units))
+            for run in range(self.n_networks_)
         ]
 
     @classmethod
     def from_checkpoint(cls, checkpoint_path: str | Path, device: str | None = None) -> Hippie:
-        """The network of a published PyTorch checkpoint. ``device`` is the card's: JAX takes the fastest that it sees."""
+        """Convert a published PyTorch checkpoint, without PyTorch and without executing code in the file.
+
+        Parameters
+        ----------
+        checkpoint_path : str or Path
+            A file such as ``hippie_techcond_v1.ckpt``, or any state dict of the published network.
+        device : str, optional
+            Ignored; the published model card has it. JAX chooses the device.
+
+        Returns
+        -------
+        Hippie
+            A fitted estimator of one network. Its preprocessing is that of the model card. It has no measurement of the error of
+            imputed curves; see `calibrate`.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is damaged or its tensors are not those of a HIPPIE network. It is a ``ValueError``.
+
+        Examples
+        --------
+        >>> model = Hippie.from_checkpoint("hippie_techcond_v1.ckpt")  # doctest: +SKIP
+        >>> model.embed(units, technology="neuropixels")  # doctest: +SKIP
+        """
         del device
         try:
-            network, variables = variables_of(read_state_dict(checkpoint_path))
+            network, variables = convert_state_dict(read_state_dict(checkpoint_path))
         except CheckpointError as error:
-            said = str(error)
-            raise CheckpointError(said if str(checkpoint_path) in said else f"{checkpoint_path}: {said}") from error
+            message = str(error)
+            if str(checkpoint_path) not in message:
+                message = f"{checkpoint_path}: {message}"
+            raise CheckpointError(message) from error
         names = tuple(name for name, _ in network.modalities)
         model = cls(network.latent, width=network.width, modalities=names, objective="published")
         model.network_ = network
         model.preparation_ = Preparation(order="card", intervals="stored", lengths=network.modalities)
         model.variables_ = jax.tree.map(lambda leaf: leaf[None], variables)
         model.trained_on_ = np.array([], str)
-        choices = len(givens(len(names)))
-        model.noise_ = {name: np.full((1, choices, length), np.nan, np.float32) for name, length in network.modalities}
+        n_subsets = len(modality_subsets(len(names)))
+        model.noise_ = {
+            name: np.full((1, n_subsets, length), np.nan, np.float32) for name, length in network.modalities
+        }
         return model
 
     @classmethod
@@ -229,11 +377,34 @@ class Hippie(Reader, SavedModel, BaseEstimator):
         device: str | None = None,
         cache_dir: str | Path | None = None,
     ) -> Hippie:
-        """The published network, downloaded once."""
-        return cls.from_checkpoint(published_api.download(repo_id, filename, cache_dir), device)
+        """Download the published checkpoint from the Hugging Face hub, unless it is in the cache, and convert it.
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "variables_")
+        Parameters
+        ----------
+        repo_id : str
+            Name of the repository.
+        filename : str
+            File in the repository.
+        device : str, optional
+            Ignored, as in `from_checkpoint`.
+        cache_dir : str or Path, optional
+            Folder of the cache; by default that of ``huggingface_hub``.
+
+        Returns
+        -------
+        Hippie
+            A fitted estimator of one network, see `from_checkpoint`.
+
+        Raises
+        ------
+        ImportError
+            If ``huggingface_hub`` is not installed.
+
+        Examples
+        --------
+        >>> model = Hippie.from_pretrained("Jesusgf23/hippie")  # doctest: +SKIP
+        """
+        return cls.from_checkpoint(published_api.download_checkpoint(repo_id, filename, cache_dir), device)
 
     def _objective(self, codes: Int[np.ndarray, "cell"]) -> Objective:
         if isinstance(self.objective, str) and self.objective not in OBJECTIVES:
@@ -246,7 +417,7 @@ class Hippie(Reader, SavedModel, BaseEstimator):
     def _network(
         self, tables: Sequence[UnitTable], codes: Int[np.ndarray, "cell"], objective: Objective
     ) -> ConditionalVAE:
-        known = any((table.technology >= 0).any() for table in tables)
+        known = any((table.technology_codes >= 0).any() for table in tables)
         return ConditionalVAE(
             self._preparation().lengths,
             self.latent,
@@ -261,49 +432,85 @@ class Hippie(Reader, SavedModel, BaseEstimator):
         return Preparation(lengths=tuple((name, LENGTHS.get(name, 0)) for name in names))
 
     def _split(self, usable: Int[np.ndarray, "some"], seed: int) -> Split:
-        """Training and validation; the test part stays empty, since the caller keeps test units to himself."""
-        if len(usable) < LEAST_UNITS:
-            raise ValueError(f"{len(usable)} units with curves are left to train on: give at least {LEAST_UNITS}")
+        """Split units into training and validation; the test part is empty, because test units are not given to ``fit``."""
+        if len(usable) < MIN_UNITS:
+            raise ValueError(f"{len(usable)} units with curves are left to train on: give at least {MIN_UNITS}")
         order = np.random.default_rng(seed).permutation(usable)
         count = max(2, round(self.validation * len(order)))
         return Split(np.sort(order[count:]), np.sort(order[:count]), np.array([], int))
 
-    def _arrays(self) -> dict[str, PyTree]:
-        check_is_fitted(self)
-        return {**self.variables_, "noise": self.noise_}
-
-    def _settings(self) -> dict[str, Any]:
-        own = {"network": settings_of(self.network_), "preparation": self.preparation_.stamp}
+    def _encoded_parameters(self) -> dict[str, Any]:
         objective = self.objective if isinstance(self.objective, str) else asdict(self.objective)
-        parameters = {**self.get_params(), "objective": objective, "modalities": list(self.modalities)}
-        return {"parameters": parameters, **own, "trained_on": self.trained_on_.tolist()}
+        return {**self.get_params(), "objective": objective, "modalities": list(self.modalities)}
 
     @classmethod
-    def _from_saved(cls, arrays: dict[str, PyTree], settings: dict[str, Any]) -> Hippie:
-        parameters = settings["parameters"]
+    def _decoded_parameters(cls, parameters: dict[str, Any]) -> dict[str, Any]:
         objective = parameters["objective"]
-        objective = objective if isinstance(objective, str) else Objective(**objective)
-        model = cls(**{**parameters, "objective": objective, "modalities": tuple(parameters["modalities"])})
-        model.network_ = network_of(settings["network"])
-        model.preparation_ = Preparation.of_stamp(settings["preparation"])
-        model.trained_on_ = np.array(settings["trained_on"], str)
-        model.noise_ = arrays.pop("noise")
-        model.variables_ = arrays
-        return model
+        objective = objective if isinstance(objective, str) else objective_from_dict(objective)
+        return {**parameters, "objective": objective, "modalities": tuple(parameters["modalities"])}
 
-    def describe(self) -> str:
-        """One line on what was learnt."""
-        network = self.network_
-        curves = ", ".join(f"{name} {length}" for name, length in network.modalities)
-        return (
-            f"{self._runs} network{'s' * (self._runs > 1)} of {count_parameters(self.variables_):,} parameters, latent {network.latent}, "
-            f"curves {curves}, trained on {len(self.trained_on_) or 'unknown'} units"
-        )
+    def _saved_arrays(self) -> dict[str, PyTree]:
+        return {**self.variables_, "noise": self.noise_}
+
+    def _saved_settings(self) -> dict[str, Any]:
+        return {
+            "network": network_config(self.network_),
+            "preparation": self.preparation_.to_dict(),
+            "trained_on": self.trained_on_.tolist(),
+        }
+
+    def _restore(self, arrays: dict[str, PyTree], config: dict[str, Any]) -> None:
+        self.network_ = network_from_config(config["network"])
+        self.preparation_ = Preparation.from_dict(config["preparation"])
+        self.trained_on_ = np.array(config["trained_on"], str)
+        self.noise_ = arrays["noise"]
+        self.variables_ = {name: tree for name, tree in arrays.items() if name != "noise"}
+
+    def _summary(self) -> str:
+        curves = ", ".join(f"{name} {length}" for name, length in self.network_.modalities)
+        return f"latent {self.network_.latent}, curves {curves}, trained on {len(self.trained_on_) or 'unknown'} units"
 
 
-def weights_of(start: Hippie, runs: int) -> PyTree:
-    """Of the networks of ``start``, in turn. The count of steps begins anew."""
-    check_is_fitted(start)
-    weights = transplant(take_runs(start.variables_, np.arange(runs) % start._runs))
-    tally = weights.pop("tally", {})
-    return {**weights, "tally": {name: value for name, value in tally.items() if name != "steps"}}
+def variables_of_model(model: Hippie, n_runs: int) -> PyTree:
+    """Return the variables of a fitted model as the initial variables of new runs.
+
+    Parameters
+    ----------
+    model : Hippie
+        A fitted model.
+    n_runs : int
+        Number of runs. They start from the networks of ``model`` in turn.
+
+    Returns
+    -------
+    dict
+        Variables with a leading run axis, without the count of steps, which starts at 0 again.
+    """
+    check_is_fitted(model)
+    variables = initial_variables(take_runs(model.variables_, np.arange(n_runs) % model.n_networks_))
+    tally = variables.pop("tally", {})
+    return {**variables, "tally": {name: value for name, value in tally.items() if name != "steps"}}
+
+
+def load_or_convert(path: str | Path) -> Hippie:
+    """Load a saved model, or convert a published checkpoint.
+
+    Parameters
+    ----------
+    path : str or Path
+        Folder of a saved model, or file of a PyTorch checkpoint.
+
+    Returns
+    -------
+    Hippie
+        The fitted estimator.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a model of another class.
+    """
+    model = load(path) if Path(path).is_dir() else Hippie.from_checkpoint(path)
+    if not isinstance(model, Hippie):
+        raise ValueError(f"{path} is a {type(model).__name__}: give a Hippie or a published checkpoint")
+    return model

@@ -1,6 +1,7 @@
-"""What a trained network draws that was not measured: a missing curve, a unit under another technology, a walk in the latent.
+"""Decoding what was not measured: a missing curve, a unit under another technology, a traversal of the latent space.
 
-Each is the task with other outputs, so that the engine applies it to all runs and any number of units.
+Each is the training task with other outputs, so that the engine applies it to all runs and any number of units. `measure_noise` gives
+the imputed curves their uncertainty.
 """
 
 from __future__ import annotations
@@ -17,42 +18,86 @@ from jaxephys.dimensions import AnyArray
 from jaxephys.engine.predict import predict
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.engine.task import Task, Variables
-from jaxephys.hippie.network.cvae import ConditionalVAE, Conditions, remember
-from jaxephys.hippie.task import LEAST, UnitBatch, Units, make_task
+from jaxephys.hippie.network.cvae import ConditionalVAE, Conditions, memoize
+from jaxephys.hippie.task import MIN_VARIANCE, UnitArrays, UnitBatch, make_task
 
 Curves = dict[str, Float[AnyArray, "*run row _"]]
 
 
-class Drawn(NamedTuple):
+class DecodedCurves(NamedTuple):
+    """Decoded curves of units.
+
+    Parameters
+    ----------
+    mean : dict of arrays (run, row, length)
+        Mean over samples of the posterior, or the curve decoded from its mean.
+    variance : dict of arrays (run, row, length)
+        Variance over samples; 0 where only the posterior mean was decoded.
+    """
+
     mean: Curves
-    variance: Curves  # over samples of z; 0 where mu alone was drawn
+    variance: Curves
 
 
-@remember
-def drawing(network: ConditionalVAE, *, samples: int = 0, source: int | None = None) -> Task:
-    """Curves of each unit from mu, or their mean and variance over ``samples`` of its posterior.
+@memoize
+def decoding_task(network: ConditionalVAE, *, samples: int = 0, source: int | None = None) -> Task:
+    """Return a task whose outputs are the decoded curves of each unit.
 
-    ``source``: what the decoder is told instead of the unit's own. The noise is the same for every unit, and each draw
-    stands beside its mirror image: the answer for a unit depends on nothing but the unit.
+    Parameters
+    ----------
+    network : ConditionalVAE
+        The network.
+    samples : int
+        Number of samples of the posterior, an even number. With 0 the posterior mean is decoded.
+    source : int, optional
+        Technology that the decoder receives instead of the unit's own.
+
+    Returns
+    -------
+    Task
+        Its outputs are `DecodedCurves`.
+
+    Notes
+    -----
+    The noise is the same for every unit, and every sample is accompanied by its mirror image, so that the result for a unit
+    depends on nothing but the unit.
     """
     task = make_task(network)
     half = np.random.default_rng(0).normal(size=(max(1, samples // 2), network.latent)).astype(np.float32)
-    steps = np.concatenate([half, -half]) if samples else np.zeros((1, network.latent), np.float32)
+    noise = np.concatenate([half, -half]) if samples else np.zeros((1, network.latent), np.float32)
 
-    def outputs(variables: Variables, batch: UnitBatch) -> Drawn:
-        seen = task.outputs(variables, batch)
+    def outputs(variables: Variables, batch: UnitBatch) -> DecodedCurves:
+        latent = task.outputs(variables, batch)
 
-        def one(step: Float[Array, "latent"]) -> Curves:
-            return _decode(network, variables, seen.mu + step * jnp.exp(seen.log_var / 2), batch, source)
+        def decode_sample(step: Float[Array, "latent"]) -> Curves:
+            return _decode(network, variables, latent.mu + step * jnp.exp(latent.log_var / 2), batch, source)
 
-        curves = jax.lax.map(one, jnp.asarray(steps))
-        return Drawn(*({name: f(curve, axis=0) for name, curve in curves.items()} for f in (jnp.mean, jnp.var)))
+        curves = jax.lax.map(decode_sample, jnp.asarray(noise))
+        return DecodedCurves(
+            {name: jnp.mean(curve, axis=0) for name, curve in curves.items()},
+            {name: jnp.var(curve, axis=0) for name, curve in curves.items()},
+        )
 
     return task._replace(outputs=outputs)
 
 
-def walk(network: ConditionalVAE, dimension: int, values: Float[np.ndarray, "step"]) -> Task:
-    """Curves [row, step, position] of each unit with one number of its mu put to each of ``values``."""
+def traversal_task(network: ConditionalVAE, dimension: int, values: Float[np.ndarray, "step"]) -> Task:
+    """Return a task whose outputs are the curves of each unit with one latent dimension set to each of some values.
+
+    Parameters
+    ----------
+    network : ConditionalVAE
+        The network.
+    dimension : int
+        Index of the latent dimension.
+    values : float array (step,)
+        Values of that dimension; the others keep their posterior mean.
+
+    Returns
+    -------
+    Task
+        Its outputs are a dict of arrays (row, step, length).
+    """
     task = make_task(network)
 
     def outputs(variables: Variables, batch: UnitBatch) -> dict[str, Array]:
@@ -68,43 +113,80 @@ def walk(network: ConditionalVAE, dimension: int, values: Float[np.ndarray, "ste
 def _decode(
     network: ConditionalVAE, variables: Variables, z: Float[Array, "row latent"], batch: UnitBatch, source: int | None
 ) -> Curves:
-    """The class is unknown."""
-    told = batch.source if source is None else jnp.full_like(batch.source, source)
-    curves: Any = network.apply(variables, z, Conditions(told if network.sources else None), method="decode")
+    """Decode without a class."""
+    sources = batch.source if source is None else jnp.full_like(batch.source, source)
+    curves: Any = network.apply(variables, z, Conditions(sources if network.sources else None), method="decode")
     return curves
 
 
-def givens(modalities: int) -> Bool[np.ndarray, "given modality"]:
-    """Every choice of modalities that a unit may show: line n shows modality m where bit m of n is set."""
-    return (np.arange(2**modalities)[:, None] >> np.arange(modalities) & 1).astype(bool)
+def modality_subsets(n_modalities: int) -> Bool[np.ndarray, "subset modality"]:
+    """Return every subset of modalities that can be given to the encoder.
+
+    Parameters
+    ----------
+    n_modalities : int
+        Number of modalities.
+
+    Returns
+    -------
+    bool array (2**n_modalities, n_modalities)
+        Row n contains modality m where bit m of n is set.
+
+    Examples
+    --------
+    >>> modality_subsets(2).astype(int).tolist()
+    [[0, 0], [1, 0], [0, 1], [1, 1]]
+    """
+    return (np.arange(2**n_modalities)[:, None] >> np.arange(n_modalities) & 1).astype(bool)
 
 
 def measure_noise(
-    network: ConditionalVAE, data: Units, variables: Variables, rows: Sequence[Int[np.ndarray, "some"]], samples: int
-) -> dict[str, Float[np.ndarray, "run given position"]]:
-    """The variance of each sample of a curve that the draws from the latent do not explain, given each choice of modalities.
+    network: ConditionalVAE,
+    data: UnitArrays,
+    variables: Variables,
+    rows: Sequence[Int[np.ndarray, "some"]],
+    samples: int,
+) -> dict[str, Float[np.ndarray, "run subset position"]]:
+    """Measure the variance of curves that the samples of the posterior do not explain, for each subset of given modalities.
 
-    Mean squared error of each run on its own ``rows``, which it was not trained on, less the variance of its draws. NaN
-    where no unit shows all that the choice asks for, and the curve itself.
+    Parameters
+    ----------
+    network : ConditionalVAE
+        The network.
+    data : UnitArrays
+        All units.
+    variables : dict
+        Variables of the runs, with a leading run axis.
+    rows : sequence of int arrays
+        For each run, units that it was not trained on.
+    samples : int
+        Samples of the posterior.
+
+    Returns
+    -------
+    dict of arrays (run, subset, length)
+        By modality, the mean squared error of each sample of the curve less the variance over posterior samples, at least 1e-4. NaN
+        where no unit has both the curve and all modalities of the subset.
     """
-    union, choices = np.unique(np.concatenate(rows)), givens(len(network.modalities))
-    shown = np.concatenate([data.present[union] & choice for choice in choices])
-    tiled = Units(
-        {name: np.tile(curve[union], (len(choices), 1)) for name, curve in data.curves.items()},
-        shown,
-        np.tile(data.source[union], len(choices)),
+    union, subsets = np.unique(np.concatenate(rows)), modality_subsets(len(network.modalities))
+    tiled = UnitArrays(
+        {name: np.tile(curve[union], (len(subsets), 1)) for name, curve in data.curves.items()},
+        np.concatenate([data.present[union] & subset for subset in subsets]),
+        np.tile(data.source[union], len(subsets)),
     )
-    places = [np.searchsorted(union, some) for some in rows]
-    tables = [(np.arange(len(choices))[:, None] * len(union) + place).ravel() for place in places]
-    drawn = predict(drawing(network, samples=samples), tiled, variables, stack_rows([plain_rows(t) for t in tables]))
+    indices = [np.searchsorted(union, units) for units in rows]
+    tables = [(np.arange(len(subsets))[:, None] * len(union) + index).ravel() for index in indices]
+    row_sets = stack_rows([plain_rows(table) for table in tables])
+    decoded = predict(decoding_task(network, samples=samples), tiled, variables, row_sets)
     noise = {}
     for m, (name, length) in enumerate(network.modalities):
-        noise[name] = np.full((len(rows), len(choices), length), np.nan, np.float32)
-        for run, (some, table) in enumerate(zip(rows, tables, strict=True)):
-            mean, variance = (part[name][run, : len(table)].reshape(len(choices), len(some), -1) for part in drawn)
-            left = (mean - data.curves[name][some]) ** 2 - variance
-            for place, choice in enumerate(choices):
-                asked = data.present[some, m] & (data.present[some] >= choice).all(axis=1)
-                if asked.any():
-                    noise[name][run, place] = np.maximum(left[place, asked].mean(axis=0), LEAST)
+        noise[name] = np.full((len(rows), len(subsets), length), np.nan, np.float32)
+        for run, (units, table) in enumerate(zip(rows, tables, strict=True)):
+            shape = (len(subsets), len(units), -1)
+            mean, variance = (part[name][run, : len(table)].reshape(shape) for part in decoded)
+            residual = (mean - data.curves[name][units]) ** 2 - variance
+            for index, subset in enumerate(subsets):
+                complete = data.present[units, m] & (data.present[units] >= subset).all(axis=1)
+                if complete.any():
+                    noise[name][run, index] = np.maximum(residual[index, complete].mean(axis=0), MIN_VARIANCE)
     return noise

@@ -1,12 +1,13 @@
-"""Audit: could a score on these units be higher than it ought to be? One line a check, whether it finds something or not.
+"""Leakage audit: checks of a table of units for anything that could make test scores too high.
 
-    row position      a probe that sees nothing but the number of the row, and columns that follow that number
-    shuffled labels   the whole way from curves to score with labels drawn anew: it should end at chance
-    copies            units, or single curves of them, that stand in several folds
-    siblings          units of one subject or session on both sides of a fold
-    rows              curves without information, waveforms whose troughs lie apart
+    row position           how well the row number alone predicts the class, and columns that follow the row number
+    shuffled labels        the score of features with randomly permuted labels, which should be at chance
+    copies                 units, or single curves, that occur in several folds
+    subjects and sessions  units of one subject or session in both training and test folds
+    rows                   missing or constant curves, waveforms whose spikes are not aligned
 
-A leak makes a score worthless; a warning says what the score does not tell; a note and an "ok" are for the record.
+Each check reports at least one `Finding`. The severity "leak" means that scores are worthless, "warning" that they overstate how well
+a model generalizes in some way; "note" and "ok" are for the record.
 """
 
 from __future__ import annotations
@@ -26,29 +27,43 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from jaxephys.hippie.preprocessing import informative, prepare
-from jaxephys.schemas.unit_table import UnitTable
+from jaxephys.hippie.preprocessing import prepare
+from jaxephys.schemas.unit_table import UnitTable, informative
 
 Matrix = Float[np.ndarray, "row column"]
 Codes = Int[np.ndarray, "row"]
-# The features of all rows, made anew for labels and training rows: an embedding may have seen labels that it should not.
-Maker = Callable[[Codes, Int[np.ndarray, "some"]], Matrix]
-Fresh = Callable[[], Any]  # a classifier of scikit-learn, not fitted yet
+# Features of all rows, computed anew for given labels and training rows: an embedding may have been trained on test labels.
+FeatureFunction = Callable[[Codes, Int[np.ndarray, "some"]], Matrix]
+ClassifierFunction = Callable[[], Any]  # returns an unfitted scikit-learn classifier
 
-ABOVE_CHANCE = 0.05  # that shuffled labels may reach
-TOLD = 0.1  # above chance, by the row position
+MAX_ABOVE_CHANCE = 0.05  # of shuffled labels
+MAX_BY_POSITION = 0.1  # above chance, of the row position
 FOLLOWS = 0.99  # rank correlation with the row position
-ALIKE = 1e-4  # of the range of a curve: copies that were scaled or rounded on the way
-APART = 0.05  # of the waveform's length: a wider middle half of the troughs is misalignment
+COPY_TOLERANCE = 1e-4  # of the range of a curve: copies that were scaled or rounded
+MISALIGNED = 0.05  # of the waveform's length: a wider interquartile range of spike positions is misalignment
 SHUFFLES = 10
 
 
 @dataclass(frozen=True)
 class Finding:
-    severity: str  # "leak", "warning", "note" or "ok"
+    """Result of one check.
+
+    Parameters
+    ----------
+    severity : {"leak", "warning", "note", "ok"}
+        How serious it is.
+    check : str
+        Name of the check.
+    text : str
+        What was found.
+    units : tuple of str
+        Units concerned; empty if it is the whole table.
+    """
+
+    severity: str
     check: str
     text: str
-    units: tuple[str, ...] = ()  # those concerned, where it is not the table
+    units: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.severity:<8} {self.check}: {self.text}"
@@ -56,171 +71,311 @@ class Finding:
 
 def audit(
     table: UnitTable,
-    features: Matrix | Maker | None = None,
+    features: Matrix | FeatureFunction | None = None,
     *,
     folds: int = 5,
     shuffles: int = SHUFFLES,
-    probe: Fresh | None = None,
+    probe: ClassifierFunction | None = None,
     seed: int = 0,
 ) -> list[Finding]:
-    """All checks of the labelled units in the folds that the table tells, or in ``folds`` stratified ones.
+    """Run all checks on the labelled units of a table.
 
-    ``features``: what the score is computed from, a row a unit of ``table``, or how it is made; without it the prepared
-    curves. ``probe`` makes a fresh classifier for the shuffled labels.
+    Parameters
+    ----------
+    table : UnitTable of n_units
+        Units with labels, and their folds if they have any.
+    features : array (n_units, n_columns) or callable, optional
+        What the score is computed from. A function receives class codes and training rows of the labelled units and returns their
+        features. By default the preprocessed curves.
+    folds : int
+        Number of stratified folds, if the table has no folds.
+    shuffles : int
+        Number of permutations of the labels.
+    probe : callable, optional
+        Returns an unfitted classifier for the permuted labels; by default a balanced support vector machine.
+    seed : int
+        Seed of folds and permutations.
+
+    Returns
+    -------
+    list of Finding
+        Results of all checks.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two classes have enough labelled units.
+
+    Examples
+    --------
+    >>> from jaxephys.hippie.synthetic import make_units
+    >>> findings = audit(make_units(60), shuffles=2)
+    >>> sorted({finding.severity for finding in findings})
+    ['note', 'ok']
     """
-    chosen, fold = folds_of(table, folds, seed)
-    units, codes = table.rows(chosen), table.codes()[chosen]
+    labelled, fold = assign_folds(table, folds, seed)
+    units, codes = table.rows(labelled), table.codes()[labelled]
     if features is None:
         features = np.concatenate(list(prepare(table.raw).curves.values()), axis=1)
-    make = features if callable(features) else _constant(np.asarray(features, float)[chosen])
+    compute = features if callable(features) else _fixed(np.asarray(features, float)[labelled])
     checks = (
-        row_position(units, make(codes, np.arange(len(codes))), codes, fold),
-        shuffled_labels(make, codes, fold, probe or _svm, shuffles, seed),
-        copies(units, fold),
-        siblings(units, fold),
-        rows(table),
+        check_row_position(units, compute(codes, np.arange(len(codes))), codes, fold),
+        check_shuffled_labels(compute, codes, fold, probe or _svm, shuffles, seed),
+        check_copies(units, fold),
+        check_groups(units, fold),
+        check_rows(table),
     )
-    return [finding for found in checks for finding in found]
+    return [finding for check in checks for finding in check]
 
 
-def folds_of(table: UnitTable, folds: int, seed: int) -> tuple[Int[np.ndarray, "some"], Int[np.ndarray, "some"]]:
-    """The labelled units that take part, and the test fold of each."""
+def assign_folds(table: UnitTable, n_folds: int, seed: int) -> tuple[Int[np.ndarray, "some"], Int[np.ndarray, "some"]]:
+    """Return the labelled units of a benchmark and the fold that tests each.
+
+    Parameters
+    ----------
+    table : UnitTable of n_units
+        Units. If they have folds, these are used; otherwise units of classes with at least ``n_folds`` members are divided at random.
+    n_folds : int
+        Number of stratified folds.
+    seed : int
+        Seed of the division.
+
+    Returns
+    -------
+    rows : int array (n_labelled,)
+        Rows of the table.
+    fold : int array (n_labelled,)
+        Fold of each.
+
+    Raises
+    ------
+    ValueError
+        If fewer than two classes have enough units.
+    """
     if (table.fold >= 0).any():
-        chosen = np.flatnonzero((table.fold >= 0) & (table.label != ""))
-        return chosen, table.fold[chosen]
+        labelled = np.flatnonzero((table.fold >= 0) & (table.label != ""))
+        return labelled, table.fold[labelled]
     names, counts = np.unique(table.label, return_counts=True)
-    chosen = np.flatnonzero(np.isin(table.label, names[(counts >= folds) & (names != "")]))
-    if len(np.unique(table.label[chosen])) < 2:
-        raise ValueError(f"fewer than two classes have {folds} units: label more units, or ask for fewer folds")
-    fold = np.zeros(len(chosen), int)
-    cut = StratifiedKFold(folds, shuffle=True, random_state=seed).split(chosen, table.label[chosen])
-    for place, (_, test) in enumerate(cut):
-        fold[test] = place
-    return chosen, fold
+    labelled = np.flatnonzero(np.isin(table.label, names[(counts >= n_folds) & (names != "")]))
+    if len(np.unique(table.label[labelled])) < 2:
+        raise ValueError(f"fewer than two classes have {n_folds} units: label more units, or request fewer folds")
+    fold = np.zeros(len(labelled), int)
+    splits = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(labelled, table.label[labelled])
+    for number, (_, test) in enumerate(splits):
+        fold[test] = number
+    return labelled, fold
 
 
-def row_position(units: UnitTable, values: Matrix, codes: Codes, fold: Codes) -> Iterator[Finding]:
-    """Rows are often sorted by class: whatever carries the number of the row then carries the label."""
+def check_row_position(units: UnitTable, values: Matrix, codes: Codes, fold: Codes) -> Iterator[Finding]:
+    """Check for information in the row number. Rows are often sorted by class, so a column with the row number contains the label.
+
+    Parameters
+    ----------
+    units : UnitTable of n_units
+        Labelled units.
+    values : array (n_units, n_columns)
+        Their features.
+    codes, fold : int arrays (n_units,)
+        Class and fold of each.
+
+    Yields
+    ------
+    Finding
+        One for the rows, and one for each column whose ranks follow the row number.
+    """
     position = np.arange(len(codes), dtype=float)[:, None]
-    reached = cross_validated(_constant(position), codes, fold, lambda: KNeighborsClassifier(5))
+    accuracy = cross_validated_accuracy(_fixed(position), codes, fold, lambda: KNeighborsClassifier(5))
     chance = 1 / len(np.unique(codes))
-    text = f"the number of the row alone reaches {reached:.3f} (chance {chance:.3f})"
-    if reached > chance + TOLD:
+    text = f"the row number alone reaches {accuracy:.3f} (chance {chance:.3f})"
+    if accuracy > chance + MAX_BY_POSITION:
         yield Finding("warning", "row position", f"{text}: rows are sorted by class")
     else:
         yield Finding("ok", "row position", text)
     for name, columns in {**units.raw, "features": values}.items():
-        for column in np.flatnonzero(_follows(np.asarray(columns, float))):
-            yield Finding(
-                "leak", "row position", f"column {column} of {name} follows the number of the row: take it out"
-            )
+        for column in np.flatnonzero(_follows_rows(np.asarray(columns, float))):
+            yield Finding("leak", "row position", f"column {column} of {name} follows the row number: remove it")
 
 
-def shuffled_labels(
-    make: Maker, codes: Codes, fold: Codes, probe: Fresh, shuffles: int, seed: int
+def check_shuffled_labels(
+    compute: FeatureFunction, codes: Codes, fold: Codes, probe: ClassifierFunction, shuffles: int, seed: int
 ) -> Iterator[Finding]:
-    """Labels without meaning must end at chance, on the mean of some draws: a single one of a hundred units spreads by 0.05."""
+    """Check that permuted labels cannot be predicted.
+
+    The mean over some permutations is used, because a single one of a hundred units varies by 0.05.
+
+    Parameters
+    ----------
+    compute : callable
+        Returns the features for class codes and training rows.
+    codes, fold : int arrays (n_units,)
+        Class and fold of each unit.
+    probe : callable
+        Returns an unfitted classifier.
+    shuffles : int
+        Number of permutations.
+    seed : int
+        Seed of the permutations.
+
+    Yields
+    ------
+    Finding
+        A leak if the balanced accuracy differs from chance by more than 0.05.
+    """
     rng = np.random.default_rng(seed)
-    reached = np.mean([cross_validated(make, rng.permutation(codes), fold, probe) for _ in range(shuffles)])
-    chance = 1 / len(np.unique(codes))
-    text = f"{reached:.3f} over {shuffles} draws (chance {chance:.3f})"
-    if abs(reached - chance) > ABOVE_CHANCE:
-        yield Finding("leak", "shuffled labels", f"{text}: features know the labels of test units")
+    accuracies = [cross_validated_accuracy(compute, rng.permutation(codes), fold, probe) for _ in range(shuffles)]
+    accuracy, chance = np.mean(accuracies), 1 / len(np.unique(codes))
+    text = f"{accuracy:.3f} over {shuffles} permutations (chance {chance:.3f})"
+    if abs(accuracy - chance) > MAX_ABOVE_CHANCE:
+        yield Finding("leak", "shuffled labels", f"{text}: the features contain the labels of test units")
     else:
         yield Finding("ok", "shuffled labels", text)
 
 
-def copies(units: UnitTable, fold: Codes) -> Iterator[Finding]:
-    """The same unit twice, perhaps on another scale. One curve alone may be alike by chance where there are few spikes."""
+def check_copies(units: UnitTable, fold: Codes) -> Iterator[Finding]:
+    """Check for units that occur twice, perhaps on another scale, and for single curves that do.
+
+    Parameters
+    ----------
+    units : UnitTable of n_units
+        Labelled units.
+    fold : int array (n_units,)
+        Fold of each.
+
+    Yields
+    ------
+    Finding
+        A leak for copies of whole units in different folds, a warning for copies of one curve, which can occur by chance where there
+        are few spikes.
+    """
     prepared = prepare(units.raw)
-    whole = np.concatenate(list(prepared.curves.values()), axis=1)
-    across = _alike_across(whole, np.any(prepared.present, axis=1), fold)
-    if across:
-        text = f"{len(across)} units stand in several folds: keep one copy of each"
-        yield Finding("leak", "copies", text, _names(units, across))
+    all_curves = np.concatenate(list(prepared.curves.values()), axis=1)
+    copies = _copies_across_folds(all_curves, np.any(prepared.present, axis=1), fold)
+    if copies:
+        text = f"{len(copies)} units occur in several folds: keep one copy of each"
+        yield Finding("leak", "copies", text, _unit_ids(units, copies))
     else:
-        yield Finding("ok", "copies", "no unit stands in several folds")
-    for place, (name, curves) in enumerate(prepared.curves.items()):
-        alone = _alike_across(curves, prepared.present[:, place], fold) - across
-        if alone:
-            text = f"the {name} of {len(alone)} units is that of another unit in another fold"
-            yield Finding("warning", "copies", text, _names(units, alone))
+        yield Finding("ok", "copies", "no unit occurs in several folds")
+    for index, (name, curves) in enumerate(prepared.curves.items()):
+        partial = _copies_across_folds(curves, prepared.present[:, index], fold) - copies
+        if partial:
+            text = f"the {name} of {len(partial)} units is that of another unit in another fold"
+            yield Finding("warning", "copies", text, _unit_ids(units, partial))
 
 
-def siblings(units: UnitTable, fold: Codes) -> Iterator[Finding]:
-    """Units of one animal share what the recording does to them: folds that cut through it say nothing of a new animal."""
+def check_groups(units: UnitTable, fold: Codes) -> Iterator[Finding]:
+    """Check whether folds divide subjects or sessions: scores then do not show how well a model works on a new animal.
+
+    Parameters
+    ----------
+    units : UnitTable of n_units
+        Labelled units.
+    fold : int array (n_units,)
+        Fold of each.
+
+    Yields
+    ------
+    Finding
+        One for subjects and one for sessions.
+    """
+    check = "subjects and sessions"
     for name in ("subject", "session"):
         groups = units.about.get(name)
         if groups is None or not (groups != "").any():
-            yield Finding("note", "siblings", f"the {name} of the units is unknown: folds cannot be told to respect it")
+            yield Finding("note", check, f"the {name} of the units is unknown: folds cannot be grouped by it")
             continue
-        cut = {group for group in set(groups) - {""} if len(set(fold[groups == group])) > 1}
-        concerned = set(np.flatnonzero(np.isin(groups, list(cut))).tolist())
+        divided = {group for group in set(groups) - {""} if len(set(fold[groups == group])) > 1}
+        concerned = set(np.flatnonzero(np.isin(groups, list(divided))).tolist())
         count = len(set(groups) - {""})
-        if cut:
-            text = f"{len(cut)} of {count} {name}s stand in several folds ({len(concerned)} units): cut folds by {name} too"
-            yield Finding("warning", "siblings", text, _names(units, concerned))
+        if divided:
+            text = f"{len(divided)} of {count} {name}s are in several folds ({len(concerned)} units): use folds by {name} too"
+            yield Finding("warning", check, text, _unit_ids(units, concerned))
         else:
-            yield Finding("ok", "siblings", f"each of {count} {name}s stands in one fold")
+            yield Finding("ok", check, f"each of {count} {name}s is in one fold")
 
 
-def rows(table: UnitTable) -> Iterator[Finding]:
-    """What a row cannot tell. All units, labelled or not."""
+def check_rows(table: UnitTable) -> Iterator[Finding]:
+    """Check the curves of all units, labelled or not, for rows without information and for misaligned spikes.
+
+    Parameters
+    ----------
+    table : UnitTable of n_units
+        Units.
+
+    Yields
+    ------
+    Finding
+        One for each problem.
+    """
     for name, curves in table.raw.items():
         if not curves.shape[1]:
             yield Finding("note", "rows", f"no unit has {name}")
             continue
         finite = np.isfinite(curves).all(axis=1)
-        flat = finite & ~informative(curves)
-        for what, at in (("is missing", ~finite), ("is constant", flat)):
-            if at.any():
-                text = f"{name} {what} in {int(at.sum())} of {len(table)} units"
-                yield Finding("warning", "rows", text, _names(table, set(np.flatnonzero(at).tolist())))
+        constant = finite & ~informative(curves)
+        for problem, rows in (("is missing", ~finite), ("is constant", constant)):
+            if rows.any():
+                text = f"{name} {problem} in {int(rows.sum())} of {len(table)} units"
+                yield Finding("warning", "rows", text, _unit_ids(table, set(np.flatnonzero(rows).tolist())))
     wave = table.raw["wave"][informative(table.raw["wave"])]
     if len(wave):
-        # Juxtacellular spikes point up: the greatest deviation is where the spike is.
+        # Juxtacellular spikes point upward: the spike is where the deviation is largest.
         peak = np.abs(wave - np.median(wave, axis=1, keepdims=True)).argmax(axis=1)
         low, high = np.percentile(peak, [25, 75])
-        if high - low > APART * wave.shape[1]:
-            off = int((np.abs(peak - np.median(peak)) > APART * wave.shape[1]).sum())
-            text = f"the middle half of the spikes lies from sample {low:.0f} to {high:.0f} of {wave.shape[1]}"
-            yield Finding("warning", "rows", f"{text}, {off} of {len(wave)} waveforms are misaligned")
+        if high - low > MISALIGNED * wave.shape[1]:
+            count = int((np.abs(peak - np.median(peak)) > MISALIGNED * wave.shape[1]).sum())
+            text = f"the middle half of the spikes is between samples {low:.0f} and {high:.0f} of {wave.shape[1]}"
+            yield Finding("warning", "rows", f"{text}, {count} of {len(wave)} waveforms are misaligned")
 
 
-def cross_validated(make: Maker, codes: Codes, fold: Codes, probe: Fresh) -> float:
-    """Balanced accuracy, mean over the folds."""
-    reached = []
+def cross_validated_accuracy(compute: FeatureFunction, codes: Codes, fold: Codes, probe: ClassifierFunction) -> float:
+    """Return the balanced accuracy of a classifier, averaged over folds.
+
+    Parameters
+    ----------
+    compute : callable
+        Returns the features for class codes and training rows.
+    codes, fold : int arrays (n_units,)
+        Class and fold of each unit.
+    probe : callable
+        Returns an unfitted classifier.
+
+    Returns
+    -------
+    float
+        Mean balanced accuracy on the test rows.
+    """
+    accuracies = []
     for number in np.unique(fold):
         train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        values = make(codes, train)
+        values = compute(codes, train)
         model = probe().fit(values[train], codes[train])
-        reached.append(balanced_accuracy_score(codes[test], model.predict(values[test])))
-    return float(np.mean(reached))
+        accuracies.append(balanced_accuracy_score(codes[test], model.predict(values[test])))
+    return float(np.mean(accuracies))
 
 
 def _svm() -> Any:
     return make_pipeline(StandardScaler(), SVC(C=3.0, class_weight="balanced"))
 
 
-def _constant(values: Matrix) -> Maker:
+def _fixed(values: Matrix) -> FeatureFunction:
     return lambda codes, train: values
 
 
-def _alike_across(values: Matrix, known: Bool[np.ndarray, "row"], fold: Codes) -> set[int]:
-    """Rows that are alike in every column and stand in different folds."""
-    at = np.flatnonzero(known)
-    if not len(at):
+def _copies_across_folds(values: Matrix, present: Bool[np.ndarray, "row"], fold: Codes) -> set[int]:
+    """Return rows that agree in every column with a row of another fold."""
+    rows = np.flatnonzero(present)
+    if not len(rows):
         return set()
-    pairs = at[KDTree(values[at]).query_pairs(ALIKE, p=np.inf, output_type="ndarray")]
+    pairs = rows[KDTree(values[rows]).query_pairs(COPY_TOLERANCE, p=np.inf, output_type="ndarray")]
     return set(pairs[fold[pairs[:, 0]] != fold[pairs[:, 1]]].ravel().tolist())
 
 
-def _names(units: UnitTable, rows: set[int]) -> tuple[str, ...]:
+def _unit_ids(units: UnitTable, rows: set[int]) -> tuple[str, ...]:
     return tuple(str(units.unit[row]) for row in sorted(rows))
 
 
-def _follows(columns: Matrix) -> Bool[np.ndarray, "column"]:
-    """Columns whose rank follows the row number, up or down. Ties are not broken by the row: a constant follows nothing."""
+def _follows_rows(columns: Matrix) -> Bool[np.ndarray, "column"]:
+    """Return columns whose ranks rise or fall with the row number. Ties share a rank, so a constant column does not count."""
     if len(columns) < 3 or not columns.shape[1]:
         return np.zeros(columns.shape[1], bool)
     ranks = rankdata(np.nan_to_num(columns), axis=0)

@@ -1,16 +1,16 @@
-"""Raw curves of units -> what the network reads: one function for training, for embedding and for the command line.
+"""Preprocessing: raw curves of units to the inputs of the network, by one function for training, embedding and command line.
 
     wave, acg   x
     isi         log(1 + x)
-    each        scaled to [-1, 1] in its own row, 2 (x - min) / (max - min + 1e-8) - 1, and resampled linearly
+    each        scaled to [-1, 1] row by row, 2 (x - min) / (max - min + 1e-8) - 1, and resampled linearly
 
-"train" scales, then resamples, as the published training did; "card" resamples, then scales, as the published model card
-says for embedding. The two differ wherever a peak falls between two new samples: a saved model keeps the stamp of its
-own, and a model is given nothing else. A row without information (missing, or constant) is absent, and says -1 throughout.
+The order "train" scales, then resamples, as the published training did. The order "card" resamples, then scales, as the published
+model card describes for embedding. The two differ wherever a peak falls between two new samples, so a saved model stores its own
+settings. A curve without information (missing or constant) is absent and becomes -1 throughout.
 
-A logarithm makes little of densities, whose rows sum to one, and much of counts, so that a network trained on one kind
-reads the other wrongly. "common" therefore gives every unit the same number of intervals before the logarithm, and both
-kinds, short and long recordings alike, come out the same. "stored", as published, takes them as they stand in the file.
+The logarithm hardly changes densities, whose rows sum to one, but strongly changes counts, so that a network trained on one kind reads
+the other wrongly. The setting "common" therefore scales every unit to the same number of intervals before the logarithm; then
+densities and counts, and short and long recordings, give the same result. "stored", as published, uses the values of the file.
 """
 
 from __future__ import annotations
@@ -23,17 +23,33 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxephys.hippie.network.cvae import ABSENT, LENGTHS
+from jaxephys.schemas.unit_table import informative
 
 VERSION = 1
 ORDERS = ("train", "card")
 INTERVALS = ("common", "stored")
-NOMINAL = 10_000.0  # intervals of a unit under "common": bins of one in ten thousand are still seen, noise below is not
-TINY = 1e-8  # of the published scaling
+NOMINAL_INTERVALS = 10_000.0  # of a unit under "common": bins of one in 10,000 remain visible, noise below does not
+EPSILON = 1e-8  # of the published scaling
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """The choices. Models are saved with the ``stamp`` and refuse another version's."""
+    """Settings of the preprocessing. A saved model stores them.
+
+    Parameters
+    ----------
+    order : {"train", "card"}
+        Scale before resampling ("train") or after it ("card").
+    intervals : {"common", "stored"}
+        Scale inter-spike-interval histograms to a common number of intervals, or use them as stored.
+    lengths : tuple of (str, int)
+        Modalities and the number of samples to which each is resampled.
+
+    Raises
+    ------
+    ValueError
+        If a setting is unknown.
+    """
 
     order: str = "train"
     intervals: str = "common"
@@ -47,89 +63,155 @@ class Preparation:
             if name not in LENGTHS or length < 1:
                 raise ValueError(f"there is no modality {name!r} of {length} samples: choose from {', '.join(LENGTHS)}")
 
-    @property
-    def stamp(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
+        """Return the settings as JSON values, with the version of the preprocessing.
+
+        Returns
+        -------
+        dict
+            The fields and ``version``.
+        """
         return {"version": VERSION, **asdict(self)}
 
     @classmethod
-    def of_stamp(cls, stamp: Mapping[str, Any]) -> Preparation:
-        """The inverse; lists, which JSON makes of tuples, are tuples again."""
-        told = dict(stamp)
-        if (version := told.pop("version", None)) != VERSION:
+    def from_dict(cls, config: Mapping[str, Any]) -> Preparation:
+        """Restore the settings from the output of `to_dict`.
+
+        Parameters
+        ----------
+        config : mapping
+            The fields and ``version``. JSON turns tuples into lists; they become tuples again.
+
+        Returns
+        -------
+        Preparation
+            The settings.
+
+        Raises
+        ------
+        ValueError
+            If the model was trained on another version of the preprocessing.
+        """
+        values = dict(config)
+        if (version := values.pop("version", None)) != VERSION:
             raise ValueError(
                 f"the model was trained on preparation version {version}, this is {VERSION}: train it again"
             )
-        return cls(**{**told, "lengths": tuple((str(name), int(length)) for name, length in told["lengths"])})
+        return cls(**{**values, "lengths": tuple((str(name), int(length)) for name, length in values["lengths"])})
 
 
 DEFAULT = Preparation()
 
 
-class Prepared(NamedTuple):
+class PreparedCurves(NamedTuple):
+    """Inputs of the network.
+
+    Parameters
+    ----------
+    curves : dict of arrays (n_units, length)
+        Curves by modality, between -1 and 1; -1 throughout where a unit has none.
+    present : bool array (n_units, n_modalities)
+        Which curves each unit has, in the order of ``curves``.
+    """
+
     curves: dict[str, Float[np.ndarray, "cell _"]]
-    present: Bool[np.ndarray, "cell modality"]  # in the order of the curves
+    present: Bool[np.ndarray, "cell modality"]
 
 
-def prepare(raw: Mapping[str, Float[np.ndarray, "cell _"]], preparation: Preparation = DEFAULT) -> Prepared:
-    """``raw`` has a row a unit in each modality that the preparation names; a unit without one has a row of NaN."""
+def prepare(raw: Mapping[str, Float[np.ndarray, "cell _"]], preparation: Preparation = DEFAULT) -> PreparedCurves:
+    """Preprocess the raw curves of units.
+
+    Parameters
+    ----------
+    raw : mapping of str to array (n_units, n_columns)
+        Raw curves by modality (``UnitTable.raw``): waveforms on any scale, counts or densities of inter-spike intervals, counts or
+        rates of autocorrelograms. A unit without a curve has a row of NaN.
+    preparation : Preparation
+        Settings; their modalities must be in ``raw``.
+
+    Returns
+    -------
+    PreparedCurves
+        Scaled and resampled curves, and which are present.
+
+    Raises
+    ------
+    ValueError
+        If a modality is not in ``raw``, or intervals are to be used as stored but mix counts and densities.
+    """
     missing = [name for name, _ in preparation.lengths if name not in raw]
     if missing:
         raise ValueError(f"the units have no {missing[0]}: they have {', '.join(raw)}")
     present = np.stack([informative(raw[name]) for name, _ in preparation.lengths], axis=1)
     curves = {}
-    for place, (name, length) in enumerate(preparation.lengths):
-        seen = present[:, place]
-        curves[name] = np.full((len(seen), length), ABSENT, np.float32)
-        if seen.any():
-            curves[name][seen] = _shaped(
-                _levelled(name, raw[name][seen].astype(float), preparation), length, preparation
-            )
-    return Prepared(curves, present)
-
-
-def informative(rows: Float[np.ndarray, "cell _"]) -> Bool[np.ndarray, "cell"]:
-    """Finite and not constant. A modality of no columns is one that no unit has."""
-    if not rows.shape[1]:
-        return np.zeros(len(rows), bool)
-    return np.isfinite(rows).all(axis=1) & (rows.max(axis=1) > rows.min(axis=1))
+    for index, (name, length) in enumerate(preparation.lengths):
+        rows = present[:, index]
+        curves[name] = np.full((len(rows), length), ABSENT, np.float32)
+        if not rows.any():
+            continue
+        values = raw[name][rows].astype(float)
+        if name == "isi":
+            values = _log_intervals(values, preparation)
+        if preparation.order == "train":
+            curves[name][rows] = resample(_scale_rows(values), length)
+        else:
+            curves[name][rows] = _scale_rows(resample(values, length))
+    return PreparedCurves(curves, present)
 
 
 def interval_scale(rows: Float[np.ndarray, "cell _"]) -> str:
-    """What stands in a table of intervals: "counts" (whole numbers, some above 1), "density", or "mixed", row by row."""
+    """Determine whether inter-spike-interval histograms hold counts or densities.
+
+    Parameters
+    ----------
+    rows : array (n_units, n_bins)
+        Histograms.
+
+    Returns
+    -------
+    {"counts", "density", "mixed"}
+        "counts" if all rows hold whole numbers, some above 1; "mixed" if rows differ.
+    """
     known = rows[informative(rows)]
-    whole = (known == np.round(known)).all(axis=1)  # a row of a single interval is whole as either kind
+    whole = (known == np.round(known)).all(axis=1)  # the row of a single interval is whole as either kind
     counts, density = (known[whole] > 1).any(), not whole.all()
     return "mixed" if counts and density else "density" if density else "counts"
 
 
 def resample(rows: Float[np.ndarray, "cell _"], length: int) -> Float[np.ndarray, "cell _"]:
-    """Linear, cell centres: new sample i lies at old position ``(i + 1/2) old / new - 1/2``; outside, the end stands.
+    """Resample rows by linear interpolation between the centers of their samples.
 
-    Deviation from good practice, as published: no smoothing before fewer samples are taken.
+    Parameters
+    ----------
+    rows : array (n_units, n_columns)
+        Curves.
+    length : int
+        Number of new samples.
+
+    Returns
+    -------
+    array (n_units, length)
+        New sample i lies at the old position ``(i + 1/2) old / new - 1/2``; positions beyond an end take the value of the end.
+
+    Notes
+    -----
+    As published, there is no smoothing before fewer samples are taken, contrary to good practice.
     """
     old = rows.shape[1]
-    place = np.clip((np.arange(length) + 0.5) * old / length - 0.5, 0, old - 1)
-    left = np.floor(place).astype(int)
-    share = place - left
+    position = np.clip((np.arange(length) + 0.5) * old / length - 0.5, 0, old - 1)
+    left = np.floor(position).astype(int)
+    share = position - left
     return rows[:, left] * (1 - share) + rows[:, np.minimum(left + 1, old - 1)] * share
 
 
-def _levelled(name: str, rows: np.ndarray, preparation: Preparation) -> np.ndarray:
-    if name != "isi":
-        return rows
+def _log_intervals(rows: np.ndarray, preparation: Preparation) -> np.ndarray:
     if preparation.intervals == "common":
-        rows = NOMINAL * rows / rows.sum(axis=1, keepdims=True)
+        rows = NOMINAL_INTERVALS * rows / rows.sum(axis=1, keepdims=True)
     elif interval_scale(rows) == "mixed":
         raise ValueError("isi has counts in some rows and densities in others: prepare it with intervals='common'")
     return np.log1p(rows)
 
 
-def _shaped(rows: np.ndarray, length: int, preparation: Preparation) -> np.ndarray:
-    if preparation.order == "train":
-        return resample(_spread(rows), length)
-    return _spread(resample(rows, length))
-
-
-def _spread(rows: np.ndarray) -> np.ndarray:
+def _scale_rows(rows: np.ndarray) -> np.ndarray:
     low, high = rows.min(axis=1, keepdims=True), rows.max(axis=1, keepdims=True)
-    return 2 * (rows - low) / (high - low + TINY) - 1
+    return 2 * (rows - low) / (high - low + EPSILON) - 1

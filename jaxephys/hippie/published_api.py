@@ -1,4 +1,7 @@
-"""What the published model card offers beside the network: its file, its arrays as they come, a map, clusters."""
+"""The functions of the published model card: download of the checkpoint, prepared arrays as input, UMAP and HDBSCAN.
+
+`Hippie.get_embeddings`, `Hippie.umap_reduce` and `Hippie.hdbscan_cluster` offer them under the names of the card.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,34 @@ from jaxtyping import Float, Int
 from sklearn.cluster import HDBSCAN
 
 from jaxephys.hippie.network.cvae import ABSENT, ConditionalVAE
-from jaxephys.hippie.preprocessing import informative
-from jaxephys.hippie.task import Units
-from jaxephys.schemas.unit_table import TECHNOLOGIES
+from jaxephys.hippie.task import UnitArrays
+from jaxephys.schemas.unit_table import TECHNOLOGIES, informative
 
-TECHNOLOGY_IDS = dict(TECHNOLOGIES)  # "tetrode" has a row in the published table, which was never trained
+TECHNOLOGY_IDS = dict(TECHNOLOGIES)  # the published table has a row for "tetrode", which was never trained
 
 
-def download(repo_id: str, filename: str, cache_dir: str | Path | None = None) -> Path:
-    """The local copy of a file of the Hugging Face hub."""
+def download_checkpoint(repo_id: str, filename: str, cache_dir: str | Path | None = None) -> Path:
+    """Download a file from the Hugging Face hub, unless it is in the cache.
+
+    Parameters
+    ----------
+    repo_id : str
+        Name of the repository, ``owner/name``.
+    filename : str
+        File in the repository.
+    cache_dir : str or Path, optional
+        Folder of the cache; by default that of ``huggingface_hub``.
+
+    Returns
+    -------
+    Path
+        The local file.
+
+    Raises
+    ------
+    ImportError
+        If ``huggingface_hub`` is not installed.
+    """
     try:
         from huggingface_hub import hf_hub_download  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -28,23 +50,43 @@ def download(repo_id: str, filename: str, cache_dir: str | Path | None = None) -
     return Path(hf_hub_download(repo_id=repo_id, filename=filename, cache_dir=cache_dir))
 
 
-def as_units(network: ConditionalVAE, given: Mapping[str, np.ndarray | None], source: int) -> Units:
-    """Curves that are prepared already, one row a unit; a missing modality, or a constant row of one, is absent."""
-    counts = {name: len(rows) for name, rows in given.items() if rows is not None}
+def as_unit_arrays(network: ConditionalVAE, curves: Mapping[str, np.ndarray | None], source: int) -> UnitArrays:
+    """Turn curves that are already preprocessed into network inputs.
+
+    Parameters
+    ----------
+    network : ConditionalVAE
+        The network.
+    curves : mapping of str to array (n_units, length) or (n_units, 1, length), or None
+        Curves scaled to [-1, 1] at the lengths of the network. A modality that is None, and a constant row, is absent.
+    source : int
+        Technology of all units; -1 if unknown.
+
+    Returns
+    -------
+    UnitArrays
+        Inputs of the network.
+
+    Raises
+    ------
+    ValueError
+        If no curve is given, or numbers of rows or lengths do not fit.
+    """
+    counts = {name: len(rows) for name, rows in curves.items() if rows is not None}
     if len(set(counts.values())) != 1:
-        raise ValueError(f"the curves have {counts or 'no'} rows: give one row a unit in each of wave=, isi=, acg=")
+        raise ValueError(f"the curves have {counts or 'no'} rows: give one row per unit in each of wave=, isi=, acg=")
     count = next(iter(counts.values()))
-    curves, present = {}, []
+    arrays, present = {}, []
     for name, length in network.modalities:
-        told = given.get(name)
-        rows = np.full((count, length), np.nan) if told is None else np.asarray(told, float).reshape(count, -1)
+        given = curves.get(name)
+        rows = np.full((count, length), np.nan) if given is None else np.asarray(given, float).reshape(count, -1)
         if rows.shape[1] != length:
             raise ValueError(
                 f"{name} has {rows.shape[1]} samples, not {length}: prepare raw curves, or give them to embed"
             )
         present.append(informative(rows))
-        curves[name] = np.where(present[-1][:, None], rows, ABSENT).astype(np.float32)
-    return Units(curves, np.stack(present, axis=1), np.full(count, source, np.int32))
+        arrays[name] = np.where(present[-1][:, None], rows, ABSENT).astype(np.float32)
+    return UnitArrays(arrays, np.stack(present, axis=1), np.full(count, source, np.int32))
 
 
 def umap_reduce(
@@ -55,12 +97,38 @@ def umap_reduce(
     metric: str = "cosine",
     random_state: int = 42,
 ) -> Float[np.ndarray, "cell _"]:
-    """A map of the units."""
+    """Project embeddings to a map by UMAP, with the defaults of the published model card.
+
+    Parameters
+    ----------
+    embeddings : array (n_units, latent)
+        Output of ``Hippie.embed``.
+    n_components : int
+        Dimensions of the map.
+    n_neighbors : int
+        Number of neighbors that define the local structure.
+    min_dist : float
+        Smallest distance of points in the map.
+    metric : str
+        Distance between embeddings.
+    random_state : int
+        Seed; the result is reproducible on one machine.
+
+    Returns
+    -------
+    float32 array (n_units, n_components)
+        Coordinates.
+
+    Raises
+    ------
+    ImportError
+        If ``umap-learn`` is not installed.
+    """
     try:
         from umap import UMAP
     except ImportError:
         raise ImportError('umap-learn is not installed: pip install "jaxephys[umap]"') from None
-    drawn = UMAP(
+    coordinates = UMAP(
         n_components=n_components,
         n_neighbors=n_neighbors,
         min_dist=min_dist,
@@ -68,7 +136,7 @@ def umap_reduce(
         random_state=random_state,
         n_jobs=1,
     ).fit_transform(embeddings)
-    return np.asarray(drawn, np.float32)
+    return np.asarray(coordinates, np.float32)
 
 
 def hdbscan_cluster(
@@ -77,6 +145,23 @@ def hdbscan_cluster(
     min_samples: int | None = None,
     metric: str = "euclidean",
 ) -> Int[np.ndarray, "cell"]:
-    """The cluster of each unit, -1 for those of none; of embeddings, or of a map of them."""
-    found = HDBSCAN(min_cluster_size=min_cluster_size, min_samples=min_samples, metric=metric, copy=True)  # pyright: ignore[reportArgumentType]
-    return found.fit_predict(embeddings).astype(np.int32)
+    """Cluster embeddings, or a map of them, by HDBSCAN, with the defaults of the published model card.
+
+    Parameters
+    ----------
+    embeddings : array (n_units, n_dimensions)
+        Points.
+    min_cluster_size : int
+        Number of units of the smallest cluster.
+    min_samples : int, optional
+        Neighbors that define the density at a point; by default ``min_cluster_size``.
+    metric : str
+        Distance between points.
+
+    Returns
+    -------
+    int array (n_units,)
+        Cluster of each unit; -1 for units in no cluster.
+    """
+    model = HDBSCAN(min_cluster_size=min_cluster_size, min_samples=min_samples, metric=metric, copy=True)  # pyright: ignore[reportArgumentType]
+    return model.fit_predict(embeddings).astype(np.int32)

@@ -1,24 +1,26 @@
-"""The HIPPIE task: what binds units, network and losses into the five functions that the engine trains.
+"""The training task of HIPPIE: network, data and losses as the five functions that the engine trains.
 
-    published   sum_m mean-squared error_m + beta KL + warm 0.15 sum_m |x_m(class) - x_m(no class)|^2
-    ours        - log-likelihood + beta sum_d max(KL_d, free) + contrast
+    published   sum_m mean-squared error_m + beta KL + warm_up 0.15 sum_m |x_m(class) - x_m(no class)|^2
+    ours        - log-likelihood + beta sum_d max(KL_d, free_bits) + contrast
 
-Ours reads augmented curves, some of them hidden, and draws the whole unit as it was measured: what was augmented is not worth
-a latent dimension, and a missing curve is something that the network was trained for, as is an unknown technology. The
-noise of each modality is the running mean of its squared error, which is where its likelihood is greatest: one for
-curves that the encoder saw and one for those it did not, since a guess must not excuse a poor drawing.
+Our objective encodes augmented curves, some of them masked, and reconstructs the whole unit as it was measured: augmentation
+is not worth a latent dimension, and a missing curve, like an unknown technology, is a case that the network is trained for. The noise
+variance of each modality is the running mean of its squared error, which maximizes its likelihood: one for curves that the encoder
+received and one for masked curves, so that poor predictions of masked curves do not excuse poor reconstructions.
 
-The labels of a run are those of its training rows; no other label is on the device. No row ever shows the encoder one.
+A run receives only the labels of its training rows; no other label is on the device, and the encoder receives none.
 
-Deviations of the published preset: an absent curve does not count in the error, where the original counts its constant; the
-second pass of the consistency term reads the same batch statistics and does not move their averages once more;
-validation is not augmented, draws no noise and sees no label.
+Deviations of the published preset: an absent curve does not count in the error, where the original counts its constant; the second pass
+of the consistency term uses the same batch statistics and does not update their averages again; validation is not augmented,
+draws no noise and receives no label.
+
+Start with `HippieTask`; `make_data` and `make_run_inputs` build what it is trained on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -27,60 +29,136 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxephys.dimensions import AnyArray
-from jaxephys.engine.rows import over_blocks, plain_rows, stack_rows
+from jaxephys.engine.rows import map_row_blocks, plain_rows, stack_rows
 from jaxephys.engine.task import Key, RowSet, RunInputs, Task, Variables
 from jaxephys.evaluation.splits import Split
 from jaxephys.hippie import losses
-from jaxephys.hippie.augmentation import STRENGTHS, Strength, augment
-from jaxephys.hippie.network.cvae import ABSENT, ConditionalVAE, Conditions, Reading, remember
-from jaxephys.hippie.network.initialization import draw_weights
+from jaxephys.hippie.augmentation import STRENGTHS, AugmentationStrength, augment
+from jaxephys.hippie.network.cvae import ABSENT, ConditionalVAE, Conditions, VAEOutput, memoize
+from jaxephys.hippie.network.initialization import initialize_variables
 from jaxephys.hippie.preprocessing import DEFAULT, Preparation, prepare
 from jaxephys.schemas.unit_table import UnitTable
 
-BLOCK = 256  # units read at a time
+BLOCK = 256  # units that are validated at a time
 MOMENTUM = 0.1  # of the running squared error
-LEAST = 1e-4  # variance: no curve is measured better
-HIDDEN, SEEN = 0, 1  # curves that the encoder did not see, and those it did
+MIN_VARIANCE = 1e-4  # of the noise: no curve is measured more precisely
+MASKED, VISIBLE = 0, 1  # rows of the running squared error
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What tells one arm of a ladder from another. All arms train in one program."""
+    """An objective. Runs with different objectives train in one program.
 
-    likelihood: bool = True  # False: the published mean squared error
+    Parameters
+    ----------
+    likelihood : bool
+        Gaussian likelihood of the curves; False for the published mean squared error.
+    beta : float
+        Weight of the KL divergence.
+    free_bits : float
+        KL divergence of a latent dimension that has no cost, in nats.
+    mask_probability : float
+        Probability that a curve of a training unit, or its technology, is masked. One curve is always kept.
+    clean_target : bool
+        Reconstruct the curve as measured; False: as augmented.
+    augmentation : {"off", "light", "strong"}
+        Strength of the augmentation.
+    conditioned : bool
+        The decoder receives the class of training rows.
+    consistency : float
+        Weight of the squared difference between reconstructions with and without the class.
+    warm_up : float
+        Epochs until the consistency term has its full weight.
+    contrast : float
+        Weight of the supervised contrastive loss on labels of training rows.
+    latent : int
+        Number of latent dimensions that are used; 0 for all of the network's.
+
+    Raises
+    ------
+    ValueError
+        If ``augmentation`` is unknown or ``mask_probability`` is not in [0, 1).
+    """
+
+    likelihood: bool = True
     beta: float = 1.0
-    free_bits: float = 0.5  # nats a dimension
-    hidden: float = 0.3  # how often a curve of a unit, or its technology, is hidden in training; one curve always stays
-    clean: bool = True  # draw the curve as measured; False: as augmented
+    free_bits: float = 0.5
+    mask_probability: float = 0.3
+    clean_target: bool = True
     augmentation: str = "light"
-    conditioned: bool = False  # the decoder is told the class of training rows
+    conditioned: bool = False
     consistency: float = 0.0
-    warm_up: float = 0.0  # epochs until the consistency term has its full weight
-    contrast: float = 0.0  # supervised, on labels of training rows
-    latent: int = 0  # dimensions that are used; 0: all of the network's
+    warm_up: float = 0.0
+    contrast: float = 0.0
+    latent: int = 0
 
     def __post_init__(self) -> None:
         if self.augmentation not in STRENGTHS:
             raise ValueError(f"augmentation {self.augmentation!r} is unknown: choose one of {', '.join(STRENGTHS)}")
-        if not 0 <= self.hidden < 1:
-            raise ValueError(f"hidden is {self.hidden}: give the share of curves to hide, from 0 to below 1")
+        if not 0 <= self.mask_probability < 1:
+            raise ValueError(
+                f"mask_probability is {self.mask_probability}: give the share of masked curves, from 0 to below 1"
+            )
 
 
 OURS = Objective()
 PUBLISHED = Objective(
-    likelihood=False, free_bits=0.0, hidden=0.0, clean=False, conditioned=True, consistency=0.15, warm_up=5.0
+    likelihood=False,
+    free_bits=0.0,
+    mask_probability=0.0,
+    clean_target=False,
+    conditioned=True,
+    consistency=0.15,
+    warm_up=5.0,
 )
 OBJECTIVES = {"ours": OURS, "published": PUBLISHED}
+_NO_CLASS = replace(PUBLISHED, conditioned=False, consistency=0.0)
+_LIKELIHOOD = replace(_NO_CLASS, likelihood=True)
+_FREE_BITS = replace(_LIKELIHOOD, free_bits=OURS.free_bits)
+ABLATION = {  # from the published objective to ours, one change at a time, and two changes of ours
+    "published": PUBLISHED,
+    "no class": _NO_CLASS,
+    "likelihood": _LIKELIHOOD,
+    "free bits": _FREE_BITS,
+    "clean target": replace(_FREE_BITS, clean_target=True),
+    "masking": OURS,
+    "no augmentation": replace(OURS, augmentation="off"),
+    "contrast": replace(OURS, contrast=10.0),
+}
 
 
-class Switches(NamedTuple):
-    """An objective as numbers of the run."""
+class ObjectiveArrays(NamedTuple):
+    """The numbers of an `Objective` as arrays of a run.
+
+    Parameters
+    ----------
+    likelihood : bool array (run,)
+        Gaussian likelihood instead of the mean squared error.
+    beta : array (run,)
+        Weight of the KL divergence.
+    free_bits : array (run,)
+        KL divergence of a dimension without cost, in nats.
+    mask_probability : array (run,)
+        Probability that a curve, or the technology, is masked.
+    clean_target : bool array (run,)
+        Reconstruct the curve as measured.
+    conditioned : bool array (run,)
+        The decoder receives the class.
+    consistency : array (run,)
+        Weight of the consistency term.
+    warm_up : array (run,)
+        Epochs until the consistency term has its full weight.
+    contrast : array (run,)
+        Weight of the contrastive loss.
+    latent : array (run,)
+        Number of used latent dimensions; 0 for all.
+    """
 
     likelihood: Bool[AnyArray, "*run"]
     beta: Float[AnyArray, "*run"]
     free_bits: Float[AnyArray, "*run"]
-    hidden: Float[AnyArray, "*run"]
-    clean: Bool[AnyArray, "*run"]
+    mask_probability: Float[AnyArray, "*run"]
+    clean_target: Bool[AnyArray, "*run"]
     conditioned: Bool[AnyArray, "*run"]
     consistency: Float[AnyArray, "*run"]
     warm_up: Float[AnyArray, "*run"]
@@ -88,215 +166,526 @@ class Switches(NamedTuple):
     latent: Float[AnyArray, "*run"]
 
 
-class Units(NamedTuple):
-    """The data: once on the device, without labels."""
+class UnitArrays(NamedTuple):
+    """The data that all runs share. They contain no labels.
+
+    Parameters
+    ----------
+    curves : dict of arrays (n_units, length)
+        Curves by modality, scaled to [-1, 1].
+    present : bool array (n_units, n_modalities)
+        Which curves each unit has.
+    source : int array (n_units,)
+        Technology; -1 if unknown.
+    """
 
     curves: dict[str, Float[AnyArray, "cell _"]]
     present: Bool[AnyArray, "cell modality"]
     source: Int[AnyArray, "cell"]
 
 
-class UnitConstants(NamedTuple):
-    """In which runs differ."""
+class RunConstants(NamedTuple):
+    """What differs between runs besides rows and seed.
 
-    switches: Switches
-    strength: Strength
-    label: Int[AnyArray, "*run cell"]  # -1 outside the training rows
-    steps: Float[AnyArray, "*run"]  # of an epoch
+    Parameters
+    ----------
+    objective : ObjectiveArrays
+        Objective of the run.
+    augmentation : AugmentationStrength
+        Strength of its augmentation.
+    label : int array (run, n_units)
+        Class of the training rows; -1 for all other units.
+    steps : array (run,)
+        Number of steps of an epoch.
+    """
+
+    objective: ObjectiveArrays
+    augmentation: AugmentationStrength
+    label: Int[AnyArray, "*run cell"]
+    steps: Float[AnyArray, "*run"]
 
 
 class UnitBatch(NamedTuple):
-    curves: dict[str, Float[AnyArray, "row _"]]  # what the encoder reads
-    seen: Bool[AnyArray, "row modality"]  # and of them, which
+    """The rows of one step.
+
+    Parameters
+    ----------
+    curves : dict of arrays (row, length)
+        Input of the encoder.
+    visible : bool array (row, modality)
+        Which curves the encoder receives.
+    targets : dict of arrays (row, length)
+        What is to be reconstructed.
+    present : bool array (row, modality)
+        Which curves exist; only they count in the error.
+    source : int array (row,)
+        Technology; -1 if unknown or masked.
+    label : int array (row,)
+        Class; -1 if unknown.
+    weight : array (row,)
+        0 for padding.
+    constants : RunConstants or ()
+        Constants of the run; () where nothing is trained or scored.
+    """
+
+    curves: dict[str, Float[AnyArray, "row _"]]
+    visible: Bool[AnyArray, "row modality"]
     targets: dict[str, Float[AnyArray, "row _"]]
-    counted: Bool[AnyArray, "row modality"]
+    present: Bool[AnyArray, "row modality"]
     source: Int[AnyArray, "row"]
     label: Int[AnyArray, "row"]
     weight: Float[AnyArray, "row"]
-    constants: Any  # UnitConstants; () where nothing is trained or scored
+    constants: Any
 
 
 class Embedding(NamedTuple):
-    """Where a run sees units."""
+    """The posterior of units in the latent space of a run.
+
+    Parameters
+    ----------
+    mu : array (run, row, latent)
+        Mean; the embedding.
+    log_var : array (run, row, latent)
+        Logarithm of the variance.
+    """
 
     mu: Float[AnyArray, "*run row latent"]
     log_var: Float[AnyArray, "*run row latent"]
 
 
-@remember
+@memoize
 def make_task(network: ConditionalVAE) -> Task:
-    """The five functions of one run."""
-    names = [name for name, _ in network.modalities]
-    lengths = np.array([length for _, length in network.modalities], np.float32)
-    reader = network.clone(form="plain")  # the fastest where nothing is trained
+    """Return the task of a network for the engine.
 
-    def init(key: Key) -> Variables:
-        tally = {"variance": jnp.ones((2, len(names))), "steps": jnp.float32(0)}
-        return {**draw_weights(network, key), "tally": tally}
+    Parameters
+    ----------
+    network : ConditionalVAE
+        The network. Equal networks share one task, so that their programs are compiled once.
 
-    def gather(data: Units, constants: Any, rows: RowSet, key: Key | None) -> UnitBatch:
+    Returns
+    -------
+    Task
+        The methods of `HippieTask`.
+    """
+    task = HippieTask(network)
+    return Task(task.init, task.gather, task.loss, task.outputs, task.validate)
+
+
+@dataclass(frozen=True)
+class HippieTask:
+    """The five functions of one run, see `jaxephys.engine.task.Task`.
+
+    Parameters
+    ----------
+    network : ConditionalVAE
+        The network.
+
+    Notes
+    -----
+    Besides ``params`` and ``batch_stats``, variables have a collection ``tally``: ``variance`` (2, n_modalities), the running mean
+    squared error of masked and of visible curves, and ``steps``, the number of steps.
+    """
+
+    network: ConditionalVAE
+
+    @property
+    def names(self) -> list[str]:
+        """Modalities in the order of the network."""
+        return [name for name, _ in self.network.modalities]
+
+    def init(self, key: Key) -> Variables:
+        """Draw initial variables.
+
+        Parameters
+        ----------
+        key : jax.Array
+            Random key.
+
+        Returns
+        -------
+        dict
+            Collections ``params``, ``batch_stats`` and ``tally``.
+        """
+        tally = {"variance": jnp.ones((2, len(self.names))), "steps": jnp.float32(0)}
+        return {**initialize_variables(self.network, key), "tally": tally}
+
+    def gather(self, data: UnitArrays, constants: Any, rows: RowSet, key: Key | None) -> UnitBatch:
+        """Collect the rows of a step. In training, augment and mask their curves.
+
+        Parameters
+        ----------
+        data : UnitArrays
+            All units.
+        constants : RunConstants or ()
+            Constants of the run.
+        rows : RowSet
+            Rows of the step.
+        key : jax.Array or None
+            Random key in training. With None nothing is augmented, masked or labelled.
+
+        Returns
+        -------
+        UnitBatch
+            The batch.
+        """
         real = rows.weight > 0  # padding points at row 0, which may be a test row
-        targets = {name: jnp.where(real[:, None], data.curves[name][rows.index], ABSENT) for name in names}
-        counted = data.present[rows.index] & real[:, None]
+        targets = {name: jnp.where(real[:, None], data.curves[name][rows.index], ABSENT) for name in self.names}
+        present = data.present[rows.index] & real[:, None]
         source = jnp.where(real, data.source[rows.index], -1)
         if key is None:
-            nobody = jnp.full_like(source, -1)
-            return UnitBatch(targets, counted, targets, counted, source, nobody, rows.weight, constants)
-        change, hiding, blinding = jax.random.split(key, 3)
-        curves = augment(targets, constants.strength, change)
-        switches = constants.switches
-        seen = hide(counted, switches.hidden, hiding)
-        source = jnp.where(jax.random.uniform(blinding, source.shape) < switches.hidden, -1, source)
-        targets = {name: jnp.where(switches.clean, targets[name], curves[name]) for name in names}
+            unlabelled = jnp.full_like(source, -1)
+            return UnitBatch(targets, present, targets, present, source, unlabelled, rows.weight, constants)
+        augment_key, mask_key, source_key = jax.random.split(key, 3)
+        objective = constants.objective
+        curves = augment(targets, constants.augmentation, augment_key)
+        visible = mask_curves(present, objective.mask_probability, mask_key)
+        masked_source = jax.random.uniform(source_key, source.shape) < objective.mask_probability
+        source = jnp.where(masked_source, -1, source)
+        targets = {name: jnp.where(objective.clean_target, targets[name], curves[name]) for name in self.names}
         label = jnp.where(real, constants.label[rows.index], -1)
-        return UnitBatch(curves, seen, targets, counted, source, label, rows.weight, constants)
+        return UnitBatch(curves, visible, targets, present, source, label, rows.weight, constants)
 
-    def conditions(batch: UnitBatch) -> Conditions:
-        label = jnp.where(batch.constants.switches.conditioned, batch.label, -1)
-        return Conditions(batch.source if network.sources else None, label if network.classes else None)
+    def loss(
+        self, variables: Variables, batch: UnitBatch, key: Key
+    ) -> tuple[Float[Array, ""], tuple[Any, dict[str, Float[Array, ""]]]]:
+        """Compute the objective of a training batch.
 
-    def kept(switches: Switches) -> Bool[Array, "latent"]:
-        return (jnp.arange(network.latent) < switches.latent) | (switches.latent == 0)
+        Parameters
+        ----------
+        variables : dict
+            Variables of the run.
+        batch : UnitBatch
+            The batch.
+        key : jax.Array
+            Random key.
 
-    def misfit(errors: Array, variance: Array, batch: UnitBatch) -> Float[Array, ""]:
-        published = losses.mean_squared_errors(errors, batch.counted, batch.weight).sum()
-        noise = jnp.where(batch.seen, variance[SEEN], variance[HIDDEN])
-        likelihood = losses.gaussian(errors, noise, lengths, batch.counted, batch.weight)
-        return jnp.where(batch.constants.switches.likelihood, likelihood, published)
+        Returns
+        -------
+        value : array ()
+            The objective.
+        rest : tuple
+            Updated collections ``batch_stats`` and ``tally``, and the recorded terms ``reconstruction`` and ``kl``.
+        """
+        noise_key, dropout_key, consistency_key = jax.random.split(key, 3)
+        objective, tally = batch.constants.objective, variables["tally"]
+        noise = jax.random.normal(noise_key, (len(batch.weight), self.network.latent))
+        inputs = (batch.curves, self._conditions(batch), batch.visible, noise, self._latent_mask(objective))
+        options = {"rows": batch.weight > 0, "train": True, "deterministic": False}
+        applied: Any = self.network.apply(
+            variables, *inputs, **options, rngs={"dropout": dropout_key}, mutable=["batch_stats"]
+        )
+        output, updated = applied
+        errors = losses.squared_errors(output.curves, batch.targets, self.names)
+        reconstruction = self._reconstruction_loss(errors, tally["variance"], batch)
+        kl = losses.kl_loss(output.latent.mu, output.latent.log_var, batch.weight, objective.free_bits)
+        value = reconstruction + objective.beta * kl + self._consistency_loss(variables, batch, output, consistency_key)
+        value += objective.contrast * losses.contrastive_loss(output.latent.mu, batch.label, batch.weight)
+        updated = {**updated, "tally": update_running_errors(tally, jax.lax.stop_gradient(errors), batch)}
+        return value, (updated, {"reconstruction": reconstruction, "kl": kl})
 
-    def inconsistency(variables: Variables, batch: UnitBatch, reading: Reading, key: Key) -> Float[Array, ""]:
-        """Of what is drawn with the class and, with noise of its own, without."""
-        if not network.classes:
-            return jnp.float32(0)
+    def outputs(self, variables: Variables, batch: UnitBatch) -> Embedding:
+        """Embed units. No label is used.
 
-        def second() -> Float[Array, ""]:
-            noise = jax.random.normal(key, reading.z.shape)
-            z = reading.latent.mu + noise * jnp.exp(reading.latent.log_var / 2) * kept(batch.constants.switches)
-            blind, how = conditions(batch)._replace(label=None), {"rows": batch.weight > 0, "train": True}
-            curves: Any = network.apply(variables, z, blind, **how, method="decode", mutable=["batch_stats"])[0]
-            errors = losses.squared_errors(curves, reading.curves, names)
-            return losses.mean_squared_errors(errors, jnp.ones_like(batch.counted), batch.weight).sum()
+        Parameters
+        ----------
+        variables : dict
+            Variables of the run.
+        batch : UnitBatch
+            Units.
 
-        switches = batch.constants.switches
-        epoch = jnp.floor(variables["tally"]["steps"] / batch.constants.steps)
-        warm = jnp.minimum(1.0, (epoch + (switches.warm_up == 0)) / jnp.maximum(switches.warm_up, 1e-9))
-        weight = switches.consistency * warm
-        return weight * jax.lax.cond(weight > 0, second, lambda: jnp.float32(0))
-
-    def loss(variables: Variables, batch: UnitBatch, key: Key):
-        draw, drop, again = jax.random.split(key, 3)
-        noise = jax.random.normal(draw, (len(batch.weight), network.latent))
-        how = {"rows": batch.weight > 0, "train": True, "deterministic": False}
-        inputs = (batch.curves, conditions(batch), batch.seen, noise, kept(batch.constants.switches))
-        applied: Any = network.apply(variables, *inputs, **how, rngs={"dropout": drop}, mutable=["batch_stats"])
-        reading, moved = applied
-        errors, tally = losses.squared_errors(reading.curves, batch.targets, names), variables["tally"]
-        reconstruction, switches = misfit(errors, tally["variance"], batch), batch.constants.switches
-        cost = losses.kl(reading.latent.mu, reading.latent.log_var, batch.weight, switches.free_bits)
-        value = reconstruction + switches.beta * cost + inconsistency(variables, batch, reading, again)
-        value += switches.contrast * losses.contrast(reading.latent.mu, batch.label, batch.weight)
-        moved = {**moved, "tally": count_up(tally, jax.lax.stop_gradient(errors), batch)}
-        return value, (moved, {"reconstruction": reconstruction, "kl": cost})
-
-    def outputs(variables: Variables, batch: UnitBatch) -> Embedding:
-        told = Conditions(batch.source if network.sources else None)
-        latent: Any = reader.apply(variables, batch.curves, told, batch.seen, method="encode")
+        Returns
+        -------
+        Embedding
+            Their posterior.
+        """
+        encoder = self.network.clone(form="plain")  # the fastest convolution where nothing is trained
+        conditions = Conditions(batch.source if self.network.sources else None)
+        latent: Any = encoder.apply(variables, batch.curves, conditions, batch.visible, method="encode")
         return Embedding(latent.mu, latent.log_var)
 
-    def validate(variables: Variables, data: Units, constants: UnitConstants, rows: RowSet) -> dict[str, Array]:
-        def look(some: RowSet) -> tuple[Array, Array, Array]:
-            batch = gather(data, constants, some, None)
-            asked = (batch.curves, conditions(batch), batch.seen, None, kept(constants.switches))
-            reading: Any = network.apply(variables, *asked)
-            errors = losses.squared_errors(reading.curves, batch.targets, names)
-            return reading.latent.mu, reading.latent.log_var, errors
+    def validate(
+        self, variables: Variables, data: UnitArrays, constants: RunConstants, rows: RowSet
+    ) -> dict[str, Array]:
+        """Score rows that the run was not trained on, without augmentation, noise and labels.
 
-        mu, log_var, errors = over_blocks(look, rows, BLOCK)
-        whole, switches = gather(data, constants, rows, None), constants.switches
-        explained = explained_variance(errors, whole, names)
-        known = whole.counted.any(axis=0)
-        cost = losses.kl(mu, log_var, rows.weight, switches.free_bits)
+        Parameters
+        ----------
+        variables : dict
+            Variables of the run.
+        data : UnitArrays
+            All units.
+        constants : RunConstants
+            Constants of the run.
+        rows : RowSet
+            Rows to score.
+
+        Returns
+        -------
+        dict of arrays ()
+            ``loss``; ``r2``, the explained variance averaged over modalities, and ``r2_<modality>``; ``kl`` in nats; ``active``, the
+            share of active latent dimensions.
+        """
+        objective = constants.objective
+        latent_mask = self._latent_mask(objective)
+
+        def reconstruct(block: RowSet) -> tuple[Array, Array, Array]:
+            batch = self.gather(data, constants, block, None)
+            inputs = (batch.curves, self._conditions(batch), batch.visible, None, latent_mask)
+            output: Any = self.network.apply(variables, *inputs)
+            errors = losses.squared_errors(output.curves, batch.targets, self.names)
+            return output.latent.mu, output.latent.log_var, errors
+
+        mu, log_var, errors = map_row_blocks(reconstruct, rows, BLOCK)
+        batch = self.gather(data, constants, rows, None)
+        explained = explained_variance(errors, batch, self.names)
+        measured = batch.present.any(axis=0)
+        kl = losses.kl_loss(mu, log_var, rows.weight, objective.free_bits)
         return {
-            "loss": misfit(errors, variables["tally"]["variance"], whole) + switches.beta * cost,
-            "r2": losses.weighted_mean(explained, known.astype(jnp.float32)),
-            **{f"r2_{name}": explained[place] for place, name in enumerate(names)},
-            "kl": losses.kl(mu, log_var, rows.weight),
-            "active": losses.active_dimensions(mu, log_var, rows.weight).sum() / kept(switches).sum(),
+            "loss": self._reconstruction_loss(errors, variables["tally"]["variance"], batch) + objective.beta * kl,
+            "r2": losses.weighted_mean(explained, measured.astype(jnp.float32)),
+            **{f"r2_{name}": explained[index] for index, name in enumerate(self.names)},
+            "kl": losses.kl_loss(mu, log_var, rows.weight),
+            "active": losses.active_dimensions(mu, log_var, rows.weight).sum() / latent_mask.sum(),
         }
 
-    return Task(init, gather, loss, outputs, validate)
+    def _conditions(self, batch: UnitBatch) -> Conditions:
+        label = jnp.where(batch.constants.objective.conditioned, batch.label, -1)
+        return Conditions(batch.source if self.network.sources else None, label if self.network.classes else None)
+
+    def _latent_mask(self, objective: ObjectiveArrays) -> Bool[Array, "latent"]:
+        return (jnp.arange(self.network.latent) < objective.latent) | (objective.latent == 0)
+
+    def _reconstruction_loss(self, errors: Array, variance: Array, batch: UnitBatch) -> Float[Array, ""]:
+        lengths = np.array([length for _, length in self.network.modalities], np.float32)
+        published = losses.mean_squared_errors(errors, batch.present, batch.weight).sum()
+        noise = jnp.where(batch.visible, variance[VISIBLE], variance[MASKED])
+        likelihood = losses.gaussian_loss(errors, noise, lengths, batch.present, batch.weight)
+        return jnp.where(batch.constants.objective.likelihood, likelihood, published)
+
+    def _consistency_loss(
+        self, variables: Variables, batch: UnitBatch, output: VAEOutput, key: Key
+    ) -> Float[Array, ""]:
+        """Difference between the reconstruction with the class and a second one, with its own noise, without the class."""
+        if not self.network.classes:
+            return jnp.float32(0)
+        objective = batch.constants.objective
+
+        def second_pass() -> Float[Array, ""]:
+            noise = jax.random.normal(key, output.z.shape)
+            z = output.latent.mu + noise * jnp.exp(output.latent.log_var / 2) * self._latent_mask(objective)
+            unlabelled = self._conditions(batch)._replace(label=None)
+            options = {"rows": batch.weight > 0, "train": True}
+            curves: Any = self.network.apply(
+                variables, z, unlabelled, **options, method="decode", mutable=["batch_stats"]
+            )[0]
+            errors = losses.squared_errors(curves, output.curves, self.names)
+            return losses.mean_squared_errors(errors, jnp.ones_like(batch.present), batch.weight).sum()
+
+        epoch = jnp.floor(variables["tally"]["steps"] / batch.constants.steps)
+        warm_up = jnp.minimum(1.0, (epoch + (objective.warm_up == 0)) / jnp.maximum(objective.warm_up, 1e-9))
+        weight = objective.consistency * warm_up
+        return weight * jax.lax.cond(weight > 0, second_pass, lambda: jnp.float32(0))
 
 
-def hide(present: Bool[AnyArray, "row modality"], share: Float[AnyArray, ""], key: Key) -> Bool[Array, "row modality"]:
-    """Each present curve is hidden with probability ``share``; where all of a unit would be, the luckiest stays."""
-    luck = jnp.where(present, jax.random.uniform(key, present.shape), -1.0)
-    luckiest = luck == luck.max(axis=1, keepdims=True)
-    return present & ((luck >= share) | luckiest)
+def mask_curves(
+    present: Bool[AnyArray, "row modality"], probability: Float[AnyArray, ""], key: Key
+) -> Bool[Array, "row modality"]:
+    """Choose the curves that the encoder receives.
+
+    Parameters
+    ----------
+    present : bool array (row, modality)
+        Which curves exist.
+    probability : float
+        Probability that a curve is masked. If all curves of a unit would be masked, one of them is kept.
+    key : jax.Array
+        Random key.
+
+    Returns
+    -------
+    bool array (row, modality)
+        Curves that exist and are not masked.
+    """
+    number = jnp.where(present, jax.random.uniform(key, present.shape), -1.0)
+    largest = number == number.max(axis=1, keepdims=True)
+    return present & ((number >= probability) | largest)
 
 
 def explained_variance(
     errors: Float[Array, "row modality"], batch: UnitBatch, names: Sequence[str]
 ) -> Float[Array, "modality"]:
-    """``1 - sum error / sum |x - mean of these units|^2`` of each modality; NaN where no unit has it."""
-    counted = batch.counted * batch.weight[:, None]
-    spread = []
-    for place, name in enumerate(names):
-        weight, target = counted[:, [place]], batch.targets[name]
+    """Return the explained variance of each modality.
+
+    Parameters
+    ----------
+    errors : array (row, modality)
+        Squared error of each curve.
+    batch : UnitBatch
+        The units.
+    names : sequence of str
+        Order of the modalities.
+
+    Returns
+    -------
+    array (modality,)
+        ``1 - sum error / sum |x - mean of these units|^2``; NaN where no unit has the modality.
+    """
+    weights = batch.present * batch.weight[:, None]
+    total = []
+    for index, name in enumerate(names):
+        weight, target = weights[:, [index]], batch.targets[name]
         mean = (weight * target).sum(axis=0) / weight.sum()
-        spread.append((weight * (target - mean) ** 2).mean(axis=1).sum())
-    return 1 - jnp.where(counted > 0, counted * errors, 0.0).sum(axis=0) / jnp.stack(spread)
+        total.append((weight * (target - mean) ** 2).mean(axis=1).sum())
+    return 1 - jnp.where(weights > 0, weights * errors, 0.0).sum(axis=0) / jnp.stack(total)
 
 
-def count_up(tally: dict[str, Array], errors: Float[Array, "row modality"], batch: UnitBatch) -> dict[str, Array]:
-    """Steps so far, and the running squared error of hidden and seen curves, which stays where no row has one."""
+def update_running_errors(
+    tally: dict[str, Array], errors: Float[Array, "row modality"], batch: UnitBatch
+) -> dict[str, Array]:
+    """Update the running squared errors of masked and of visible curves, and count the step.
+
+    Parameters
+    ----------
+    tally : dict
+        ``variance`` (2, modality) and ``steps``.
+    errors : array (row, modality)
+        Squared error of each curve.
+    batch : UnitBatch
+        The batch.
+
+    Returns
+    -------
+    dict
+        The new ``variance`` and ``steps``. An average stays where no row has such a curve.
+    """
     running = []
-    for some, old in zip((batch.counted & ~batch.seen, batch.counted & batch.seen), tally["variance"], strict=True):
-        mean = jnp.maximum(losses.mean_squared_errors(errors, some, batch.weight), LEAST)
-        running.append(old + MOMENTUM * some.any(axis=0) * (mean - old))
+    groups = (batch.present & ~batch.visible, batch.present & batch.visible)
+    for group, old in zip(groups, tally["variance"], strict=True):
+        mean = jnp.maximum(losses.mean_squared_errors(errors, group, batch.weight), MIN_VARIANCE)
+        running.append(old + MOMENTUM * group.any(axis=0) * (mean - old))
     return {"variance": jnp.stack(running), "steps": tally["steps"] + 1}
 
 
-def make_data(tables: UnitTable | Sequence[UnitTable], preparation: Preparation = DEFAULT) -> Units:
-    """The units of one or more tables, one after the other."""
+def make_data(tables: UnitTable | Sequence[UnitTable], preparation: Preparation = DEFAULT) -> UnitArrays:
+    """Preprocess the units of one or more tables, one after the other.
+
+    Parameters
+    ----------
+    tables : UnitTable or sequence of UnitTable
+        Units.
+    preparation : Preparation
+        Settings of the preprocessing.
+
+    Returns
+    -------
+    UnitArrays
+        Their curves and technologies.
+    """
     tables = [tables] if isinstance(tables, UnitTable) else tables
     prepared = [prepare(table.raw, preparation) for table in tables]
     names = [name for name, _ in preparation.lengths]
     curves = {name: np.concatenate([part.curves[name] for part in prepared]) for name in names}
     present = np.concatenate([part.present for part in prepared])
-    return Units(curves, present, np.concatenate([table.technology for table in tables]))
+    return UnitArrays(curves, present, np.concatenate([table.technology_codes for table in tables]))
 
 
-def make_runs(
+def make_run_inputs(
     label: Int[np.ndarray, "*run cell"], splits: Sequence[Split], objectives: Sequence[Objective], *, batch_size: int
 ) -> RunInputs:
-    """The row tables and constants of every run. ``label``, the same for all or each its own: -1 without one; a run is
-    given those of its training rows."""
+    """Build the row tables and constants of all runs.
+
+    Parameters
+    ----------
+    label : int array (n_units,) or (n_runs, n_units)
+        Class of each unit, the same for all runs or separate; -1 without one. A run receives those of its training rows.
+    splits : sequence of Split
+        Rows of each run. Test rows are not used.
+    objectives : sequence of Objective
+        Objective of each run.
+    batch_size : int
+        Rows of a step.
+
+    Returns
+    -------
+    RunInputs
+        Inputs of `jaxephys.engine.fit.fit`.
+    """
     constants = []
     labels = np.broadcast_to(label, (len(splits), label.shape[-1]))
     for split, objective, known in zip(splits, objectives, labels, strict=True):
-        own = np.full(len(known), -1, np.int32)
-        own[split.train] = known[split.train]
-        constants.append(constants_of(objective, own, -(-len(split.train) // batch_size)))
-    train, valid = (stack_rows([plain_rows(s) for s in part]) for part in zip(*[s[:2] for s in splits], strict=True))
-    return RunInputs(train, valid, jax.tree.map(lambda *leaves: np.stack(leaves), *constants))
+        training_labels = np.full(len(known), -1, np.int32)
+        training_labels[split.train] = known[split.train]
+        constants.append(make_constants(objective, training_labels, -(-len(split.train) // batch_size)))
+    train = stack_rows([plain_rows(split.train) for split in splits])
+    validation = stack_rows([plain_rows(split.validation) for split in splits])
+    return RunInputs(train, validation, jax.tree.map(lambda *leaves: np.stack(leaves), *constants))
 
 
-def constants_of(objective: Objective, label: Int[np.ndarray, "cell"], steps: int = 1) -> UnitConstants:
-    """Of one run."""
-    numbers = {name: getattr(objective, name) for name in Switches._fields}
-    flags = {name: np.bool_(x) if isinstance(x, bool) else np.float32(x) for name, x in numbers.items()}
-    return UnitConstants(Switches(**flags), STRENGTHS[objective.augmentation], label, np.float32(steps))
+def make_constants(objective: Objective, label: Int[np.ndarray, "cell"], steps: int = 1) -> RunConstants:
+    """Return the constants of one run.
 
+    Parameters
+    ----------
+    objective : Objective
+        Objective of the run.
+    label : int array (n_units,)
+        Class of its training rows; -1 for all other units.
+    steps : int
+        Number of steps of an epoch.
 
-def even_batches(rows: Sequence[int], batch_size: int) -> int:
-    """The batch size, near the one wished for, that cuts the rows of every run most evenly.
-
-    ``rows``: how many each run trains on. The statistics of a last batch of one row are worthless, so that the smallest last
-    batch of a run, as a share of a batch, is to be as large as can be.
+    Returns
+    -------
+    RunConstants
+        Its constants.
     """
-    counts = np.unique(rows)
-    near = np.arange(-(-2 * batch_size // 3), max(3 * batch_size // 2, 1) + 1)
-    sizes = np.minimum(near, counts.max())  # the whole of the longest run is the largest batch
+    numbers = {name: getattr(objective, name) for name in ObjectiveArrays._fields}
+    arrays = {name: np.bool_(x) if isinstance(x, bool) else np.float32(x) for name, x in numbers.items()}
+    return RunConstants(ObjectiveArrays(**arrays), STRENGTHS[objective.augmentation], label, np.float32(steps))
+
+
+def objective_from_dict(values: Mapping[str, Any]) -> Objective:
+    """Return an objective from its fields, as a saved model stores them.
+
+    Parameters
+    ----------
+    values : mapping
+        Values by field name. Names of version 0.1.0 (``hidden``, ``clean``) are accepted.
+
+    Returns
+    -------
+    Objective
+        The objective.
+    """
+    renamed = {"hidden": "mask_probability", "clean": "clean_target"}
+    return Objective(**{renamed.get(name, name): value for name, value in values.items()})
+
+
+def even_batch_size(n_rows: Sequence[int], batch_size: int) -> int:
+    """Return the batch size near ``batch_size`` that divides the rows of every run most evenly.
+
+    The statistics of a last batch of one row are worthless. The smallest last batch of a run, as a share of a batch, is therefore made
+    as large as possible.
+
+    Parameters
+    ----------
+    n_rows : sequence of int
+        Number of training rows of each run.
+    batch_size : int
+        Requested size.
+
+    Returns
+    -------
+    int
+        A size between two thirds and three halves of the requested one, at most the largest number of rows.
+
+    Examples
+    --------
+    >>> even_batch_size([257], 128)
+    129
+    """
+    counts = np.unique(n_rows)
+    candidates = np.arange(-(-2 * batch_size // 3), max(3 * batch_size // 2, 1) + 1)
+    sizes = np.minimum(candidates, counts.max())
     fullest = (((counts - 1) % sizes[:, None] + 1) / sizes[:, None]).min(axis=1)
     best = sizes[fullest == fullest.max()]
     return int(best[np.abs(best - batch_size).argmin()])

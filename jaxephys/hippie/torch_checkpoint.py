@@ -1,7 +1,7 @@
-"""A published PyTorch checkpoint of HIPPIE -> our network and its variables, without torch.
+"""Conversion of a published PyTorch checkpoint of HIPPIE, without PyTorch.
 
-The network's sizes are read off the tensors. Every array of the network must then be in the checkpoint with its shape,
-and every tensor of the checkpoint must be used: what is over or missing is an error, not a warning.
+The sizes of the network are inferred from the tensors. Every array of the network must then be in the checkpoint with its shape, and
+every tensor of the checkpoint must be used; anything missing or left over is an error.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import jax
 import numpy as np
 from flax import traverse_util
 
 from jaxephys.engine.checkpoint import CheckpointError
 from jaxephys.engine.task import Variables
 from jaxephys.hippie.network.cvae import LENGTHS, ConditionalVAE
+from jaxephys.hippie.network.initialization import variable_shapes
 
 State = dict[str, np.ndarray]
-PREFIX = "model."  # what Lightning's module puts before every name
+PREFIX = "model."  # that Lightning's module puts before every name
 TABLES = {"label_embedding": "class_embedding", "region_embedding": "super_region_embedding"}
 EMBEDDINGS = {
     "sources": "source_embedding",
@@ -27,35 +27,69 @@ EMBEDDINGS = {
     "layers": "layer_embedding",
 }
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-COUNTER = "num_batches_tracked"  # torch counts batches where no momentum is given; nothing depends on it here
-LISTED = 12
+COUNTER = "num_batches_tracked"  # PyTorch counts batches; with a fixed momentum nothing depends on the count
+MAX_LISTED = 12
 
 
-def variables_of(state: State) -> tuple[ConditionalVAE, Variables]:
-    """The network that a state dict is of, and its variables in float32."""
+def convert_state_dict(state: State) -> tuple[ConditionalVAE, Variables]:
+    """Convert a state dict of the published network.
+
+    Parameters
+    ----------
+    state : dict of arrays
+        Tensors by name, with or without the prefix ``model.``.
+
+    Returns
+    -------
+    network : ConditionalVAE
+        The network that the tensors belong to.
+    variables : dict
+        Its variables in float32, without a run axis.
+
+    Raises
+    ------
+    CheckpointError
+        If a tensor is missing, left over or of another shape.
+    """
     prefixed = all(name.startswith(PREFIX) for name in state)
     state = {name.removeprefix(PREFIX) if prefixed else name: value for name, value in state.items()}
-    network = network_in(state)
-    shapes: dict[tuple[str, ...], Any] = dict(traverse_util.flatten_dict(shapes_of(network)))
+    network = infer_network(state)
+    shapes: dict[tuple[str, ...], Any] = dict(traverse_util.flatten_dict(variable_shapes(network)))
     names = {path: torch_name(path) for path in shapes}
-    _account(state, {names[path]: torch_shape(path, leaf.shape) for path, leaf in shapes.items()})
-    flat = {path: ours(path, state[names[path]]) for path in shapes}
+    _check_tensors(state, {names[path]: torch_shape(path, leaf.shape) for path, leaf in shapes.items()})
+    flat = {path: _to_flax(path, state[names[path]]) for path in shapes}
     return network, traverse_util.unflatten_dict(flat)
 
 
-def network_in(state: State) -> ConditionalVAE:
-    """The network whose sizes the tensors tell. What they cannot tell: which conditions the encoder was trained to see."""
+def infer_network(state: State) -> ConditionalVAE:
+    """Infer the sizes of the network from the tensors of a state dict.
+
+    Parameters
+    ----------
+    state : dict of arrays
+        Tensors by name, without prefix.
+
+    Returns
+    -------
+    ConditionalVAE
+        The network. Which conditions its encoder was trained with cannot be inferred.
+
+    Raises
+    ------
+    CheckpointError
+        If the tensors are not those of a HIPPIE network.
+    """
     found = {name.split(".")[1] for name in state if name.startswith("encoders.") and name.count(".") > 1}
     unknown = found - set(LENGTHS)
     if unknown or not found:
-        said = f"an encoder of {min(unknown)!r}" if unknown else "no encoder of a modality"
-        raise CheckpointError(f"the checkpoint has {said}: a HIPPIE has some of encoders.{{{','.join(LENGTHS)}}}")
+        content = f"an encoder of {min(unknown)!r}" if unknown else "no encoder of a modality"
+        raise CheckpointError(f"the checkpoint has {content}: a HIPPIE has some of encoders.{{{','.join(LENGTHS)}}}")
     names = [name for name in LENGTHS if name in found]
     sizes = [f"encoders.{names[0]}.conv1.weight", "z_mean.weight", *(f"decoders.{n}.linear_out.weight" for n in names)]
     tables = {slot: f"{table}.weight" for slot, table in EMBEDDINGS.items() if f"{table}.weight" in state}
     missing = [name for name in (*sizes, *tables.values()) if name not in state or state[name].ndim < 2]
     if missing:
-        raise CheckpointError(f"the checkpoint lacks {_listed(missing)}: its sizes cannot be told")
+        raise CheckpointError(f"the checkpoint lacks {_shortened(missing)}: its sizes cannot be inferred")
     rows: dict[str, Any] = {slot: len(state[table]) for slot, table in tables.items()}
     return ConditionalVAE(
         modalities=tuple((name, len(state[f"decoders.{name}.linear_out.weight"])) for name in names),
@@ -67,19 +101,24 @@ def network_in(state: State) -> ConditionalVAE:
     )
 
 
-def shapes_of(network: ConditionalVAE) -> Variables:
-    """Every array of the network, as its shape alone: nothing is computed."""
-
-    def draw(key: jax.Array) -> Variables:
-        curves = {name: np.zeros((1, length), np.float32) for name, length in network.modalities}
-        return dict(network.init(key, curves))
-
-    return jax.eval_shape(draw, jax.random.key(0))
-
-
 def torch_name(path: tuple[str, ...]) -> str:
-    """Where torch keeps the array at ``path``: ``params/decoders_acg/layer4_1/conv1/conv/kernel`` is
-    ``decoders.acg.layer4.1.conv1.conv.weight``."""
+    """Return the name of an array in the PyTorch state dict.
+
+    Parameters
+    ----------
+    path : tuple of str
+        Path of the array in the Flax variables.
+
+    Returns
+    -------
+    str
+        Its name, without prefix.
+
+    Examples
+    --------
+    >>> torch_name(("params", "decoders_acg", "layer4_1", "conv1", "conv", "kernel"))
+    'decoders.acg.layer4.1.conv1.conv.weight'
+    """
     *modules, leaf = path[1:]
     if not modules:
         return f"{TABLES.get(leaf, leaf)}.weight"
@@ -89,20 +128,34 @@ def torch_name(path: tuple[str, ...]) -> str:
 
 
 def torch_shape(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of an array in PyTorch, where the axes of kernels are reversed.
+
+    Parameters
+    ----------
+    path : tuple of str
+        Path of the array in the Flax variables.
+    shape : tuple of int
+        Its shape in Flax.
+
+    Returns
+    -------
+    tuple of int
+        Its shape in PyTorch.
+    """
     return shape[::-1] if path[-1] == "kernel" else shape
 
 
-def ours(path: tuple[str, ...], tensor: np.ndarray) -> np.ndarray:
-    """Kernels backwards: dense (out, in) -> (in, out), convolution (out, in, tap) -> (tap, in, out)."""
-    turned = tensor.T if path[-1] == "kernel" else tensor
-    return np.ascontiguousarray(turned, dtype=np.float32)
+def _to_flax(path: tuple[str, ...], tensor: np.ndarray) -> np.ndarray:
+    """Reverse the axes of kernels: dense (out, in) to (in, out), convolution (out, in, tap) to (tap, in, out)."""
+    array = tensor.T if path[-1] == "kernel" else tensor
+    return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def _account(state: State, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Every tensor has its place and every place its tensor."""
+def _check_tensors(state: State, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Check that the names and shapes of tensors are exactly those of the network."""
     end = "running_mean"
     counters = {name.removesuffix(end) + COUNTER for name in shapes if name.endswith(end)}
-    wrong = {
+    problems = {
         "missing": [name for name in shapes if name not in state],
         "not used": [name for name in state if name not in shapes and name not in counters],
         "of another shape": [
@@ -111,11 +164,11 @@ def _account(state: State, shapes: dict[str, tuple[int, ...]]) -> None:
             if name in state and state[name].shape != shape
         ],
     }
-    if any(wrong.values()):
-        said = "; ".join(f"{what}: {_listed(names)}" for what, names in wrong.items() if names)
-        raise CheckpointError(f"the tensors are not those of a HIPPIE of these sizes: {said}")
+    if any(problems.values()):
+        text = "; ".join(f"{problem}: {_shortened(names)}" for problem, names in problems.items() if names)
+        raise CheckpointError(f"the tensors are not those of a HIPPIE of these sizes: {text}")
 
 
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
+def _shortened(names: list[str]) -> str:
+    more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + more

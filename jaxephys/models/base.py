@@ -1,76 +1,203 @@
-"""What the user objects share: a name under which they are saved, ``save``, and ``load``, which finds the class again."""
+"""EnsembleEstimator: the base class of ``PatchSeqClassifier``, ``Hippie`` and ``SpikeTransformer``.
+
+An estimator trains several networks (runs) at once and keeps them with a leading run axis. The base class keeps the selected
+runs of a trained grid, saves and restores them, and describes them. A subclass has a ``fit`` method, keeps its runs by
+``_store_runs`` and defines ``_saved_arrays``, ``_saved_settings``, ``_restore`` and ``_summary``.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
-from jaxtyping import Float
-from numpy import ndarray
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
-from jaxephys.engine.checkpoint import CheckpointError, export, read_export
-from jaxephys.engine.task import PyTree
+from jaxephys import __version__
+from jaxephys.engine.fit import FitResult, take_runs
+from jaxephys.engine.task import PyTree, Variables
+from jaxephys.models import registry
+from jaxephys.models.migrations import SCHEMA_VERSION
+from jaxephys.models.saved_model import write_model
 
 
-class SavedModel(ABC):
-    """A fitted object that a folder holds: ``params.npz`` with its arrays and ``config.json`` with the rest."""
+class EnsembleEstimator(BaseEstimator, ABC):
+    """A scikit-learn estimator that consists of several trained networks of the same architecture.
 
-    _kinds: ClassVar[dict[str, type[SavedModel]]] = {}
+    A subclass is registered under its name, so that :func:`jaxephys.load` finds it.
+
+    Attributes
+    ----------
+    variables_ : dict
+        Variables of the best epoch of each network. Every array has a leading axis of length ``n_networks_``.
+    history_ : dict of arrays (n_networks_, max_epochs)
+        Losses and validation scores after each epoch; NaN after the last epoch of a network. Not saved.
+    result_ : FitResult
+        The training result of the whole grid that the networks belong to. Not saved.
+    """
+
+    progress: bool
+    result_: FitResult
+    history_: dict[str, Float[np.ndarray, "run epoch"]]
+    variables_: Variables
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        SavedModel._kinds[cls.__name__] = cls
+        registry.register(cls.__name__, cls)
 
-    @abstractmethod
-    def _arrays(self) -> dict[str, PyTree]:
-        """All arrays that scoring needs, each with a leading run axis."""
+    @property
+    def n_networks_(self) -> int:
+        """Number of trained networks."""
+        return len(jax.tree.leaves(self.variables_["params"])[0])
 
-    @abstractmethod
-    def _settings(self) -> dict[str, Any]:
-        """The rest, as JSON."""
-
-    @abstractmethod
-    def describe(self) -> str:
-        """One line on what was learnt."""
-
-    @classmethod
-    @abstractmethod
-    def _from_saved(cls, arrays: dict[str, PyTree], settings: dict[str, Any]) -> SavedModel: ...
+    @property
+    def n_parameters_(self) -> int:
+        """Number of trainable parameters of one network."""
+        return sum(leaf[0].size for leaf in jax.tree.leaves(self.variables_["params"]))
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the model to a folder. An existing one is only replaced with ``overwrite=True``."""
-        from jaxephys import __version__
+        """Write the fitted model to a folder: ``params.npz`` with its arrays and ``config.json`` with everything else.
 
-        config = {"kind": type(self).__name__, "version": __version__, **self._settings()}
-        return export(folder, self._arrays(), config, overwrite=overwrite)
+        Parameters
+        ----------
+        folder : str or Path
+            The folder to create. :func:`jaxephys.load` reads it.
+        overwrite : bool
+            Replace an existing folder. By default an existing folder is an error.
+
+        Returns
+        -------
+        Path
+            The folder.
+
+        Raises
+        ------
+        ValueError
+            If the folder exists and ``overwrite`` is False.
+        """
+        check_is_fitted(self)
+        config = {
+            "kind": type(self).__name__,
+            "version": __version__,
+            "schema_version": SCHEMA_VERSION,
+            "parameters": self._encoded_parameters(),
+            **self._saved_settings(),
+        }
+        return write_model(folder, self._saved_arrays(), config, overwrite=overwrite)
+
+    @classmethod
+    def from_saved(cls, arrays: dict[str, PyTree], config: dict[str, Any]) -> Any:
+        """Return the fitted estimator that a saved model describes. Users call :func:`jaxephys.load` instead.
+
+        Parameters
+        ----------
+        arrays : dict
+            Nested dict of arrays with a leading run axis, in the layout of the current schema version.
+        config : dict
+            Content of ``config.json`` in the current schema version.
+
+        Returns
+        -------
+        EnsembleEstimator
+            An instance of this class.
+        """
+        model = cls(**cls._decoded_parameters(config["parameters"]))
+        model._restore(arrays, config)
+        return model
+
+    def describe(self) -> str:
+        """Describe the fitted model in one line.
+
+        Returns
+        -------
+        str
+            Number of networks, parameters of each, and what they were trained on.
+        """
+        plural = "s" if self.n_networks_ > 1 else ""
+        return f"{self.n_networks_} network{plural} of {self.n_parameters_:,} parameters, {self._summary()}"
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "variables_")
+
+    @property
+    def _progress_title(self) -> str | None:
+        """The title of the progress bar; None hides it."""
+        return type(self).__name__ if self.progress else None
+
+    def _store_runs(
+        self, result: FitResult, indices: Sequence[int] | Int[np.ndarray, "run"] | None = None
+    ) -> Int[np.ndarray, "run"]:
+        """Keep some runs of a trained grid (by default all) as the networks of this estimator, and return their indices."""
+        indices = np.arange(len(result.grid)) if indices is None else np.asarray(indices)
+        self.result_ = result
+        self.history_ = {name: values[indices] for name, values in result.history.items()}
+        self.variables_ = take_runs(result.best, indices)
+        return indices
+
+    def _encoded_parameters(self) -> dict[str, Any]:
+        """The arguments of ``__init__`` as JSON. Overridden where one of them is no JSON value."""
+        return self.get_params()
+
+    @classmethod
+    def _decoded_parameters(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        """The inverse of ``_encoded_parameters``."""
+        return parameters
+
+    @abstractmethod
+    def _saved_arrays(self) -> dict[str, PyTree]:
+        """All arrays that predictions need, each with a leading run axis."""
+
+    @abstractmethod
+    def _saved_settings(self) -> dict[str, Any]:
+        """All fitted attributes that are not arrays, as JSON."""
+
+    @abstractmethod
+    def _restore(self, arrays: dict[str, PyTree], config: dict[str, Any]) -> None:
+        """Set the fitted attributes from what ``_saved_arrays`` and ``_saved_settings`` have returned."""
+
+    @abstractmethod
+    def _summary(self) -> str:
+        """The part of ``describe`` that is particular to this class."""
 
 
-def load(path: str | Path) -> SavedModel:
-    """The model in a folder that ``save`` or an experiment has written. The folder of a whole run will do."""
-    path = Path(path)
-    folder = path / "model" if (path / "model").is_dir() else path
-    if not (folder / "config.json").exists() or ((path / "checkpoints").is_dir() and folder == path):
-        hint = f": its run has not ended, go on with --resume {path}" if (path / "checkpoints").is_dir() else ""
-        raise CheckpointError(f"{path} holds no saved model{hint}")
-    arrays, settings = read_export(folder)
-    kind = settings.get("kind")
-    if kind not in SavedModel._kinds:
-        raise CheckpointError(
-            f"{folder} holds a model of the kind {kind!r}: this version knows {', '.join(SavedModel._kinds)}"
-        )
-    try:
-        return SavedModel._kinds[kind]._from_saved(arrays, settings)
-    except (KeyError, TypeError) as error:
-        raise CheckpointError(f"the saved model {folder} lacks {error}: save it again") from error
+def score_row(network: int | str, scores: Mapping[str, Any], n: int) -> dict[str, Any]:
+    """Return one row of a score table, which ``pandas.DataFrame`` takes as a list.
+
+    Parameters
+    ----------
+    network : int or str
+        Index of the network, or ``"ensemble"``.
+    scores : mapping of str to float
+        Value of each metric.
+    n : int
+        Number of samples that were scored.
+
+    Returns
+    -------
+    dict
+        ``network``, then each metric as a float, then ``n``.
+    """
+    return {"network": network, **{metric: float(value) for metric, value in scores.items()}, "n": n}
 
 
-def count_parameters(variables: PyTree) -> int:
-    """The parameters of one run of a stacked tree."""
-    return sum(leaf[0].size for leaf in jax.tree.leaves(variables["params"]))
+def mean_over_runs(values: Float[np.ndarray, "run ..."], per_seed: bool) -> Float[np.ndarray, "..."]:
+    """Return the prediction of an ensemble, or that of each network.
 
+    Parameters
+    ----------
+    values : array (n_networks, ...)
+        Predictions of each network.
+    per_seed : bool
+        Return ``values`` unchanged instead of their mean.
 
-def mean_over_runs(values: Float[ndarray, "run ..."], per_seed: bool) -> Float[ndarray, "..."]:
-    """The ensemble's answer, or each run's own."""
+    Returns
+    -------
+    array (...) or (n_networks, ...)
+        The mean over networks, or all predictions.
+    """
     return values if per_seed else values.mean(axis=0)

@@ -1,14 +1,13 @@
-"""PatchSeqClassifier: the scikit-learn face of the Patch-seq system. Thin: the work is in the task and the engine."""
+"""PatchSeqClassifier: the scikit-learn estimator of the Patch-seq system."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
-from sklearn.base import BaseEstimator, ClassifierMixin
+from jaxtyping import Bool, Float, Int, Shaped
+from sklearn.base import ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
 from jaxephys.engine.config import TrainConfig
@@ -20,52 +19,101 @@ from jaxephys.engine.task import RunInputs
 from jaxephys.evaluation.calibration import apply_temperature, conformal_sets, conformal_thresholds, fit_temperature
 from jaxephys.evaluation.metrics import classification_scores
 from jaxephys.evaluation.splits import Split, hold_out
-from jaxephys.models.base import SavedModel, count_parameters, mean_over_runs
-from jaxephys.patchseq.feature_matching import Matched, match
-from jaxephys.patchseq.network.classifier import SubclassNetwork, Switches
-from jaxephys.patchseq.network.ragged_layout import Staircase
+from jaxephys.models.base import EnsembleEstimator, mean_over_runs, score_row
+from jaxephys.patchseq.feature_matching import MatchedFeatures, match_features
+from jaxephys.patchseq.network.classifier import NetworkSwitches, SubclassNetwork
+from jaxephys.patchseq.network.ragged_layout import RaggedLayout
 from jaxephys.patchseq.preprocessing import SignedLog, ZScore
-from jaxephys.patchseq.task import CellConstants, Prediction, Variant, make_data, make_runs, make_task
+from jaxephys.patchseq.task import CellConstants, Prediction, Variant, make_data, make_run_inputs, make_task
 from jaxephys.schemas.feature_table import FeatureTable
 
 Cells = FeatureTable | Float[np.ndarray, "cell column"] | Float[np.ndarray, "cell family feature"]
 
 
-class PatchSeqClassifier(SavedModel, ClassifierMixin, BaseEstimator):
-    """Subclass of a neuron from ordered families of electrophysiological features, by BiLSTM and attention.
+class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
+    """Predict the transcriptomic subclass of a neuron from ordered families of electrophysiological features.
 
-    Several seeds are trained at once and answer together; their spread is there with ``per_seed=True``. Probabilities are
-    taken at the temperature that the validation cells of all networks ask for. A NaN is a missing value.
+    A BiLSTM reads the families of a cell one after the other, attention pools them, and a softmax or ArcFace head
+    classifies the pooled vector. Several networks are trained at once, each with its own seed; predictions are their mean,
+    calibrated with the validation cells of all networks. NaN marks a missing value.
 
     Parameters
     ----------
-    head : {"softmax", "arcface"}
-    pooling : {"attention", "fixed"}
-        Weigh the families of each cell by attention; or all alike (the last alone, as published, where ``token`` is None).
-    token : int or None
-        Each family is projected by itself to so many numbers, from signed-log features and what is missing among them.
-        None pads the families with zeros to the widest and takes plain z-scores: the published encoder.
-    smote : bool
-        Fill the smaller classes with synthetic training cells.
-    gamma : float
-        Of the focal loss; 0 is cross-entropy.
-    class_weights : {"none", "inverse", "effective"}
-    seeds : int
-        How many networks are trained, each with its own validation split and initial weights.
+    head : {"softmax", "arcface"}, default "softmax"
+        Classification head. ArcFace adds an angular margin to the true class in training.
+    pooling : {"attention", "fixed"}, default "attention"
+        Weigh the families of each cell by attention. "fixed" weighs all alike, or, where ``token`` is None, takes the
+        state of the last family only, as the published baseline does.
+    token : int or None, default 64
+        Number of values that each family is projected to by its own linear map, from signed-log features and the flags of
+        missing values. None selects the published encoder: z-scores, families padded with zeros to the widest.
+    smote : bool, default False
+        Add synthetic training cells (SMOTE) until all classes are as large as the largest.
+    gamma : float, default 0.0
+        Exponent of the focal loss; 0 is cross-entropy.
+    class_weights : {"none", "inverse", "effective"}, default "none"
+        Weights of the classes in the loss: equal, by inverse frequency, or by the effective number of cells.
+    seeds : int, default 10
+        Number of networks, each with its own validation split and initial weights.
+    hidden : int, default 128
+        Hidden units of the LSTM in each direction.
+    dropout : float, default 0.2
+        Dropout before the softmax head.
+    max_epochs : int, default 50
+        Largest number of passes over the training cells.
+    patience : int, default 7
+        Stop a network after this number of epochs without a better validation macro-F1.
+    batch_size : int, default 64
+        Cells per optimizer step.
+    learning_rate : float, default 1e-3
+        Learning rate of AdamW.
+    validation : float, default 0.2
+        Share of the cells that a network is not trained on; they select its best epoch and calibrate the ensemble.
     families : mapping of str to int, optional
-        Name and width of each family, in order, when ``X`` is a plain [cell, column] array.
-    validation : float
-        Share of the cells that selects the best epoch.
-    random_state : int
-        The first of the seeds.
+        Name and width of each family, in order. Required where ``X`` is an array of shape (cell, column).
+    random_state : int, default 0
+        Seed of the first network; the others follow.
+    progress : bool, default True
+        Show a progress bar while training.
 
     Attributes
     ----------
-    classes_ : array of str
+    classes_ : array of str, shape (class,)
+        Sorted names of the classes.
+    families_, widths_, features_ : tuple
+        Families, their widths, and the features of the training table.
     temperature_ : float
-        Above 1 where the networks were too sure of their validation cells.
-    history_ : dict of arrays [seed, epoch]
-    result_ : FitResult of the engine
+        Temperature of the calibration; above 1 where the networks were overconfident on their validation cells.
+    history_ : dict of arrays of shape (seeds, max_epochs)
+        Losses and validation scores after each epoch.
+    result_ : FitResult
+        The result of the engine.
+
+    See Also
+    --------
+    jaxephys.load : Load a classifier that ``save`` has written.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> y = np.array(["Pvalb", "Sst", "Vip"])[np.arange(90) % 3]
+    >>> X = rng.normal(size=(90, 5))
+    >>> X[:, 0] += 5 * (y == "Sst")
+    >>> X[:, 4] += 5 * (y == "Vip")
+    >>> model = PatchSeqClassifier(
+    ...     seeds=2, hidden=4, max_epochs=25, batch_size=16, learning_rate=0.02, families={"isi": 3, "psth": 2}, progress=False
+    ... )
+    >>> model.fit(X, y).predict(X[:3]).tolist()
+    ['Pvalb', 'Sst', 'Vip']
+    >>> model.predict_proba(X).shape, model.predict_proba(X, per_seed=True).shape
+    ((90, 3), (2, 90, 3))
+    >>> model.predict_set(X, coverage=0.9).shape  # the classes that cannot be excluded
+    (90, 3)
+    >>> model.attention(X).shape, model.embed(X, seed=1).shape
+    ((90, 2), (90, 8))
+    >>> [row["network"] for row in model.score_table(X, y)]
+    ['ensemble', 0, 1]
     """
 
     def __init__(
@@ -108,106 +156,245 @@ class PatchSeqClassifier(SavedModel, ClassifierMixin, BaseEstimator):
         self.progress = progress
 
     def fit(self, X: Cells, y: Shaped[np.ndarray, "cell"] | None = None) -> PatchSeqClassifier:
-        """Train on a FeatureTable, or on an array and its labels."""
-        table = self._table(X, y)
-        codes, stairs = table.codes(), Staircase.of(table.widths)
-        axis = RunGrid.cross(seed=range(self.random_state, self.random_state + self.seeds))
-        splits = [self._split(codes, seed) for seed in axis.column("seed")]
-        variants, logged = [self._variant()] * len(axis), self.token is not None
-        runs = make_runs(table, stairs, splits, variants, axis.column("seed"), logged=logged)
-        network = SubclassNetwork(stairs, len(table.classes), self.hidden, self.dropout, self.token)
-        plan = TrainConfig(self.max_epochs, self.patience, batch_size=self.batch_size, learning_rate=self.learning_rate)
-        data = make_data(table, stairs)
-        title = "PatchSeqClassifier" if self.progress else None
-        result = fit(make_task(network), data, runs, axis, plan, title=title)
-        return self.adopt(result, runs, table, splits)
+        """Train the networks on labelled cells.
 
-    def adopt(
+        Parameters
+        ----------
+        X : FeatureTable of n_cells, or array of shape (cell, column) or (cell, family, feature)
+            Features, NaN where a value is missing. A two-dimensional array requires ``families``.
+        y : array of shape (cell,), optional
+            Class of each cell, stored as text. Optional where ``X`` is a table with labels, which it replaces.
+
+        Returns
+        -------
+        PatchSeqClassifier
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If labels are missing, there is a single class, a class has fewer than three cells, a cell has no value at all,
+            or a parameter of the estimator is unknown.
+        """
+        table = self._table(X, y)
+        codes, layout = table.codes(), RaggedLayout.from_widths(table.widths)
+        grid = RunGrid.cross(seed=range(self.random_state, self.random_state + self.seeds))
+        seeds = grid.column("seed")
+        splits = [self._split(codes, seed) for seed in seeds]
+        variants, signed_log = [self._variant()] * len(grid), self.token is not None
+        inputs = make_run_inputs(table, layout, splits, variants, seeds, signed_log=signed_log)
+        network = SubclassNetwork(layout, len(table.classes), self.hidden, self.dropout, self.token)
+        config = TrainConfig(
+            self.max_epochs, self.patience, batch_size=self.batch_size, learning_rate=self.learning_rate
+        )
+        data = make_data(table, layout)
+        result = fit(make_task(network), data, inputs, grid, config, title=self._progress_title)
+        return self.keep_runs(result, inputs, table, splits)
+
+    def keep_runs(
         self,
         result: FitResult,
-        runs: RunInputs,
+        inputs: RunInputs,
         table: FeatureTable,
         splits: Sequence[Split],
-        places: np.ndarray | None = None,
+        indices: Int[np.ndarray, "run"] | None = None,
     ) -> PatchSeqClassifier:
-        """Become the classifier that runs of a grid have trained on their splits (all of them, or those in ``places``)."""
-        places = np.arange(len(result.grid)) if places is None else places
-        self.result_ = result
-        self.history_ = {name: values[places] for name, values in result.history.items()}
-        self.variables_, self.constants_ = take_runs((result.best, runs.constants), places)
+        """Use trained runs of a grid as the networks of this estimator, and calibrate them.
+
+        The parameters of the estimator (``hidden``, ``token``, ...) must be those that the runs were trained with.
+
+        Parameters
+        ----------
+        result : FitResult
+            Result of training the grid.
+        inputs : RunInputs
+            The inputs of the grid.
+        table : FeatureTable of n_cells
+            The cells that the runs were trained on.
+        splits : sequence of Split, one per run of the grid
+            The rows of each run.
+        indices : array of int, optional
+            The runs to use; all by default.
+
+        Returns
+        -------
+        PatchSeqClassifier
+            The fitted estimator.
+        """
+        indices = self._store_runs(result, indices)
+        self.constants_ = take_runs(inputs.constants, indices)
         self.classes_, self.families_, self.widths_ = table.classes, table.families, table.widths
         self.features_, self.n_features_in_ = table.features, table.values.shape[1]
-        self._calibrate(table, [splits[place].validation for place in places])
+        self._calibrate(table, [splits[index].validation for index in indices])
         return self
 
-    def _calibrate(self, table: FeatureTable, validation: Sequence[np.ndarray]) -> None:
-        """One temperature for all networks, from cells that each of them has not trained on.
-
-        The same cells then give conformal thresholds. A cell is answered for by the networks that held it out, fewer than
-        answer for a new cell, so the sets are rather too large than too small.
-        """
-        self.temperature_ = 1.0
-        codes, said = table.codes(), self._read(table).probability
-        pooled = np.concatenate([run[rows] for run, rows in zip(said, validation, strict=True)])
-        self.temperature_ = fit_temperature(pooled, codes[np.concatenate(validation)])
-        held_out = np.zeros(said.shape[:2], bool)
-        for run, rows in enumerate(validation):
-            held_out[run, rows] = True
-        known = held_out.any(axis=0)
-        cooled = np.where(held_out[..., None], apply_temperature(said, self.temperature_), 0.0)
-        self.held_out_ = (cooled.sum(axis=0) / np.maximum(held_out.sum(axis=0), 1)[:, None])[known].astype(np.float32)
-        self.held_out_codes_ = codes[known]
-
-    def predict_proba(self, X: Cells, *, per_seed: bool = False) -> Float[np.ndarray, "..."]:
-        """Class probabilities [cell, class]: the mean over the seeds, or [seed, cell, class]."""
-        return mean_over_runs(apply_temperature(self._read(X).probability, self.temperature_), per_seed)
-
     def predict(self, X: Cells) -> Shaped[np.ndarray, "cell"]:
+        """Predict the most probable class of each cell.
+
+        Parameters
+        ----------
+        X : FeatureTable of n_cells, or array of shape (cell, column) or (cell, family, feature)
+            Features with the families of the training cells; see ``match_features`` for tables of other columns.
+
+        Returns
+        -------
+        array of str, shape (cell,)
+            Names of the classes.
+        """
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
-    def predict_set(self, X: Cells, coverage: float = 0.9) -> Bool[np.ndarray, "cell class"]:
-        """The classes that cannot be ruled out for each cell: the true one is among them as often as asked, in every class.
+    def predict_proba(self, X: Cells, *, per_seed: bool = False) -> Float[np.ndarray, "..."]:
+        """Predict calibrated class probabilities.
 
-        Several: the cell is ambiguous. None: it is like no class that was seen; say "unknown".
+        Parameters
+        ----------
+        X : FeatureTable of n_cells, or array of shape (cell, column) or (cell, family, feature)
+            Features with the families of the training cells.
+        per_seed : bool, default False
+            Return the probabilities of each network instead of their mean.
+
+        Returns
+        -------
+        array of shape (cell, class), or (seed, cell, class) with ``per_seed``
+            Probabilities in the order of ``classes_``.
         """
-        said = self.predict_proba(X)
-        return conformal_sets(said, conformal_thresholds(self.held_out_, self.held_out_codes_, coverage))
+        return mean_over_runs(apply_temperature(self._predict(X).probability, self.temperature_), per_seed)
+
+    def predict_set(self, X: Cells, coverage: float = 0.9) -> Bool[np.ndarray, "cell class"]:
+        """Predict the set of classes that cannot be excluded for each cell (conformal prediction).
+
+        Parameters
+        ----------
+        X : FeatureTable of n_cells, or array of shape (cell, column) or (cell, family, feature)
+            Features with the families of the training cells.
+        coverage : float, default 0.9
+            Probability, within every class, that the set contains the true class.
+
+        Returns
+        -------
+        bool array of shape (cell, class)
+            True for the members of the set. Several members: the cell is ambiguous. No member: the cell is unlike every
+            class of the training cells.
+
+        Notes
+        -----
+        The thresholds come from cells that were held out of the training of some networks, and are predicted by these
+        networks only. They are fewer than predict a new cell, so that the sets tend to be too large rather than too small.
+        """
+        probability = self.predict_proba(X)
+        return conformal_sets(probability, conformal_thresholds(self.held_out_, self.held_out_codes_, coverage))
 
     def attention(self, X: Cells, *, per_seed: bool = False) -> Float[np.ndarray, "..."]:
-        """The weight of each family for each cell [cell, family]; they sum to 1."""
-        return mean_over_runs(self._read(X).attention, per_seed)
+        """Return the weight of each family for each cell.
+
+        Parameters
+        ----------
+        X : FeatureTable of n_cells, or array of shape (cell, column) or (cell, family, feature)
+            Features with the families of the training cells.
+        per_seed : bool, default False
+            Return the weights of each network instead of their mean.
+
+        Returns
+        -------
+        array of shape (cell, family), or (seed, cell, family) with ``per_seed``
+            Weights in the order of ``families_``; those of a cell sum to 1.
+        """
+        return mean_over_runs(self._predict(X).attention, per_seed)
 
     def embed(self, X: Cells, seed: int = 0) -> Float[np.ndarray, "cell pooled"]:
-        """What stands for each cell before the head, in one of the networks: their spaces differ and have no mean."""
-        said = self._read(X).embedding
-        if not 0 <= seed < len(said):
-            raise ValueError(f"there is no network {seed}: this classifier has {len(said)}, counted from 0")
-        return said[seed]
+        """Return the pooled vector of each cell, the input of the head, in one of the networks.
+
+        Parameters
+        ----------
+        X : FeatureTable of n_cells, or array of shape (cell, column) or (cell, family, feature)
+            Features with the families of the training cells.
+        seed : int, default 0
+            Index of the network. The spaces of the networks differ, so that a mean over them has no meaning.
+
+        Returns
+        -------
+        array of shape (cell, 2 * hidden)
+            The embedding.
+
+        Raises
+        ------
+        ValueError
+            If there is no such network.
+        """
+        embedding = self._predict(X).embedding
+        if not 0 <= seed < len(embedding):
+            raise ValueError(f"there is no network {seed}: this classifier has {len(embedding)}, counted from 0")
+        return embedding[seed]
 
     def score_table(self, X: Cells, y: Shaped[np.ndarray, "cell"] | None = None) -> list[dict[str, Any]]:
-        """Every metric on labelled cells, a row for the ensemble and one for each network: ``pandas.DataFrame`` takes it."""
+        """Score labelled cells with every classification metric.
+
+        Parameters
+        ----------
+        X : FeatureTable of n_cells, or array of shape (cell, column) or (cell, family, feature)
+            Features with the families of the training cells.
+        y : array of shape (cell,), optional
+            Class of each cell; optional where ``X`` is a table with labels.
+
+        Returns
+        -------
+        list of dict
+            One row for the ensemble and one for each network, with the metrics of
+            ``jaxephys.evaluation.metrics.classification_scores`` and the number of cells ``n``.
+        """
         table = self._table(X, y)
-        codes, each = table.codes(self.classes_), self.predict_proba(replace(table, label=None), per_seed=True)
+        codes, per_seed = table.codes(self.classes_), self.predict_proba(table.with_label(None), per_seed=True)
         rows = []
-        for name, said in [("ensemble", each.mean(axis=0)), *enumerate(each)]:
-            scores = classification_scores(codes, said, np.ones(len(codes), np.float32))
-            rows.append(
-                {"network": name, **{metric: float(value) for metric, value in scores.items()}, "n": len(codes)}
-            )
+        for network, probability in [("ensemble", per_seed.mean(axis=0)), *enumerate(per_seed)]:
+            scores = classification_scores(codes, probability, np.ones(len(codes), np.float32))
+            rows.append(score_row(network, scores, len(codes)))
         return rows
 
-    def match(self, table: FeatureTable) -> Matched:
-        """A table of new cells in the order that this classifier reads, by feature names, and what is odd about it."""
+    def match_features(self, table: FeatureTable) -> MatchedFeatures:
+        """Bring a table of new cells into the columns of the training cells, matched by feature name.
+
+        Parameters
+        ----------
+        table : FeatureTable of n_cells
+            New cells with other columns, another order of columns, or missing columns.
+
+        Returns
+        -------
+        MatchedFeatures
+            The table for ``predict``, and messages on missing columns, unused columns and suspicious units.
+
+        Raises
+        ------
+        ValueError
+            If the table has none of the features, or no cell has a value in any of them.
+        """
         check_is_fitted(self)
-        scale, columns = self.constants_.scale, np.concatenate(Staircase.of(self.widths_).places)
-        spread = scale.unit if isinstance(scale, SignedLog) else scale.sd
-        middle, unit = (np.asarray(values).mean(axis=0)[columns] for values in (scale.median, spread))
-        return match(table, self.families_, self.widths_, self.features_, middle, unit)
+        scale = cast(ZScore | SignedLog, self.constants_.scale)
+        columns = np.concatenate(RaggedLayout.from_widths(self.widths_).packed_columns)
+        deviation = scale.unit if isinstance(scale, SignedLog) else scale.sd
+        typical, spread = (np.asarray(values).mean(axis=0)[columns] for values in (scale.median, deviation))
+        return match_features(table, self.families_, self.widths_, self.features_, typical, spread)
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "variables_")
+    def _calibrate(self, table: FeatureTable, validation: Sequence[np.ndarray]) -> None:
+        """Fit the temperature and keep held-out predictions, from cells on which each network was not trained.
 
-    def _read(self, X: Cells) -> Prediction:
+        The temperature is fitted to the pooled validation cells of all networks. The same cells give the conformal
+        thresholds: for each cell the mean probability of the networks that held it out.
+        """
+        codes, probability = table.codes(), self._predict(table).probability
+        pooled = np.concatenate([run[rows] for run, rows in zip(probability, validation, strict=True)])
+        self.temperature_ = fit_temperature(pooled, codes[np.concatenate(validation)])
+        held_out = np.zeros(probability.shape[:2], bool)
+        for run, rows in enumerate(validation):
+            held_out[run, rows] = True
+        is_held_out = held_out.any(axis=0)
+        calibrated = np.where(held_out[..., None], apply_temperature(probability, self.temperature_), 0.0)
+        mean = calibrated.sum(axis=0) / np.maximum(held_out.sum(axis=0), 1)[:, None]
+        self.held_out_ = mean[is_held_out].astype(np.float32)
+        self.held_out_codes_ = codes[is_held_out]
+
+    def _predict(self, X: Cells) -> Prediction:
+        """Return the predictions of all networks, before calibration."""
         check_is_fitted(self)
         table = self._table(X, None)
         if table.widths != self.widths_ or table.families != self.families_:
@@ -215,29 +402,26 @@ class PatchSeqClassifier(SavedModel, ClassifierMixin, BaseEstimator):
                 f"the cells have the families {dict(zip(table.families, table.widths, strict=True))}, but the model was "
                 f"trained on {dict(zip(self.families_, self.widths_, strict=True))}: give the same families in the same order"
             )
-        stairs = Staircase.of(self.widths_)
-        network = SubclassNetwork(stairs, len(self.classes_), self.hidden, self.dropout, self.token)
-        runs = len(self.constants_.gamma)
-        rows = stack_rows([plain_rows(np.arange(len(table)))] * runs)
-        data = make_data(replace(table, label=None), stairs)
+        layout = RaggedLayout.from_widths(self.widths_)
+        network = SubclassNetwork(layout, len(self.classes_), self.hidden, self.dropout, self.token)
+        rows = stack_rows([plain_rows(np.arange(len(table)))] * self.n_networks_)
+        data = make_data(table.with_label(None), layout)
         return predict(make_task(network), data, self.variables_, rows, self.constants_)
 
     def _table(self, X: Cells, y: np.ndarray | None) -> FeatureTable:
         if isinstance(X, FeatureTable):
-            if y is None:
-                return X
-            return replace(X, label=np.asarray(y).astype(str))
+            return X if y is None else X.with_label(np.asarray(y).astype(str))
         X = np.asarray(X, np.float32)
         if X.ndim == 3 and self.families is None:
-            return FeatureTable.of(X, [f"family_{i}" for i in range(X.shape[1])], y)
+            return FeatureTable.from_arrays(X, [f"family_{i}" for i in range(X.shape[1])], y)
         if self.families is None:
             raise ValueError(
-                f"X has shape {X.shape}: give families={{name: width, ...}} to say which columns belong together"
+                f"X has shape {X.shape}: give families={{name: width, ...}} to define which columns belong together"
             )
-        return FeatureTable.of(X, dict(self.families), y)
+        return FeatureTable.from_arrays(X, dict(self.families), y)
 
     def _split(self, codes: np.ndarray, seed: int) -> Split:
-        """Train and validation rows; the test part stays empty, since the caller keeps test cells to himself."""
+        """Return training and validation rows. The test part is empty: users hold out test cells themselves."""
         split = hold_out(codes, seed, validation=self.validation / 2, test=self.validation / 2)
         return Split(split.train, np.sort(np.concatenate([split.validation, split.test])), np.array([], int))
 
@@ -248,33 +432,33 @@ class PatchSeqClassifier(SavedModel, ClassifierMixin, BaseEstimator):
             raise ValueError(f"pooling is {self.pooling!r}: choose attention or fixed")
         return Variant(self.pooling == "attention", self.head == "arcface", self.smote, self.gamma, self.class_weights)
 
-    def _arrays(self) -> dict[str, Any]:
-        check_is_fitted(self)
+    def _saved_arrays(self) -> dict[str, Any]:
         constants = self.constants_._asdict()
         nested = {name: constants[name]._asdict() for name in ("scale", "switches")}
         held_out = {"probability": self.held_out_, "codes": self.held_out_codes_}
         return {**self.variables_, "constants": {**constants, **nested}, "held_out": held_out}
 
-    def _settings(self) -> dict[str, Any]:
-        own = {"classes": self.classes_.tolist(), "families": list(self.families_), "widths": list(self.widths_)}
-        own |= {"features": list(self.features_), "temperature": self.temperature_}
-        return {"parameters": self.get_params(), **own}
+    def _saved_settings(self) -> dict[str, Any]:
+        return {
+            "classes": self.classes_.tolist(),
+            "families": list(self.families_),
+            "widths": list(self.widths_),
+            "features": list(self.features_),
+            "temperature": self.temperature_,
+        }
 
-    @classmethod
-    def _from_saved(cls, arrays: dict[str, Any], settings: dict[str, Any]) -> PatchSeqClassifier:
-        model = cls(**settings["parameters"])
+    def _restore(self, arrays: dict[str, Any], config: dict[str, Any]) -> None:
         constants, held_out = dict(arrays.pop("constants")), arrays.pop("held_out")
-        scale = (ZScore if model.token is None else SignedLog)(**constants.pop("scale"))
-        model.constants_ = CellConstants(**{**constants, "scale": scale, "switches": Switches(**constants["switches"])})
-        model.held_out_, model.held_out_codes_ = held_out["probability"], held_out["codes"]
-        model.variables_ = arrays
-        model.classes_ = np.array(settings["classes"])
-        model.families_, model.widths_ = tuple(settings["families"]), tuple(settings["widths"])
-        model.features_, model.n_features_in_ = tuple(settings["features"]), sum(model.widths_)
-        model.temperature_ = settings["temperature"]
-        return model
+        scale = (ZScore if self.token is None else SignedLog)(**constants.pop("scale"))
+        self.constants_ = CellConstants(
+            **{**constants, "scale": scale, "switches": NetworkSwitches(**constants["switches"])}
+        )
+        self.held_out_, self.held_out_codes_ = held_out["probability"], held_out["codes"]
+        self.variables_ = arrays
+        self.classes_ = np.array(config["classes"])
+        self.families_, self.widths_ = tuple(config["families"]), tuple(config["widths"])
+        self.features_, self.n_features_in_ = tuple(config["features"]), sum(self.widths_)
+        self.temperature_ = config["temperature"]
 
-    def describe(self) -> str:
-        """One line on what was learnt."""
-        runs, parameters = len(self.constants_.gamma), count_parameters(self.variables_)
-        return f"{runs} networks of {parameters:,} parameters, {len(self.classes_)} classes, {len(self.families_)} families"
+    def _summary(self) -> str:
+        return f"{len(self.classes_)} classes, {len(self.families_)} families"

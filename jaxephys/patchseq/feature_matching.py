@@ -1,7 +1,7 @@
-"""Match: the features of new cells put in the order that a trained model reads, by their names; what is odd is said.
+"""Feature matching: bring new cells into the columns that a trained model expects, by the names of the features.
 
-A feature that the model knows and the table lacks is missing in every cell, which the model was trained to bear. One whose
-values lie far from those of the training cells is most often in another unit (s for ms, V for mV).
+A feature that the table lacks is missing in every cell, which models of this package accept. A feature whose values differ
+greatly from those of the training cells is most often in another unit (s for ms, V for mV) and leads to a message.
 """
 
 from __future__ import annotations
@@ -15,76 +15,127 @@ from jaxtyping import Float
 
 from jaxephys.schemas.feature_table import FeatureTable
 
-FAR = 10.0  # median deviations of the training cells; species differ by a few
-FEW = 3  # cells, below which a median says little
-POWERS = (-6, -3, 3, 6)  # of ten, between units of one quantity
+UNUSUAL_DEVIATIONS = 10.0  # median deviations of the training cells; species differ by a few
+MIN_CELLS = 3  # a median of fewer cells is not compared
+UNIT_POWERS = (-6, -3, 3, 6)  # powers of ten between units of one quantity
 
 
-class Matched(NamedTuple):
-    """The cells as the model reads them, and one sentence for everything that was done or looks wrong."""
+class MatchedFeatures(NamedTuple):
+    """New cells in the columns of a model.
+
+    Parameters
+    ----------
+    table : FeatureTable of n_cells
+        The cells that have a value in at least one feature of the model.
+    messages : list of str
+        One sentence for each change and each suspicious feature; empty where the table fits.
+    """
 
     table: FeatureTable
-    said: list[str]
+    messages: list[str]
 
 
-def match(
+def match_features(
     table: FeatureTable,
     families: Sequence[str],
     widths: Sequence[int],
     features: Sequence[str],
-    middle: Float[np.ndarray, "column"],
-    unit: Float[np.ndarray, "column"],
-) -> Matched:
-    """``middle`` and ``unit``: median and median deviation of each feature among the training cells."""
-    known = {name: place for place, name in enumerate(table.features)}
-    found = np.array([known.get(name, -1) for name in features])
-    if (found < 0).all():
+    typical: Float[np.ndarray, "column"],
+    spread: Float[np.ndarray, "column"],
+) -> MatchedFeatures:
+    """Reorder the columns of a table by name, and report what is missing, unused or suspicious.
+
+    Parameters
+    ----------
+    table : FeatureTable of n_cells
+        New cells.
+    families, widths : sequence
+        Names and widths of the families of the model.
+    features : sequence of str
+        Names of the columns of the model, in order.
+    typical, spread : array of shape (column,)
+        Median and median absolute deviation of each feature among the training cells.
+
+    Returns
+    -------
+    MatchedFeatures
+        The cells with the columns of the model, and messages.
+
+    Raises
+    ------
+    ValueError
+        If the table has none of the features, or no cell has a value in any of them.
+    """
+    column_of = {name: column for column, name in enumerate(table.features)}
+    columns = np.array([column_of.get(name, -1) for name in features])
+    if (columns < 0).all():
         raise ValueError(
-            f"the table has none of the {len(features)} features of the model: it has {_some(table.features)}, "
-            f"the model reads {_some(features)}"
+            f"the table has none of the {len(features)} features of the model: it has {_shortened(table.features)}, "
+            f"the model reads {_shortened(features)}"
         )
-    values = np.where(found >= 0, table.values[:, found], np.nan).astype(np.float32)
+    values = np.where(columns >= 0, table.values[:, columns], np.nan).astype(np.float32)
     empty = np.isnan(values).all(axis=1)
     if empty.all():
         raise ValueError("no cell has a value in any feature that the model reads: build the table with more protocols")
-    absent = [name for name, place in zip(features, found, strict=True) if place < 0]
-    extra = [name for name in table.features if name not in set(features)]
-    alone = table.cell[empty].tolist()
-    said = [
-        f"{len(names)} {what}: {_some(names)}"
-        for names, what in (
+    absent = [name for name, column in zip(features, columns, strict=True) if column < 0]
+    unused = [name for name in table.features if name not in set(features)]
+    messages = [
+        f"{len(names)} {text}: {_shortened(names)}"
+        for names, text in (
             (absent, f"of {len(features)} features are not in the table and count as missing"),
-            (extra, "features of the table are not read by the model"),
-            (alone, "cells have no feature that the model reads and are left out"),
+            (unused, "features of the table are not read by the model"),
+            (table.cell[empty].tolist(), "cells have no feature that the model reads and are left out"),
         )
         if names
     ]
-    read = {"families": tuple(families), "widths": tuple(widths), "features": tuple(features)}
-    kept = replace(table.rows(np.flatnonzero(~empty)), values=values[~empty], observed=None, **read)
-    return Matched(kept, said + strange(kept.values, features, middle, unit))
+    matched = replace(
+        table.rows(np.flatnonzero(~empty)),
+        values=values[~empty],
+        observed=~np.isnan(values[~empty]),
+        families=tuple(families),
+        widths=tuple(widths),
+        features=tuple(features),
+    )
+    return MatchedFeatures(matched, messages + unusual_features(matched.values, features, typical, spread))
 
 
-def strange(
+def unusual_features(
     values: Float[np.ndarray, "cell column"],
     features: Sequence[str],
-    middle: Float[np.ndarray, "column"],
-    unit: Float[np.ndarray, "column"],
+    typical: Float[np.ndarray, "column"],
+    spread: Float[np.ndarray, "column"],
 ) -> list[str]:
-    """A sentence for each feature whose median lies further from that of the training cells than cells differ."""
-    said = []
+    """Report features whose median differs from that of the training cells by more than cells differ.
+
+    Parameters
+    ----------
+    values : array of shape (cell, column)
+        Features, NaN where a value is missing.
+    features : sequence of str
+        Names of the columns.
+    typical, spread : array of shape (column,)
+        Median and median absolute deviation of each feature among the training cells.
+
+    Returns
+    -------
+    list of str
+        One sentence for each such feature; it suggests another unit where the factor is a power of ten.
+    """
+    messages = []
     for column, name in enumerate(features):
-        own = values[:, column][~np.isnan(values[:, column])]
-        if len(own) < FEW or abs(median := float(np.median(own)) - middle[column]) <= FAR * unit[column]:
+        measured = values[:, column][~np.isnan(values[:, column])]
+        if len(measured) < MIN_CELLS:
             continue
-        median += middle[column]
-        sentence = f"{name} is {median:.3g} at the median, in training {middle[column]:.3g}"
-        ratio = median / middle[column] if middle[column] else np.nan
+        difference = float(np.median(measured)) - typical[column]
+        if abs(difference) <= UNUSUAL_DEVIATIONS * spread[column]:
+            continue
+        median = difference + typical[column]
+        ratio = median / typical[column] if typical[column] else np.nan
         power = int(np.rint(np.log10(ratio))) if ratio > 0 else 0
-        said.append(
-            f"{sentence}: {f'is it in another unit (a factor of 1e{power})?' if power in POWERS else 'check it'}"
-        )
-    return said
+        advice = f"is it in another unit (a factor of 1e{power})?" if power in UNIT_POWERS else "check it"
+        messages.append(f"{name} is {median:.3g} at the median, in training {typical[column]:.3g}: {advice}")
+    return messages
 
 
-def _some(names: Sequence[str], shown: int = 5) -> str:
+def _shortened(names: Sequence[str], shown: int = 5) -> str:
     return ", ".join(map(str, names[:shown])) + (f" and {len(names) - shown} more" if len(names) > shown else "")

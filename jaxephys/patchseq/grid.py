@@ -1,4 +1,8 @@
-"""What the Patch-seq experiments share: reading cells, and training the ladders, the tabular networks and the opponents."""
+"""Grids of Patch-seq models: train the ablation, tabular networks and baselines on all splits, and collect their predictions.
+
+``draw_splits`` makes the splits of a table, ``train_ablations``, ``train_tabular`` and ``train_baselines`` add models to a
+``ModelComparison``. All runs of a network architecture (variants x splits x initial weights) are one program.
+"""
 
 from __future__ import annotations
 
@@ -6,269 +10,416 @@ import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from rich.progress import track
+from sklearn.pipeline import Pipeline
 
-from data_prep.patchseq.feature_csv import read_ready
-from data_prep.patchseq.table import Table as Prepared
-from data_prep.patchseq.table import with_values
-from jaxephys import PatchSeqClassifier
 from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.fit import FitResult
 from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.predict import predict
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.engine.task import RunInputs, Task
-from jaxephys.evaluation.baselines import probability_of
-from jaxephys.evaluation.comparison import Arms, Held, Place
-from jaxephys.evaluation.splits import Split, k_folds
+from jaxephys.evaluation.baselines import fit_predict_proba, make_baseline
+from jaxephys.evaluation.comparison import CalibrationRows, ModelComparison, SplitKey
+from jaxephys.evaluation.splits import Split, hold_out, k_folds
+from jaxephys.patchseq.classical_models import CLASSICAL_MODELS, make_classical_model
+from jaxephys.patchseq.estimator import PatchSeqClassifier
 from jaxephys.patchseq.network.classifier import SubclassNetwork
-from jaxephys.patchseq.network.ragged_layout import Staircase
+from jaxephys.patchseq.network.ragged_layout import RaggedLayout
 from jaxephys.patchseq.network.tabular import TabularNetwork
-from jaxephys.patchseq.tabular_task import make_columns, make_tabular_runs, make_tabular_task
-from jaxephys.patchseq.task import LADDER, Variant, make_data, make_runs, make_task
-from jaxephys.reporting.run_folder import RunFolder, Settings
+from jaxephys.patchseq.preprocessing import Scale
+from jaxephys.patchseq.sparse_components import family_widths, make_component_forest
+from jaxephys.patchseq.tabular_task import make_tabular_data, make_tabular_inputs, make_tabular_task
+from jaxephys.patchseq.task import ABLATION, Variant, make_data, make_run_inputs, make_task
+from jaxephys.reporting.run_folder import RunFolder
+from jaxephys.reporting.settings import Settings
 from jaxephys.schemas.feature_table import FeatureTable
 
-INNER = 5  # folds in which an opponent that trains on all but the test rows is calibrated
-SHOWN = "attention"  # the variant that is trained several times a split, and saved
-ENSEMBLE = "attention ensemble"
-TABLES = {"human": ("human.csv", "subclass4"), "mouse": ("mouse_v1.csv", "subclass5")}  # and the usual label
-TOKEN = 64  # numbers a family is projected to
+INNER_FOLDS = 5  # in which a baseline that trains on all but the test rows is calibrated
+SELECTED_VARIANT = "attention"  # trained several times per split, averaged and saved
+ATTENTION_ENSEMBLE = "attention ensemble"
+COMPONENT_FOREST = "components + forest"  # the published baseline
+TOKEN = 64  # values that each family is projected to
 
 
 @dataclass(frozen=True)
-class Comparison(Settings):
-    """What the comparisons of all arms on one table have in common."""
+class ComparisonSettings(Settings):
+    """Settings of the experiments that compare all models on one table."""
 
     folds: tuple[Literal["cell", "donor"], ...] = ("cell", "donor")
-    """What is held out: cells, and whole donors."""
+    """What is held out: single cells, or all cells of a donor."""
     seeds: int = 10
-    """Draws of the splits."""
+    """Number of draws of the splits."""
     members: int = 5
-    """Networks of one kind that answer together."""
+    """Number of networks of an ensemble, which differ in their initial weights."""
     hidden: int = 64
     """Hidden units of our LSTM in each direction; the published one has twice as many."""
     max_epochs: int = 50
-    """Epochs of the ladder at most; a run stops after 7 without a better validation score."""
+    """Largest number of epochs of the ablation; a run stops after 7 without a better validation score."""
     released: bool = False
-    """Train the published ladder by the rules of the released code as well."""
+    """Also train the published ablation by the rules of the released code."""
 
-    def runs(self, splits: int, *, tabular: int) -> int:
-        """Networks to train, with so many kinds of tabular ones."""
-        ladders = 3 if self.released else 2
-        return splits * (ladders * len(LADDER) + self.members - 1 + tabular * self.members)
+    def number_of_runs(self, n_splits: int, *, tabular: int) -> int:
+        """Return how many networks are trained.
+
+        Parameters
+        ----------
+        n_splits : int
+            Number of splits.
+        tabular : int
+            Number of kinds of tabular networks.
+
+        Returns
+        -------
+        int
+            The number of runs.
+        """
+        ablations = 3 if self.released else 2
+        return n_splits * (ablations * len(ABLATION) + self.members - 1 + tabular * self.members)
 
 
 @dataclass(frozen=True)
-class Ladder:
-    """The paper's four variants, with our encoder or the published one."""
+class Ablation:
+    """The variants of the published ablation, with our encoder or the published one.
 
-    prefix: str = ""  # of the names of its arms
-    variants: Mapping[str, Variant] = field(default_factory=lambda: LADDER)
-    ours: bool = True  # our encoder and scaling
-    prior: float = 0.0  # ArcFace's probabilities are multiplied by this power of the frequencies of the training cells
+    Parameters
+    ----------
+    prefix : str, default ""
+        Beginning of the names of the models.
+    variants : mapping of str to Variant
+        Variants by name.
+    token_encoder : bool, default True
+        Use our encoder with signed-log features; otherwise the published encoder with z-scores.
+    prior_power : float, default 0.0
+        The probabilities of ArcFace variants are multiplied by this power of the class frequencies of the training cells.
+    """
 
-
-def read_cells(data: Path, file: str, label: str) -> FeatureTable:
-    """The cells of a table that data_prep has written, or of a ready-made ``file`` in the folder ``data``."""
-    if (data / file).is_file():
-        table = in_memory(read_ready(data / file))
-    elif data.suffix == ".npz" or (data / "table.npz").is_file():
-        table = FeatureTable.read(data)
-    else:
-        raise ValueError(f"{data} holds neither {file} nor a table of data_prep: give --data one of the two")
-    return table.labelled(label)
-
-
-def read_species(data: Path, species: Literal["human", "mouse"], label: str | None = None) -> FeatureTable:
-    """The cells of one species, of a folder of ready-made tables or of a table that may hold both."""
-    file, usual = TABLES[species]
-    cells = read_cells(data, file, label or usual)
-    if cells.species is None:
-        return cells
-    own = np.flatnonzero(cells.species == species)
-    if not len(own):
-        raise ValueError(f"no cell of the table is of a {species}: it holds {', '.join(np.unique(cells.species))}")
-    return cells.rows(own)
+    prefix: str = ""
+    variants: Mapping[str, Variant] = field(default_factory=lambda: ABLATION)
+    token_encoder: bool = True
+    prior_power: float = 0.0
 
 
-def in_memory(prepared: Prepared) -> FeatureTable:
-    """A table of data_prep without the way over the disk, and without cells of which nothing is known."""
-    table, _ = with_values(prepared)
-    about = {name: np.array(column, dtype=str) for name, column in table.about.items() if name != "label"}
-    known = {name: about.pop(name) for name in ("donor", "species") if name in about}
-    return FeatureTable(
-        values=table.values,
-        families=tuple(table.families),
-        widths=tuple(table.widths),
-        features=tuple(table.features),
-        cell=np.array(table.cell, dtype=str),
-        **known,
-        observed=table.observed,
-        about=about,
-        provenance=table.provenance,
-    )
+class TrainedGrid(NamedTuple):
+    """A trained grid with the predictions of each run for cells that it was not trained on.
+
+    Parameters
+    ----------
+    grid : RunGrid
+        The runs.
+    keys : list of SplitKey
+        The split of each run.
+    result : FitResult
+        Result of the training.
+    inputs : RunInputs
+        Rows and constants of the runs.
+    prediction : pytree of arrays of shape (run, row, ...)
+        Outputs of the task for the test cells of the split, followed by its validation cells.
+    """
+
+    grid: RunGrid
+    keys: list[SplitKey]
+    result: FitResult
+    inputs: RunInputs
+    prediction: Any
 
 
-def draw_splits(table: FeatureTable, folds: Sequence[str], seeds: int, cut: Callable) -> dict[Place, Split]:
-    """The splits of all runs: by cell, and by donor, whose cells stay together. ``cut(codes, seed, groups)`` makes a seed's."""
+def draw_splits(
+    table: FeatureTable, kinds: Sequence[str], seeds: int, n_folds: int | None = None
+) -> dict[SplitKey, Split]:
+    """Draw the stratified splits of a table.
+
+    Parameters
+    ----------
+    table : FeatureTable of n_cells
+        Labelled cells.
+    kinds : sequence of {"cell", "donor"}
+        What is held out: single cells, or all cells of a donor.
+    seeds : int
+        Number of draws of each kind; the seeds are 0, 1, ...
+    n_folds : int, optional
+        Number of folds of each draw. Without it each draw is a single split into 60 % training, 20 % validation and 20 %
+        test cells.
+
+    Returns
+    -------
+    dict of SplitKey to Split
+        The splits.
+
+    Raises
+    ------
+    ValueError
+        If donors are to be held out of a table without donors, or a class is too small.
+    """
     splits = {}
-    for kind in folds:
+    for kind in kinds:
         if kind == "donor" and table.donor is None:
-            raise ValueError("the table knows no donors: ask for --folds cell, or give a table that has them")
+            raise ValueError("the table has no donors: use --folds cell, or give a table with donors")
         groups = table.donor if kind == "donor" else None
         for seed in range(seeds):
-            splits |= {(kind, seed, fold): split for fold, split in enumerate(cut(table.codes(), seed, groups))}
+            if n_folds is None:
+                drawn = [hold_out(table.codes(), seed, groups=groups)]
+            else:
+                drawn = k_folds(table.codes(), n_folds, seed, groups=groups)
+            splits |= {SplitKey(kind, seed, fold): split for fold, split in enumerate(drawn)}
     return splits
 
 
-class Grid(NamedTuple):
-    """A trained grid, and what each run says of the cells that it was not trained on."""
-
-    axis: RunGrid
-    places: list[Place]  # the split of each run
-    result: FitResult
-    runs: RunInputs
-    said: Any  # of its test cells, then of its validation cells
-
-
-def train_grid(
-    folder: RunFolder, arms: Arms, name: str, task: Task, data: Any, runs: RunInputs, axis: RunGrid, plan: TrainConfig
-) -> Grid:
-    """Train the runs of an axis with the factors folds, draw and fold, and ask them."""
-    places = [(run["folds"], run["draw"], run["fold"]) for run in axis]
-    result = folder.fit(name or "ladder", task, data, runs, axis, plan, name)
-    asked = [np.concatenate([arms.splits[place].test, arms.splits[place].validation]) for place in places]
-    said = predict(task, data, result.best, stack_rows([plain_rows(rows) for rows in asked]), runs.constants)
-    return Grid(axis, places, result, runs, said)
-
-
-def collect(arms: Arms, name: str, grid: Grid, chosen: Iterable[int], probability: np.ndarray) -> None:
-    """An arm from runs of a grid: the mean of those that share a split."""
-    for place, split in arms.splits.items():
-        mean = probability[[run for run in chosen if grid.places[run] == place]].mean(axis=0)
-        test, valid = np.split(mean[: len(split.test) + len(split.validation)], [len(split.test)])
-        arms.add(name, place, test, Held(split.validation, valid))
-
-
-def train_ladders(
-    folder: RunFolder, arms: Arms, settings: Comparison, released: Ladder
+def train_ablations(
+    folder: RunFolder, comparison: ModelComparison, settings: ComparisonSettings, released: Ablation
 ) -> Float[np.ndarray, "class family"]:
-    """Ours and the published one, on request also by the rules of the released code. Returns our attention to the families."""
-    plan = TrainConfig(max_epochs=settings.max_epochs)
-    grid = train_ladder(folder, arms, Ladder(), plan, settings)
-    collect(arms, ENSEMBLE, grid, grid.axis.where(variant=SHOWN), grid.said.probability)
-    arms.vote(ENSEMBLE, (ENSEMBLE,))
-    save_model(folder, arms, grid, settings)
-    train_ladder(folder, arms, Ladder("published ", ours=False), plan, settings)
+    """Train the ablation with our encoder, with the published one and, on request, by the rules of the released code.
+
+    The attention ensemble of the first kind of split and seed is saved as ``model/``.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        The run folder.
+    comparison : ModelComparison
+        The comparison that the models are added to.
+    settings : ComparisonSettings
+        Settings of the experiment.
+    released : Ablation
+        The rules of the released code, used where ``settings.released`` is set.
+
+    Returns
+    -------
+    array of shape (class, family)
+        Mean attention of our networks to each family, for the test cells of each class.
+    """
+    config = TrainConfig(max_epochs=settings.max_epochs)
+    trained = train_ablation(folder, comparison, Ablation(), config, settings)
+    selected = trained.grid.where(variant=SELECTED_VARIANT)
+    _add_mean_of_runs(comparison, ATTENTION_ENSEMBLE, trained, selected, trained.prediction.probability)
+    comparison.add_average_ensemble(ATTENTION_ENSEMBLE, (ATTENTION_ENSEMBLE,))
+    _save_model(folder, comparison, trained, settings)
+    train_ablation(folder, comparison, Ablation("published ", token_encoder=False), config, settings)
     if settings.released:
-        train_ladder(folder, arms, released, replace(plan, monitor="selection"), settings)
-    return attention_of(arms, grid)
+        train_ablation(folder, comparison, released, replace(config, monitor="selection"), settings)
+    return _mean_attention(comparison, trained)
 
 
-def train_ladder(folder: RunFolder, arms: Arms, ladder: Ladder, plan: TrainConfig, settings: Comparison) -> Grid:
-    """The four variants on every split, as one program."""
-    axis = ladder_axis(ladder, arms.splits, settings.members)
-    splits = [arms.splits[run["folds"], run["draw"], run["fold"]] for run in axis]
-    variants = [ladder.variants[name] for name in axis.column("variant")]
-    table, stairs = arms.table, Staircase.of(arms.table.widths)
-    runs = make_runs(table, stairs, splits, variants, axis.column("seed"), logged=ladder.ours)
-    network = partial(SubclassNetwork, stairs, len(arms.classes))
-    task = make_task(network(settings.hidden, token=TOKEN) if ladder.ours else network(2 * settings.hidden))
-    grid = train_grid(folder, arms, ladder.prefix.strip(), task, make_data(table, stairs), runs, axis, plan)
-    for name, variant in ladder.variants.items():
-        collect(arms, ladder.prefix + name, grid, axis.where(variant=name, member=0), grid.said.probability)
-        if ladder.prior and variant.arcface:
-            arms.weigh(ladder.prefix + name, ladder.prefix + name, ladder.prior)
-    return grid
+def train_ablation(
+    folder: RunFolder,
+    comparison: ModelComparison,
+    ablation: Ablation,
+    config: TrainConfig,
+    settings: ComparisonSettings,
+) -> TrainedGrid:
+    """Train the variants of an ablation on every split as one program, and add them to a comparison.
 
+    Parameters
+    ----------
+    folder : RunFolder
+        The run folder.
+    comparison : ModelComparison
+        The comparison that the variants are added to, by ``ablation.prefix`` and the name of the variant.
+    ablation : Ablation
+        The variants and their encoder.
+    config : TrainConfig
+        Settings of the training.
+    settings : ComparisonSettings
+        Size of the network and number of members.
 
-def ladder_axis(ladder: Ladder, places: Iterable[Place], members: int) -> RunGrid:
-    """A run a variant and split; of our attention variant several, which differ in their initial weights."""
+    Returns
+    -------
+    TrainedGrid
+        The runs and their predictions. The attention variant of our encoder has ``settings.members`` runs per split.
+    """
     levels = [
-        (variant, *place, member, place[1] + 1000 * member)
-        for variant in ladder.variants
-        for place in places
-        for member in range(members if ladder.ours and variant == SHOWN else 1)
+        (variant, *key, member, key.seed + 1000 * member)
+        for variant in ablation.variants
+        for key in comparison.splits
+        for member in range(settings.members if ablation.token_encoder and variant == SELECTED_VARIANT else 1)
     ]
-    return RunGrid(("variant", "folds", "draw", "fold", "member", "seed"), tuple(levels))
-
-
-def save_model(folder: RunFolder, arms: Arms, grid: Grid, settings: Comparison) -> None:
-    """``model/``: the networks of the attention variant on all folds of the first draw, which answer together."""
-    chosen = grid.axis.where(variant=SHOWN, folds=arms.kinds[0], draw=0)
-    model = PatchSeqClassifier(hidden=settings.hidden, token=TOKEN, seeds=len(chosen))
-    splits = [arms.splits[place] for place in grid.places]
-    model.adopt(grid.result, grid.runs, arms.table, splits, chosen)  # asks the networks: all hosts take part
-    if folder.first:
-        model.save(folder.path / "model", overwrite=True)
-
-
-def attention_of(arms: Arms, grid: Grid) -> Float[np.ndarray, "class family"]:
-    """Mean over the test cells of a class, then over runs, where the folds are cut in the first way."""
-    found = []
-    for run in grid.axis.where(variant=SHOWN, folds=arms.kinds[0]):
-        test = arms.splits[grid.places[run]].test
-        weights = grid.said.attention[run, : len(test)]
-        found.append([weights[arms.codes[test] == code].mean(axis=0) for code in range(len(arms.classes))])
-    return np.mean(found, axis=0)
+    grid = RunGrid(("variant", "folds", "draw", "fold", "member", "seed"), tuple(levels))
+    splits = [comparison.splits[key] for key in _split_keys(grid)]
+    variants = [ablation.variants[name] for name in grid.column("variant")]
+    table, layout = comparison.table, RaggedLayout.from_widths(comparison.table.widths)
+    seeds, signed_log = grid.column("seed"), ablation.token_encoder
+    inputs = make_run_inputs(table, layout, splits, variants, seeds, signed_log=signed_log)
+    network = partial(SubclassNetwork, layout, len(comparison.classes))
+    task = make_task(network(settings.hidden, token=TOKEN) if signed_log else network(2 * settings.hidden))
+    data, name = make_data(table, layout), ablation.prefix.strip()
+    trained = _train_grid(folder, comparison, name, task, data, inputs, grid, config)
+    for name, variant in ablation.variants.items():
+        model, runs = ablation.prefix + name, grid.where(variant=name, member=0)
+        _add_mean_of_runs(comparison, model, trained, runs, trained.prediction.probability)
+        if ablation.prior_power and variant.arcface:
+            comparison.add_prior_weighted(model, model, ablation.prior_power)
+    return trained
 
 
 def train_tabular(
-    folder: RunFolder, arms: Arms, name: str, fit_scale: Callable, plan: TrainConfig, members: int
-) -> None:
-    """Networks over all features at once: ``members`` initial weights a split, which answer together."""
-    levels = [(*place, member) for place in arms.splits for member in range(members)]
-    axis = RunGrid(("folds", "draw", "fold", "seed"), tuple(levels))
-    splits = [arms.splits[run[:3]] for run in axis.levels]
-    runs = make_tabular_runs(arms.table, splits, fit_scale)
-    task = make_tabular_task(TabularNetwork(len(arms.classes)), arms.table.values.shape[1])
-    grid = train_grid(folder, arms, name.replace(" ", "_"), task, make_columns(arms.table), runs, axis, plan)
-    collect(arms, name, grid, range(len(axis)), grid.said)
-
-
-def train_opponents(
     folder: RunFolder,
-    arms: Arms,
-    opponents: Mapping[str, Callable],
+    comparison: ModelComparison,
+    name: str,
+    fit_scale: Callable[[np.ndarray], Scale],
+    config: TrainConfig,
+    members: int,
+) -> None:
+    """Train tabular networks on every split and add their mean to a comparison.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        The run folder.
+    comparison : ModelComparison
+        The comparison that the model is added to.
+    name : str
+        Name of the model.
+    fit_scale : callable
+        Fits the scale of the features, such as ``fit_signed_log``.
+    config : TrainConfig
+        Settings of the training.
+    members : int
+        Number of networks per split, which differ in their initial weights.
+    """
+    levels = [(*key, member) for key in comparison.splits for member in range(members)]
+    grid = RunGrid(("folds", "draw", "fold", "seed"), tuple(levels))
+    splits = [comparison.splits[key] for key in _split_keys(grid)]
+    inputs = make_tabular_inputs(comparison.table, splits, fit_scale)
+    network = TabularNetwork(len(comparison.classes))
+    task, data = make_tabular_task(network, comparison.table.values.shape[1]), make_tabular_data(comparison.table)
+    trained = _train_grid(folder, comparison, name.replace(" ", "_"), task, data, inputs, grid, config)
+    _add_mean_of_runs(comparison, name, trained, range(len(grid)), trained.prediction)
+
+
+def baseline_makers(names: Iterable[str], table: FeatureTable) -> dict[str, Callable[[int], Pipeline]]:
+    """Return functions that create unfitted baselines.
+
+    Parameters
+    ----------
+    names : iterable of str
+        Names of ``make_baseline``, of ``CLASSICAL_MODELS``, or ``COMPONENT_FOREST``.
+    table : FeatureTable of n_cells
+        The cells; the component forest needs the widths of the families.
+
+    Returns
+    -------
+    dict of str to callable
+        Functions from a seed to a scikit-learn pipeline, by the name of the model.
+    """
+    makers = {}
+    for name in names:
+        if name == COMPONENT_FOREST:
+            makers[name] = partial(make_component_forest, family_widths(table))
+        else:
+            makers[name] = partial(make_classical_model if name in CLASSICAL_MODELS else make_baseline, name)
+    return makers
+
+
+def train_baselines(
+    folder: RunFolder,
+    comparison: ModelComparison,
+    baselines: Mapping[str, Callable[[int], Pipeline]],
     *,
     with_validation: bool,
-    crossed: Container[str] = (),
+    cross_calibrated: Container[str] = (),
 ) -> None:
-    """Each opponent on every split; ``with_validation``: it selects nothing, so it may train on the validation rows too.
+    """Fit scikit-learn models on every split and add them to a comparison.
 
-    Then no row is left to calibrate it, and for those ``crossed`` copies that are trained without a row speak of it.
+    Parameters
+    ----------
+    folder : RunFolder
+        The run folder.
+    comparison : ModelComparison
+        The comparison that the models are added to.
+    baselines : mapping of str to callable
+        Functions from a seed to an unfitted pipeline, by the name of the model.
+    with_validation : bool
+        Train on the validation cells too; these models select nothing. Otherwise the validation cells calibrate them.
+    cross_calibrated : container of str, default ()
+        Names of the models that, with ``with_validation``, are calibrated by inner folds: copies that are trained without
+        a cell predict it.
     """
-    values, codes, classes = arms.table.values, arms.codes, len(arms.classes)
-    shown = folder.console.is_terminal
-    for name, make in opponents.items():
-        began = time.perf_counter()
-        for place, split in track(arms.splits.items(), name, console=folder.console, disable=not shown, transient=True):
-            train, valid = split.train, split.validation
-            if not with_validation:
-                asked = np.concatenate([split.test, valid])
-                said = probability_of(make(place[1]), values, codes, train, asked, classes)
-                arms.add(name, place, said[: len(split.test)], Held(valid, said[len(split.test) :]))
-                continue
-            both = np.sort(np.concatenate([train, valid]))
-            said = probability_of(make(place[1]), values, codes, both, split.test, classes)
-            arms.add(name, place, said, cross_fit(arms, make, place, both) if name in crossed else None)
-        folder.say(f"{name}: {len(arms.splits)} splits in {time.perf_counter() - began:.0f} s")
+    values, codes, n_classes = comparison.table.values, comparison.codes, len(comparison.classes)
+    hidden = not folder.console.is_terminal
+    for name, make in baselines.items():
+        start = time.perf_counter()
+        splits = comparison.splits.items()
+        for key, split in track(splits, name, console=folder.console, disable=hidden, transient=True):
+            train, validation = split.train, split.validation
+            if with_validation:
+                rows = np.sort(np.concatenate([train, validation]))
+                probability = fit_predict_proba(make(key.seed), values, codes, rows, split.test, n_classes)
+                calibration = _cross_calibration(comparison, make, key, rows) if name in cross_calibrated else None
+            else:
+                query = np.concatenate([split.test, validation])
+                both = fit_predict_proba(make(key.seed), values, codes, train, query, n_classes)
+                probability, calibration = np.split(both, [len(split.test)])
+                calibration = CalibrationRows(validation, calibration)
+            comparison.add(name, key, probability, calibration)
+        folder.print(f"{name}: {len(comparison.splits)} splits in {time.perf_counter() - start:.0f} s")
 
 
-def cross_fit(arms: Arms, make: Callable, place: Place, rows: np.ndarray) -> Held:
-    """What an opponent says of each of the rows when it is trained on the others, in folds cut like those of the test."""
-    kind, seed, _ = place
-    codes = arms.codes[rows]
-    groups = None if kind == "cell" or arms.table.donor is None else arms.table.donor[rows]
-    said = np.zeros((len(rows), len(arms.classes)), np.float32)
-    for part in k_folds(codes, INNER, seed, groups=groups):
-        others = np.concatenate([part.train, part.validation])
-        model = make(seed)
-        said[part.test] = probability_of(model, arms.table.values[rows], codes, others, part.test, len(arms.classes))
-    return Held(rows, said)
+def _train_grid(
+    folder: RunFolder,
+    comparison: ModelComparison,
+    name: str,
+    task: Task,
+    data: Any,
+    inputs: RunInputs,
+    grid: RunGrid,
+    config: TrainConfig,
+) -> TrainedGrid:
+    keys = _split_keys(grid)
+    result = folder.fit(name or "ablation", task, data, inputs, grid, config, name)
+    splits = [comparison.splits[key] for key in keys]
+    rows = stack_rows([plain_rows(np.concatenate([split.test, split.validation])) for split in splits])
+    return TrainedGrid(grid, keys, result, inputs, predict(task, data, result.best, rows, inputs.constants))
+
+
+def _split_keys(grid: RunGrid) -> list[SplitKey]:
+    return [SplitKey(run["folds"], run["draw"], run["fold"]) for run in grid]
+
+
+def _add_mean_of_runs(
+    comparison: ModelComparison, name: str, trained: TrainedGrid, runs: Iterable[int], probability: np.ndarray
+) -> None:
+    """Add a model: on each split the mean of the runs that belong to it."""
+    for key, split in comparison.splits.items():
+        mean = probability[[run for run in runs if trained.keys[run] == key]].mean(axis=0)
+        test, validation = np.split(mean[: len(split.test) + len(split.validation)], [len(split.test)])
+        comparison.add(name, key, test, CalibrationRows(split.validation, validation))
+
+
+def _save_model(
+    folder: RunFolder, comparison: ModelComparison, trained: TrainedGrid, settings: ComparisonSettings
+) -> None:
+    """Write ``model/``: an ensemble of the attention networks of all folds of the first seed."""
+    runs: Int[np.ndarray, "run"] = trained.grid.where(variant=SELECTED_VARIANT, folds=comparison.kinds[0], draw=0)
+    model = PatchSeqClassifier(hidden=settings.hidden, token=TOKEN, seeds=len(runs))
+    splits = [comparison.splits[key] for key in trained.keys]
+    model.keep_runs(trained.result, trained.inputs, comparison.table, splits, runs)  # predicts: all hosts take part
+    if folder.is_first_host:
+        model.save(folder.path / "model", overwrite=True)
+
+
+def _mean_attention(comparison: ModelComparison, trained: TrainedGrid) -> Float[np.ndarray, "class family"]:
+    """Mean over the test cells of each class, then over the runs of the first kind of split."""
+    means = []
+    for run in trained.grid.where(variant=SELECTED_VARIANT, folds=comparison.kinds[0]):
+        test = comparison.splits[trained.keys[run]].test
+        attention, codes = trained.prediction.attention[run, : len(test)], comparison.codes[test]
+        means.append([attention[codes == code].mean(axis=0) for code in range(len(comparison.classes))])
+    return np.mean(means, axis=0)
+
+
+def _cross_calibration(
+    comparison: ModelComparison, make: Callable, key: SplitKey, rows: Int[np.ndarray, "some"]
+) -> CalibrationRows:
+    """Predict each of the rows by a model trained on the others, in inner folds of the same kind as the split."""
+    table, codes, n_classes = comparison.table, comparison.codes[rows], len(comparison.classes)
+    groups = None if key.kind == "cell" or table.donor is None else table.donor[rows]
+    probability = np.zeros((len(rows), n_classes), np.float32)
+    for fold in k_folds(codes, INNER_FOLDS, key.seed, groups=groups):
+        train = np.concatenate([fold.train, fold.validation])
+        model = make(key.seed)
+        probability[fold.test] = fit_predict_proba(model, table.values[rows], codes, train, fold.test, n_classes)
+    return CalibrationRows(rows, probability)

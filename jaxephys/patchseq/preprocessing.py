@@ -1,12 +1,15 @@
-"""Scaling: features of many units made comparable, by training cells alone. Three ways:
+"""Scales that make features of different units comparable, fitted to training cells only.
 
-    z-score       (x - median), mean 0, sd 1: as published
-    signed log    d = (x - median) / MAD,  sign(d) log(1 + |d|);  mean 0, sd 1, cut at 4
-    quantiles     the share of the training cells below x, as a quantile of the normal distribution
+====================  ==========================================================================================
+``fit_z_score``       x - median, then mean 0 and sd 1 (as published)
+``fit_signed_log``    d = (x - median) / MAD, sign(d) log(1 + |d|), then mean 0 and sd 1, clipped at 4 sd
+``fit_quantiles``     the share of training cells below x, as a quantile of the standard normal distribution
+====================  ==========================================================================================
 
-Electrophysiological features spread over decades (resistance, adaptation, ratios), and single cells lie tens of deviations
-out; after a plain z-score those few decide where everybody else stands. The signed logarithm keeps order and sign, the
-quantiles keep the order alone. In all a missing value stands at the median, and in columns where more than a few are missing a flag can say so.
+Electrophysiological features extend over orders of magnitude (resistance, adaptation, ratios) and single cells are tens of
+deviations away from the others; after a plain z-score these few determine the scale of all. The signed logarithm keeps
+order and sign, the quantiles keep the order only. ``apply_scale`` replaces a missing value by the median in all three, and
+``missing_flags`` shows a model which values were missing, in columns where this is not rare.
 """
 
 from __future__ import annotations
@@ -23,34 +26,68 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from jaxephys.dimensions import AnyArray
 
-CUT = 4.0  # sd
-RARE = 0.01  # a feature missing in fewer training cells needs no flag
-SHARES = (np.arange(100) + 0.5) / 100
+CLIP = 4.0  # standard deviations
+RARELY_MISSING = 0.01  # a feature that is missing in a smaller share of the training cells has no flag
+QUANTILE_LEVELS = (np.arange(100) + 0.5) / 100
 
 
 class ZScore(NamedTuple):
-    """The scale of each column, and whether that it is missing may mean something."""
+    """The z-score scale of each column.
+
+    Parameters
+    ----------
+    median : array of shape (run, column) or (column,)
+        Median of the training cells, which replaces missing values.
+    mean : array of the same shape
+        Mean of ``x - median``, missing values counted as 0.
+    sd : array of the same shape
+        Standard deviation; 1 for a column without variation.
+    flagged : array of the same shape
+        1 where a missing value is shown to the model, 0 elsewhere.
+    """
 
     median: Float[AnyArray, "*run column"]
-    mean: Float[AnyArray, "*run column"]  # of x - median, missing values at 0
+    mean: Float[AnyArray, "*run column"]
     sd: Float[AnyArray, "*run column"]
-    flagged: Float[AnyArray, "*run column"]  # 1 where a missing value is shown to the model
+    flagged: Float[AnyArray, "*run column"]
 
 
 class SignedLog(NamedTuple):
-    """The same, and the unit in which the logarithm is taken."""
+    """The signed-logarithm scale of each column.
+
+    Parameters
+    ----------
+    median : array of shape (run, column) or (column,)
+        Median of the training cells, which replaces missing values.
+    mean : array of the same shape
+        Mean of the signed logarithms of the measured values.
+    sd : array of the same shape
+        Standard deviation of these; 1 for a column without variation.
+    flagged : array of the same shape
+        1 where a missing value is shown to the model, 0 elsewhere.
+    unit : array of the same shape
+        Median absolute deviation, the unit in which the logarithm is taken.
+    """
 
     median: Float[AnyArray, "*run column"]
-    mean: Float[AnyArray, "*run column"]  # of the logarithms that are there
+    mean: Float[AnyArray, "*run column"]
     sd: Float[AnyArray, "*run column"]
     flagged: Float[AnyArray, "*run column"]
-    unit: Float[AnyArray, "*run column"]  # median of |x - median|
+    unit: Float[AnyArray, "*run column"]
 
 
 class Quantiles(NamedTuple):
-    """Where the training cells lie."""
+    """The quantile scale of each column.
 
-    knots: Float[AnyArray, "*run quantile column"]  # at the shares in SHARES; all alike in a column without a value
+    Parameters
+    ----------
+    knots : array of shape (run, quantile, column) or (quantile, column)
+        Quantiles of the training cells at ``QUANTILE_LEVELS``; all 0 in a column without a value.
+    flagged : array of shape (run, column) or (column,)
+        1 where a missing value is shown to the model, 0 elsewhere.
+    """
+
+    knots: Float[AnyArray, "*run quantile column"]
     flagged: Float[AnyArray, "*run column"]
 
 
@@ -58,98 +95,207 @@ Scale = ZScore | SignedLog | Quantiles
 
 
 def fit_z_score(values: Float[np.ndarray, "row column"]) -> ZScore:
-    """From training rows, NaN where a value is missing. A column without spread, or without a value, becomes 0."""
+    """Fit a z-score scale to training rows.
+
+    Parameters
+    ----------
+    values : array of shape (row, column)
+        Features of the training cells in any unit, NaN where a value is missing.
+
+    Returns
+    -------
+    ZScore
+        The scale. It maps a column without variation, or without a value, to 0.
+    """
     missing = np.isnan(values)
-    median = median_of(values)
-    apart = np.where(missing, 0.0, values - median)
-    return ZScore(*_float32(median, apart.mean(axis=0), _spread(apart.std(axis=0)), missing.mean(axis=0) > RARE))
+    median = column_medians(values)
+    centered = np.where(missing, 0.0, values - median)
+    flagged = missing.mean(axis=0) > RARELY_MISSING
+    return ZScore(*_as_float32(median, centered.mean(axis=0), _nonzero_sd(centered.std(axis=0)), flagged))
 
 
 def fit_signed_log(values: Float[np.ndarray, "row column"]) -> SignedLog:
-    """From training rows, NaN where a value is missing. A column without spread, or without a value, becomes 0."""
+    """Fit a signed-logarithm scale to training rows.
+
+    Parameters
+    ----------
+    values : array of shape (row, column)
+        Features of the training cells in any unit, NaN where a value is missing.
+
+    Returns
+    -------
+    SignedLog
+        The scale. It maps a column without variation, or without a value, to 0.
+    """
     missing = np.isnan(values)
-    median = median_of(values)
+    median = column_medians(values)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a column without a value
         unit = np.nan_to_num(np.nanmedian(np.abs(values - median), axis=0))
         unit = np.where(unit > 0, unit, np.nan_to_num(np.nanstd(values, axis=0)))
         unit = np.where(unit > 0, unit, 1.0)
-        logged = _signed_log((values - median) / unit)
-        mean, sd = np.nan_to_num(np.nanmean(logged, axis=0)), np.nan_to_num(np.nanstd(logged, axis=0))
-    return SignedLog(*_float32(median, mean, _spread(sd), missing.mean(axis=0) > RARE, unit))
+        logs = _signed_log((values - median) / unit)
+        mean, sd = np.nan_to_num(np.nanmean(logs, axis=0)), np.nan_to_num(np.nanstd(logs, axis=0))
+    return SignedLog(*_as_float32(median, mean, _nonzero_sd(sd), missing.mean(axis=0) > RARELY_MISSING, unit))
 
 
 def fit_quantiles(values: Float[np.ndarray, "row column"]) -> Quantiles:
-    """From training rows, NaN where a value is missing."""
+    """Fit a quantile scale to training rows.
+
+    Parameters
+    ----------
+    values : array of shape (row, column)
+        Features of the training cells in any unit, NaN where a value is missing.
+
+    Returns
+    -------
+    Quantiles
+        The scale.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a column without a value
-        knots = np.nan_to_num(np.nanquantile(values, SHARES, axis=0))
-    return Quantiles(*_float32(knots, np.isnan(values).mean(axis=0) > RARE))
+        knots = np.nan_to_num(np.nanquantile(values, QUANTILE_LEVELS, axis=0))
+    return Quantiles(*_as_float32(knots, np.isnan(values).mean(axis=0) > RARELY_MISSING))
 
 
-def scaled(values: Float[AnyArray, "row column"], scale: Scale) -> Float[AnyArray, "row column"]:
-    """The columns; a missing value stands at the median."""
+def apply_scale(values: Float[AnyArray, "row column"], scale: Scale) -> Float[AnyArray, "row column"]:
+    """Scale features; a missing value becomes that of the median.
+
+    Parameters
+    ----------
+    values : array of shape (row, column)
+        Features, NaN where a value is missing.
+    scale : ZScore, SignedLog or Quantiles
+        A fitted scale of a single run.
+
+    Returns
+    -------
+    array of shape (row, column)
+        Scaled features without NaN; a NumPy array where ``values`` is one, except for quantiles.
+    """
     if isinstance(scale, Quantiles):
         return jax.vmap(_normal_quantile, in_axes=(1, 1), out_axes=1)(jnp.asarray(values), jnp.asarray(scale.knots))
-    numpy = np if isinstance(values, np.ndarray) else jnp
-    apart = values - scale.median
-    apart = numpy.where(numpy.isnan(apart), 0.0, apart)
+    xp = np if isinstance(values, np.ndarray) else jnp
+    centered = values - scale.median
+    centered = xp.where(xp.isnan(centered), 0.0, centered)
     if isinstance(scale, ZScore):
-        return (apart - scale.mean) / scale.sd
-    return numpy.clip((_signed_log(apart / scale.unit) - scale.mean) / scale.sd, -CUT, CUT)
+        return (centered - scale.mean) / scale.sd
+    return xp.clip((_signed_log(centered / scale.unit) - scale.mean) / scale.sd, -CLIP, CLIP)
 
 
-def flags(values: Float[AnyArray, "row column"], scale: Scale) -> Float[AnyArray, "row column"]:
-    """1 where a value is missing, in the columns where that happens to more than a few training cells."""
+def missing_flags(values: Float[AnyArray, "row column"], scale: Scale) -> Float[AnyArray, "row column"]:
+    """Return 1 where a value is missing, in columns where more than 1 % of the training cells lack it.
+
+    Parameters
+    ----------
+    values : array of shape (row, column)
+        Features, NaN where a value is missing.
+    scale : ZScore, SignedLog or Quantiles
+        A fitted scale; its ``flagged`` names the columns.
+
+    Returns
+    -------
+    array of shape (row, column)
+        1 for a missing value in such a column, 0 elsewhere.
+    """
     return jnp.isnan(values) * scale.flagged
 
 
-def span_of(rows: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "column _"] | None:
-    """Orthonormal directions that hold all of these rows, where they are fewer than the columns; None where they are not.
+def row_span_basis(rows: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "column _"] | None:
+    """Return orthonormal directions that span the rows, where these are fewer than the columns.
 
-    In them products and distances between the rows stay as they are, while a covariance shrinks from thousands of columns
-    to the number of rows.
+    Within these directions products and distances between the rows do not change, while a covariance shrinks from
+    thousands of columns to the number of rows.
+
+    Parameters
+    ----------
+    rows : array of shape (row, column)
+        Rows without NaN.
+
+    Returns
+    -------
+    array of shape (column, row) or None
+        The directions; None where there are at least as many rows as columns.
     """
     if len(rows) >= rows.shape[1]:
         return None
     return np.linalg.svd(rows, full_matrices=False)[2].T
 
 
-def median_of(values: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "column"]:
-    """Median of what is there in each column; 0 where nothing is."""
+def column_medians(values: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "column"]:
+    """Return the median of the measured values of each column.
+
+    Parameters
+    ----------
+    values : array of shape (row, column)
+        Features, NaN where a value is missing.
+
+    Returns
+    -------
+    array of float32, shape (column,)
+        The medians; 0 in a column without a value.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a column without a value
         return np.nan_to_num(np.nanmedian(values, axis=0)).astype(np.float32)
 
 
-def _normal_quantile(x: Float[AnyArray, "row"], knots: Float[AnyArray, "quantile"]) -> Float[AnyArray, "row"]:
-    """Between the knots in a straight line, beyond the last at the last; a value that many cells share in their middle."""
-    z = jnp.asarray(norm.ppf(SHARES), jnp.float32)
-    low, high = -jnp.interp(-x, -knots[::-1], -z[::-1]), jnp.interp(x, knots, z)
-    return jnp.where(jnp.isnan(x), 0.0, (low + high) / 2)
-
-
-def _spread(sd: Float[np.ndarray, "column"]) -> Float[np.ndarray, "column"]:
-    return np.where(sd > 1e-6, sd, 1.0)
-
-
-def _float32(*columns: np.ndarray) -> list[Float[np.ndarray, "..."]]:
-    return [column.astype(np.float32) for column in columns]
-
-
-def _signed_log(x: Float[AnyArray, "row column"]) -> Float[AnyArray, "row column"]:
-    numpy = np if isinstance(x, np.ndarray) else jnp
-    return numpy.sign(x) * numpy.log1p(numpy.abs(x))
-
-
 class SignedLogScaler(TransformerMixin, BaseEstimator):
-    """The same for scikit-learn: scaled columns, then the flags of the columns that have one."""
+    """The signed-logarithm scale as a scikit-learn transformer, followed by the flags of missing values."""
 
     def fit(self, X: np.ndarray, y: object = None) -> SignedLogScaler:
+        """Fit the scale to training rows.
+
+        Parameters
+        ----------
+        X : array of shape (row, column)
+            Features, NaN where a value is missing.
+        y : ignored
+            Present for scikit-learn.
+
+        Returns
+        -------
+        SignedLogScaler
+            The fitted transformer; ``scale_`` holds the scale.
+        """
         self.scale_ = fit_signed_log(np.asarray(X, np.float64))
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
+        """Scale rows and append the flags.
+
+        Parameters
+        ----------
+        X : array of shape (row, column)
+            Features, NaN where a value is missing.
+
+        Returns
+        -------
+        array of float32, shape (row, column + flagged columns)
+            Scaled features, then one column of 0 and 1 for each feature that has a flag.
+        """
         X = np.asarray(X, np.float32)
-        shown = np.flatnonzero(self.scale_.flagged)
-        return np.concatenate([scaled(X, self.scale_), np.asarray(flags(X, self.scale_))[:, shown]], axis=1)
+        flagged = np.flatnonzero(self.scale_.flagged)
+        return np.concatenate(
+            [apply_scale(X, self.scale_), np.asarray(missing_flags(X, self.scale_))[:, flagged]], axis=1
+        )
+
+
+def _normal_quantile(x: Float[AnyArray, "row"], knots: Float[AnyArray, "quantile"]) -> Float[AnyArray, "row"]:
+    """Interpolate between the knots, constant beyond them; a value shared by several knots maps to their middle."""
+    z = jnp.asarray(norm.ppf(QUANTILE_LEVELS), jnp.float32)
+    low, high = -jnp.interp(-x, -knots[::-1], -z[::-1]), jnp.interp(x, knots, z)
+    return jnp.where(jnp.isnan(x), 0.0, (low + high) / 2)
+
+
+def _signed_log(x: Float[AnyArray, "row column"]) -> Float[AnyArray, "row column"]:
+    xp = np if isinstance(x, np.ndarray) else jnp
+    return xp.sign(x) * xp.log1p(xp.abs(x))
+
+
+def _nonzero_sd(sd: Float[np.ndarray, "column"]) -> Float[np.ndarray, "column"]:
+    return np.where(sd > 1e-6, sd, 1.0)
+
+
+def _as_float32(*columns: np.ndarray) -> list[Float[np.ndarray, "..."]]:
+    return [column.astype(np.float32) for column in columns]

@@ -1,4 +1,7 @@
-"""What a reader sees of a comparison of Patch-seq arms: tables and figures, all from the tidy scores but two curves."""
+"""Tables and figures of the experiments that compare Patch-seq models on one table of cells.
+
+Everything is computed from the scores, except the figures that need the probabilities of single cells.
+"""
 
 from __future__ import annotations
 
@@ -6,30 +9,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from jaxephys.evaluation.calibration import selective_curve
-from jaxephys.evaluation.comparison import COVERAGE, Arms
-from jaxephys.evaluation.metrics import confusion
-from jaxephys.patchseq.grid import ENSEMBLE
-from jaxephys.patchseq.task import LADDER
+from jaxephys.evaluation.comparison import COVERAGE, ModelComparison
+from jaxephys.evaluation.metrics import classification_scores, confusion
+from jaxephys.evaluation.scores import Score
+from jaxephys.patchseq.grid import ATTENTION_ENSEMBLE
+from jaxephys.patchseq.task import ABLATION
+from jaxephys.reporting.labels import metric_label
 from jaxephys.reporting.maps import draw_attention, draw_confusion
 from jaxephys.reporting.plots import draw_bars, draw_classes, draw_selective
 from jaxephys.reporting.run_folder import RunFolder
-from jaxephys.reporting.score_table import Cell, Score, Table, class_table, show, summarise, table
+from jaxephys.reporting.score_table import summarize
+from jaxephys.reporting.tables import Cell, Table, class_table, format_mean_sd, model_table
 
-VOTE = "vote"
+AVERAGE = "average ensemble"
 METRICS = ("macro_f1", "accuracy", "balanced_accuracy", "ece", "brier")
-ANSWERED = np.linspace(0.1, 1.0, 37)  # shares at which accuracy is drawn
+ANSWERED_SHARES = np.linspace(0.1, 1.0, 37)  # shares of the cells at which the selective accuracy is drawn
 
 
-def strongest(scores: Sequence[Score], among: Sequence[str]) -> str:
-    """The opponent with the best mean macro-F1 on the test rows: chosen there, which favours it and nobody else."""
-    means = summarise([score for score in scores if score.metric == "macro_f1" and score.variant in among])
-    return max(among, key=lambda name: means[name, "macro_f1"].mean)
-
-
-def tables_of(
+def comparison_tables(
     scores: Sequence[Score],
     heading: str,
     classes: Sequence[str],
@@ -37,89 +37,276 @@ def tables_of(
     n_train: int,
     published: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, Table]:
-    """All arms, the classes of the vote and of the strongest opponent, the ladders side by side, and who knows his doubts."""
-    best = strongest(scores, baselines)
-    arms = table(scores, METRICS, published, reference=best, n_train=n_train)
+    """Return the tables of one kind of split.
+
+    Parameters
+    ----------
+    scores : sequence of Score
+        Scores of all models for this kind of split.
+    heading : str
+        Beginning of the headings.
+    classes : sequence of str
+        Names of the classes.
+    baselines : sequence of str
+        Names of the baselines; the best of them is the reference of the paired differences.
+    n_train : int
+        Number of training cells of a split, for the corrected intervals.
+    published : mapping of str to mapping of str to str, optional
+        Published values by model and metric, quoted beside ours.
+
+    Returns
+    -------
+    dict of str to Table
+        All models; the classes of the average ensemble and of the best baseline; the ablation; uncertainty.
+    """
+    best = best_baseline(scores, baselines)
+    models = model_table(scores, METRICS, published, reference=best, n_train=n_train)
     return {
-        heading: Table(arms.columns, [*arms.notes, f"{best} is the opponent with the best mean on these test cells."]),
-        f"{heading}: each class": class_table(scores, classes, (VOTE, best)),
-        f"{heading}: the ladder": ladder_table(scores),
-        f"{heading}: what is left open": doubt_table(scores, classes, (VOTE, "tabular", ENSEMBLE, best)),
+        heading: Table(
+            models.columns, [*models.notes, f"{best} is the baseline with the best mean on these test cells."]
+        ),
+        f"{heading}: each class": class_table(scores, classes, (AVERAGE, best)),
+        f"{heading}: the ablation": ablation_table(scores),
+        f"{heading}: uncertainty": uncertainty_table(scores, classes, (AVERAGE, "tabular", ATTENTION_ENSEMBLE, best)),
     }
 
 
-def ladder_table(scores: Sequence[Score]) -> Table:
-    """The same four variants by encoder and rules."""
-    ways = {"ours": "", "published encoder": "published ", "as released": "released "}
-    summary = summarise([score for score in scores if score.metric in METRICS[:2]])
-    columns = {"variant": [Cell(name) for name in LADDER]}
+def best_baseline(scores: Sequence[Score], baselines: Sequence[str]) -> str:
+    """Return the baseline with the best mean macro-F1 on the test cells.
+
+    It is selected on these cells, which favors the baseline and no other model.
+
+    Parameters
+    ----------
+    scores : sequence of Score
+        Test scores.
+    baselines : sequence of str
+        Names of the baselines.
+
+    Returns
+    -------
+    str
+        One of ``baselines``.
+    """
+    means = summarize([score for score in scores if score.metric == "macro_f1" and score.variant in baselines])
+    return max(baselines, key=lambda name: means[name, "macro_f1"].mean)
+
+
+def ablation_table(scores: Sequence[Score]) -> Table:
+    """Return the variants of the ablation by encoder and rules, side by side.
+
+    Parameters
+    ----------
+    scores : sequence of Score
+        Test scores.
+
+    Returns
+    -------
+    Table
+        One row per variant; a column for each metric and encoder that was trained.
+    """
+    encoders = {"ours": "", "published encoder": "published ", "as released": "released "}
+    summary = summarize([score for score in scores if score.metric in METRICS[:2]])
+    columns = {"Variant": [Cell(name) for name in ABLATION]}
     for metric in METRICS[:2]:
-        for way, prefix in ways.items():
-            found = [summary.get((prefix + name, metric)) for name in LADDER]
-            if any(found):
-                columns[f"{metric}, {way}"] = [Cell(show(one.mean, one.sd) if one else "-") for one in found]
-    notes = ["One network a split in every line; the ensemble of the attention variant stands in the table above."]
+        for encoder, prefix in encoders.items():
+            values = [summary.get((prefix + name, metric)) for name in ABLATION]
+            if any(values):
+                columns[f"{metric_label(metric)}, {encoder}"] = [
+                    Cell(format_mean_sd(one.mean, one.sd) if one else "-") for one in values
+                ]
+    notes = ["Every row is one network per split; the ensemble of the attention variant is in the table above."]
     return Table(columns, notes)
 
 
-def doubt_table(scores: Sequence[Score], classes: Sequence[str], arms: Sequence[str]) -> Table:
-    """Where the arms would rather say nothing, and what the sets of classes that they cannot rule out are like."""
+def uncertainty_table(scores: Sequence[Score], classes: Sequence[str], models: Sequence[str]) -> Table:
+    """Return how well models know which predictions are uncertain, and the properties of their conformal sets.
+
+    Parameters
+    ----------
+    scores : sequence of Score
+        Test scores.
+    classes : sequence of str
+        Names of the classes.
+    models : sequence of str
+        Names of the models to show.
+
+    Returns
+    -------
+    Table
+        One row per model.
+    """
     metrics = ("selective_error", *(f"covered {name}" for name in classes), "set_size", "single", "several", "empty")
-    chosen = [score for score in scores if score.variant in arms]
-    found = table(chosen, metrics, ranked=False)
+    selected = [score for score in scores if score.variant in models]
+    result = model_table(selected, metrics, ranked=False)
     notes = [
-        "selective_error: mean error over all shares of the cells that are answered, the surest first.",
-        f"Sets hold every class that cannot be ruled out, with thresholds that cover {COVERAGE:.0%} of the held cells of each "
-        "class (not test cells). covered: share of the test cells of the class whose set holds it; single, several, empty: "
-        'share of the sets with one class, with more, and with none ("unknown").',
+        "selective_error: mean error over all shares of the cells that are answered, the most confident first.",
+        f"Sets hold every class that cannot be excluded, with thresholds that cover {COVERAGE:.0%} of the calibration cells of "
+        "each class (not test cells). covered: share of the test cells of the class whose set contains it; single, several, "
+        'empty: share of the sets with one class, with more, and with none ("unknown").',
     ]
-    missing = sorted({score.variant for score in chosen} - {s.variant for s in chosen if s.metric == "set_size"})
-    notes += [f"{arm} trains on all but the test rows: no row is left to calibrate its sets." for arm in missing]
-    return Table(found.columns, [*found.notes, *notes])
+    missing = sorted({score.variant for score in selected} - {s.variant for s in selected if s.metric == "set_size"})
+    notes += [f"{model} trains on all but the test cells: no cell is left to calibrate its sets." for model in missing]
+    return Table(result.columns, [*result.notes, *notes])
 
 
-def draw_figures(
+def draw_comparison(
     folder: RunFolder,
-    arms: Arms,
+    comparison: ModelComparison,
     scores: Sequence[Score],
+    grey: Sequence[str],
     baselines: Sequence[str],
-    opponents: Sequence[str],
     attention: Float[np.ndarray, "class family"],
 ) -> dict[str, Path]:
-    """Where the folds are cut in the first way: every arm, each class, doubts, confusion and attention."""
-    kind, path, classes = arms.kinds[0], folder.path, arms.classes
-    own = [score for score in scores if score.test_on == kind]
-    best = strongest(own, opponents)
-    curves = {arm: answered(arms, arm, kind) for arm in dict.fromkeys((VOTE, "tabular", best))}
+    """Draw the figures of the first kind of split.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        The run folder.
+    comparison : ModelComparison
+        Probabilities of all models.
+    scores : sequence of Score
+        Test scores.
+    grey : sequence of str
+        Models that are drawn in grey: all that are not networks.
+    baselines : sequence of str
+        Models of which the best is compared with the average ensemble.
+    attention : array of shape (class, family)
+        Mean attention of our networks.
+
+    Returns
+    -------
+    dict of str to Path
+        Figures by caption: scores of all models, classes, selective accuracy, confusion and attention.
+    """
+    kind, path, classes = comparison.kinds[0], folder.path, comparison.classes
+    of_kind = [score for score in scores if score.test_on == kind]
+    best = best_baseline(of_kind, baselines)
+    models = dict.fromkeys((AVERAGE, "tabular", best))
+    curves = {model: selective_accuracy(comparison, model, kind) for model in models}
     return {
-        f"Test macro-F1 of every arm, by {kind}": draw_bars(path, own, "macro_f1", {}, baselines=baselines),
-        f"F1 of each class, by {kind}": draw_classes(path, own, "f1", classes, (VOTE, best)),
-        f"Accuracy on the surest cells, by {kind}": draw_selective(path, ANSWERED, curves),
-        f"Confusion of the {VOTE} on the test cells of all seeds, by {kind}": draw_confusion(
-            path, counts(arms, VOTE, kind), classes, f"{VOTE}, all seeds"
+        f"Test macro-F1 of every model, by {kind}": draw_bars(path, of_kind, "macro_f1", {}, baselines=grey),
+        f"F1 of each class, by {kind}": draw_classes(path, of_kind, "f1", classes, (AVERAGE, best)),
+        f"Accuracy on the most confident cells, by {kind}": draw_selective(path, ANSWERED_SHARES, curves),
+        f"Confusion of the {AVERAGE} on the test cells of all seeds, by {kind}": draw_confusion(
+            path, confusion_counts(comparison, AVERAGE, kind), classes, f"{AVERAGE}, all seeds"
         ),
         f"Attention to each family, mean over the test cells of a class and over the networks, by {kind}": draw_attention(
-            path, attention, classes, list(arms.table.families)
+            path, attention, classes, list(comparison.table.families)
         ),
     }
 
 
-def answered(arms: Arms, arm: str, kind: str) -> Float[np.ndarray, "run score"]:
-    """The accuracy of each seed, mean over its folds, when a share of the test cells is answered."""
-    seeds: dict[int, list[np.ndarray]] = {}
-    for place, probability in arms.tested[arm].items():
-        if place[0] == kind:
-            curve = selective_curve(probability, arms.codes[arms.splits[place].test])
-            seeds.setdefault(place[1], []).append(curve.at(ANSWERED))
-    return np.array([np.mean(folds, axis=0) for folds in seeds.values()])
+def selective_accuracy(comparison: ModelComparison, model: str, kind: str) -> Float[np.ndarray, "run score"]:
+    """Return the accuracy on the most confident test cells as a function of their share.
+
+    Parameters
+    ----------
+    comparison : ModelComparison
+        Probabilities of the models.
+    model : str
+        Name of the model.
+    kind : {"cell", "donor"}
+        Kind of split.
+
+    Returns
+    -------
+    array of shape (seed, share)
+        Accuracy at ``ANSWERED_SHARES``, mean over the folds of each seed.
+    """
+    by_seed: dict[int, list[np.ndarray]] = {}
+    for key, probability in comparison.test_probability[model].items():
+        if key.kind == kind:
+            curve = selective_curve(probability, comparison.codes[comparison.splits[key].test])
+            by_seed.setdefault(key.seed, []).append(curve.accuracy_at(ANSWERED_SHARES))
+    return np.array([np.mean(folds, axis=0) for folds in by_seed.values()])
 
 
-def counts(arms: Arms, arm: str, kind: str) -> Float[np.ndarray, "class class"]:
-    """Test cells of all splits by true class and answer."""
-    total = np.zeros((len(arms.classes), len(arms.classes)))
-    for place, probability in arms.tested[arm].items():
-        if place[0] == kind:
-            label = arms.codes[arms.splits[place].test]
-            ones = np.ones(len(label), np.float32)
-            total += np.asarray(confusion(label, probability.argmax(axis=1), ones, len(arms.classes)))
+def confusion_counts(comparison: ModelComparison, model: str, kind: str) -> Float[np.ndarray, "class class"]:
+    """Return the test cells of all splits by true and predicted class.
+
+    Parameters
+    ----------
+    comparison : ModelComparison
+        Probabilities of the models.
+    model : str
+        Name of the model.
+    kind : {"cell", "donor"}
+        Kind of split.
+
+    Returns
+    -------
+    array of shape (class, class)
+        Number of cells; a cell counts once per seed.
+    """
+    n_classes = len(comparison.classes)
+    total = np.zeros((n_classes, n_classes))
+    for key, probability in comparison.test_probability[model].items():
+        if key.kind == kind:
+            codes = comparison.codes[comparison.splits[key].test]
+            ones = np.ones(len(codes), np.float32)
+            total += np.asarray(confusion(codes, probability.argmax(axis=1), ones, n_classes))
     return total
+
+
+def metric_scores(
+    experiment: str, data: str, variant: str, seed: int, codes: Int[np.ndarray, "row"], probability: np.ndarray
+) -> list[Score]:
+    """Return every classification metric of one model on the test cells of one seed.
+
+    Parameters
+    ----------
+    experiment, data, variant : str
+        Names of the experiment, of the cells and of the model.
+    seed : int
+        Seed of the split.
+    codes : array of int, shape (cell,)
+        True class of each test cell.
+    probability : array of shape (cell, class)
+        Class probabilities.
+
+    Returns
+    -------
+    list of Score
+        One score per metric.
+    """
+    values = classification_scores(codes, np.asarray(probability, np.float32), np.ones(len(codes), np.float32))
+    origin = (experiment, variant, data, data, seed, 0, "test")
+    return [Score(*origin, metric, float(value), len(codes)) for metric, value in values.items()]
+
+
+def run_confusion_and_attention(
+    codes: Int[np.ndarray, "cell"],
+    test_rows: Sequence[np.ndarray],
+    probability: Float[np.ndarray, "run row class"],
+    attention: Float[np.ndarray, "run row family"],
+) -> tuple[Float[np.ndarray, "class class"], Float[np.ndarray, "class family"]]:
+    """Return the confusion of runs, summed, and their mean attention for each class.
+
+    Parameters
+    ----------
+    codes : array of int, shape (cell,)
+        Class of every cell.
+    test_rows : sequence of int arrays, one per run
+        Test cells of each run.
+    probability : array of shape (run, row, class)
+        Probabilities of the test cells, padded to the longest test set.
+    attention : array of shape (run, row, family)
+        Attention of the test cells.
+
+    Returns
+    -------
+    counts : array of shape (class, class)
+        Test cells by true and predicted class.
+    mean_attention : array of shape (class, family)
+        Mean over the test cells of a class, then over runs.
+    """
+    n_classes = probability.shape[-1]
+    counts, means = np.zeros((n_classes, n_classes)), np.zeros((n_classes, attention.shape[-1]))
+    for run, test in enumerate(test_rows):
+        label, rows = codes[test], slice(len(test))
+        predicted = probability[run, rows].argmax(axis=1)
+        counts += np.asarray(confusion(label, predicted, np.ones(len(label), np.float32), n_classes))
+        means += np.stack([attention[run, rows][label == code].mean(axis=0) for code in range(n_classes)])
+    return counts, means / len(test_rows)

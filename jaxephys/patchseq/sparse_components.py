@@ -1,36 +1,47 @@
-"""Components: each family of a table reduced to a few sparse principal components, fitted on training rows alone.
+"""Reduce each family of a feature table to a few sparse principal components, as Gouwens et al. (2020) did.
 
-The default is the configuration of Gouwens et al. (Cell 183, 2020) for the families of IPFX: 59 components are asked for,
-and those that explain less than 1 % of their family are dropped (44 stayed on the published cells). Scores are divided by
-their standard deviation over the training rows. A missing value is given the training median of its column.
-
-    fitted = FamilyComponents.fit(table.values, table.families, train_rows)
-    scores = fitted.transform(table.values)
+Start reading at `SparseComponents`. `make_component_forest` puts a random forest behind it, which is the published
+classifier of that study.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.pipeline import Pipeline, make_pipeline
 
-from jaxephys.patchseq.sparse_pca import principal_components, sparse_pca
+from jaxephys.evaluation.baselines import make_baseline
+from jaxephys.patchseq.sparse_pca import SparsePrincipalComponents
+from jaxephys.schemas.feature_table import FeatureTable
 
 SCHEMA = "jaxephys family components 1"
-LEAST = 0.01  # a component that explains less of its family is dropped
-Families = Mapping[str, Sequence[str]] | Mapping[str, int]  # family -> its features, or how many they are
+MIN_EXPLAINED = 0.01  # a component that explains less of its family is dropped
+RENAMED_IN_FILES = {
+    "n_requested": "asked",
+    "n_missing": "missing",
+    "n_iterations": "iterations",
+}  # field -> key in a file
 
 
 @dataclass(frozen=True)
 class FamilyPlan:
     """How one family is reduced.
 
-    ``components`` are the numbers of non-zero loadings, one for each sparse component; a single number asks for that many
-    ordinary principal components, or as many as there are. ``columns`` are the ranges that are read, none for the whole
-    family. ``scaled`` divides each column by its standard deviation first, for features of different units.
+    Parameters
+    ----------
+    components : int or tuple of int
+        Numbers of non-zero loadings, one for each sparse component; an integer requests that many ordinary principal
+        components, or as many as there are.
+    columns : tuple of (int, int), default ()
+        Ranges of columns of the family that are used; by default the whole family.
+    scaled : bool, default False
+        Whether each column is divided by its standard deviation first, for features of different units.
     """
 
     components: int | tuple[int, ...]
@@ -40,7 +51,7 @@ class FamilyPlan:
 
 # Every second of six levels above rheobase: 0, 40 and 80 pA, 50 bins each.
 LEVELS = ((0, 50), (100, 150), (200, 250))
-# Of the first action potential the short and the long square are read, and not the ramp.
+# Of the first action potential the short and the long square are used, and not the ramp.
 GOUWENS = {
     "first_ap_v": FamilyPlan((267, 233, 267, 233, 233, 250, 233), ((0, 300),)),
     "first_ap_dv": FamilyPlan((150, 117, 150, 167, 100, 100, 100, 87, 87), ((0, 298),)),
@@ -57,195 +68,354 @@ GOUWENS = {
 }
 
 
-def default_plan(families: Families) -> dict[str, FamilyPlan]:
-    """For tables of other families: all ordinary components that explain 1 % of a family, its columns scaled."""
-    return {family: FamilyPlan(width, scaled=True) for family, width in _widths(families).items()}
+def choose_plan(families: Mapping[str, int]) -> Mapping[str, FamilyPlan]:
+    """Return how `SparseComponents` reduces families by default.
+
+    Parameters
+    ----------
+    families : mapping of str to int
+        Name and width of each family.
+
+    Returns
+    -------
+    mapping of str to FamilyPlan
+        ``GOUWENS`` if all of its families are there; others, such as psth, are then left out. Else all ordinary
+        components of each family, its columns scaled.
+    """
+    if set(GOUWENS) <= set(families):
+        return GOUWENS
+    return {family: FamilyPlan(int(width), scaled=True) for family, width in families.items()}
 
 
 @dataclass(frozen=True)
-class FamilyFit:
-    """One family: score = ((value - center) / spread) loadings / scale, all of it from training rows."""
+class FittedFamily:
+    """Components of one family: score = ((value - center) / spread) loadings / scale, all of it from training rows.
 
-    columns: np.ndarray  # [feature], their places in the table
-    median: np.ndarray  # [feature]
-    center: np.ndarray  # [feature]
-    spread: np.ndarray  # [feature]
-    loadings: np.ndarray  # [feature, component]
-    explained: np.ndarray  # [component]
-    scale: np.ndarray  # [component]
-    asked: int
-    missing: int  # training values that were filled
-    iterations: int
+    Parameters
+    ----------
+    columns : ndarray of int, shape (n_features,)
+        Columns of the table.
+    median, center, spread : ndarray, shape (n_features,)
+        Replacement of missing values, and the shift and the scale of each column.
+    loadings : ndarray, shape (n_features, n_components)
+        Loadings of unit length.
+    explained : ndarray, shape (n_components,)
+        Share of the variance of the family that each component adds to those before it.
+    scale : ndarray, shape (n_components,)
+        Standard deviation of the scores over the training rows.
+    n_requested : int
+        Number of components before those that explain little were dropped.
+    n_missing : int
+        Number of training values that were missing.
+    n_iterations : int
+        Number of iterations of the fit.
+    converged : bool
+        Whether the fit converged.
+    """
+
+    columns: np.ndarray
+    median: np.ndarray
+    center: np.ndarray
+    spread: np.ndarray
+    loadings: np.ndarray
+    explained: np.ndarray
+    scale: np.ndarray
+    n_requested: int
+    n_missing: int
+    n_iterations: int
     converged: bool
 
-    def transform(self, values: np.ndarray) -> np.ndarray:  # [cell, component]
-        block = values[:, self.columns].astype(float)
-        block = np.where(np.isnan(block), self.median, block)
-        return (block - self.center) / self.spread @ self.loadings / self.scale
 
+class SparseComponents(TransformerMixin, BaseEstimator):
+    """Scores of the sparse principal components of each family, side by side in the order of the plan.
 
-@dataclass(frozen=True)
-class FamilyComponents:
-    """Components of all families of a plan, side by side in the order of the plan."""
+    Fit it on training rows only. Missing values are replaced by the training median of their column, components that
+    explain less than 1 % of their family are dropped, and scores are divided by their standard deviation over the
+    training rows.
 
-    widths: Mapping[str, int]  # of the tables it reads
-    fits: Mapping[str, FamilyFit]
-    rows: int  # it was fitted on
+    Parameters
+    ----------
+    families : mapping of str to int
+        Name and width of each family of the columns, in order.
+    plan : mapping of str to FamilyPlan, optional
+        How families are reduced; those without an entry are left out. By default `choose_plan`: the configuration of
+        Gouwens et al. where its families are there (59 components are requested, and 44 remained on the published
+        cells), else all ordinary components that explain at least 1 % of a family.
 
-    @classmethod
-    def fit(
-        cls,
-        values: np.ndarray,  # [cell, column], NaN where missing
-        families: Families,
-        train_rows: np.ndarray,  # their numbers, or True for each
-        plan: Mapping[str, FamilyPlan] = GOUWENS,
-    ) -> FamilyComponents:
-        widths = _widths(families)
-        train = _checked(values, widths)[_numbers(train_rows, len(values))]
-        places = {family: _columns(family, how, widths) for family, how in plan.items()}
-        fits = {family: _fit_family(family, how, train, places[family]) for family, how in plan.items()}
-        return cls(widths, fits, len(train))
+    Attributes
+    ----------
+    fitted_ : dict of str to FittedFamily
+        The components of each family.
+    n_rows_ : int
+        Number of rows that they were fitted on.
 
-    def transform(self, values: np.ndarray) -> np.ndarray:  # [cell, component]
-        values = _checked(values, self.widths)
-        return np.hstack([fit.transform(values) for fit in self.fits.values()])
+    References
+    ----------
+    Gouwens et al., Cell 183 (2020).
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).normal(size=(50, 6))
+    >>> model = SparseComponents({"a": 4, "b": 2}, {"a": FamilyPlan((3, 2))}).fit(x[:40])
+    >>> model.transform(x).shape, list(model.get_feature_names_out())
+    ((50, 2), ['a_0', 'a_1'])
+    """
+
+    def __init__(self, families: Mapping[str, int], plan: Mapping[str, FamilyPlan] | None = None) -> None:
+        self.families = families
+        self.plan = plan
+
+    def fit(self, X: Float[np.ndarray, "cell column"], y: object = None) -> SparseComponents:
+        """Fit the components of each family.
+
+        Parameters
+        ----------
+        X : ndarray, shape (n_training_cells, n_columns)
+            Values of the training cells; NaN where missing.
+        y : ignored
+            Present for scikit-learn compatibility.
+
+        Returns
+        -------
+        SparseComponents
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If values, families and plan do not fit together, or a family has too few rows or columns for its plan.
+        """
+        plan = choose_plan(self.families) if self.plan is None else self.plan
+        X = self._check(X)
+        columns = {family: _plan_columns(family, one, self.families) for family, one in plan.items()}
+        self.fitted_ = {family: _fit_family(family, one, X, columns[family]) for family, one in plan.items()}
+        self.n_rows_ = len(X)
+        return self
+
+    def transform(self, X: Float[np.ndarray, "cell column"]) -> Float[np.ndarray, "cell component"]:
+        """Return the scores of cells.
+
+        Parameters
+        ----------
+        X : ndarray, shape (n_cells, n_columns)
+            Values of the columns of ``fit``; NaN where missing.
+
+        Returns
+        -------
+        ndarray, shape (n_cells, n_components)
+            Scores, whose standard deviation over the training cells is 1.
+        """
+        X = self._check(X)
+        scores = []
+        for family in self.fitted_.values():
+            block = X[:, family.columns].astype(float)
+            block = np.where(np.isnan(block), family.median, block)
+            scores.append((block - family.center) / family.spread @ family.loadings / family.scale)
+        return np.hstack(scores)
+
+    def get_feature_names_out(self, input_features: object = None) -> np.ndarray:
+        """Return the names of the components.
+
+        Parameters
+        ----------
+        input_features : ignored
+            Present for scikit-learn compatibility.
+
+        Returns
+        -------
+        ndarray of str, shape (n_components,)
+            Family and number, such as ``"first_ap_v_0"``.
+        """
+        names = [f"{name}_{number}" for name, one in self.fitted_.items() for number in range(len(one.explained))]
+        return np.array(names, dtype=object)
 
     @property
-    def names(self) -> list[str]:
-        return [f"{family}_{number}" for family, fit in self.fits.items() for number in range(len(fit.explained))]
+    def explained_variance_ratio_(self) -> Float[np.ndarray, "component"]:
+        """Share of the variance of its family that each component adds to those before it."""
+        return np.concatenate([family.explained for family in self.fitted_.values()])
 
     @property
-    def explained(self) -> np.ndarray:  # [component], the share of the variance of its family
-        return np.concatenate([fit.explained for fit in self.fits.values()])
-
-    @property
-    def loadings(self) -> np.ndarray:  # [column, component], zero outside the family
-        loadings = np.zeros((sum(self.widths.values()), len(self.names)))
+    def loadings_(self) -> Float[np.ndarray, "column component"]:
+        """Loadings of all components on all columns; zero outside the family."""
+        loadings = np.zeros((sum(self.families.values()), len(self.explained_variance_ratio_)))
         first = 0
-        for fit in self.fits.values():
-            last = first + len(fit.explained)
-            loadings[fit.columns, first:last] = fit.loadings
+        for family in self.fitted_.values():
+            last = first + len(family.explained)
+            loadings[family.columns, first:last] = family.loadings
             first = last
         return loadings
 
-    def __str__(self) -> str:
-        asked = sum(fit.asked for fit in self.fits.values())
-        return "\n".join([f"{len(self.names)} of {asked} components, from {self.rows} cells", *self._lines()])
+    def summary(self) -> str:
+        """Describe what was kept of each family.
 
-    def _lines(self) -> Iterator[str]:
-        for family, fit in self.fits.items():
-            line = f"{family}: {len(fit.explained)} of {fit.asked}, {fit.explained.sum():.1%} of the variance"
-            line += f", {fit.missing} missing values filled with the median of their column" if fit.missing else ""
-            yield line if fit.converged else f"{line}, not settled after {fit.iterations} turns"
+        Returns
+        -------
+        str
+            One line for all components and one for each family.
+        """
+        n_requested = sum(family.n_requested for family in self.fitted_.values())
+        lines = [f"{len(self.explained_variance_ratio_)} of {n_requested} components, from {self.n_rows_} cells"]
+        for name, family in self.fitted_.items():
+            line = (
+                f"{name}: {len(family.explained)} of {family.n_requested}, {family.explained.sum():.1%} of the variance"
+            )
+            if family.n_missing:
+                line += f", {family.n_missing} missing values replaced by the median of their column"
+            if not family.converged:
+                line += f", not converged after {family.n_iterations} iterations"
+            lines.append(line)
+        return "\n".join(lines)
 
     def save(self, path: str | Path) -> Path:
-        content: dict[str, Any] = {"schema": SCHEMA, "rows": self.rows, "fitted": list(self.fits)}
-        content |= {"families": list(self.widths), "widths": list(self.widths.values())}
-        for family, fit in self.fits.items():
-            content |= {f"{family}/{name}": value for name, value in vars(fit).items()}
+        """Write the fitted components to a file that `load` and NumPy read.
+
+        Parameters
+        ----------
+        path : path
+            The file, ``.npz``.
+
+        Returns
+        -------
+        Path
+            The file.
+        """
+        content: dict[str, Any] = {"schema": SCHEMA, "rows": self.n_rows_, "fitted": list(self.fitted_)}
+        content |= {"families": list(self.families), "widths": list(self.families.values())}
+        for family, fitted in self.fitted_.items():
+            content |= {f"{family}/{RENAMED_IN_FILES.get(name, name)}": value for name, value in vars(fitted).items()}
         with open(path, "wb") as file:
             np.savez_compressed(file, **content)
         return Path(path)
 
     @classmethod
-    def load(cls, path: str | Path) -> FamilyComponents:
+    def load(cls, path: str | Path) -> SparseComponents:
+        """Read components that `save` has written.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+
+        Returns
+        -------
+        SparseComponents
+            The fitted estimator; its ``plan`` is not stored.
+
+        Raises
+        ------
+        ValueError
+            If the file has another schema.
+        """
         with np.load(path, allow_pickle=False) as file:
             stored = {name: file[name] for name in file.files}
         if str(stored.get("schema")) != SCHEMA:
             raise ValueError(f"{path} has the schema {stored.get('schema')}, not {SCHEMA!r}: fit and save it again")
-        widths = dict(zip(stored["families"].tolist(), stored["widths"].tolist(), strict=True))
-        fits = {family: _loaded(stored, family) for family in stored["fitted"].tolist()}
-        return cls(widths, fits, int(stored["rows"]))
+        model = cls(dict(zip(stored["families"].tolist(), stored["widths"].tolist(), strict=True)))
+        model.fitted_, model.n_rows_ = {}, int(stored["rows"])
+        for family in stored["fitted"].tolist():
+            content: dict[str, Any] = {}
+            for field in fields(FittedFamily):
+                value = stored[f"{family}/{RENAMED_IN_FILES.get(field.name, field.name)}"]
+                content[field.name] = value if value.ndim else value.item()
+            model.fitted_[family] = FittedFamily(**content)
+        return model
+
+    def _check(self, X: np.ndarray) -> np.ndarray:
+        X, n_columns = np.asarray(X), sum(self.families.values())
+        if X.ndim != 2 or X.shape[1] != n_columns:
+            raise ValueError(f"values have the shape {X.shape}, but the families have {n_columns} columns in total")
+        if np.isinf(X).any():
+            row, column = np.argwhere(np.isinf(X))[0]
+            raise ValueError(f"row {row}, column {column} is {X[row, column]}: a missing value is written as NaN")
+        return X
 
 
-def _loaded(stored: Mapping[str, np.ndarray], family: str) -> FamilyFit:
-    values = {field.name: stored[f"{family}/{field.name}"] for field in fields(FamilyFit)}
-    content: dict[str, Any] = {name: value if value.ndim else value.item() for name, value in values.items()}
-    return FamilyFit(**content)
+def make_component_forest(families: Mapping[str, int], seed: int) -> Pipeline:
+    """Return an unfitted random forest on sparse components.
+
+    Parameters
+    ----------
+    families : mapping of str to int
+        Name and width of each family of the columns, in order.
+    seed : int
+        Seed of the forest.
+
+    Returns
+    -------
+    Pipeline
+        `SparseComponents`, then the forest of `jaxephys.evaluation.baselines.make_baseline` (600 trees, as published).
+    """
+    return make_pipeline(SparseComponents(families), make_baseline("forest", seed)[-1])
 
 
-def _fit_family(family: str, how: FamilyPlan, train: np.ndarray, columns: np.ndarray) -> FamilyFit:
+def family_widths(table: FeatureTable) -> dict[str, int]:
+    """Return the width of each family of a table.
+
+    Parameters
+    ----------
+    table : FeatureTable of n_cells
+        A feature table.
+
+    Returns
+    -------
+    dict of str to int
+        Name and number of features, in the order of the columns.
+    """
+    return dict(zip(table.families, table.widths, strict=True))
+
+
+def _fit_family(family: str, plan: FamilyPlan, train: np.ndarray, columns: np.ndarray) -> FittedFamily:
     block = train[:, columns].astype(float)
-    gaps = np.isnan(block)
-    never = gaps.all(axis=0)
-    # Ordinary components do without a column that was never measured; sparse ones have their numbers of columns fixed.
-    if never.any() and (never.all() or not isinstance(how.components, int)):
+    missing = np.isnan(block)
+    never = missing.all(axis=0)
+    # Ordinary components do not need a column that was never measured; sparse ones have fixed numbers of loadings.
+    if never.any() and (never.all() or not isinstance(plan.components, int)):
         raise ValueError(
             f"{never.sum()} columns of {family} are missing in all {len(train)} training rows: leave it out of the plan"
         )
-    block, gaps, columns = block[:, ~never], gaps[:, ~never], columns[~never]
+    block, missing, columns = block[:, ~never], missing[:, ~never], columns[~never]
     median = np.nanmedian(block, axis=0)
-    block = np.where(gaps, median, block)
+    block = np.where(missing, median, block)
     center = block.mean(axis=0)
-    spread = np.where(how.scaled & (np.ptp(block, axis=0) > 0), block.std(axis=0), 1.0)
+    spread = np.where(plan.scaled & (np.ptp(block, axis=0) > 0), block.std(axis=0), 1.0)
     scaled = (block - center) / spread
+    components = plan.components
+    if isinstance(components, int):
+        components = min(components, len(scaled) - 1, len(columns))
     try:
-        if isinstance(how.components, int):
-            found = principal_components(scaled, min(how.components, len(scaled) - 1, len(columns)))
-        else:
-            found = sparse_pca(scaled, how.components)
+        model = SparsePrincipalComponents(components).fit(scaled)
     except ValueError as error:
         raise ValueError(f"family {family}: {error}") from error
-    kept = found.explained >= LEAST
-    loadings = found.loadings[:, kept]
-    return FamilyFit(
+    kept = model.explained_variance_ratio_ >= MIN_EXPLAINED
+    loadings = model.loadings_[:, kept]
+    return FittedFamily(
         columns=columns,
         median=median,
         center=center,
         spread=spread,
         loadings=loadings,
-        explained=found.explained[kept],
+        explained=model.explained_variance_ratio_[kept],
         scale=(scaled @ loadings).std(axis=0),
-        asked=len(found.explained),
-        missing=int(gaps.sum()),
-        iterations=found.iterations,
-        converged=found.converged,
+        n_requested=len(kept),
+        n_missing=int(missing.sum()),
+        n_iterations=model.n_iter_,
+        converged=model.converged_,
     )
 
 
-def _columns(family: str, how: FamilyPlan, widths: Mapping[str, int]) -> np.ndarray:
-    """Places in the table of the columns that a plan reads."""
-    if family not in widths:
+def _plan_columns(family: str, plan: FamilyPlan, families: Mapping[str, int]) -> np.ndarray:
+    """Return the columns of the table that a plan uses."""
+    if family not in families:
         raise ValueError(
-            f"the plan reads {family}, and the table has {', '.join(widths)}: give a plan for these families"
+            f"the plan names {family}, but the table has {', '.join(families)}: give a plan for these families"
         )
-    ranges = how.columns or ((0, widths[family]),)
+    ranges: Sequence[tuple[int, int]] = plan.columns or ((0, families[family]),)
     last = max(stop for _, stop in ranges)
-    if last > widths[family]:
+    if last > families[family]:
         raise ValueError(
-            f"{family} has {widths[family]} columns and the plan reads up to column {last}: "
-            f"build the table with the layout of the plan, or give a plan of its own"
+            f"{family} has {families[family]} columns, but the plan uses {last}: build the table with the layout of the "
+            "plan, or give another plan"
         )
-    names = list(widths)
-    start = sum(widths[name] for name in names[: names.index(family)])
-    return start + np.concatenate([np.arange(*some) for some in ranges])
-
-
-def _widths(families: Families) -> dict[str, int]:
-    return {family: int(some) if isinstance(some, int | np.integer) else len(some) for family, some in families.items()}
-
-
-def _checked(values: np.ndarray, widths: Mapping[str, int]) -> np.ndarray:
-    values, total = np.asarray(values), sum(widths.values())
-    if values.ndim != 2 or values.shape[1] != total:
-        raise ValueError(f"values have the shape {values.shape}, and the families have {total} columns in all")
-    if np.isinf(values).any():
-        row, column = np.argwhere(np.isinf(values))[0]
-        raise ValueError(f"row {row}, column {column} is {values[row, column]}: a missing value is written as NaN")
-    return values
-
-
-def _numbers(rows: np.ndarray, cells: int) -> np.ndarray:
-    """Row numbers, each of them once."""
-    rows = np.asarray(rows)
-    rows = np.flatnonzero(rows) if rows.dtype == bool and rows.shape == (cells,) else rows
-    if rows.ndim != 1 or rows.dtype.kind not in "iu":
-        raise ValueError(
-            f"training rows are numbers, or {cells} truth values, and not {rows.dtype} of shape {rows.shape}"
-        )
-    beyond = rows[(rows < 0) | (rows >= cells)]
-    if len(beyond):
-        raise ValueError(f"training row {beyond[0]} is not among the {cells} cells: count them from 0 to {cells - 1}")
-    if len(np.unique(rows)) < len(rows):
-        raise ValueError(f"row {rows[np.argmax(np.bincount(rows))]} stands more than once among the training rows")
-    return rows
+    names = list(families)
+    start = sum(families[name] for name in names[: names.index(family)])
+    return start + np.concatenate([np.arange(*one) for one in ranges])

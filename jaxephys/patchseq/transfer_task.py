@@ -1,13 +1,14 @@
-"""The transfer task: one encoder learns from two species, a head for each.
+"""The transfer task: one encoder learns from the cells of two species, with a classification head for each.
 
     loss = CE_human + alpha CE_mouse,   each the class-weighted mean over the cells of that species in the batch
 
-``alpha`` is a number of the run: with 0 only human cells count, so that a grid over alpha and its control are one program.
-A run without rows of a species is the same task too; the term that has no cells is 0.
+``alpha`` is a constant of the run: with 0 only human cells count, so that a grid over alpha and its control are one program.
+Runs without rows of one species (pretraining, fine-tuning) are the same task; the term without cells is 0.
 
-Deviation: the original draws a batch of each species, and begins the human cells anew until the mouse cells are through.
-Here both stand in one table, human rows repeated until they are as many, and a shuffled batch of twice the size holds about
-half of each. The terms are means over their own cells, so only the number of cells behind them varies a little.
+Deviation: the original draws one batch of each species and starts the human cells again until the mouse cells are used up.
+Here both are in one row table, the human rows repeated until they are as many as the mouse rows, and a shuffled batch of
+twice the size holds about half of each. The terms are means over their own cells, so that only the number of cells behind
+them varies a little.
 """
 
 from __future__ import annotations
@@ -22,161 +23,332 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxephys.dimensions import AnyArray
-from jaxephys.engine.rows import Rows, over_blocks, plain_rows, stack_rows
+from jaxephys.engine.rows import Rows, map_row_blocks, plain_rows, stack_rows
 from jaxephys.engine.task import Key, RowSet, RunInputs, Task, Variables
 from jaxephys.evaluation import metrics
 from jaxephys.patchseq.losses import cross_entropy, inverse_frequency_weights, weighted_mean
-from jaxephys.patchseq.network.ragged_layout import Staircase
-from jaxephys.patchseq.network.two_species import BySpecies, TwoHeads
-from jaxephys.patchseq.preprocessing import Scale, fit_z_score, flags, scaled
-from jaxephys.patchseq.task import BLOCK, packed_scale
+from jaxephys.patchseq.network.ragged_layout import RaggedLayout
+from jaxephys.patchseq.network.two_species import SpeciesOutputs, TwoSpeciesNetwork
+from jaxephys.patchseq.preprocessing import Scale, apply_scale, fit_z_score, missing_flags
+from jaxephys.patchseq.task import BLOCK, pack_scale
 from jaxephys.schemas.feature_table import FeatureTable
 
 MOUSE = "mouse"
 
 
-def no_rows() -> Rows:
-    return np.array([], np.int32)
-
-
 @dataclass(frozen=True)
-class Mixture:
-    """What one run learns from, and the cells that select its epoch: human ones, or in pretraining mouse ones."""
+class TransferRun:
+    """The cells that one run is trained and validated on.
+
+    Parameters
+    ----------
+    validation : array of int
+        Indices of the cells that select the epoch: human ones, or mouse ones in pretraining.
+    human, mouse : array of int, default empty
+        Indices of the training cells of each species.
+    alpha : float, default 1.0
+        Weight of the mouse cells in the loss.
+    by_accuracy : bool, default False
+        Select the epoch by accuracy, as the published baseline does; otherwise by macro-F1.
+    """
 
     validation: Rows
-    human: Rows = field(default_factory=no_rows)
-    mouse: Rows = field(default_factory=no_rows)
+    human: Rows = field(default_factory=lambda: np.array([], np.int32))
+    mouse: Rows = field(default_factory=lambda: np.array([], np.int32))
     alpha: float = 1.0
-    by_accuracy: bool = False  # selects the epoch by accuracy, as the published baseline does; otherwise by macro-F1
+    by_accuracy: bool = False
 
 
-class Species(NamedTuple):
-    """What is fitted to the training cells of one species."""
+class SpeciesConstants(NamedTuple):
+    """What is fitted to the training cells of one species.
 
-    scale: Scale  # in the packed layout
+    Parameters
+    ----------
+    scale : ZScore
+        Scale in the packed layout.
+    class_weight : array of shape (run, class)
+        Inverse-frequency weight of each class in the loss.
+    """
+
+    scale: Scale
     class_weight: Float[AnyArray, "*run class"]
 
 
-class MixtureConstants(NamedTuple):
-    human: Species
-    mouse: Species
+class TransferConstants(NamedTuple):
+    """The constants in which runs differ.
+
+    Parameters
+    ----------
+    human, mouse : SpeciesConstants
+        Scale and class weights of each species.
+    alpha : array of shape (run,)
+        Weight of the mouse cells in the loss.
+    by_accuracy : bool array of shape (run,)
+        Whether accuracy, instead of macro-F1, selects the epoch.
+    """
+
+    human: SpeciesConstants
+    mouse: SpeciesConstants
     alpha: Float[AnyArray, "*run"]
     by_accuracy: Bool[AnyArray, "*run"]
 
 
-class TwoSpecies(NamedTuple):
-    """The data: once on the device."""
+class TransferData(NamedTuple):
+    """The cells of both species, stored on the device once for all runs.
+
+    Parameters
+    ----------
+    packed : array of shape (cell, packed)
+        Features in the order of the network's layout, not scaled, NaN where a value is missing.
+    label : array of int, shape (cell,)
+        Class of each cell.
+    mouse : bool array of shape (cell,)
+        Whether the cell is from a mouse.
+    """
 
     packed: Float[AnyArray, "cell packed"]
     label: Int[AnyArray, "cell"]
     mouse: Bool[AnyArray, "cell"]
 
 
-class MixedBatch(NamedTuple):
+class TransferBatch(NamedTuple):
+    """The rows of one step of one run.
+
+    Parameters
+    ----------
+    x : array of shape (row, packed)
+        Features, each cell scaled by its own species.
+    missing : array of shape (row, packed)
+        1 where a value is missing in a flagged column.
+    label : array of int, shape (row,)
+        Class of each row.
+    mouse : bool array of shape (row,)
+        Whether the row is from a mouse.
+    weight : array of shape (row,)
+        Weight of each row; 0 for padding.
+    class_weight : array of shape (row,)
+        Weight of the row's class within its species.
+    alpha : scalar array
+        Weight of the mouse cells in the loss.
+    """
+
     x: Float[Array, "row packed"]
     missing: Float[Array, "row packed"]
     label: Int[Array, "row"]
     mouse: Bool[Array, "row"]
     weight: Float[Array, "row"]
-    class_weight: Float[Array, "row"]  # of the row's label in its own species
+    class_weight: Float[Array, "row"]
     alpha: Float[Array, ""]
 
 
-def make_transfer_task(network: TwoHeads) -> Task:
-    """The five functions of one run."""
+def make_transfer_task(network: TwoSpeciesNetwork) -> Task:
+    """Return the functions with which the engine trains a network of two species.
+
+    Parameters
+    ----------
+    network : TwoSpeciesNetwork
+        The network, without parameters.
+
+    Returns
+    -------
+    Task
+        The functions of one run, on ``TransferData`` and ``TransferConstants``; ``outputs`` are the probabilities of both
+        heads (``SpeciesOutputs``). Validation uses the head of each cell's own species and includes "selection".
+    """
 
     def init(key: Key) -> Variables:
-        nothing = jnp.zeros((1, network.stairs.size))
+        nothing = jnp.zeros((1, network.layout.size))
         return dict(network.init(key, nothing, nothing, train=False))
 
-    def gather(data: TwoSpecies, constants: MixtureConstants, rows: RowSet, key: Key | None) -> MixedBatch:
-        del key  # nothing is drawn
+    def gather(data: TransferData, constants: TransferConstants, rows: RowSet, key: Key | None) -> TransferBatch:
+        del key  # no random numbers are needed
         values, label, mouse = data.packed[rows.index], data.label[rows.index], data.mouse[rows.index]
-        ours, theirs = constants.human, constants.mouse
-        scale = jax.tree.map(lambda a, b: jnp.where(mouse[:, None], b, a), ours.scale, theirs.scale)
-        real = rows.weight[:, None] > 0  # padding points at row 0, which may be a test row
-        x, missing = (jnp.where(real, seen(values, scale), 0.0) for seen in (scaled, flags))
-        class_weight = jnp.where(mouse, theirs.class_weight[label], ours.class_weight[label])
-        return MixedBatch(x, missing, label, mouse, rows.weight, class_weight, constants.alpha)
+        human_part, mouse_part = constants.human, constants.mouse
+        scale = jax.tree.map(lambda a, b: jnp.where(mouse[:, None], b, a), human_part.scale, mouse_part.scale)
+        is_row = rows.weight[:, None] > 0  # padding points at row 0, which may be a test row
+        x, missing = (jnp.where(is_row, transform(values, scale), 0.0) for transform in (apply_scale, missing_flags))
+        class_weight = jnp.where(mouse, mouse_part.class_weight[label], human_part.class_weight[label])
+        return TransferBatch(x, missing, label, mouse, rows.weight, class_weight, constants.alpha)
 
-    def read(variables: Variables, batch: MixedBatch, key: Key | None) -> BySpecies:
+    def apply(variables: Variables, batch: TransferBatch, key: Key | None) -> SpeciesOutputs:
         rngs = None if key is None else {"dropout": key}
-        return cast(BySpecies, network.apply(variables, batch.x, batch.missing, train=key is not None, rngs=rngs))
+        output = network.apply(variables, batch.x, batch.missing, train=key is not None, rngs=rngs)
+        return cast(SpeciesOutputs, output)
 
-    def loss(variables: Variables, batch: MixedBatch, key: Key):
-        logits = own_head(read(variables, batch, key), batch.mouse)
-        rows, weight = cross_entropy(logits, batch.label), batch.weight * batch.class_weight
-        human, mouse = (weighted_mean(rows, weight * member) for member in (~batch.mouse, batch.mouse))
-        right = (jnp.argmax(logits, axis=-1) == batch.label).astype(jnp.float32)
-        return human + batch.alpha * mouse, ({}, {"accuracy": weighted_mean(right, batch.weight)})
+    def loss(variables: Variables, batch: TransferBatch, key: Key):
+        logits = select_head(apply(variables, batch, key), batch.mouse)
+        row_losses, weight = cross_entropy(logits, batch.label), batch.weight * batch.class_weight
+        human, mouse = (weighted_mean(row_losses, weight * member) for member in (~batch.mouse, batch.mouse))
+        correct = (jnp.argmax(logits, axis=-1) == batch.label).astype(jnp.float32)
+        return human + batch.alpha * mouse, ({}, {"accuracy": weighted_mean(correct, batch.weight)})
 
-    def outputs(variables: Variables, batch: MixedBatch) -> BySpecies:
-        """Probabilities, of either head."""
-        return jax.tree.map(jax.nn.softmax, read(variables, batch, None))
+    def outputs(variables: Variables, batch: TransferBatch) -> SpeciesOutputs:
+        return jax.tree.map(jax.nn.softmax, apply(variables, batch, None))
 
     def validate(
-        variables: Variables, data: TwoSpecies, constants: MixtureConstants, rows: RowSet
+        variables: Variables, data: TransferData, constants: TransferConstants, rows: RowSet
     ) -> dict[str, Float[Array, ""]]:
-        def probability(some: RowSet) -> Float[Array, "row class"]:
-            return own_head(outputs(variables, gather(data, constants, some, None)), data.mouse[some.index])
+        def probability(block: RowSet) -> Float[Array, "row class"]:
+            return select_head(outputs(variables, gather(data, constants, block, None)), data.mouse[block.index])
 
-        predicted = over_blocks(probability, rows, BLOCK)
+        predicted = map_row_blocks(probability, rows, BLOCK)
         scores = metrics.classification_scores(data.label[rows.index], predicted, rows.weight)
         return scores | {"selection": jnp.where(constants.by_accuracy, scores["accuracy"], scores["macro_f1"])}
 
     return Task(init, gather, loss, outputs, validate)
 
 
-def own_head(said: BySpecies, mouse: Bool[Array, "row"]) -> Float[Array, "row class"]:
-    """What the head of each cell's own species says. The other one gets no gradient from it."""
-    return jnp.where(mouse[:, None], said.mouse, said.human)
+def select_head(output: SpeciesOutputs, mouse: Bool[Array, "row"]) -> Float[Array, "row class"]:
+    """Return for each row the output of the head of its own species; the other head receives no gradient from the row.
+
+    Parameters
+    ----------
+    output : SpeciesOutputs
+        Outputs of both heads, shape (row, class).
+    mouse : bool array of shape (row,)
+        Whether the row is from a mouse.
+
+    Returns
+    -------
+    array of shape (row, class)
+        The selected outputs.
+    """
+    return jnp.where(mouse[:, None], output.mouse, output.human)
 
 
-def make_two_species(table: FeatureTable, stairs: Staircase) -> TwoSpecies:
-    mouse = is_mouse(table)
-    return TwoSpecies(stairs.pack(table.values), table.codes(), mouse)
+def make_transfer_data(table: FeatureTable, layout: RaggedLayout) -> TransferData:
+    """Return the arrays of a table of two species that all runs share.
+
+    Parameters
+    ----------
+    table : FeatureTable of n_cells
+        Labelled cells of both species.
+    layout : RaggedLayout
+        Layout of the network.
+
+    Returns
+    -------
+    TransferData
+        Features in the layout, class codes and species.
+    """
+    return TransferData(layout.pack(table.values), table.codes(), is_mouse(table))
 
 
 def is_mouse(table: FeatureTable) -> Bool[np.ndarray, "cell"]:
-    found = np.zeros(len(table), bool) if table.species is None else table.species == MOUSE
-    if found.all() or not found.any():
-        raise ValueError(
-            f"{found.sum()} of {len(table)} cells are said to be of the mouse: give a table of both species"
-        )
-    return found
+    """Return which cells of a table are from a mouse.
+
+    Parameters
+    ----------
+    table : FeatureTable of n_cells
+        Cells of both species.
+
+    Returns
+    -------
+    bool array of shape (cell,)
+        True for mouse cells.
+
+    Raises
+    ------
+    ValueError
+        If all cells, or none, are from a mouse.
+    """
+    mouse = np.zeros(len(table), bool) if table.species is None else table.species == MOUSE
+    if mouse.all() or not mouse.any():
+        raise ValueError(f"{mouse.sum()} of {len(table)} cells are from a mouse: give a table of both species")
+    return mouse
 
 
-def make_transfer_runs(table: FeatureTable, stairs: Staircase, mixtures: Sequence[Mixture]) -> RunInputs:
-    """The row tables and constants of every run. What is fitted to a species is fitted to the run's training cells of it."""
-    fitted: dict[bytes, Species] = {}  # runs share the cells of their fold, or of their seed
-    for rows in (rows for mixture in mixtures for rows in (mixture.human, mixture.mouse)):
+def human_cells_first(table: FeatureTable, *, sncg_as_lamp5: bool = False) -> FeatureTable:
+    """Sort the cells of a table by species.
+
+    Parameters
+    ----------
+    table : FeatureTable of n_cells
+        Labelled cells of both species.
+    sncg_as_lamp5 : bool, default False
+        Replace the labels by the text column ``subclass5`` with Sncg cells as Lamp5, as the released code does.
+
+    Returns
+    -------
+    FeatureTable
+        Human cells, then mouse cells, each in the order of the table.
+    """
+    if sncg_as_lamp5:
+        names = table.about["subclass5"]
+        table = table.with_label(np.where(names == "Sncg", "Lamp5", names))
+    return table.rows(np.argsort(is_mouse(table), kind="stable"))
+
+
+def make_transfer_inputs(table: FeatureTable, layout: RaggedLayout, runs: Sequence[TransferRun]) -> RunInputs:
+    """Return the rows and constants of every run.
+
+    Parameters
+    ----------
+    table : FeatureTable of n_cells
+        Labelled cells of both species.
+    layout : RaggedLayout
+        Layout of the network.
+    runs : sequence of TransferRun
+        The cells and settings of each run.
+
+    Returns
+    -------
+    RunInputs
+        Row tables and ``TransferConstants``, stacked over runs. Scale and class weights of a species are fitted to the
+        training cells of that species in the run.
+    """
+    fitted: dict[bytes, SpeciesConstants] = {}  # runs share the cells of their fold, or of their seed
+    for rows in (rows for run in runs for rows in (run.human, run.mouse)):
         if rows.tobytes() not in fitted:
-            fitted[rows.tobytes()] = fit_species(table, stairs, rows)
+            fitted[rows.tobytes()] = fit_species(table, layout, rows)
     constants = [
-        MixtureConstants(
-            fitted[mixture.human.tobytes()],
-            fitted[mixture.mouse.tobytes()],
-            np.float32(mixture.alpha),
-            np.bool_(mixture.by_accuracy),
+        TransferConstants(
+            fitted[run.human.tobytes()], fitted[run.mouse.tobytes()], np.float32(run.alpha), np.bool_(run.by_accuracy)
         )
-        for mixture in mixtures
+        for run in runs
     ]
     return RunInputs(
-        stack_rows([mixed_rows(mixture) for mixture in mixtures]),
-        stack_rows([plain_rows(mixture.validation) for mixture in mixtures]),
+        stack_rows([training_rows(run) for run in runs]),
+        stack_rows([plain_rows(run.validation) for run in runs]),
         jax.tree.map(lambda *leaves: np.stack(leaves), *constants),
     )
 
 
-def mixed_rows(mixture: Mixture) -> RowSet:
-    """The human rows, repeated until they are as many as the mouse rows, and those."""
-    times = max(len(mixture.human), len(mixture.mouse)) if len(mixture.human) else 0
-    return plain_rows(np.concatenate([np.resize(mixture.human, times), mixture.mouse]))
+def training_rows(run: TransferRun) -> RowSet:
+    """Return the human rows, repeated until they are as many as the mouse rows, followed by the mouse rows.
+
+    Parameters
+    ----------
+    run : TransferRun
+        The cells of a run.
+
+    Returns
+    -------
+    RowSet
+        Rows of weight 1.
+    """
+    length = max(len(run.human), len(run.mouse)) if len(run.human) else 0
+    return plain_rows(np.concatenate([np.resize(run.human, length), run.mouse]))
 
 
-def fit_species(table: FeatureTable, stairs: Staircase, rows: Rows) -> Species:
-    """Scale and class weights from these cells; neutral ones where a run has none of the species."""
-    classes = len(table.classes)
+def fit_species(table: FeatureTable, layout: RaggedLayout, rows: Rows) -> SpeciesConstants:
+    """Fit scale and class weights to training cells of one species.
+
+    Parameters
+    ----------
+    table : FeatureTable of n_cells
+        Labelled cells.
+    layout : RaggedLayout
+        Layout of the network.
+    rows : array of int
+        Indices of the training cells; none in a run without cells of the species, which gets neutral constants.
+
+    Returns
+    -------
+    SpeciesConstants
+        Scale in the packed layout and class weights.
+    """
+    n_classes = len(table.classes)
     values = table.values[rows] if len(rows) else np.zeros((1, table.values.shape[1]), np.float32)
-    counts = np.bincount(table.codes()[rows], minlength=classes) if len(rows) else np.ones(classes)
-    return Species(packed_scale(fit_z_score(values), stairs), inverse_frequency_weights(counts))
+    counts = np.bincount(table.codes()[rows], minlength=n_classes) if len(rows) else np.ones(n_classes)
+    return SpeciesConstants(pack_scale(fit_z_score(values), layout), inverse_frequency_weights(counts))

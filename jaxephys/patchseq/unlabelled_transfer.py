@@ -1,17 +1,17 @@
-"""Tethered: classes carried from one species to another of which no cell is labelled, on features that both share.
+"""Transfer of classes to a species without labels: ``transfer_without_labels``.
 
-A classifier trained on mouse cells fails on human ones because whole classes have moved: human cells of every subclass
-sag more and rest higher, which looks like Sst of the mouse. Their arrangement has moved less. So the classes of the new
-species are Gaussians, fitted to its unlabelled cells by EM, while their offsets from one another are tethered to those of
-the species that is known:
+A classifier trained on mouse cells fails on human ones because whole classes have moved: human cells of every subclass sag
+more and rest at a higher potential, which resembles Sst of the mouse. The arrangement of the classes has moved less. So the
+classes of the target species are Gaussians that EM fits to its unlabelled cells, while their offsets from one another are
+regularized towards those of the source species:
 
-    mu_k = (sum_i q_ik x_i + nu (m_k + c)) / (n_k + nu),   m_k = mean of known class k - mean over classes,
+    mu_k = (sum_i q_ik x_i + nu (m_k + c)) / (n_k + nu),   m_k = mean of source class k - mean over source classes,
     c = mean over classes of the class means,  n_k = sum_i q_ik
-    W = half the known species' covariance within classes + half the new one's, a tenth of it drawn to a sphere
+    W = half the source's covariance within classes + half the target's, a tenth of it replaced by a sphere
     q_ik ~ (n_k + n / K) N(x_i; mu_k, W)
 
-Each species is scaled by its own cells. No label of the new species is used anywhere; its cells are, all at once, so what
-is predicted for one depends on the others.
+Each species is scaled by its own cells. No label of the target species is used. Its cells are used all at once, so that the
+prediction for one cell depends on the others.
 """
 
 from __future__ import annotations
@@ -23,79 +23,117 @@ from jaxtyping import Float, Int
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
-from jaxephys.patchseq.preprocessing import fit_signed_log, scaled, span_of
+from jaxephys.patchseq.preprocessing import apply_scale, fit_signed_log, row_span_basis
 
-TETHER = 50 / 704  # pseudo-cells a class for each cell of the new species
-SPHERE = 0.1
-SETTLED = 1e-4  # mean change of the probabilities at which the iterations end
-ITERATIONS = 200
+REGULARIZATION = 50 / 704  # pseudo-cells per class for each cell of the target species
+SHRINKAGE = 0.1
+TOLERANCE = 1e-4  # mean change of the probabilities at which the iterations end
+MAX_ITERATIONS = 200
 
 Means = Float[np.ndarray, "class column"]
 Covariance = Float[np.ndarray, "column column"]
 
 
 @dataclass(frozen=True)
-class Tethered:
-    """What was found: probabilities of the new species' cells, and where its classes lie."""
+class UnlabelledTransfer:
+    """Result of a transfer without target labels.
+
+    Parameters
+    ----------
+    probability : array of shape (cell, class)
+        Class probabilities of the target cells.
+    means : array of shape (class, column)
+        Class means of the target species, scaled, in the directions that all cells span.
+    initial_probability : array of shape (cell, class)
+        Predictions of the logistic regression trained on the source species, from which EM starts.
+    iterations : int
+        Number of iterations of EM.
+    converged : bool
+        Whether the probabilities changed by less than 1e-4 in the last iteration.
+    """
 
     probability: Float[np.ndarray, "cell class"]
     means: Means
-    start: Float[np.ndarray, "cell class"]  # of the classifier trained on the known species alone
+    initial_probability: Float[np.ndarray, "cell class"]
     iterations: int
-    settled: bool
+    converged: bool
 
 
-def carry_over(
-    known: Float[np.ndarray, "some column"],
+def transfer_without_labels(
+    source: Float[np.ndarray, "some column"],
     codes: Int[np.ndarray, "some"],
-    new: Float[np.ndarray, "cell column"],
-    tether: float = TETHER,
-) -> Tethered:
-    """Classes of the ``new`` species' cells from the labelled cells of the ``known`` one. NaN where a value is missing."""
-    x, y = (np.asarray(scaled(values, fit_signed_log(values)), np.float64) for values in (known, new))
-    basis = span_of(np.concatenate([x, y]))
+    target: Float[np.ndarray, "cell column"],
+    regularization: float = REGULARIZATION,
+) -> UnlabelledTransfer:
+    """Classify the cells of a species without labels from the labelled cells of another species.
+
+    Parameters
+    ----------
+    source : array of shape (source cell, column)
+        Features of the source species, NaN where a value is missing.
+    codes : array of int, shape (source cell,)
+        Class of each source cell.
+    target : array of shape (cell, column)
+        The same features of the target species; other units are allowed, since each species is scaled by its own cells.
+    regularization : float, default 50 / 704
+        Pseudo-cells per class and target cell that hold the class offsets at those of the source. Large values keep the
+        offsets of the source, small ones follow the target cells.
+
+    Returns
+    -------
+    UnlabelledTransfer
+        Probabilities, class means and convergence.
+    """
+    x, y = (np.asarray(apply_scale(values, fit_signed_log(values)), np.float64) for values in (source, target))
+    basis = row_span_basis(np.concatenate([x, y]))
     x, y = (x, y) if basis is None else (x @ basis, y @ basis)
-    classes = int(codes.max()) + 1
+    n_classes = int(codes.max()) + 1
     model = LogisticRegression(C=0.3, class_weight="balanced", max_iter=2000).fit(x, codes)
-    q = start = model.predict_proba(y)
-    own = np.eye(classes)[codes]
-    centres = own.T @ x / own.sum(axis=0)[:, None]
-    offsets, shape = centres - centres.mean(axis=0), _within_evenly(x, own, centres)
-    strength, means = tether * len(y), centres
-    for iteration in range(1, ITERATIONS + 1):
-        means = _means(y, q, offsets, strength)
-        spread = 0.5 * shape + 0.5 * _within(y, q, means)
-        spread = (1 - SPHERE) * spread + SPHERE * np.trace(spread) / len(spread) * np.eye(len(spread))
-        before, q = q, _posterior(y, q, means, spread)
-        if np.abs(q - before).mean() < SETTLED:
-            return Tethered(q, means, start, iteration, True)
-    return Tethered(q, means, start, ITERATIONS, False)
+    q = initial = model.predict_proba(y)
+    one_hot = np.eye(n_classes)[codes]
+    source_means = one_hot.T @ x / one_hot.sum(axis=0)[:, None]
+    offsets = source_means - source_means.mean(axis=0)
+    source_covariance = _class_balanced_covariance(x, one_hot, source_means)
+    pseudo_cells, means = regularization * len(y), source_means
+    for iteration in range(1, MAX_ITERATIONS + 1):
+        means = _regularized_means(y, q, offsets, pseudo_cells)
+        covariance = 0.5 * source_covariance + 0.5 * _covariance_within(y, q, means)
+        sphere = SHRINKAGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+        covariance = (1 - SHRINKAGE) * covariance + sphere
+        before, q = q, _posterior(y, q, means, covariance)
+        if np.abs(q - before).mean() < TOLERANCE:
+            return UnlabelledTransfer(q, means, initial, iteration, True)
+    return UnlabelledTransfer(q, means, initial, MAX_ITERATIONS, False)
 
 
-def _means(y: Float[np.ndarray, "cell column"], q: Float[np.ndarray, "cell class"], offsets: Means, nu: float) -> Means:
+def _regularized_means(
+    y: Float[np.ndarray, "cell column"], q: Float[np.ndarray, "cell class"], offsets: Means, pseudo_cells: float
+) -> Means:
     count, total = q.sum(axis=0)[:, None], q.T @ y
-    centre = (total / np.maximum(count, 1e-9)).mean(axis=0)
-    return (total + nu * (offsets + centre)) / (count + nu)
+    center = (total / np.maximum(count, 1e-9)).mean(axis=0)
+    return (total + pseudo_cells * (offsets + center)) / (count + pseudo_cells)
 
 
-def _within(y: Float[np.ndarray, "cell column"], q: Float[np.ndarray, "cell class"], means: Means) -> Covariance:
-    """Covariance within classes, each cell counted once."""
-    apart = y[:, None] - means
-    return np.einsum("ck,cki,ckj->ij", q, apart, apart) / len(y)
-
-
-def _within_evenly(
-    x: Float[np.ndarray, "some column"], own: Float[np.ndarray, "some class"], centres: Means
+def _covariance_within(
+    y: Float[np.ndarray, "cell column"], q: Float[np.ndarray, "cell class"], means: Means
 ) -> Covariance:
-    """The mean of the covariances of the classes: each class counts once, for their shares differ between species."""
-    apart = x - own @ centres
-    each = [(apart[member].T @ apart[member]) / member.sum() for member in own.T.astype(bool)]
-    return np.mean(each, axis=0)
+    """Covariance within classes; every cell has the same weight."""
+    differences = y[:, None] - means
+    return np.einsum("ck,cki,ckj->ij", q, differences, differences) / len(y)
+
+
+def _class_balanced_covariance(
+    x: Float[np.ndarray, "some column"], one_hot: Float[np.ndarray, "some class"], means: Means
+) -> Covariance:
+    """Mean of the covariances of the classes: every class has the same weight, since shares differ between species."""
+    differences = x - one_hot @ means
+    members = one_hot.T.astype(bool)
+    return np.mean([(differences[member].T @ differences[member]) / member.sum() for member in members], axis=0)
 
 
 def _posterior(
-    y: Float[np.ndarray, "cell column"], q: Float[np.ndarray, "cell class"], means: Means, spread: Covariance
+    y: Float[np.ndarray, "cell column"], q: Float[np.ndarray, "cell class"], means: Means, covariance: Covariance
 ) -> Float[np.ndarray, "cell class"]:
-    precision = np.linalg.inv(spread)
+    precision = np.linalg.inv(covariance)
     prior = np.log(q.sum(axis=0) + len(y) / q.shape[1])
     return softmax(y @ precision @ means.T - np.einsum("ki,ij,kj->k", means, precision, means) / 2 + prior, axis=1)

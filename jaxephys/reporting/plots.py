@@ -1,6 +1,7 @@
-"""The figures of a run: `figures/NAME.png`, beside it `NAME.csv` with exactly the numbers drawn.
+"""Figures of scores: learning curves, scores of models, scores of classes, and selective accuracy.
 
-No pyplot and none of its global state: figures are drawn without a display and leave none open.
+Every function writes ``figures/NAME.png`` and beside it ``NAME.csv`` with the numbers that are drawn, and returns the path of the PNG
+file. Figures are made without pyplot, so that they need no display and none stays open. `save_figure` writes other figures the same way.
 """
 
 import math
@@ -18,18 +19,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from jaxephys.reporting.score_table import (
-    LOWER_IS_BETTER,
-    Score,
-    check_names,
-    group,
-    mean_sd,
-    seed_means,
-    show,
-    write_csv,
-)
+from jaxephys.evaluation.intervals import mean_sd
+from jaxephys.evaluation.scores import Score
+from jaxephys.reporting.files import write_csv
+from jaxephys.reporting.labels import LOWER_IS_BETTER, metric_label
+from jaxephys.reporting.score_table import check_known, group_scores, seed_means
+from jaxephys.reporting.tables import format_mean_sd
 
-# The colours of Okabe and Ito, told apart with any colour vision, without their faint yellow.
+# Colors of Okabe and Ito, which are distinguishable with any color vision, without their faint yellow.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", ":", "-.")
 GREY = "#6B6B6B"
@@ -54,9 +51,30 @@ STYLE: dict[Any, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
+SEEDS_NOTE = "Dot: mean over seeds, folds averaged first. Bar: one standard deviation either side. Faint dots: seeds."
 
 
 def save_figure(figure: Figure, folder: Path, name: str, columns: Sequence[str], rows: Iterable[Sequence]) -> Path:
+    """Write a figure as PNG and the numbers that it shows as CSV.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The figure.
+    folder : path-like
+        Run folder; files go to its subfolder ``figures``.
+    name : str
+        Name of both files, without suffix.
+    columns : sequence of str
+        Columns of the CSV file.
+    rows : iterable of sequences
+        Rows of the CSV file.
+
+    Returns
+    -------
+    Path
+        The path of the PNG file.
+    """
     png = write_csv(Path(folder) / "figures" / f"{name}.csv", columns, rows).with_suffix(".png")
     temporary = png.with_name(f".{png.name}.{os.getpid()}")
     figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
@@ -72,72 +90,60 @@ def draw_curves(
     metrics: Sequence[str],
     name: str = "curves",
 ) -> Path:
-    """Mean and sd over the runs of a variant that are live at an epoch, one panel a metric.
+    """Draw the mean and standard deviation of metrics over the epochs, one panel per metric and one line per variant.
 
-    A value is NaN once its run has stopped. It is not carried forward: that would draw a plateau
-    that no run was on. And as the mean of a few late survivors is not that of the variant, a line
-    ends where fewer than half of its runs are live.
+    Parameters
+    ----------
+    folder : path-like
+        Run folder.
+    history : mapping of str to array, shape (n_runs, n_epochs)
+        Values by metric; NaN after a run has stopped.
+    variant_of_run : sequence of str
+        Variant of each run.
+    metrics : sequence of str
+        Metrics to draw.
+    name : str, default "curves"
+        Name of the files.
+
+    Returns
+    -------
+    Path
+        The path of the PNG file.
+
+    Raises
+    ------
+    ValueError
+        If a metric is missing, or the numbers of runs differ.
+
+    Notes
+    -----
+    Only runs that are still training at an epoch enter its mean; a stopped run is not continued at its last value. A line ends when
+    fewer than half of the runs of its variant are training, since the mean of the others would not represent the variant.
     """
-    check_names("metric", metrics, set(history))
-    member = np.array(variant_of_run)
+    check_known("metric", metrics, set(history))
+    variants_array = np.array(variant_of_run)
     for metric in metrics:
-        if len(history[metric]) != len(member):
-            raise ValueError(f"{metric} has {len(history[metric])} runs, but {len(member)} names.")
+        if len(history[metric]) != len(variants_array):
+            raise ValueError(f"{metric} has {len(history[metric])} runs, but there are {len(variants_array)} variants")
     variants = list(dict.fromkeys(variant_of_run))
     rows = [
         (variant, metric, *point)
         for metric in metrics
         for variant in variants
-        for point in _curve(history[metric][member == variant])
+        for point in _curve(history[metric][variants_array == variant])
     ]
-    across = 2 if len(metrics) == 4 else min(3, len(metrics))
-    down = math.ceil(len(metrics) / across)
-    width = max(4.8, 3.3 * across)
-    figure = Figure(figsize=(width, 2.7 * down + 0.8), layout="constrained")
-    figure.subplots(down, across, squeeze=False)
+    n_columns = 2 if len(metrics) == 4 else min(3, len(metrics))
+    n_rows = math.ceil(len(metrics) / n_columns)
+    figure = Figure(figsize=(max(4.8, 3.3 * n_columns), 2.7 * n_rows + 0.8), layout="constrained")
+    figure.subplots(n_rows, n_columns, squeeze=False)
     for axes, metric in zip(figure.axes, metrics, strict=False):
         _draw_panel(axes, metric, variants, [row for row in rows if row[1] == metric])
     for axes in figure.axes[len(metrics) :]:
         axes.set_visible(False)
     draw_legend(figure, *figure.axes[0].get_legend_handles_labels())
-    note = "Mean and sd over live runs; a line ends (dot) when fewer than half of its runs live."
+    note = "Mean and standard deviation over the runs that still train. A line ends (dot) when fewer than half do."
     figure.supxlabel(note, fontsize=8, color=GREY)
     return save_figure(figure, folder, name, ("variant", "metric", "epoch", "mean", "sd", "live"), rows)
-
-
-def _curve(values: Float[np.ndarray, "run epoch"]) -> list[tuple[int, float, float, int]]:
-    """`(epoch from 1, mean, sd, live runs)` wherever at least half of the runs are live."""
-    points = []
-    for epoch, column in enumerate(values.T, start=1):
-        live = column[np.isfinite(column)]
-        if 2 * len(live) >= len(column):
-            points.append((epoch, *mean_sd(live), len(live)))
-    return points
-
-
-def _draw_panel(axes: Axes, metric: str, variants: Sequence[str], rows: Sequence[tuple]) -> None:
-    for place, variant in enumerate(variants):
-        points = np.array([row[2:5] for row in rows if row[0] == variant]).reshape(-1, 3)
-        epoch, mean, sd = points.T
-        colour, dash = PALETTE[place % len(PALETTE)], DASHES[place // len(PALETTE) % len(DASHES)]
-        axes.fill_between(epoch, mean - sd, mean + sd, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(epoch, mean, dash, color=colour, linewidth=1.6, label=variant)
-        axes.plot(epoch[-1:], mean[-1:], "o", color=colour, markersize=4)
-    axes.set(title=_axis_name(metric), xlabel="epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.margins(x=0.02)
-    axes.grid(True)
-
-
-def draw_legend(figure: Figure, handles: Sequence, labels: Sequence[str]) -> None:
-    """Above the panels, in as many columns as the longest name leaves room for."""
-    room = figure.get_figwidth() / (0.55 + 0.067 * max(map(len, labels), default=1))
-    columns = max(1, min(len(labels), int(room)))
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns, handlelength=1.8)
-
-
-def _axis_name(metric: str) -> str:
-    return f"{metric} (lower is better)" if metric in LOWER_IS_BETTER else metric
 
 
 @matplotlib.rc_context(STYLE)
@@ -150,39 +156,73 @@ def draw_bars(
     baselines: Sequence[str] = (),
     split: str = "test",
     name: str | None = None,
+    title: str | None = None,
 ) -> Path:
-    """Variants from best to worst: mean and sd over seeds, seeds as faint dots, `baselines` grey.
+    """Draw the score of every model with its standard deviation over seeds, from the best to the worst.
 
-    No bars from zero: the differences that matter are small beside the scores. `reference_lines`
-    are scores known from elsewhere, such as that of the Bayes classifier of simulated data.
+    Parameters
+    ----------
+    folder : path-like
+        Run folder.
+    scores : iterable of Score
+        Scores of one data set.
+    metric : str
+        Metric to draw.
+    reference_lines : mapping of str to float, optional
+        Values to mark by a vertical line, such as that of the optimal classifier of simulated data.
+    baselines : sequence of str, optional
+        Models to draw in grey.
+    split : str, default "test"
+        Part of the rows.
+    name : str, optional
+        Name of the files, ``"bars_<metric>"`` by default.
+    title : str, optional
+        Title of the figure; by default the metric and the part of the rows.
+
+    Returns
+    -------
+    Path
+        The path of the PNG file.
+
+    Raises
+    ------
+    ValueError
+        If the metric, the split or a baseline has no scores.
+
+    Notes
+    -----
+    The axis does not start at 0, since the differences between models are small compared with the scores.
     """
     scores, lines = list(scores), reference_lines or {}
-    check_names("metric", [metric], {score.metric for score in scores})
-    runs = group((s for s in scores if s.metric == metric), ("variant",), split)
-    seeds = {variant: seed_means(values) for (variant,), values in runs.items()}
-    check_names("variant", baselines, set(seeds))
-    spread = {name: mean_sd(np.array(list(values.values()))) for name, values in seeds.items()}
+    check_known("metric", [metric], {score.metric for score in scores})
+    runs = group_scores((score for score in scores if score.metric == metric), ("variant",), split)
+    seeds = {model: seed_means(values) for (model,), values in runs.items()}
+    check_known("model", baselines, set(seeds))
+    spread = {model: mean_sd(list(values.values())) for model, values in seeds.items()}
     sign = 1 if metric in LOWER_IS_BETTER else -1
-    order = sorted(spread, key=lambda v: (math.isnan(spread[v][0]), sign * spread[v][0]))
+    order = sorted(spread, key=lambda model: (math.isnan(spread[model].mean), sign * spread[model].mean))
 
-    figure = Figure(figsize=(7.0, 1.5 + 0.42 * len(order)), layout="constrained")
+    figure = Figure(figsize=(7.0, 1.8 + 0.42 * len(order)), layout="constrained")
     axes = figure.subplots()
-    for place, variant in enumerate(order):
-        colour = GREY if variant in baselines else PALETTE[0]
-        _draw_row(axes, place, list(seeds[variant].values()), *spread[variant], colour)
+    for row, model in enumerate(order):
+        _draw_row(axes, row, list(seeds[model].values()), *spread[model], GREY if model in baselines else PALETTE[0])
     axes.set_yticks(range(len(order)), order)
-    axes.set(ylim=(len(order) - 0.5, -0.5), xlabel=_axis_name(metric))
+    axes.set(ylim=(len(order) - 0.5, -0.5), xlabel=_axis_label(metric))
+    axes.set_title(title or f"{metric_label(metric)}, {split} set")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
-    _draw_lines(axes, lines)
-    note = "Dot: mean over seeds, folds averaged first. Bar: one sd either side. Faint: seeds."
-    figure.supxlabel(note + " Grey: baselines." * bool(baselines), fontsize=8, color=GREY)
+    for i, (label, value) in enumerate(lines.items()):
+        color, dash = PALETTE[1 + i % (len(PALETTE) - 1)], DASHES[1 + i % 3]
+        axes.axvline(value, color=color, ls=dash, lw=1.4, label=f"{label} ({value:.3f})")
+    if lines:
+        draw_legend(cast(Figure, axes.figure), *axes.get_legend_handles_labels())
+    figure.supxlabel(SEEDS_NOTE + " Grey: baselines." * bool(baselines), fontsize=8, color=GREY)
 
-    rows = [(v, what, "", spread[v][i]) for v in order for i, what in enumerate(("mean", "sd"))]
-    rows += [(v, "seed", seed, value) for v in order for seed, value in seeds[v].items()]
+    rows = [(model, what, "", spread[model][i]) for model in order for i, what in enumerate(("mean", "sd"))]
+    rows += [(model, "seed", seed, value) for model in order for seed, value in seeds[model].items()]
     rows += [(label, "reference line", "", float(value)) for label, value in lines.items()]
-    columns = ("name", "drawn as", "seed", "value")
-    return save_figure(figure, folder, name or f"bars_{metric}", columns, rows)
+    return save_figure(figure, folder, name or f"bars_{metric}", ("name", "drawn as", "seed", "value"), rows)
 
 
 @matplotlib.rc_context(STYLE)
@@ -191,33 +231,57 @@ def draw_classes(
     scores: Iterable[Score],
     metric: str,
     classes: Sequence[str],
-    variants: Sequence[str],
+    models: Sequence[str],
     *,
     split: str = "test",
     name: str | None = None,
 ) -> Path:
-    """A few variants side by side for each class, from metrics that are named "metric class"."""
-    metrics = {f"{metric} {each}": each for each in classes}
-    runs = group((s for s in scores if s.metric in metrics and s.variant in variants), ("metric", "variant"), split)
-    seeds = {(metrics[long], variant): seed_means(values) for (long, variant), values in runs.items()}
-    step = len(variants) + 1
-    figure = Figure(figsize=(7.0, 1.3 + 0.3 * step * len(classes)), layout="constrained")
+    """Draw a score of each class for a few models side by side.
+
+    Parameters
+    ----------
+    folder : path-like
+        Run folder.
+    scores : iterable of Score
+        Scores with metrics named ``"<metric> <class>"``.
+    metric : str
+        Metric of a class, such as ``"f1"``.
+    classes : sequence of str
+        Names of the classes.
+    models : sequence of str
+        Models to draw.
+    split : str, default "test"
+        Part of the rows.
+    name : str, optional
+        Name of the files, ``"classes_<metric>"`` by default.
+
+    Returns
+    -------
+    Path
+        The path of the PNG file.
+    """
+    class_of = {f"{metric} {label}": label for label in classes}
+    selected = (score for score in scores if score.metric in class_of and score.variant in models)
+    runs = group_scores(selected, ("metric", "variant"), split)
+    seeds = {(class_of[key], model): seed_means(values) for (key, model), values in runs.items()}
+    step = len(models) + 1
+    figure = Figure(figsize=(7.0, 1.6 + 0.3 * step * len(classes)), layout="constrained")
     axes = figure.subplots()
     rows = []
-    for (i, each), (j, variant) in product(enumerate(classes), enumerate(variants)):
-        values = seeds[each, variant]
-        mean, sd = mean_sd(np.array(list(values.values())))
+    for (i, label), (j, model) in product(enumerate(classes), enumerate(models)):
+        values = seeds[label, model]
+        mean, sd = mean_sd(list(values.values()))
         _draw_row(axes, step * i + j, list(values.values()), mean, sd, PALETTE[j % len(PALETTE)])
-        rows += [(each, variant, "mean", "", mean), (each, variant, "sd", "", sd)]
-        rows += [(each, variant, "seed", seed, value) for seed, value in values.items()]
-    axes.set_yticks([step * i + (len(variants) - 1) / 2 for i in range(len(classes))], classes)
-    axes.set(ylim=(step * len(classes) - 1.5, -0.7), xlabel=metric)
+        rows += [(label, model, "mean", "", mean), (label, model, "sd", "", sd)]
+        rows += [(label, model, "seed", seed, value) for seed, value in values.items()]
+    axes.set_yticks([step * i + (len(models) - 1) / 2 for i in range(len(classes))], classes)
+    axes.set(ylim=(step * len(classes) - 1.5, -0.7), xlabel=_axis_label(metric))
+    axes.set_title(f"{metric_label(metric)} of each class, {split} set")
     axes.tick_params(axis="y", length=0)
     axes.grid(True, axis="x")
-    handles = [Line2D([], [], color=PALETTE[j % len(PALETTE)], marker="o", lw=2.2) for j in range(len(variants))]
-    draw_legend(figure, handles, variants)
-    note = "Dot: mean over seeds, folds averaged first. Bar: one sd either side. Faint: seeds."
-    figure.supxlabel(note, fontsize=8, color=GREY)
+    handles = [Line2D([], [], color=PALETTE[j % len(PALETTE)], marker="o", lw=2.2) for j in range(len(models))]
+    draw_legend(figure, handles, models)
+    figure.supxlabel(SEEDS_NOTE, fontsize=8, color=GREY)
     columns = ("class", "variant", "drawn as", "seed", "value")
     return save_figure(figure, folder, name or f"classes_{metric}", columns, rows)
 
@@ -229,36 +293,93 @@ def draw_selective(
     accuracy: Mapping[str, Float[np.ndarray, "run score"]],
     name: str = "selective",
 ) -> Path:
-    """Accuracy on the surest cells by their share, mean and sd over runs: what it gains to say "unknown" of the others."""
-    figure = Figure(figsize=(5.6, 4.0), layout="constrained")
+    """Draw the accuracy on the most confident cells against their share.
+
+    Parameters
+    ----------
+    folder : path-like
+        Run folder.
+    coverage : array, shape (n,)
+        Shares of cells that are answered.
+    accuracy : mapping of str to array, shape (n_seeds, n)
+        Accuracy on these cells by model and seed.
+    name : str, default "selective"
+        Name of the files.
+
+    Returns
+    -------
+    Path
+        The path of the PNG file.
+    """
+    figure = Figure(figsize=(5.6, 4.3), layout="constrained")
     axes = figure.subplots()
     rows = []
-    for place, (variant, values) in enumerate(accuracy.items()):
+    for i, (model, values) in enumerate(accuracy.items()):
         mean, sd = np.array([mean_sd(column) for column in values.T]).T
-        colour, dash = PALETTE[place % len(PALETTE)], DASHES[place % len(DASHES)]
-        axes.fill_between(coverage, mean - sd, mean + sd, color=colour, alpha=0.15, linewidth=0)
-        axes.plot(coverage, mean, dash, color=colour, linewidth=1.6, label=variant)
-        rows += [(variant, *point) for point in zip(coverage, mean, sd, strict=True)]
-    axes.set(xlabel="share of the cells that is answered, the surest first", ylabel="accuracy on these cells")
+        color, dash = PALETTE[i % len(PALETTE)], DASHES[i % len(DASHES)]
+        axes.fill_between(coverage, mean - sd, mean + sd, color=color, alpha=0.15, linewidth=0)
+        axes.plot(coverage, mean, dash, color=color, linewidth=1.6, label=model)
+        rows += [(model, *point) for point in zip(coverage, mean, sd, strict=True)]
+    axes.set(xlabel="Share of cells answered, the most confident first", ylabel="Accuracy on these cells")
+    axes.set_title("Accuracy of selective prediction")
     axes.margins(x=0.01)
     axes.grid(True)
     draw_legend(figure, *axes.get_legend_handles_labels())
-    figure.supxlabel("Line: mean over seeds, folds averaged first. Band: one sd.", fontsize=8, color=GREY)
+    note = "Line: mean over seeds, folds averaged first. Band: one standard deviation either side."
+    figure.supxlabel(note, fontsize=8, color=GREY)
     return save_figure(figure, folder, name, ("variant", "coverage", "mean", "sd"), rows)
 
 
-def _draw_lines(axes: Axes, lines: Mapping[str, float]) -> None:
-    for place, (label, value) in enumerate(lines.items()):
-        colour, dash = PALETTE[1 + place % (len(PALETTE) - 1)], DASHES[1 + place % 3]
-        axes.axvline(value, color=colour, ls=dash, lw=1.4, label=f"{label} ({value:.3f})")
-    if lines:
-        draw_legend(cast(Figure, axes.figure), *axes.get_legend_handles_labels())
+def draw_legend(figure: Figure, handles: Sequence, labels: Sequence[str]) -> None:
+    """Draw a legend above all panels, in as many columns as the longest label leaves room for.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        A figure with constrained layout.
+    handles : sequence of artists
+        Entries of the legend.
+    labels : sequence of str
+        Text of each entry.
+    """
+    room = figure.get_figwidth() / (0.55 + 0.067 * max(map(len, labels), default=1))
+    columns = max(1, min(len(labels), int(room)))
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, handlelength=1.8)
 
 
-def _draw_row(axes: Axes, place: int, seeds: Sequence[float], mean: float, sd: float, colour: str) -> None:
-    scatter = place + 0.22 * np.resize([1.0, -1.0], len(seeds))
-    axes.plot(seeds, scatter, "o", color=colour, alpha=0.3, markersize=4, markeredgewidth=0)
-    axes.plot([mean - sd, mean + sd], [place, place], color=colour, lw=2.2, solid_capstyle="butt")
-    axes.plot(mean, place, "o", color=colour, markersize=7, markeredgecolor="white")
-    beside = axes.get_yaxis_transform()
-    axes.text(1.02, place, show(mean, sd), transform=beside, va="center", fontsize=8)
+def _curve(values: Float[np.ndarray, "run epoch"]) -> list[tuple[int, float, float, int]]:
+    """Return (epoch from 1, mean, sd, number of training runs) wherever at least half of the runs are training."""
+    points = []
+    for epoch, column in enumerate(values.T, start=1):
+        live = column[np.isfinite(column)]
+        if 2 * len(live) >= len(column):
+            points.append((epoch, *mean_sd(live), len(live)))
+    return points
+
+
+def _draw_panel(axes: Axes, metric: str, variants: Sequence[str], rows: Sequence[tuple]) -> None:
+    for i, variant in enumerate(variants):
+        points = np.array([row[2:5] for row in rows if row[0] == variant]).reshape(-1, 3)
+        epoch, mean, sd = points.T
+        color, dash = PALETTE[i % len(PALETTE)], DASHES[i // len(PALETTE) % len(DASHES)]
+        axes.fill_between(epoch, mean - sd, mean + sd, color=color, alpha=0.15, linewidth=0)
+        axes.plot(epoch, mean, dash, color=color, linewidth=1.6, label=variant)
+        axes.plot(epoch[-1:], mean[-1:], "o", color=color, markersize=4)
+    key = metric.removeprefix("valid_").removeprefix("train_")
+    axes.set(title=metric_label(metric), xlabel="Epoch", ylabel=metric_label(key))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(x=0.02)
+    axes.grid(True)
+
+
+def _axis_label(metric: str) -> str:
+    return f"{metric_label(metric)} (lower is better)" if metric in LOWER_IS_BETTER else metric_label(metric)
+
+
+def _draw_row(axes: Axes, y: int, seeds: Sequence[float], mean: float, sd: float, color: str) -> None:
+    """Draw seeds as faint dots, standard deviation as a bar, mean as a dot, and both as text at the right."""
+    scatter = y + 0.22 * np.resize([1.0, -1.0], len(seeds))
+    axes.plot(seeds, scatter, "o", color=color, alpha=0.3, markersize=4, markeredgewidth=0)
+    axes.plot([mean - sd, mean + sd], [y, y], color=color, lw=2.2, solid_capstyle="butt")
+    axes.plot(mean, y, "o", color=color, markersize=7, markeredgecolor="white")
+    axes.text(1.02, y, format_mean_sd(mean, sd), transform=axes.get_yaxis_transform(), va="center", fontsize=8)

@@ -1,11 +1,13 @@
-"""FeatureTable: cells x ordered feature families, as arrays and as a file. Checked once, here, at the border."""
+"""The table of electrophysiological features that data_prep writes and the Patch-seq models read.
+
+A :class:`FeatureTable` holds one row for each cell and one column for each feature. Columns are grouped into ordered families
+(``isi_shape``, ``first_ap_v``, ``subthreshold``, ...), the steps of the recurrent networks. Start with
+:meth:`FeatureTable.from_arrays` for arrays in memory and :meth:`FeatureTable.read` for a file.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,161 +16,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Shaped
 
+from jaxephys.schemas.storage import TableError, content_hash, read_npz, write_npz
+
 SCHEMA = "jaxephys family table 2"
-FILE = "table.npz"  # of a table that is a folder
-OWN = ("label", "donor", "species")  # the texts that are fields; others are in `about`
-Text = Shaped[np.ndarray, "cell"]
-
-
-@dataclass(frozen=True)
-class FeatureTable:
-    """Features of cells, one family after the other.
-
-    A NaN is a missing value: what stands in for it is decided when a model is trained, from its training cells. ``observed``
-    says in addition which values were measured; one that was not may be a stand-in of the extraction.
-
-    On disk it is an ``.npz`` (alone, or as ``table.npz`` in a folder of data_prep) with ``schema``, ``values`` (float32 [cell,
-    column]), ``observed`` (bool, alike), ``families`` and ``widths`` (one a family, in order), ``features`` (one a column),
-    ``cell``, ``about`` (the names of what is known in words: label, donor, species, subclass4, condition, ...), an
-    ``about_<name>`` (one text a cell, "" where unknown) for each, ``provenance`` (JSON) and the ``sha256`` of it all.
-    """
-
-    # The arrays come from outside and are checked below, in words: plain annotations.
-    values: np.ndarray  # float32 [cell, column]
-    families: tuple[str, ...]
-    widths: tuple[int, ...]
-    features: tuple[str, ...]
-    cell: np.ndarray
-    label: np.ndarray | None = None
-    donor: np.ndarray | None = None
-    species: np.ndarray | None = None
-    observed: np.ndarray | None = None  # bool [cell, column]; None: all that is no NaN
-    about: Mapping[str, np.ndarray] = field(default_factory=dict)  # other texts, one a cell
-    provenance: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        _check_shapes(self)
-        _check_finite(self)
-        _check_cells(self)
-
-    @classmethod
-    def of(
-        cls,
-        values: np.ndarray,
-        families: Mapping[str, int] | Sequence[str],
-        label: Sequence[Any] | np.ndarray | None = None,
-        **known,
-    ) -> FeatureTable:
-        """A table from an array: [cell, column] with the width of each family, or [cell, family, feature] with their names."""
-        values = np.asarray(values, np.float32)
-        if values.ndim == 3 and not isinstance(families, Mapping):
-            families = {str(name): values.shape[2] for name in families}
-            values = values.reshape(len(values), -1)
-        if not isinstance(families, Mapping):
-            raise ValueError(
-                f"values have shape {values.shape}: give the width of each family as a dict, name -> width"
-            )
-        features = tuple(f"{name}_{i}" for name, width in families.items() for i in range(width))
-        cell = known.pop("cell", np.arange(len(values)).astype(str))
-        names = None if label is None else np.asarray(label).astype(str)
-        widths = tuple(families.values())
-        return cls(values, tuple(families), widths, features, np.asarray(cell).astype(str), names, **known)
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __repr__(self) -> str:
-        classes = "no labels" if self.label is None else f"{len(self.classes)} classes"
-        return f"FeatureTable({len(self)} cells, {len(self.families)} families, {self.values.shape[1]} features, {classes})"
-
-    @property
-    def classes(self) -> Shaped[np.ndarray, "class"]:
-        return np.unique(self._labels())
-
-    def codes(self, classes: Shaped[np.ndarray, "class"] | None = None) -> Int[np.ndarray, "cell"]:
-        """The label of each cell as its place in the sorted classes."""
-        classes = self.classes if classes is None else classes
-        unknown = np.setdiff1d(self._labels(), classes)
-        if len(unknown):
-            raise ValueError(f"label {str(unknown[0])!r} is not one of the classes {', '.join(map(str, classes))}")
-        return np.searchsorted(classes, self._labels()).astype(np.int32)
-
-    def rows(self, chosen: Int[np.ndarray, "some"]) -> FeatureTable:
-        """The table of some cells."""
-        per_cell = {name: getattr(self, name) for name in ("values", "cell", "observed", *OWN)}
-        kept = {name: None if column is None else column[chosen] for name, column in per_cell.items()}
-        return replace(self, **kept, about={name: column[chosen] for name, column in self.about.items()})
-
-    def labelled(self, by: str) -> FeatureTable:
-        """The cells that have a text ``by`` (subclass4, subclass5, condition, ...), with it as their label."""
-        if by not in self.about:
-            raise ValueError(f"the table knows no {by!r} of its cells: it knows {', '.join(self.about) or 'nothing'}")
-        chosen = replace(self, label=None).rows(np.flatnonzero(self.about[by] != ""))
-        return replace(chosen, label=chosen.about[by])
-
-    def save(self, path: str | Path) -> None:
-        own = {name: getattr(self, name) for name in OWN if getattr(self, name) is not None}
-        about = {**own, **self.about}
-        arrays = {
-            "values": self.values,
-            "observed": np.isfinite(self.values) if self.observed is None else self.observed,
-            "families": np.array(self.families),
-            "widths": np.array(self.widths, np.int32),
-            "features": np.array(self.features),
-            "cell": self.cell,
-            "about": np.array(list(about), dtype=str),
-            **{f"about_{name}": column for name, column in about.items()},
-        }
-        facts = {"schema": SCHEMA, "provenance": json.dumps(dict(self.provenance)), "sha256": content_hash(arrays)}
-        with open(path, "wb") as file:  # savez would append .npz to a name without it
-            np.savez_compressed(file, **(arrays | facts))  # pyright: ignore[reportArgumentType]
-
-    @classmethod
-    def read(cls, path: str | Path) -> FeatureTable:
-        """From an ``.npz``, or from the folder that data_prep has written."""
-        path = Path(path) / FILE if Path(path).is_dir() else Path(path)
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-        except FileNotFoundError:
-            raise ValueError(f"there is no table {path}: give the .npz that data_prep has built") from None
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):  # TypeError: one bare array
-            raise ValueError(f"{path} is not a readable .npz: build the table again with data_prep") from None
-        texts = {f"about_{name}" for name in arrays.get("about", ())}
-        missing = {"schema", "sha256", "provenance", "about", *KINDS, *texts} - set(arrays)
-        if missing or str(arrays["schema"]) != SCHEMA:
-            found = f"lacks {', '.join(sorted(missing))}" if missing else f"has the schema {str(arrays['schema'])!r}"
-            raise ValueError(f"{path} is not a family table: it {found}; the schema wanted is {SCHEMA!r}")
-        for name, (kind, dimensions) in KINDS.items():
-            if arrays[name].dtype.kind not in kind or arrays[name].ndim != dimensions:
-                found = f"{arrays[name].dtype} of shape {arrays[name].shape}"
-                raise ValueError(f"{path} is not a family table: its {name} are {found}; build it again with data_prep")
-        facts = {name: str(arrays.pop(name)) for name in ("schema", "sha256", "provenance")}
-        if content_hash(arrays) != facts["sha256"]:
-            raise ValueError(
-                f"{path} is not what was written (its content hash differs): build it again with data_prep"
-            )
-        families, widths, features = (tuple(arrays[name].tolist()) for name in ("families", "widths", "features"))
-        about = {str(name): arrays[f"about_{name}"] for name in arrays["about"]}
-        return cls(
-            values=arrays["values"].astype(np.float32),
-            cell=arrays["cell"],
-            families=families,
-            widths=widths,
-            features=features,
-            **{name: about.pop(name) for name in OWN if name in about and (about[name] != "").any()},
-            observed=arrays["observed"],
-            about=about,
-            provenance=json.loads(facts["provenance"]),
-        )
-
-    def _labels(self) -> Text:
-        if self.label is None:
-            raise ValueError("the table has no labels: training needs one a cell")
-        return self.label
-
-
-KINDS = {
+FILE = "table.npz"  # name of the archive inside a table folder
+UNLABELLED = ("", "nan", "None")  # texts that count as no label
+# Arrays that every archive holds: the kinds of dtype that are accepted, and the number of dimensions.
+STORED = {
     "values": ("fiub", 2),
     "observed": ("b", 2),
     "widths": ("iu", 1),
@@ -178,64 +32,464 @@ KINDS = {
 }
 
 
-def content_hash(arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 over names, shapes and bytes of what is stored, whatever the compression and the platform's width of text."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.asarray(arrays[name])
-        plain = "\0".join(array.ravel()).encode() if array.dtype.kind == "U" else np.ascontiguousarray(array).tobytes()
-        digest.update(f"{name}{array.shape}".encode() + plain)
-    return digest.hexdigest()
+@dataclass(frozen=True, eq=False, repr=False)
+class FeatureTable:
+    """Features of cells, one family of columns after the other.
+
+    Everything is checked when a table is made; a violation is a :class:`~jaxephys.schemas.storage.TableError` that names the
+    cell or column. Use :meth:`from_arrays` unless all fields are at hand.
+
+    Parameters
+    ----------
+    values : ndarray of float32, shape (n_cells, n_columns)
+        Features in the units of their family (mV, pA, Hz, ms, ...). NaN marks a missing value; models impute it from their
+        training cells. Infinite values and cells without any value are refused.
+    families : tuple of str
+        Names of the families in the order of their columns.
+    widths : tuple of int
+        Number of columns of each family.
+    features : tuple of str, length n_columns
+        Name of each column.
+    cell : ndarray of str, shape (n_cells,)
+        Unique identifier of each cell.
+    observed : ndarray of bool, shape (n_cells, n_columns), optional
+        False where a value was not measured. Such a value is NaN or a substitute that the extraction has put there, for
+        example the mean of neighbouring stimulus levels. Default: every value that is not NaN.
+    about : mapping of str to ndarray of str, shape (n_cells,), optional
+        Text columns such as ``label``, ``donor``, ``species``, ``subclass4`` and ``condition``; "" where unknown.
+    provenance : mapping, optional
+        Origin of the values: files, versions and settings, as far as JSON can hold them.
+
+    Notes
+    -----
+    On disk a table is an ``.npz`` archive, alone or as ``table.npz`` in a folder, with the arrays ``values``, ``observed``,
+    ``families``, ``widths``, ``features`` and ``cell``, the names ``about`` of the text columns, an ``about_<name>`` for each
+    of them, and the texts ``schema``, ``provenance`` (JSON) and ``sha256``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> values = np.array([[-70.0, 150.0, 0.4], [-68.0, np.nan, 0.6], [-71.0, 90.0, 0.3]])
+    >>> families = {"subthreshold": ["vrest", "ri"], "ramp_ap": ["width_ramp"]}
+    >>> table = FeatureTable.from_arrays(values, families, ["Pvalb", "Sst", "Pvalb"], cell=["a", "b", "c"])
+    >>> table
+    FeatureTable(3 cells, 2 families, 3 features, 2 classes)
+    >>> table.families, table.widths, table.features
+    (('subthreshold', 'ramp_ap'), (2, 1), ('vrest', 'ri', 'width_ramp'))
+    >>> table.observed[1].tolist()
+    [True, False, True]
+    """
+
+    # Arrays come from users and are checked below with messages of their own, hence annotations without shapes.
+    values: np.ndarray
+    families: tuple[str, ...]
+    widths: tuple[int, ...]
+    features: tuple[str, ...]
+    cell: np.ndarray
+    observed: Any = None  # an array in every table; None is replaced below
+    about: Mapping[str, np.ndarray] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.observed is None:
+            object.__setattr__(self, "observed", ~np.isnan(self.values))
+        _check_shapes(self)
+        _check_values(self)
+        ids, counts = np.unique(self.cell, return_counts=True)
+        if counts.max() > 1:
+            raise TableError(f"cell {ids[counts.argmax()]} occurs {counts.max()} times: give every cell its own id")
+
+    @classmethod
+    def from_arrays(
+        cls,
+        values: np.ndarray,
+        families: Mapping[str, int] | Mapping[str, Sequence[str]] | Sequence[str],
+        label: Sequence[Any] | np.ndarray | None = None,
+        *,
+        cell: Sequence[Any] | np.ndarray | None = None,
+        donor: Sequence[Any] | np.ndarray | None = None,
+        species: Sequence[Any] | np.ndarray | None = None,
+        observed: np.ndarray | None = None,
+        about: Mapping[str, Sequence[str] | np.ndarray] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> FeatureTable:
+        """Make a table from arrays.
+
+        Parameters
+        ----------
+        values : array-like, shape (n_cells, n_columns) or (n_cells, n_families, width)
+            Features of each cell, converted to float32; NaN where missing.
+        families : mapping of str to int, mapping of str to sequence of str, or sequence of str
+            For two-dimensional values the width, or the names of the features, of each family in the order of the columns.
+            For three-dimensional values the names of the families.
+        label : array-like, shape (n_cells,), optional
+            Class of each cell; stored as text.
+        cell : array-like, shape (n_cells,), optional
+            Unique identifiers. Default: "0", "1", ...
+        donor, species : array-like, shape (n_cells,), optional
+            Donor (animal or patient) and species of each cell. Donors define the groups of grouped folds.
+        observed : ndarray of bool, shape (n_cells, n_columns), optional
+            False where a value was not measured. Default: every value that is not NaN.
+        about : mapping of str to array-like, shape (n_cells,), optional
+            Further text columns.
+        provenance : mapping, optional
+            Origin of the values; anything that JSON can hold.
+
+        Returns
+        -------
+        FeatureTable
+            The table. Features without a name are called ``<family>_<number>``.
+
+        Raises
+        ------
+        TableError
+            If shapes do not agree, a value is infinite, a cell has no value, or a label is empty.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> FeatureTable.from_arrays(np.ones((2, 5)), {"isi_shape": 2, "psth": 3}).features
+        ('isi_shape_0', 'isi_shape_1', 'psth_0', 'psth_1', 'psth_2')
+        >>> FeatureTable.from_arrays(np.ones((2, 3, 4)), ["psth", "inst_freq", "isi_shape"], ["Sst", "Vip"])
+        FeatureTable(2 cells, 3 families, 12 features, 2 classes)
+        """
+        values = np.asarray(values, np.float32)
+        if values.ndim == 3 and not isinstance(families, Mapping):
+            families = {str(name): values.shape[2] for name in families}
+            values = values.reshape(len(values), -1)
+        if not isinstance(families, Mapping):
+            raise TableError(
+                f"values have shape {values.shape}: give the width of each family as a dict, name -> width"
+            )
+        named = {
+            str(name): [f"{name}_{i}" for i in range(some)] if isinstance(some, int | np.integer) else list(some)
+            for name, some in families.items()
+        }
+        given = {name: column for name, column in (("donor", donor), ("species", species)) if column is not None}
+        table = cls(
+            values=values,
+            families=tuple(named),
+            widths=tuple(len(some) for some in named.values()),
+            features=tuple(str(name) for some in named.values() for name in some),
+            cell=np.asarray(range(len(values)) if cell is None else cell).astype(str),
+            observed=observed,
+            about={name: np.asarray(column).astype(str) for name, column in {**given, **(about or {})}.items()},
+            provenance=provenance or {},
+        )
+        return table if label is None else table.with_label(label)
+
+    @classmethod
+    def read(cls, path: str | Path) -> FeatureTable:
+        """Read a table and compare its content with the stored hash.
+
+        Parameters
+        ----------
+        path : str or Path
+            An ``.npz`` archive, or a folder that holds ``table.npz``.
+
+        Returns
+        -------
+        FeatureTable
+            The table.
+
+        Raises
+        ------
+        TableError
+            If there is no such file, it is damaged, it has another schema, or its content was changed after it was written.
+        """
+        path = Path(path) / FILE if Path(path).is_dir() else Path(path)
+        arrays = read_npz(path, "table")
+        texts = [f"about_{name}" for name in arrays.get("about", ())]
+        missing = {"schema", "sha256", "provenance", "about", *STORED, *texts} - set(arrays)
+        if missing or str(arrays["schema"]) != SCHEMA:
+            found = f"lacks {', '.join(sorted(missing))}" if missing else f"has the schema {str(arrays['schema'])!r}"
+            raise TableError(f"{path} is not a feature table: it {found}; the expected schema is {SCHEMA!r}")
+        for name, (kinds, dimensions) in STORED.items():
+            if arrays[name].dtype.kind not in kinds or arrays[name].ndim != dimensions:
+                found = f"{arrays[name].dtype} of shape {arrays[name].shape}"
+                raise TableError(
+                    f"{path} is not a feature table: its {name} are {found}; build it again with data_prep"
+                )
+        facts = {name: str(arrays.pop(name)) for name in ("schema", "sha256", "provenance")}
+        if content_hash(arrays) != facts["sha256"]:
+            raise TableError(
+                f"{path} was changed after it was written (its content hash differs): build it again with data_prep"
+            )
+        return cls(
+            values=arrays["values"].astype(np.float32),
+            families=tuple(arrays["families"].tolist()),
+            widths=tuple(arrays["widths"].tolist()),
+            features=tuple(arrays["features"].tolist()),
+            cell=arrays["cell"],
+            observed=arrays["observed"],
+            about={str(name): arrays[f"about_{name}"] for name in arrays["about"]},
+            provenance=json.loads(facts["provenance"]),
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write the table as one ``.npz`` archive; an existing file is replaced.
+
+        Parameters
+        ----------
+        path : str or Path
+            File to write. No suffix is added; the folder must exist.
+
+        Returns
+        -------
+        Path
+            The path of the archive.
+
+        Examples
+        --------
+        >>> import tempfile, numpy as np
+        >>> table = FeatureTable.from_arrays(np.eye(2) + 1, {"psth": 2}, ["Sst", "Vip"])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = table.save(f"{folder}/cells.npz")
+        ...     FeatureTable.read(path).sha256 == table.sha256
+        True
+        """
+        provenance = json.dumps(dict(self.provenance))
+        return write_npz(path, self._arrays() | {"schema": SCHEMA, "sha256": self.sha256, "provenance": provenance})
+
+    def write(self, folder: str | Path) -> Path:
+        """Write the table as a folder with ``table.npz`` and a readable ``provenance.json``.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Folder to write; it is created if needed. A table in it is replaced.
+
+        Returns
+        -------
+        Path
+            The path of ``table.npz``.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = self.save(folder / FILE)
+        shown = {"schema": SCHEMA, "sha256": self.sha256, "cells": len(self), **self.provenance}
+        (folder / "provenance.json").write_text(json.dumps(shown, indent=2) + "\n", encoding="utf-8")
+        return path
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        classes = "no labels" if self.label is None else f"{len(set(self.label) - set(UNLABELLED))} classes"
+        return (
+            f"FeatureTable({len(self)} cells, {len(self.families)} families, {len(self.features)} features, {classes})"
+        )
+
+    @property
+    def label(self) -> Shaped[np.ndarray, "cell"] | None:
+        """Class of each cell as text, "" where unknown; None if no cell has one."""
+        return self._text("label")
+
+    @property
+    def donor(self) -> Shaped[np.ndarray, "cell"] | None:
+        """Donor (animal or patient) of each cell as text, "" where unknown; None if no cell has one."""
+        return self._text("donor")
+
+    @property
+    def species(self) -> Shaped[np.ndarray, "cell"] | None:
+        """Species of each cell as text, "" where unknown; None if no cell has one."""
+        return self._text("species")
+
+    @property
+    def classes(self) -> Shaped[np.ndarray, "class"]:
+        """The different labels in alphabetical order; an error if a cell has none."""
+        return np.unique(self._complete_labels())
+
+    @property
+    def columns(self) -> dict[str, slice]:
+        """The columns of each family, by its name.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> table = FeatureTable.from_arrays(np.arange(10.0).reshape(2, 5), {"isi_shape": 2, "psth": 3})
+        >>> table.values[:, table.columns["psth"]].tolist()
+        [[2.0, 3.0, 4.0], [7.0, 8.0, 9.0]]
+        """
+        ends = np.cumsum(self.widths).tolist()
+        return {
+            name: slice(end - width, end) for name, width, end in zip(self.families, self.widths, ends, strict=True)
+        }
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the content without its provenance, see :func:`~jaxephys.schemas.storage.content_hash`."""
+        return content_hash(self._arrays())
+
+    def codes(self, classes: Shaped[np.ndarray, "class"] | None = None) -> Int[np.ndarray, "cell"]:
+        """Return the class of each cell as an integer.
+
+        Parameters
+        ----------
+        classes : ndarray of str, shape (n_classes,), optional
+            Sorted class names that define the codes, such as those of a trained model. Default: the classes of this table.
+
+        Returns
+        -------
+        ndarray of int32, shape (n_cells,)
+            Index of each label in ``classes``.
+
+        Raises
+        ------
+        TableError
+            If a cell has no label or one that is not among ``classes``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> FeatureTable.from_arrays(np.ones((3, 1)), {"tau": 1}, ["Vip", "Sst", "Vip"]).codes().tolist()
+        [1, 0, 1]
+        """
+        labels = self._complete_labels()
+        classes = np.unique(labels) if classes is None else classes
+        unknown = np.setdiff1d(labels, classes)
+        if len(unknown):
+            raise TableError(f"label {str(unknown[0])!r} is not one of the classes {', '.join(map(str, classes))}")
+        return np.searchsorted(classes, labels).astype(np.int32)
+
+    def rows(self, chosen: Int[np.ndarray, "some"]) -> FeatureTable:
+        """Return a table of some of the cells.
+
+        Parameters
+        ----------
+        chosen : ndarray of int, shape (n_chosen,)
+            Row indices of the cells, in the order of the new table.
+
+        Returns
+        -------
+        FeatureTable
+            The chosen cells with the same families and text columns.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> table = FeatureTable.from_arrays(np.arange(1.0, 4.0)[:, None], {"tau": 1}, cell=["a", "b", "c"])
+        >>> table.rows(np.array([2, 0])).cell.tolist()
+        ['c', 'a']
+        """
+        per_cell = {name: getattr(self, name)[chosen] for name in ("values", "cell", "observed")}
+        return replace(self, **per_cell, about={name: texts[chosen] for name, texts in self.about.items()})
+
+    def with_label(self, label: Sequence[Any] | np.ndarray | None) -> FeatureTable:
+        """Return the table with other labels.
+
+        Parameters
+        ----------
+        label : array-like, shape (n_cells,), or None
+            Class of each cell; stored as text. None removes the labels.
+
+        Returns
+        -------
+        FeatureTable
+            The same cells and features with these labels.
+
+        Raises
+        ------
+        TableError
+            If a cell gets an empty label.
+        """
+        others = {name: texts for name, texts in self.about.items() if name != "label"}
+        if label is None:
+            return replace(self, about=others)
+        table = replace(self, about={"label": np.asarray(label).astype(str), **others})
+        table._complete_labels()
+        return table
+
+    def labelled(self, by: str) -> FeatureTable:
+        """Return the cells with a text in a column, which becomes their label.
+
+        Parameters
+        ----------
+        by : str
+            Name of a text column, such as ``subclass4``, ``subclass5`` or ``condition``.
+
+        Returns
+        -------
+        FeatureTable
+            The cells whose text is not empty.
+
+        Raises
+        ------
+        TableError
+            If the table has no such column, or no cell has a text in it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> about = {"subclass4": ["Vip", "", "Sst"], "condition": ["acute", "acute", "culture"]}
+        >>> table = FeatureTable.from_arrays(np.ones((3, 2)), {"psth": 2}, about=about)
+        >>> table.labelled("subclass4").label.tolist()
+        ['Vip', 'Sst']
+        """
+        if by not in self.about:
+            raise TableError(f"the table has no text column {by!r}: it has {', '.join(self.about) or 'none'}")
+        chosen = self.rows(np.flatnonzero(self.about[by] != ""))
+        return chosen.with_label(chosen.about[by])
+
+    def _text(self, name: str) -> Shaped[np.ndarray, "cell"] | None:
+        texts = self.about.get(name)
+        return None if texts is None or (texts == "").all() else texts
+
+    def _complete_labels(self) -> Shaped[np.ndarray, "cell"]:
+        labels = self.about.get("label")
+        if labels is None:
+            raise TableError("the table has no labels: training needs one for each cell")
+        missing = np.flatnonzero(np.isin(labels, UNLABELLED))
+        if len(missing):
+            raise TableError(
+                f"cell {self.cell[missing[0]]} has no label, and {len(missing) - 1} others: label them or leave them out"
+            )
+        return labels
+
+    def _arrays(self) -> dict[str, Any]:
+        return {
+            "values": self.values.astype(np.float32),
+            "observed": self.observed,
+            "families": np.array(self.families),
+            "widths": np.array(self.widths, np.int32),
+            "features": np.array(self.features),
+            "cell": self.cell,
+            "about": np.array(list(self.about), dtype=str),
+            **{f"about_{name}": texts for name, texts in self.about.items()},
+        }
 
 
 def _check_shapes(table: FeatureTable) -> None:
     cells, columns = table.values.shape if table.values.ndim == 2 else (-1, -1)
     if cells < 1 or columns < 1:
-        raise ValueError(f"values have shape {table.values.shape}: a table is [cell, column] with at least one of each")
+        raise TableError(f"values have shape {table.values.shape}: a table is [cell, column] with at least one of each")
     if len(table.families) != len(table.widths) or sum(table.widths) != columns or min(table.widths) < 1:
-        raise ValueError(
+        raise TableError(
             f"{len(table.families)} families of widths {table.widths} do not make up the {columns} columns of values"
         )
     if len(table.features) != columns:
-        raise ValueError(f"there are {len(table.features)} feature names for {columns} columns")
+        raise TableError(f"there are {len(table.features)} feature names for {columns} columns")
     if len(set(table.families)) != len(table.families):
-        raise ValueError(f"a family stands twice among {', '.join(table.families)}: names must differ")
-    if table.observed is not None and np.shape(table.observed) != (cells, columns):
-        raise ValueError(f"observed has shape {np.shape(table.observed)}, but the values have {table.values.shape}")
-    for name, column in {"cell": table.cell, **{name: getattr(table, name) for name in OWN}, **table.about}.items():
-        if column is not None and np.shape(column) != (cells,):
-            raise ValueError(f"{name} has shape {np.shape(column)}, but there are {cells} cells: give one a cell")
+        raise TableError(f"a family occurs twice in {', '.join(table.families)}: give each family its own name")
+    if np.shape(table.observed) != (cells, columns):
+        raise TableError(f"observed has shape {np.shape(table.observed)}, but the values have {table.values.shape}")
+    for name, texts in {"cell": table.cell, **table.about}.items():
+        if np.shape(texts) != (cells,):
+            raise TableError(f"{name} has shape {np.shape(texts)}, but there are {cells} cells: give one for each cell")
 
 
-def _check_finite(table: FeatureTable) -> None:
-    """A NaN is a missing value. An infinity is a fault, and so is a value that is marked as observed and missing."""
-    for bad, what in (
-        (np.isinf(table.values), "it is neither a number nor missing"),
-        (_claimed(table), "it is marked as observed"),
+def _check_values(table: FeatureTable) -> None:
+    missing = np.isnan(table.values)
+    for wrong, problem in (
+        (np.isinf(table.values), "neither a number nor missing"),
+        (missing & table.observed, "marked as observed"),
     ):
-        if bad.any():
-            cell, column = np.argwhere(bad)[0]
-            raise ValueError(
-                f"feature {table.features[column]!r} of cell {table.cell[cell]} is {table.values[cell, column]}, and {what}: "
-                f"give NaN where a value is missing"
+        if wrong.any():
+            row, column = np.argwhere(wrong)[0]
+            raise TableError(
+                f"feature {table.features[column]!r} of cell {table.cell[row]} is {table.values[row, column]}, but it is "
+                f"{problem}: give NaN for a missing value"
             )
-    empty = np.isnan(table.values).all(axis=1)
+    empty = missing.all(axis=1)
     if empty.any():
-        raise ValueError(f"cell {table.cell[empty.argmax()]} has no value at all: leave it out")
-
-
-def _claimed(table: FeatureTable) -> np.ndarray:
-    return np.zeros_like(table.values, bool) if table.observed is None else np.isnan(table.values) & table.observed
-
-
-def _check_cells(table: FeatureTable) -> None:
-    names, counts = np.unique(table.cell, return_counts=True)
-    if counts.max() > 1:
-        raise ValueError(
-            f"cell {names[counts.argmax()]} stands {counts.max()} times in the table: every cell needs an id of its own"
-        )
-    if table.label is not None and np.isin(table.label, ("", "nan", "None")).any():
-        missing = np.flatnonzero(np.isin(table.label, ("", "nan", "None")))
-        raise ValueError(
-            f"cell {table.cell[missing[0]]} has no label, and {len(missing) - 1} others: label them or leave them out"
-        )
+        raise TableError(f"cell {table.cell[empty.argmax()]} has no value at all: leave it out")

@@ -1,39 +1,84 @@
-"""Recording: the spikes of some units in bins, one bit each, and which bins are for what. Checked once, here, at the border.
+"""Recording: the spikes of some units in time bins, one bit each, with training, validation and test splits.
 
-Read from the NAME.npz that data_prep writes, or made from a plain array of zeros and ones. The bits go to the device as
-they are, an eighth of the bytes; windows are cut along time and unpacked there.
+:meth:`Recording.read` reads what ``data_prep`` has built, :meth:`Recording.from_array` makes a recording from zeros and
+ones, :meth:`Recording.write` stores one. A stored recording is one file, NAME.npz::
+
+    schema        "jaxephys spikes 1"
+    name, domain  text; the domain is "in vitro", "in vivo" or anything else
+    packed        uint8 [bin, ceil(units / 8)]: unit u is bit u % 8, the lowest first, of byte u // 8
+    units         number of units; unit_id: text [unit]; bin_ms: width of a bin in ms
+    splits        int64 [3, 2]: [start, stop) in bins of train, validation and test; they do not overlap
+    split_sha256  hash of the splits and of their bits, see split_hash
+    provenance    JSON: where the values come from, the seams of joined files and notes
+
+The bits stay packed until they are on the device, which saves seven eighths of memory and transfer.
 """
 
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
-from jaxtyping import Array, Float, Int, UInt
+from jaxtyping import Int, UInt
 
-from jaxephys.dimensions import AnyArray
-from jaxephys.spikes.history import Filters, History, last_of, no_history, trace
+from jaxephys.schemas.storage import DataError, read_npz, write_npz
 
 SCHEMA = "jaxephys spikes 1"
 KEYS = ("name", "domain", "packed", "units", "unit_id", "bin_ms", "splits", "split_sha256")
 SPLITS = ("train", "validation", "test")
-SHARES = (0.5, 0.25, 0.25)  # of a plain array that comes without splits
-GAP = 0.01  # of the bins, between two of these
+DEFAULT_SHARES = (0.5, 0.25, 0.25)  # splits of an array that comes without them
+DEFAULT_GAP = 0.01  # of the bins, between two of these splits
+UNPACKED_BINS = 1 << 16  # bins that are unpacked at a time
 
 
 @dataclass(frozen=True)
 class Recording:
-    """Packed bins, little bit first. ``splits`` are [start, stop) in bins of train, validation and test."""
+    """Spikes of a population in packed time bins, with three splits.
 
-    # The arrays come from outside and are checked below, in words: plain annotations.
+    Parameters
+    ----------
+    name : str
+        Name of the recording and of its file.
+    domain : str
+        "in vitro", "in vivo" or anything else.
+    packed : ndarray of uint8 of shape (n_bins, ceil(n_units / 8))
+        Whether each unit fires in each bin, eight units per byte, the lowest bit first
+        (``numpy.packbits(spikes, axis=1, bitorder="little")``). There is at least one spike.
+    units : int
+        Number of units.
+    unit_id : ndarray of str of shape (n_units,)
+        Identifiers, each different.
+    bin_ms : float
+        Width of a bin in ms.
+    splits : ndarray of int of shape (3, 2)
+        First bin and the bin behind the last of train, validation and test, which do not overlap.
+    provenance : mapping, optional
+        Where the spikes come from; anything that JSON stores. ``"seams"`` lists the bins where joined files begin.
+
+    Raises
+    ------
+    DataError
+        If shapes do not agree, there is no spike, an identifier occurs twice, or splits overlap, leave the recording or
+        contain a seam.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> spikes = np.random.default_rng(0).random((1000, 10)) < 0.02
+    >>> recording = Recording.from_array(spikes, name="slice", domain="in vitro")
+    >>> recording
+    Recording('slice', 10 units, 1000 bins of 1 ms, 1 s)
+    >>> recording.packed.shape, recording.span("validation")
+    ((1000, 2), (510, 750))
+    """
+
+    # Arrays may come from outside: the checks below report what is wrong, so the annotations name no dimensions.
     name: str
     domain: str
     packed: np.ndarray
@@ -41,26 +86,39 @@ class Recording:
     unit_id: np.ndarray
     bin_ms: float
     splits: np.ndarray
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check_bits(self)
-        _check_splits(self)
+        check_splits(self.splits, len(self.packed), self.seams, self.name)
 
     @classmethod
     def read(cls, path: str | Path) -> Recording:
-        path = Path(path)
-        if not path.is_file():
-            raise ValueError(f"there is no recording {path}: give a NAME.npz that data_prep has built")
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                stored = {name: file[name] for name in file.files}
-        except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):  # TypeError: one bare array
-            raise ValueError(f"{path} is not a readable .npz: build the recording again with data_prep") from None
+        """Read a recording.
+
+        Parameters
+        ----------
+        path : str or Path
+            The NAME.npz that ``data_prep`` or :meth:`write` has written.
+
+        Returns
+        -------
+        Recording
+            The recording.
+
+        Raises
+        ------
+        DataError
+            If there is no such file, or it is damaged, has another schema or was changed after it was written.
+        """
+        stored = read_npz(path, "recording")
         if str(stored.get("schema")) != SCHEMA:
-            raise ValueError(f"{path} has the schema {stored.get('schema')}, not {SCHEMA!r}: build it with data_prep")
+            raise DataError(
+                f"{path} has the schema {stored.get('schema')}, not {SCHEMA!r}: build it again with data_prep"
+            )
         missing = [key for key in KEYS if key not in stored]
         if missing:
-            raise ValueError(f"{path} has no {missing[0]}: build the recording again with data_prep")
+            raise DataError(f"{path} has no {missing[0]}: build the recording again with data_prep")
         recording = cls(
             name=str(stored["name"]),
             domain=str(stored["domain"]),
@@ -69,9 +127,10 @@ class Recording:
             unit_id=stored["unit_id"],
             bin_ms=float(stored["bin_ms"]),
             splits=stored["splits"],
+            provenance=json.loads(str(stored.get("provenance", "{}"))),
         )
         if recording.sha256 != str(stored["split_sha256"]):
-            raise ValueError(f"{path} is not what was written (the hash of its splits differs): build it again")
+            raise DataError(f"{path} was changed after it was written (the hash of its splits differs): build it again")
         return recording
 
     @classmethod
@@ -84,22 +143,98 @@ class Recording:
         domain: str = "",
         unit_id: Sequence[str] | None = None,
         splits: np.ndarray | Sequence[Sequence[int]] | None = None,
+        provenance: Mapping[str, Any] | None = None,
     ) -> Recording:
-        """From zeros and ones [bin, unit]. Without ``splits`` 50, 25 and 25 % of the bins, in order of time, with gaps."""
+        """Make a recording from an array.
+
+        Parameters
+        ----------
+        spikes : array-like of shape (n_bins, n_units)
+            1 where a unit fires in a bin, 0 elsewhere.
+        bin_ms : float, default 1.0
+            Width of a bin in ms.
+        name : str, default "spikes"
+            Name of the recording.
+        domain : str, optional
+            "in vitro", "in vivo" or anything else.
+        unit_id : sequence of str of length n_units, optional
+            Identifiers; "0", "1", ... by default.
+        splits : array-like of int of shape (3, 2), optional
+            [start, stop) in bins of train, validation and test. By default 50, 25 and 25 % of the bins in order of
+            time; the first 1 % of the bins at the start of validation and of test is left out.
+        provenance : mapping, optional
+            Where the spikes come from.
+
+        Returns
+        -------
+        Recording
+            The recording.
+
+        Raises
+        ------
+        DataError
+            If the array is not two-dimensional, holds anything but 0 and 1, or the splits are invalid.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> recording = Recording.from_array(np.eye(200, 3), bin_ms=0.5, splits=[[0, 2], [2, 3], [3, 200]])
+        >>> recording.counts("train").tolist()
+        [1, 1, 0]
+        """
         spikes = np.asarray(spikes)
         if spikes.ndim != 2 or not spikes.size:
-            raise ValueError(f"spikes have the shape {spikes.shape}: give bins x units, at least one of each")
+            raise DataError(f"spikes have the shape {spikes.shape}: give bins x units, at least one of each")
         wrong = (spikes != 0) & (spikes != 1)
         if wrong.any():
             where = np.unravel_index(int(wrong.argmax()), spikes.shape)
-            raise ValueError(
-                f"bin {where[0]} of unit {where[1]} holds {spikes[where]}: give 0 or 1, and a count above 1 as 1 or in finer bins"
+            raise DataError(
+                f"bin {where[0]} of unit {where[1]} holds {spikes[where]}: give 0 or 1, and a count above 1 as 1 or in narrower bins"
             )
         bins, units = spikes.shape
         names = np.array([str(unit) for unit in (range(units) if unit_id is None else unit_id)])
-        bounds = default_splits(bins) if splits is None else np.asarray(splits)
+        bounds = _default_splits(bins) if splits is None else np.asarray(splits)
         packed = np.packbits(spikes.astype(bool), axis=1, bitorder="little")
-        return cls(name, domain, packed, units, names, float(bin_ms), bounds)
+        return cls(name, domain, packed, units, names, float(bin_ms), bounds, dict(provenance or {}))
+
+    def write(self, folder: str | Path) -> Path:
+        """Write the recording into a folder, as NAME.npz.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Folder to write into; it is made if it does not exist. A file of this name is replaced in one step, so that
+            no reader sees half a file.
+
+        Returns
+        -------
+        Path
+            The path of the file.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from tempfile import mkdtemp
+        >>> recording = Recording.from_array(np.eye(200, 3), name="slice", splits=[[0, 2], [2, 3], [3, 200]])
+        >>> path = recording.write(mkdtemp())
+        >>> path.name, Recording.read(path).sha256 == recording.sha256
+        ('slice.npz', True)
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {
+            "schema": SCHEMA,
+            "name": self.name,
+            "domain": self.domain,
+            "packed": self.packed,
+            "units": self.units,
+            "unit_id": self.unit_id,
+            "bin_ms": self.bin_ms,
+            "splits": np.asarray(self.splits, np.int64),
+            "split_sha256": self.sha256,
+            "provenance": json.dumps(dict(self.provenance)),
+        }
+        return write_npz(folder / f"{self.name}.npz", arrays)
 
     def __len__(self) -> int:
         return len(self.packed)
@@ -108,107 +243,195 @@ class Recording:
         seconds = len(self) * self.bin_ms / 1000
         return f"Recording({self.name!r}, {self.units} units, {len(self)} bins of {self.bin_ms:g} ms, {seconds:.0f} s)"
 
+    @property
+    def seams(self) -> tuple[int, ...]:
+        """First bin of each joined file but the first."""
+        return tuple(self.provenance.get("seams", ()))
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the splits and of their bits, see :func:`split_hash`."""
+        return split_hash(self.splits, self.packed)
+
     def span(self, split: str) -> tuple[int, int]:
-        """[start, stop) of ``train``, ``validation`` or ``test``."""
+        """Return the bins of a split.
+
+        Parameters
+        ----------
+        split : {"train", "validation", "test"}
+            The split.
+
+        Returns
+        -------
+        start, stop : int
+            First bin, and the bin behind the last.
+
+        Raises
+        ------
+        DataError
+            If there is no such split.
+        """
         if split not in SPLITS:
-            raise ValueError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}")
+            raise DataError(f"there is no split {split!r}: choose one of {', '.join(SPLITS)}")
         start, stop = self.splits[SPLITS.index(split)].tolist()
         return start, stop
 
     def bits(self, start: int, stop: int) -> UInt[np.ndarray, "time unit"]:
-        """Zeros and ones of [start, stop), on the host."""
+        """Unpack some bins on the host.
+
+        Parameters
+        ----------
+        start, stop : int
+            First bin, and the bin behind the last.
+
+        Returns
+        -------
+        ndarray of uint8 of shape (stop - start, n_units)
+            1 where a unit fires, 0 elsewhere.
+        """
         return np.unpackbits(self.packed[start:stop], axis=1, count=self.units, bitorder="little")
 
+    def events(
+        self, start: int = 0, stop: int | None = None
+    ) -> tuple[Int[np.ndarray, "spike"], Int[np.ndarray, "spike"]]:
+        """Return the bin and the unit of every spike.
+
+        Parameters
+        ----------
+        start : int, default 0
+            First bin.
+        stop : int, optional
+            Bin behind the last; the end of the recording by default.
+
+        Returns
+        -------
+        bins : ndarray of int64 of shape (n_spikes,)
+            Bin of each spike, ascending.
+        units : ndarray of int64 of shape (n_spikes,)
+            Index of its unit, ascending within a bin.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> recording = Recording.from_array(np.eye(200, 3), splits=[[0, 2], [2, 3], [3, 200]])
+        >>> [indices.tolist() for indices in recording.events(1)]
+        [[1, 2], [1, 2]]
+        """
+        stop = len(self) if stop is None else stop
+        parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+        for first in range(start, stop, UNPACKED_BINS):
+            bins, units = np.nonzero(self.bits(first, min(first + UNPACKED_BINS, stop)))
+            parts.append((bins + first, units))
+        return np.concatenate([bins for bins, _ in parts]), np.concatenate([units for _, units in parts])
+
     def counts(self, split: str) -> Int[np.ndarray, "unit"]:
-        """Spikes of each unit in a split."""
+        """Count the spikes of each unit in a split.
+
+        Parameters
+        ----------
+        split : {"train", "validation", "test"}
+            The split.
+
+        Returns
+        -------
+        ndarray of int64 of shape (n_units,)
+            Number of bins in which each unit fires.
+        """
         return self.bits(*self.span(split)).sum(axis=0, dtype=np.int64)
 
-    @property
-    def sha256(self) -> str:
-        """Over the splits (int64, little-endian), then over the packed bits of each: as data_prep has it."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.splits, "<i8").tobytes())
-        for start, stop in self.splits.tolist():
-            digest.update(np.ascontiguousarray(self.packed[start:stop]).tobytes())
-        return digest.hexdigest()
 
-    def windows(self, split: str, length: int, stride: int | None = None) -> Int[np.ndarray, "some"]:
-        """Where windows begin whose last ``length`` bins are predicted, each from what lies before it.
+def split_hash(splits: np.ndarray, packed: np.ndarray) -> str:
+    """Return the SHA-256 of splits and of their bits; bins outside of all splits do not enter.
 
-        A window has length + 1 bins. Its first is input only, and for the first window of a split it is the bin before the
-        split, of which there is one unless the split begins the recording. Windows are ``stride`` bins apart, ``length``
-        unless told, so that every bin is predicted once; what is left at the end is shorter than a window, and left out.
-        """
-        start, stop = self.span(split)
-        first = max(start - 1, 0)
-        if not 1 <= length < stop - first:
-            raise ValueError(
-                f"a window of {length} bins does not fit into {split} of {self.name}, [{start}, {stop}): "
-                f"choose a length from 1 to {stop - first - 1}"
-            )
-        return np.arange(first, stop - length, length if stride is None else stride, dtype=np.int32)
+    Parameters
+    ----------
+    splits : ndarray of int of shape (n_splits, 2)
+        [start, stop) of each split in bins.
+    packed : ndarray of uint8 of shape (n_bins, n_bytes)
+        Packed bits of the recording.
 
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
 
-def default_splits(bins: int) -> Int[np.ndarray, "split 2"]:
-    """Shares of the bins in order of time; a gap, taken from what follows it, parts them."""
-    edges = np.rint(np.cumsum([0.0, *SHARES]) * bins).astype(np.int64)
-    return np.stack([edges[:-1] + np.array([0, 1, 1]) * int(GAP * bins), edges[1:]], axis=1)
+    Notes
+    -----
+    Hashed are the splits as little-endian int64, row by row, then the packed bits of each split in turn.
+    """
+    digest = hashlib.sha256(np.ascontiguousarray(splits, "<i8").tobytes())
+    for start, stop in splits.tolist():
+        digest.update(np.ascontiguousarray(packed[start:stop]).tobytes())
+    return digest.hexdigest()
 
 
-def unpack(packed: UInt[AnyArray, "*run time byte"], units: int) -> Float[Array, "*run time unit"]:
-    """Bits to float32 zeros and ones, on the device."""
-    return jnp.unpackbits(packed, axis=-1, count=units, bitorder="little").astype(jnp.float32)
+def check_splits(splits: np.ndarray, bins: int, seams: Sequence[int] = (), name: str = "the recording") -> None:
+    """Check that splits are disjoint ranges of bins within a recording and contain no seam.
+
+    Parameters
+    ----------
+    splits : ndarray of int of shape (3, 2)
+        [start, stop) in bins of train, validation and test, in any order of time.
+    bins : int
+        Number of bins of the recording.
+    seams : sequence of int, optional
+        First bins of joined files. Bins before and after a seam are not neighbors in time.
+    name : str, optional
+        Name of the recording for error messages.
+
+    Raises
+    ------
+    DataError
+        If the splits are not of this kind.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> check_splits(np.array([[0, 500], [400, 700], [700, 900]]), 1000, name="slice")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+        ...
+    jaxephys.schemas.storage.DataError: train [0, 500) and validation [400, 700) of slice overlap: ...
+    """
+    if splits.shape != (3, 2) or not np.issubdtype(splits.dtype, np.integer):
+        raise DataError(
+            f"{name} has splits of the shape {splits.shape} and type {splits.dtype}: "
+            f"give a whole start and stop for each of {', '.join(SPLITS)}"
+        )
+    texts = [f"{split} [{start}, {stop})" for split, (start, stop) in zip(SPLITS, splits.tolist(), strict=True)]
+    for text, (start, stop) in zip(texts, splits.tolist(), strict=True):
+        if not 0 <= start < stop:
+            raise DataError(f"{text} of {name} holds no bins: give 0 <= start < stop, or a shorter gap")
+        if stop > bins:
+            raise DataError(f"{text} of {name} goes beyond its {bins} bins: end it there or before")
+        for seam in seams:
+            if start < seam < stop:
+                raise DataError(f"{text} of {name} contains the seam of two files at bin {seam}: end or begin it there")
+    order = np.argsort(splits[:, 0])
+    for one, other in pairwise(order.tolist()):
+        if splits[one, 1] > splits[other, 0]:
+            raise DataError(f"{texts[one]} and {texts[other]} of {name} overlap: a bin belongs to one split only")
 
 
-def cut(
-    packed: UInt[AnyArray, "all byte"], start: Int[AnyArray, ""], bins: int, units: int
-) -> Float[Array, "time unit"]:
-    """``bins`` bins from ``start``, unpacked. A start too late for that is moved back by JAX: take those of ``windows``."""
-    return unpack(lax.dynamic_slice_in_dim(packed, start, bins), units)
-
-
-def checkpoints(filters: Filters, packed: UInt[AnyArray, "all byte"], units: int, every: int) -> History:
-    """The history before bins 0, every, 2 every, ... of a recording, so that a window begins with all of its true past."""
-    if not 1 <= every <= len(packed):
-        raise ValueError(f"a history every {every} bins of {len(packed)} bins: give from 1 to {len(packed)}")
-
-    def advance(history: History, start: Array) -> tuple[History, History]:
-        return last_of(trace(filters, history, cut(packed, start, every, units))), history
-
-    starts = jnp.arange(0, len(packed) - every + 1, every, dtype=jnp.int32)
-    return lax.scan(advance, no_history(filters, units), starts)[1]
+def _default_splits(bins: int) -> Int[np.ndarray, "split 2"]:
+    """Divide the bins in order of time; a gap at the start of the second and third split separates them."""
+    edges = np.rint(np.cumsum([0.0, *DEFAULT_SHARES]) * bins).astype(np.int64)
+    return np.stack([edges[:-1] + np.array([0, 1, 1]) * int(DEFAULT_GAP * bins), edges[1:]], axis=1)
 
 
 def _check_bits(recording: Recording) -> None:
     packed, units, name = recording.packed, recording.units, recording.name
     if packed.ndim != 2 or packed.dtype != np.uint8 or units < 1 or packed.shape[1] != -(-units // 8):
-        raise ValueError(
+        raise DataError(
             f"{name} has bits of the shape {packed.shape} and type {packed.dtype} for {units} units: "
             "give uint8 [bins, units / 8 rounded up], at least one unit"
         )
     spare = -units % 8
     if spare and (packed[:, -1] >> (8 - spare)).any():
-        raise ValueError(f"{name} has spikes of units beyond its {units}: pack the bits again, little bit first")
+        raise DataError(f"{name} has spikes of units beyond its {units}: pack the bits again, the lowest bit first")
     if not packed.any():
-        raise ValueError(f"{name} holds not one spike in {len(packed)} bins: give a recording that is not empty")
+        raise DataError(f"{name} holds not one spike in {len(packed)} bins: give a recording that is not empty")
     if not (np.isfinite(recording.bin_ms) and recording.bin_ms > 0):
-        raise ValueError(f"{name} has bins of {recording.bin_ms} ms: give their width, above 0")
+        raise DataError(f"{name} has bins of {recording.bin_ms} ms: give their width, above 0")
     if recording.unit_id.shape != (units,) or len(np.unique(recording.unit_id)) < units:
-        told = len(np.unique(recording.unit_id))
-        raise ValueError(f"{name} names {told} different units and has {units}: give each unit its own id")
-
-
-def _check_splits(recording: Recording) -> None:
-    splits, bins, name = recording.splits, len(recording.packed), recording.name
-    if splits.shape != (3, 2) or not np.issubdtype(splits.dtype, np.integer):
-        raise ValueError(
-            f"{name} has splits of the shape {splits.shape} and type {splits.dtype}: "
-            f"give a whole start and stop for each of {', '.join(SPLITS)}"
-        )
-    said = [f"{split} [{start}, {stop})" for split, (start, stop) in zip(SPLITS, splits.tolist(), strict=True)]
-    for text, (start, stop) in zip(said, splits.tolist(), strict=True):
-        if not 0 <= start < stop <= bins:
-            raise ValueError(f"{text} of {name} is no part of its {bins} bins: give 0 <= start < stop <= {bins}")
-    order = np.argsort(splits[:, 0])
-    for one, other in pairwise(order):
-        if splits[one, 1] > splits[other, 0]:
-            raise ValueError(f"{said[one]} and {said[other]} of {name} overlap: a bin belongs to one split only")
+        different = len(np.unique(recording.unit_id))
+        raise DataError(f"{name} has {different} different identifiers for {units} units: give each unit its own")

@@ -1,42 +1,83 @@
-"""UnitTable: sorted units, their raw curves and what is known of them. Checked once, here, at the border.
+"""UnitTable: sorted units with their mean waveform, inter-spike-interval histogram and autocorrelogram.
 
-Read from the ``units.npz`` that data_prep writes, or straight from a folder of CSV files.
+:meth:`UnitTable.read` accepts what ``data_prep`` has built, or a folder of CSV files
+(:mod:`jaxephys.schemas.unit_csv`); :meth:`UnitTable.from_arrays` makes a table from arrays, :meth:`UnitTable.write`
+stores one. A stored table is a folder::
+
+    units.npz         schema ("jaxephys units 1"), unit (identifiers), waveform [unit, sample], isi [unit, bin],
+                      acg [unit, lag], present [unit, modality], about (names of the text columns), about_<name>
+                      (one text per unit), truths (names), truth_<name> [unit, ...] (of simulated units),
+                      provenance (JSON), sha256 (of all arrays)
+    provenance.json   provenance and sha256 once more, to be read without NumPy
+
+Curves are raw: as wide as in their source, counts where the source counts, nothing scaled, resampled or filled. A curve
+that a unit lacks is a row of NaN; a modality that no unit has is an array without columns.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
-from jaxephys.hippie.network.cvae import LENGTHS
-from jaxephys.hippie.preprocessing import informative
-from jaxephys.schemas.unit_csv import read_folder
+from jaxephys.schemas.storage import DataError, content_hash, read_npz, write_npz
+from jaxephys.schemas.unit_csv import clean_label, read_folder
 
 SCHEMA = "jaxephys units 1"
 FILE = "units.npz"
-STORED = {"wave": "waveform", "isi": "isi", "acg": "acg"}  # our name -> that of the file
-TECHNOLOGIES = {"neuropixels": 0, "silicon_probe": 1, "juxtacellular": 2, "tetrode": 3}  # rows of the published table
-Text = Shaped[np.ndarray, "cell"]
+MODALITIES = {"wave": "waveform", "isi": "isi", "acg": "acg"}  # name in a table: name in the file
+TECHNOLOGIES = {"neuropixels": 0, "silicon_probe": 1, "juxtacellular": 2, "tetrode": 3}  # name: published code
+Text = Shaped[np.ndarray, "unit"]
 
 
 @dataclass(frozen=True)
 class UnitTable:
-    """Curves as they were stored, NaN throughout where a unit has none; nothing is scaled here. Unknown texts are "".
+    """Sorted units with their raw curves, text columns and, for simulated units, the truth.
 
-    ``about`` holds texts, one a unit: label, subject, session, technology, fold, ...; ``truth`` numbers of simulated units.
+    Parameters
+    ----------
+    raw : mapping of str to ndarray of shape (n_units, n_samples)
+        Curves by modality: exactly ``"wave"``, ``"isi"`` and ``"acg"``, in this order. Each has its own number of
+        columns, 0 for a modality that no unit has. A row is finite throughout, or NaN throughout where the unit lacks
+        the curve.
+
+        - ``wave``: mean waveform in any unit of voltage; 50 samples at 20 kHz (2.5 ms) in tables of ``data_prep``.
+        - ``isi``: histogram of inter-spike intervals in bins of 1 ms, as counts or as a density; at least 0.
+        - ``acg``: autocorrelogram in bins of 1 ms, as counts or as a density; at least 0.
+    unit : ndarray of str of shape (n_units,)
+        Identifiers, each different.
+    about : mapping of str to ndarray of str of shape (n_units,), optional
+        Text columns, ``""`` where unknown: ``label`` (class), ``subject``, ``session``, ``technology`` (a key of
+        ``TECHNOLOGIES``), ``species``, ``region``, ``fold`` (test fold of a benchmark, digits), ``dataset`` or others.
+    truth : mapping of str to ndarray of shape (n_units, ...), optional
+        True values of simulated units.
+    provenance : mapping, optional
+        Where the values come from; anything that JSON stores.
+
+    Raises
+    ------
+    DataError
+        If shapes do not agree, an identifier occurs twice, a curve is finite in part, a histogram is negative, or a
+        technology is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> curves = {"wave": np.eye(3, 4), "isi": np.ones((3, 100)), "acg": np.zeros((3, 0))}
+    >>> units = UnitTable(curves, np.array(["a", "b", "c"]), {"label": np.array(["PV", "", "SOM"])})
+    >>> units
+    UnitTable(3 units: wave 3, isi 0, acg 0; 2 labelled)
+    >>> units.rows(np.array([0, 2])).unit.tolist()
+    ['a', 'c']
     """
 
-    # The arrays come from outside and are checked below, in words: plain annotations.
-    raw: Mapping[str, np.ndarray]  # wave, isi, acg -> float32 [cell, column]
+    # Arrays may come from outside: _check reports what is wrong, so the annotations name no dimensions.
+    raw: Mapping[str, np.ndarray]
     unit: np.ndarray
     about: Mapping[str, np.ndarray] = field(default_factory=dict)
     truth: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -44,39 +85,128 @@ class UnitTable:
 
     def __post_init__(self) -> None:
         _check_units(self)
-        for name, rows in self.raw.items():
-            _check_curves(name, rows, self.unit)
+        for name, curves in self.raw.items():
+            _check_curves(name, curves, self.unit)
 
     @classmethod
     def read(cls, path: str | Path) -> UnitTable:
-        """From ``units.npz``, from the folder that holds one, or from a folder of CSV files."""
+        """Read a table.
+
+        Parameters
+        ----------
+        path : str or Path
+            A ``units.npz``, the folder that holds one, or a folder of CSV files (see :mod:`jaxephys.schemas.unit_csv`),
+            whose labels are cleaned: blanks are removed, and "unknown", "unlabeled" and the like become ``""``.
+
+        Returns
+        -------
+        UnitTable
+            The table; of CSV files, ``provenance["notes"]`` lists what was left out.
+
+        Raises
+        ------
+        DataError
+            If nothing can be read there, or an ``units.npz`` was changed after it was written.
+
+        Examples
+        --------
+        >>> from pathlib import Path
+        >>> from tempfile import mkdtemp
+        >>> folder = Path(mkdtemp())
+        >>> _ = (folder / "isi_dist.csv").write_text("0,1,2\\n4,0,1\\n2,2,2\\n")
+        >>> _ = (folder / "labels.csv").write_text("label\\nPV\\nunknown\\n")
+        >>> units = UnitTable.read(folder)
+        >>> units.raw["isi"].tolist(), units.label.tolist()
+        ([[4.0, 0.0, 1.0], [2.0, 2.0, 2.0]], ['PV', ''])
+        """
         path = Path(path)
         if not path.exists():
-            raise ValueError(f"there are no units in {path}: give a units.npz, its folder, or a folder of CSV files")
+            raise DataError(f"there are no units in {path}: give a units.npz, its folder, or a folder of CSV files")
         if path.is_dir() and not (path / FILE).exists():
-            return cls(**read_folder(path))
-        return _read_npz(path / FILE if path.is_dir() else path)
+            parts = read_folder(path, label="last")
+            if "label" in parts["about"]:
+                parts["about"]["label"] = np.array([clean_label(text) for text in parts["about"]["label"]], str)
+            parts["about"] = {name: column for name, column in parts["about"].items() if (column != "").any()}
+            return cls(**parts)
+        path = path / FILE if path.is_dir() else path
+        stored = read_npz(path, "unit table")
+        if str(stored.get("schema")) != SCHEMA:
+            raise DataError(
+                f"{path} has the schema {stored.get('schema')}, not {SCHEMA!r}: build it again with data_prep"
+            )
+        facts = {name: str(stored.pop(name, "")) for name in ("schema", "sha256", "provenance")}
+        if content_hash(stored) != facts["sha256"]:
+            raise DataError(f"{path} was changed after it was written (its content hash differs): build it again")
+        return cls(
+            {name: stored[key] for name, key in MODALITIES.items()},
+            stored["unit"],
+            {str(name): stored[f"about_{name}"] for name in stored["about"]},
+            {str(name): stored[f"truth_{name}"] for name in stored["truths"]},
+            json.loads(facts["provenance"]),
+        )
 
     @classmethod
-    def of(
+    def from_arrays(
         cls,
         *,
         wave: np.ndarray | None = None,
         isi: np.ndarray | None = None,
         acg: np.ndarray | None = None,
+        unit: Sequence[str] | np.ndarray | None = None,
+        truth: Mapping[str, np.ndarray] | None = None,
+        provenance: Mapping[str, Any] | None = None,
         **about: str | Sequence[str] | np.ndarray,
     ) -> UnitTable:
-        """From arrays [unit, column], those there are, and texts: label=, technology=, ...; one text is that of every unit."""
-        given = {name: rows for name, rows in zip(LENGTHS, (wave, isi, acg), strict=True) if rows is not None}
+        """Make a table from the arrays that there are.
+
+        Parameters
+        ----------
+        wave : array-like of shape (n_units, n_samples), optional
+            Mean waveforms in any unit of voltage, at any sampling rate. ``data_prep`` stores 50 samples at 20 kHz
+            (2.5 ms), the trough at sample 17. Models resample every row to 50 samples without knowing its sampling
+            rate, so waveforms should cover the same time as those that a model was trained on.
+        isi : array-like of shape (n_units, n_bins), optional
+            Histograms of inter-spike intervals, counts or densities, in bins of 1 ms from 0 ms. ``data_prep`` stores
+            100 bins; models resample to 100.
+        acg : array-like of shape (n_units, n_lags), optional
+            Autocorrelograms, counts or densities, in bins of 1 ms. ``data_prep`` stores 201 bins, lags of -100 to
+            100 ms; models resample to 100.
+        unit : sequence of str of length n_units, optional
+            Identifiers; "row 0", "row 1", ... by default.
+        truth : mapping of str to ndarray of shape (n_units, ...), optional
+            True values of simulated units.
+        provenance : mapping, optional
+            Where the values come from.
+        **about : str or sequence of str of length n_units
+            Text columns by name, such as ``label=`` or ``technology=``. One text holds for every unit.
+
+        Returns
+        -------
+        UnitTable
+            The table. A modality that is not given is absent from all units.
+
+        Raises
+        ------
+        DataError
+            If no curve is given, or the arrays do not make a table.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> units = UnitTable.from_arrays(isi=np.eye(3, 100), label=["PV", "", "SOM"], technology="tetrode")
+        >>> units.classes.tolist(), units.codes().tolist(), units.technology_codes.tolist()
+        (['PV', 'SOM'], [0, -1, 1], [3, 3, 3])
+        """
+        given = {name: curves for name, curves in zip(MODALITIES, (wave, isi, acg), strict=True) if curves is not None}
         if not given:
-            raise ValueError(f"no curves were given: give at least one of {', '.join(LENGTHS)}")
+            raise DataError(f"no curves were given: give at least one of {', '.join(MODALITIES)}")
         count = len(next(iter(given.values())))
-        nothing = np.zeros((count, 0), np.float32)
-        raw = {name: np.asarray(given.get(name, nothing), np.float32) for name in LENGTHS}
-        told = {
+        raw = {name: np.asarray(given.get(name, np.zeros((count, 0))), np.float32) for name in MODALITIES}
+        names = np.array([f"row {row}" for row in range(count)] if unit is None else unit, str)
+        columns = {
             name: np.full(count, text) if isinstance(text, str) else np.array(text, str) for name, text in about.items()
         }
-        return cls(raw, np.array([f"row {row}" for row in range(count)]), told)
+        return cls(raw, names, columns, dict(truth or {}), dict(provenance or {}))
 
     def __len__(self) -> int:
         return len(self.unit)
@@ -85,128 +215,249 @@ class UnitTable:
         curves = ", ".join(f"{name} {n}" for name, n in zip(self.raw, self.present.sum(axis=0), strict=True))
         return f"UnitTable({len(self)} units: {curves}; {int((self.label != '').sum())} labelled)"
 
+    def write(self, folder: str | Path) -> Path:
+        """Write the table into a folder, as ``units.npz`` and ``provenance.json``.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Folder to write into; it is made if it does not exist. A table that it holds is replaced in one step, so
+            that no reader sees half a file.
+
+        Returns
+        -------
+        Path
+            The path of ``units.npz``.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from tempfile import mkdtemp
+        >>> units = UnitTable.from_arrays(wave=np.eye(2, 50), unit=["u7", "u8"], provenance={"source": "example"})
+        >>> path = units.write(mkdtemp())
+        >>> UnitTable.read(path).sha256 == units.sha256
+        True
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = _stored_arrays(self)
+        facts = {"schema": SCHEMA, "sha256": content_hash(arrays), "provenance": json.dumps(dict(self.provenance))}
+        path = write_npz(folder / FILE, arrays | facts)
+        shown = {"schema": SCHEMA, "sha256": facts["sha256"], "units": len(self), **self.provenance}
+        (folder / "provenance.json").write_text(json.dumps(shown, indent=2) + "\n", encoding="utf-8")
+        return path
+
     @property
-    def present(self) -> Bool[np.ndarray, "cell modality"]:
-        """Which curves say anything, in the order of ``raw``."""
-        return np.stack([informative(rows) for rows in self.raw.values()], axis=1)
+    def finite(self) -> Bool[np.ndarray, "unit modality"]:
+        """Whether the table holds a curve, in the order of ``raw``; a constant curve counts."""
+        return np.stack([np.isfinite(curves).any(axis=1) for curves in self.raw.values()], axis=1)
+
+    @property
+    def present(self) -> Bool[np.ndarray, "unit modality"]:
+        """Whether a unit has a curve that a model can use, that is finite and not constant, in the order of ``raw``."""
+        return np.stack([informative(curves) for curves in self.raw.values()], axis=1)
 
     @property
     def name(self) -> Text:
-        """The id of each unit with its data set before it, as far as that is known: "hull/12"."""
+        """Identifier of each unit after the name of its data set, as far as that is known: "hull/12"."""
         folder = self.provenance.get("dataset") or self.provenance.get("folder") or ""
-        sets = self.about.get("dataset", np.full(len(self), folder))
-        return np.array([f"{place}/{unit}" if place else unit for place, unit in zip(sets, self.unit, strict=True)])
+        datasets = self.about.get("dataset", np.full(len(self), folder))
+        return np.array([f"{name}/{unit}" if name else unit for name, unit in zip(datasets, self.unit, strict=True)])
+
+    def column(self, name: str) -> Text:
+        """Return a text column.
+
+        Parameters
+        ----------
+        name : str
+            Name of the column, such as ``"subject"``.
+
+        Returns
+        -------
+        ndarray of str of shape (n_units,)
+            The texts; ``""`` throughout if the table has no such column.
+        """
+        return self.about.get(name, np.full(len(self), ""))
 
     @property
     def label(self) -> Text:
-        return self.about.get("label", np.full(len(self), ""))
+        """Class of each unit, ``""`` where it is unknown."""
+        return self.column("label")
 
     @property
     def classes(self) -> Shaped[np.ndarray, "class"]:
+        """The classes that occur, sorted."""
         return np.unique(self.label[self.label != ""])
 
-    def codes(self, classes: Shaped[np.ndarray, "class"] | None = None) -> Int[np.ndarray, "cell"]:
-        """The label of each unit as its place in the sorted classes, -1 without one."""
+    def codes(self, classes: Shaped[np.ndarray, "class"] | None = None) -> Int[np.ndarray, "unit"]:
+        """Return the label of each unit as an index into the sorted classes.
+
+        Parameters
+        ----------
+        classes : ndarray of str of shape (n_classes,), optional
+            Sorted classes; those of this table by default.
+
+        Returns
+        -------
+        ndarray of int32 of shape (n_units,)
+            Index of the class, -1 for units without a label.
+
+        Raises
+        ------
+        DataError
+            If a label is not among ``classes``.
+        """
         classes = self.classes if classes is None else classes
         unknown = np.setdiff1d(self.classes, classes)
         if len(unknown):
-            raise ValueError(f"label {str(unknown[0])!r} is not one of the classes {', '.join(map(str, classes))}")
+            raise DataError(f"label {str(unknown[0])!r} is not one of the classes {', '.join(map(str, classes))}")
         return np.where(self.label == "", -1, np.searchsorted(classes, self.label)).astype(np.int32)
 
     @property
-    def technology(self) -> Int[np.ndarray, "cell"]:
-        """-1 where it is unknown: 0 is a technology, not "none"."""
-        told = self.about.get("technology", np.full(len(self), ""))
-        return np.array([TECHNOLOGIES.get(str(name), -1) for name in told], np.int32)
+    def technology_codes(self) -> Int[np.ndarray, "unit"]:
+        """Code of each unit's recording technology (see ``TECHNOLOGIES``), -1 where it is unknown."""
+        return np.array([TECHNOLOGIES.get(str(name), -1) for name in self.column("technology")], np.int32)
 
-    def recorded_with(self, technology: str | None) -> UnitTable:
-        """The same units, all of one technology; None: as the table has it."""
+    def with_technology(self, technology: str | None) -> UnitTable:
+        """Return the same units, all with one recording technology.
+
+        Parameters
+        ----------
+        technology : str or None
+            A key of ``TECHNOLOGIES``; ``None`` returns the table as it is.
+
+        Returns
+        -------
+        UnitTable
+            The table with the column ``technology`` replaced.
+        """
         if technology is None:
             return self
         return replace(self, about={**self.about, "technology": np.full(len(self), technology)})
 
     @property
-    def fold(self) -> Int[np.ndarray, "cell"]:
-        """The test fold of a benchmark, -1 for units outside it."""
-        told = self.about.get("fold", np.full(len(self), ""))
-        return np.array([int(text) if text != "" else -1 for text in told], np.int32)
+    def fold(self) -> Int[np.ndarray, "unit"]:
+        """Number of the benchmark fold that tests each unit, -1 for units in none."""
+        return np.array([int(text) if text != "" else -1 for text in self.column("fold")], np.int32)
 
     def groups(self, by: str) -> Text:
-        """The subject or session of each unit, to keep together in folds."""
-        told = self.about.get(by)
-        if told is None or (told == "").any():
-            where = "of no unit" if told is None else f"not of unit {self.unit[(told == '').argmax()]}"
-            raise ValueError(f"the {by} is known {where}: folds cannot be grouped by it")
-        return told
+        """Return the groups that folds must not divide.
 
-    def rows(self, chosen: Int[np.ndarray, "some"]) -> UnitTable:
-        """The table of some units."""
-        parts = {name: {k: v[chosen] for k, v in getattr(self, name).items()} for name in ("raw", "about", "truth")}
-        return replace(self, unit=self.unit[chosen], **parts)
+        Parameters
+        ----------
+        by : str
+            Text column, such as ``"subject"`` or ``"session"``.
 
-    def labelled(self, least: int = 1) -> UnitTable:
-        """The units of classes that have at least so many."""
+        Returns
+        -------
+        ndarray of str of shape (n_units,)
+            Group of each unit.
+
+        Raises
+        ------
+        DataError
+            If the group of a unit is unknown.
+        """
+        groups = self.column(by)
+        if (groups == "").any():
+            which = "any unit" if by not in self.about else f"unit {self.unit[(groups == '').argmax()]}"
+            raise DataError(f"the {by} of {which} is unknown: folds cannot be grouped by it")
+        return groups
+
+    def rows(self, indices: Int[np.ndarray, "some"]) -> UnitTable:
+        """Return the table of some units.
+
+        Parameters
+        ----------
+        indices : ndarray of int of shape (n_selected,)
+            Rows to keep, in the order wanted.
+
+        Returns
+        -------
+        UnitTable
+            The selected units with all their columns; the provenance is unchanged.
+        """
+        parts = {name: {k: v[indices] for k, v in getattr(self, name).items()} for name in ("raw", "about", "truth")}
+        return replace(self, unit=self.unit[indices], **parts)
+
+    def labelled(self, min_count: int = 1) -> UnitTable:
+        """Return the labelled units of sufficiently large classes.
+
+        Parameters
+        ----------
+        min_count : int, default 1
+            Units that a class must have.
+
+        Returns
+        -------
+        UnitTable
+            Units with a label whose class has at least ``min_count`` units.
+        """
         names, counts = np.unique(self.label, return_counts=True)
-        kept = names[(counts >= least) & (names != "")]
+        kept = names[(counts >= min_count) & (names != "")]
         return self.rows(np.flatnonzero(np.isin(self.label, kept)))
 
     @property
     def sha256(self) -> str:
-        """Of curves, ids and texts."""
-        about = {f"about_{name}": column for name, column in self.about.items()}
-        return content_hash({"unit": self.unit, **{STORED[name]: rows for name, rows in self.raw.items()}, **about})
+        """SHA-256 of all arrays as :meth:`write` stores them; the provenance does not enter."""
+        return content_hash(_stored_arrays(self))
 
 
-def content_hash(arrays: Mapping[str, np.ndarray]) -> str:
-    """SHA-256 over names, shapes and bytes, whatever the compression and the platform's width of text: as data_prep has it."""
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.asarray(arrays[name])
-        plain = "\0".join(array.ravel()).encode() if array.dtype.kind == "U" else np.ascontiguousarray(array).tobytes()
-        digest.update(f"{name}{array.shape}".encode() + plain)
-    return digest.hexdigest()
+def informative(curves: Float[np.ndarray, "unit _"]) -> Bool[np.ndarray, "unit"]:
+    """Return which curves a model can use: those that are finite and not constant.
+
+    Parameters
+    ----------
+    curves : ndarray of shape (n_units, n_samples)
+        Curves of one modality; without columns it is a modality that no unit has.
+
+    Returns
+    -------
+    ndarray of bool of shape (n_units,)
+        Whether each curve is finite throughout and has more than one value.
+    """
+    if not curves.shape[1]:
+        return np.zeros(len(curves), bool)
+    return np.isfinite(curves).all(axis=1) & (curves.max(axis=1) > curves.min(axis=1))
 
 
-def _read_npz(path: Path) -> UnitTable:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            stored = {name: file[name] for name in file.files}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error):  # TypeError: one bare array
-        raise ValueError(f"{path} is not a readable .npz: build the units again with data_prep") from None
-    if str(stored.get("schema")) != SCHEMA:
-        raise ValueError(f"{path} has the schema {stored.get('schema')}, not {SCHEMA!r}: build it again with data_prep")
-    facts = {name: str(stored.pop(name, "")) for name in ("schema", "sha256", "provenance")}
-    if content_hash(stored) != facts["sha256"]:
-        raise ValueError(f"{path} is not what was written (its content hash differs): build it again with data_prep")
-    raw = {ours: stored[theirs] for ours, theirs in STORED.items()}
-    about = {str(name): stored[f"about_{name}"] for name in stored["about"]}
-    truth = {str(name): stored[f"truth_{name}"] for name in stored["truths"]}
-    return UnitTable(raw, stored["unit"], about, truth, json.loads(facts["provenance"]))
+def _stored_arrays(table: UnitTable) -> dict[str, Any]:
+    return {
+        "unit": np.asarray(table.unit, str),
+        **{MODALITIES[name]: np.asarray(curves, np.float32) for name, curves in table.raw.items()},
+        "present": table.finite,
+        "about": np.array(list(table.about), dtype=str),
+        **{f"about_{name}": np.asarray(column, str) for name, column in table.about.items()},
+        "truths": np.array(list(table.truth), dtype=str),
+        **{f"truth_{name}": np.asarray(values) for name, values in table.truth.items()},
+    }
 
 
 def _check_units(table: UnitTable) -> None:
     count = len(table.unit)
-    if list(table.raw) != list(LENGTHS) or count < 1:
-        raise ValueError(
-            f"{count} units with {', '.join(table.raw)}: give at least one, with {', '.join(LENGTHS)} in order"
+    if list(table.raw) != list(MODALITIES):
+        raise DataError(
+            f"the table has curves {', '.join(table.raw) or 'of no modality'}: give {', '.join(MODALITIES)} in order"
         )
+    if count < 1:
+        raise DataError("the table has no units: give at least one")
     names, times = np.unique(table.unit, return_counts=True)
     if times.max() > 1:
-        raise ValueError(f"unit {names[times.argmax()]} stands {times.max()} times in the table: each needs its own id")
+        raise DataError(f"unit {names[times.argmax()]} occurs {times.max()} times: give every unit its own identifier")
     for name, column in {**table.raw, **table.about, **table.truth}.items():
         if len(column) != count or (name in table.raw and column.ndim != 2):
-            raise ValueError(f"{name} has the shape {np.shape(column)} for {count} units: give one row a unit")
-    strange = set(table.about.get("technology", ())) - {"", *TECHNOLOGIES}
-    if strange:
-        raise ValueError(f"there is no technology {str(min(strange))!r}: choose from {', '.join(TECHNOLOGIES)}")
+            raise DataError(f"{name} has the shape {np.shape(column)} for {count} units: give one row per unit")
+    unknown = set(table.about.get("technology", ())) - {"", *TECHNOLOGIES}
+    if unknown:
+        raise DataError(f"there is no technology {str(min(unknown))!r}: choose from {', '.join(TECHNOLOGIES)}")
 
 
-def _check_curves(name: str, rows: np.ndarray, units: np.ndarray) -> None:
-    missing = np.isnan(rows).all(axis=1)
-    bad = {
-        "is finite in part": ~missing & ~np.isfinite(rows).all(axis=1),
-        "holds a number below 0": (rows < 0).any(axis=1) if name != "wave" else np.zeros(len(rows), bool),
+def _check_curves(name: str, curves: np.ndarray, units: np.ndarray) -> None:
+    missing = np.isnan(curves).all(axis=1)
+    problems = {
+        "is finite in part": ~missing & ~np.isfinite(curves).all(axis=1),
+        "has a negative value": (curves < 0).any(axis=1) if name != "wave" else np.zeros(len(curves), bool),
     }
-    for what, where in bad.items():
+    for problem, where in problems.items():
         if where.any():
-            raise ValueError(f"{name} of unit {units[where.argmax()]} {what}: mend the row, or make all of it NaN")
+            raise DataError(f"{name} of unit {units[where.argmax()]} {problem}: correct the row, or make all of it NaN")

@@ -1,16 +1,20 @@
-"""What a network looks at, and what it does without: attention in numbers of the size of a window, never time x time.
+"""Attention maps, gradient importance, and altered attention: what a network uses and what it can do without.
 
-With A the attention of a layer, the mean over heads (A_ij: how much bin i takes from bin j), and G_j = sum_u |dL / dx_ju| the
-importance of bin j by the gradient of the loss,
+Attention of a layer is summarised in arrays of the size of a window, never in one of time x time. With A the attention of a
+layer, the mean over heads (A_ij: weight of key bin j for query bin i), n_j the number of spikes in bin j, and
+G_j = sum_u |dL / dx_ju| the importance of bin j by the gradient of the loss,
 
-    lag profile     mean over i of A_i,i-k, of those i that have a bin k before them
-    looked          sum_i A_ij / number of i that may see j     key side: how much bin j is looked at
-    rated           sum_j A_ij n_j                              query side: spikes n of the bins that bin i looks at
-    entropy         - sum_j A_ij log A_ij / log(bins it may see)
-    AWI             A_ij G_j: row sums sum_j A_ij G_j, column sums G_j sum_i A_ij
+    lag_profile       mean over i of A_i,i-k, for those i that have a bin k before them
+    received          sum_i A_ij / number of i that may see j          (a number per key bin)
+    attended_rate     sum_j A_ij n_j                                   (per query bin)
+    entropy           - sum_j A_ij log A_ij / log(number of bins that i may see)
+    awi_row           sum_j A_ij G_j                                   (attention weighted by importance, query side)
+    awi_column        G_j sum_i A_ij                                   (the same, key side)
 
-Rows of A sum to 1, so that a plain sum over the query side says nothing: that is why it is weighed with spikes, or with G.
-The column sums of a causal A fall with j for no reason but the mask; divided by the bins that may see j they do not.
+The rows of A sum to 1, so a plain sum on the query side carries no information: it is weighted by spikes or by G instead.
+The column sums of a causal A fall with j because of the mask alone; divided by the number of bins that may see j they do not.
+
+Start with :func:`summarize_attention`, and with :class:`AlteredAttention` to replace attention.
 """
 
 from __future__ import annotations
@@ -22,131 +26,280 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from jaxephys.dimensions import AnyArray
 from jaxephys.engine.task import Variables
-from jaxephys.spikes.network import Network, SelfAttention
+from jaxephys.spikes.attention import MASKED_SCORE
+from jaxephys.spikes.history import Filters
+from jaxephys.spikes.network import SpikeNetwork
+from jaxephys.spikes.network.layers import SelfAttention
 
-WAYS = ("itself", "evenly", "nowhere")
-BLOCK = 128  # queries whose weights stand in memory at once
+ATTENTION_MODES = ("own bin", "uniform", "none")
+QUERY_BLOCK = 128  # queries whose weights are in memory at once
 
 
-class Look(NamedTuple):
-    """Of one layer in one window."""
+class AttentionSummary(NamedTuple):
+    """Attention of one layer in one window; the module docstring has the formulas.
 
-    lag: Float[AnyArray, "lag"]
-    looked: Float[AnyArray, "time"]
-    rated: Float[AnyArray, "time"]
+    Parameters
+    ----------
+    lag_profile : float array of shape (lags,)
+        Mean weight by lag between query and key.
+    received : float array of shape (bins,)
+        Mean weight that each key bin receives.
+    attended_rate : float array of shape (bins,)
+        Weighted number of spikes in the bins that each query bin attends to.
+    entropy : float array of shape (bins,)
+        Entropy of each query's weights, 1 if they are uniform.
+    awi_row, awi_column : float array of shape (bins,)
+        Attention weighted by importance, summed on the query side and on the key side.
+    """
+
+    lag_profile: Float[AnyArray, "lag"]
+    received: Float[AnyArray, "time"]
+    attended_rate: Float[AnyArray, "time"]
     entropy: Float[AnyArray, "time"]
     awi_row: Float[AnyArray, "time"]
     awi_column: Float[AnyArray, "time"]
 
 
-class Altered(nn.Module):
-    """A network whose attention looks elsewhere: each bin at ``itself``, ``evenly`` at all that it may see, or ``nowhere``.
+class AlteredAttention(nn.Module):
+    """A network whose attention weights are replaced.
 
-    Nowhere leaves the bias of the output projection out too: the branch adds nothing. To train without attention, train this.
+    Parameters
+    ----------
+    network : SpikeNetwork
+        The network.
+    mode : {"own bin", "uniform", "none"}
+        Attend to the own bin only; evenly to all visible bins; or leave the attention branch out, including the bias of its
+        output projection. To train a network without attention, train this module with "none".
+
+    Notes
+    -----
+    Variables of the network fit this module after `wrap_variables`.
     """
 
-    network: nn.Module
-    way: str
+    network: SpikeNetwork
+    mode: str
+
+    @property
+    def filters(self) -> Filters | None:
+        """History filters of the network."""
+        return self.network.filters
+
+    @property
+    def window(self) -> int | None:
+        """Bins that a layer looks back."""
+        return self.network.window
+
+    @property
+    def supports_entry_sampling(self) -> bool:
+        """Whether the network computes the logits of given entries only."""
+        return self.network.supports_entry_sampling
+
+    @property
+    def is_reconstruction(self) -> bool:
+        """Whether the network sees the bin that it predicts."""
+        return self.network.is_reconstruction
 
     @nn.compact
-    def __call__(self, *inputs: Any, **how: Any) -> Any:
-        if self.way not in WAYS:
-            raise ValueError(f"attention cannot look {self.way!r}: choose one of {', '.join(WAYS)}")
-        with nn.intercept_methods(_look_elsewhere(self.way)):
-            return self.network(*inputs, **how)
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the network with altered attention.
+
+        Parameters
+        ----------
+        *args, **kwargs
+            Arguments of the network.
+
+        Returns
+        -------
+        logits, memory
+            Output of the network.
+        """
+        if self.mode not in ATTENTION_MODES:
+            raise ValueError(f"attention mode {self.mode!r} is unknown: choose one of {', '.join(ATTENTION_MODES)}")
+        with nn.intercept_methods(_replace_attention(self.mode)):
+            return self.network(*args, **kwargs)
 
 
-def altered(variables: Variables) -> Variables:
-    """Variables of a network, for the same network altered."""
+def wrap_variables(variables: Variables) -> Variables:
+    """Return the variables of a network in the form that `AlteredAttention` of this network takes.
+
+    Parameters
+    ----------
+    variables : dict
+        Variables of the network.
+
+    Returns
+    -------
+    dict
+        The same arrays, one level deeper.
+    """
     return {collection: {"network": leaves} for collection, leaves in variables.items()}
 
 
-def _look_elsewhere(way: str) -> Callable[..., Any]:
-    values: list[Array] = []  # of the attention that is being computed
-
-    def intercept(call: Callable[..., Any], inputs: Any, how: Any, context: Any) -> Any:
-        inside = isinstance(context.module, nn.Dense) and isinstance(context.module.parent, SelfAttention)
-        if not inside or context.method_name != "__call__":
-            return call(*inputs, **how)
-        if context.module.name == "in_proj":
-            projected = call(*inputs, **how)
-            query, key, value = jnp.split(projected, 3, axis=-1)
-            values.append(value)
-            return jnp.concatenate([jnp.zeros_like(query), key, value], axis=-1) if way == "evenly" else projected
-        value = values.pop()
-        if way == "nowhere":
-            return jnp.zeros_like(call(*inputs, **how))
-        return call(value, **how) if way == "itself" else call(*inputs, **how)
-
-    return intercept
-
-
-def look(
-    network: Network,
+def summarize_attention(
+    network: SpikeNetwork,
     variables: Variables,
     spikes: Float[AnyArray, "time unit"],
     loss: Callable[[Array], Array],
-    lags: int = 256,
-) -> tuple[list[Look], Float[Array, "time"]]:
-    """Each layer's look at a window that begins with no past, and G. ``loss``: of the logits [time, unit]."""
+    n_lags: int = 256,
+) -> tuple[list[AttentionSummary], Float[Array, "time"]]:
+    """Summarise the attention of each layer in a window without a past, and the importance of its bins.
 
-    def cost(bins: Array) -> Array:
-        return loss(network.apply(variables, bins)[0])  # pyright: ignore[reportArgumentType, reportIndexIssue]
+    Parameters
+    ----------
+    network : SpikeNetwork
+        The network.
+    variables : dict
+        Variables of one run.
+    spikes : float array of shape (bins, units)
+        Zeros and ones.
+    loss : callable
+        Loss of logits of shape (bins, units), whose gradient gives the importance.
+    n_lags : int
+        Lags of the profile, at most the bins of the window.
+
+    Returns
+    -------
+    layers : list of AttentionSummary
+        One per layer.
+    importance : float32 array of shape (bins,)
+        G, the absolute gradient summed over units.
+    """
+
+    def loss_of_input(bins: Array) -> Array:
+        return loss(network.apply(variables, bins)[0])
 
     spikes = jnp.asarray(spikes, jnp.float32)
-    importance = jnp.abs(jax.grad(cost)(spikes)).sum(axis=1)
-    kept: Any = network.apply(variables, spikes, mutable="intermediates")[1]
-    layers = []
-    for _, layer in sorted(kept["intermediates"].items()):
-        query, key = layer["self_attn"]["seen"][0]
-        layers.append(_look_of(network, query, key, spikes.sum(axis=1), importance, lags))
+    importance = jnp.abs(jax.grad(loss_of_input)(spikes)).sum(axis=1)
+    layers = [
+        _summarize_layer(network, query, key, spikes.sum(axis=1), importance, n_lags)
+        for query, key in layer_queries_and_keys(network, variables, spikes)
+    ]
     return layers, importance
 
 
 def attention_map(
-    network: Network, variables: Variables, spikes: Float[AnyArray, "time unit"]
+    network: SpikeNetwork, variables: Variables, spikes: Float[AnyArray, "time unit"]
 ) -> Float[Array, "time key"]:
-    """A of the first layer, whole: for a picture of few bins. A causal one is the same whatever follows them."""
-    kept: Any = network.apply(variables, spikes, mutable="intermediates")[1]
-    query, key = sorted(kept["intermediates"].items())[0][1]["self_attn"]["seen"][0]
-    seen = may_see(network, jnp.arange(len(spikes)), jnp.arange(len(spikes)))
+    """Compute the whole attention matrix of the first layer, for a figure of a few bins.
+
+    Parameters
+    ----------
+    network : SpikeNetwork
+        The network. The matrix of a causal one does not depend on bins that follow.
+    variables : dict
+        Variables of one run.
+    spikes : float array of shape (bins, units)
+        Zeros and ones.
+
+    Returns
+    -------
+    float32 array of shape (bins, bins)
+        Mean over heads; rows are queries and sum to 1.
+    """
+    query, key = layer_queries_and_keys(network, variables, spikes)[0]
+    visible = visible_keys(network, jnp.arange(len(spikes)), jnp.arange(len(spikes)))
     score = jnp.einsum("ihd,jhd->hij", query, key) * query.shape[-1] ** -0.5
-    return nn.softmax(jnp.where(seen, score, -1e30), axis=-1).mean(axis=0)
+    return nn.softmax(jnp.where(visible, score, MASKED_SCORE), axis=-1).mean(axis=0)
 
 
-def _look_of(network: Network, q: Array, k: Array, count: Array, importance: Array, lags: int) -> Look:
+def layer_queries_and_keys(
+    network: SpikeNetwork, variables: Variables, spikes: Float[AnyArray, "time unit"]
+) -> list[tuple[Array, Array]]:
+    """Compute the queries and keys of each layer in a window without a past.
+
+    Parameters
+    ----------
+    network : SpikeNetwork
+        The network.
+    variables : dict
+        Variables of one run.
+    spikes : float array of shape (bins, units)
+        Zeros and ones.
+
+    Returns
+    -------
+    list of (query, key)
+        For each layer two arrays of shape (bins, heads, width), rotated by their positions.
+    """
+    intermediates: Any = network.apply(variables, spikes, mutable="intermediates")[1]["intermediates"]
+    return [layer["self_attn"]["query_key"][0] for _, layer in sorted(intermediates.items())]
+
+
+def visible_keys(network: SpikeNetwork, query: Array, key: Array) -> Bool[Array, "query key"]:
+    """Return which key bins each query bin can see in a network.
+
+    Parameters
+    ----------
+    network : SpikeNetwork
+        The network.
+    query, key : int array of shape (queries,) and (keys,)
+        Numbers of the bins.
+
+    Returns
+    -------
+    bool array of shape (queries, keys)
+        True where the query sees the key.
+    """
+    lag = query[:, None] - key[None, :]
+    if network.is_reconstruction:
+        return jnp.ones_like(lag, bool)
+    return (lag >= 0) if network.window is None else (lag >= 0) & (lag <= network.window)
+
+
+def _replace_attention(mode: str) -> Callable[..., Any]:
+    """Return an interceptor for `flax.linen.intercept_methods` that changes the two projections around attention.
+
+    Uniform attention has queries of 0. For the own bin only, the output projection is applied to the values themselves.
+    """
+    values: list[Array] = []  # of the attention that is being computed
+
+    def intercept(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:
+        is_projection = isinstance(context.module, nn.Dense) and isinstance(context.module.parent, SelfAttention)
+        if not is_projection or context.method_name != "__call__":
+            return call(*args, **kwargs)
+        if context.module.name == "in_proj":
+            projected = call(*args, **kwargs)
+            query, key, value = jnp.split(projected, 3, axis=-1)
+            values.append(value)
+            return jnp.concatenate([jnp.zeros_like(query), key, value], axis=-1) if mode == "uniform" else projected
+        value = values.pop()
+        if mode == "none":
+            return jnp.zeros_like(call(*args, **kwargs))
+        return call(value, **kwargs) if mode == "own bin" else call(*args, **kwargs)
+
+    return intercept
+
+
+def _summarize_layer(
+    network: SpikeNetwork, q: Array, k: Array, spike_counts: Array, importance: Array, n_lags: int
+) -> AttentionSummary:
     """Block after block of queries, each over all keys of the window."""
-    bins = len(q)
-    blocks = -(-bins // BLOCK)
-    q = jnp.pad(q * q.shape[-1] ** -0.5, ((0, blocks * BLOCK - bins), (0, 0), (0, 0)))
-    lags, place = min(lags, bins), jnp.arange(bins)
+    n_bins = len(q)
+    n_blocks = -(-n_bins // QUERY_BLOCK)
+    q = jnp.pad(q * q.shape[-1] ** -0.5, ((0, n_blocks * QUERY_BLOCK - n_bins), (0, 0), (0, 0)))
+    n_lags, keys = min(n_lags, n_bins), jnp.arange(n_bins)
 
-    def of_block(total: tuple[Array, Array, Array], first: Array) -> tuple[tuple[Array, Array, Array], Array]:
-        query = first + jnp.arange(BLOCK)
-        real = (query < bins)[:, None]
-        seen = may_see(network, query, place) & real
-        score = jnp.einsum("ihd,jhd->hij", lax.dynamic_slice_in_dim(q, first, BLOCK), k)
-        weight = nn.softmax(jnp.where(seen, score, -1e30), axis=-1).mean(axis=0) * seen
-        back = query[:, None] - jnp.arange(lags)
-        behind = jnp.take_along_axis(weight, jnp.clip(back, 0, bins - 1), axis=1) * (back >= 0)
+    def add_block(total: tuple[Array, Array, Array], first: Array) -> tuple[tuple[Array, Array, Array], Array]:
+        query = first + jnp.arange(QUERY_BLOCK)
+        real = (query < n_bins)[:, None]
+        visible = visible_keys(network, query, keys) & real
+        score = jnp.einsum("ihd,jhd->hij", lax.dynamic_slice_in_dim(q, first, QUERY_BLOCK), k)
+        weight = nn.softmax(jnp.where(visible, score, MASKED_SCORE), axis=-1).mean(axis=0) * visible
+        lagged = query[:, None] - jnp.arange(n_lags)
+        by_lag = jnp.take_along_axis(weight, jnp.clip(lagged, 0, n_bins - 1), axis=1) * (lagged >= 0)
         entropy = -(weight * jnp.log(jnp.maximum(weight, 1e-30))).sum(axis=1)
-        own = jnp.stack([weight @ count, entropy / jnp.log(jnp.maximum(seen.sum(axis=1), 2)), weight @ importance])
-        return (total[0] + behind.sum(axis=0), total[1] + weight.sum(axis=0), total[2] + seen.sum(axis=0)), own
+        max_entropy = jnp.log(jnp.maximum(visible.sum(axis=1), 2))
+        query_side = jnp.stack([weight @ spike_counts, entropy / max_entropy, weight @ importance])
+        sums = total[0] + by_lag.sum(axis=0), total[1] + weight.sum(axis=0), total[2] + visible.sum(axis=0)
+        return sums, query_side
 
-    nothing = jnp.zeros(lags), jnp.zeros(bins), jnp.zeros(bins)
-    (behind, column, seers), rows = lax.scan(of_block, nothing, jnp.arange(blocks) * BLOCK)
-    rated, entropy, awi_row = jnp.moveaxis(rows, 1, 0).reshape(3, -1)[:, :bins]
-    looked = column / jnp.maximum(seers, 1)
-    return Look(behind / (bins - jnp.arange(lags)), looked, rated, entropy, awi_row, importance * column)
-
-
-def may_see(network: Network, query: Array, key: Array) -> Array:
-    """[query, key]: as the attention of this network has it."""
-    apart = query[:, None] - key[None, :]
-    if getattr(network, "legacy", False):
-        return jnp.ones_like(apart, bool)
-    return (apart >= 0) if network.window is None else (apart >= 0) & (apart <= network.window)
+    initial = jnp.zeros(n_lags), jnp.zeros(n_bins), jnp.zeros(n_bins)
+    (by_lag, column, n_queries), rows = lax.scan(add_block, initial, jnp.arange(n_blocks) * QUERY_BLOCK)
+    attended_rate, entropy, awi_row = jnp.moveaxis(rows, 1, 0).reshape(3, -1)[:, :n_bins]
+    received = column / jnp.maximum(n_queries, 1)
+    profile = by_lag / (n_bins - jnp.arange(n_lags))
+    return AttentionSummary(profile, received, attended_rate, entropy, awi_row, importance * column)

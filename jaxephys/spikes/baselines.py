@@ -1,18 +1,20 @@
-"""The opponents of every network, on the same bins: rates, one exponential filter, and logistic regressions on the past.
+"""Baselines on the same bins as the networks: rates, one exponential filter, and logistic regressions on the spike history.
 
-They are fitted on the training and validation bins of one recording, and then give the logit of every bin and unit of any
-recording, one step ahead: what they say of a bin rests on the bins before it, back to the first one read, and on no later one.
+They are fitted on training and validation bins of one recording and then give the logit of every bin and unit of any
+recording. The logit of a bin depends on earlier bins only, back to the first one that is read.
 
-    training rate      the unit's mean over the training bins, the same at all times
-    running rate       the unit's mean over the bins read before; nothing is fitted
-    exponential        a + b log(e), e an exponential mean of the unit's own spikes; its time constant by validation bins
-    shared GLM         one weight vector for all units: own past at many time scales, refractoriness, the population
-    per-unit GLM       the same with a weight vector a unit, held near the shared one by a penalty that validation chooses
+    training rate      mean of the unit over the training bins, constant in time
+    running rate       mean of the unit over the bins read so far; nothing is fitted
+    exponential        a + b log(e) with e an exponential mean of the unit's own spikes; validation bins choose its time constant
+    shared GLM         logistic regression with weights that all units share: own past at many time scales, refractoriness,
+                       the population
+    per-unit GLM       the same with weights for each unit, regularized towards the shared ones; validation chooses how strongly
 
-Two recordings have no cell in common. The rest goes over as it is, but the training rate and the per-unit GLM only by
-channel index, which pairs strangers; a channel that the source lacks gets what all its units share.
+Two recordings have no cell in common. On another recording the training rate and the per-unit GLM are therefore used by
+channel index, which pairs unrelated cells; a channel that the training recording lacks gets what all its units share.
 
-NumPy goes through the bins one by one: an opponent that shares no code with the networks cannot share their mistakes.
+The computation is plain NumPy, bin by bin: baselines that share no code with the networks cannot share their mistakes.
+Start with :func:`fit_baselines` and :func:`count_baseline_outcomes`.
 """
 
 from __future__ import annotations
@@ -30,229 +32,427 @@ from sklearn.metrics import roc_auc_score
 
 from jaxephys.dimensions import AnyArray
 from jaxephys.schemas.recording import Recording
-from jaxephys.spikes.streaming_scores import Tally, empty_tally, fold
+from jaxephys.spikes.streaming_scores import StreamingCounts, add_bins, empty_counts
 
-NAMES = ("training rate", "running rate", "exponential", "shared GLM", "per-unit GLM")
-BY_CHANNEL = ("training rate", "per-unit GLM")  # carried over by the number of the channel
-TAU_MS = (1.5, 4.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0, 6000.0)
-CHOICES = range(2, 11)  # of these, one for the exponential filter
-POPULATION = (0, 2, 4, 6, 8)  # of these, for the population
-REFRACTORY = 5  # bins since the last spike that have an indicator each
-PRIOR_MS, PRIOR_HZ = 1000.0, 1.0  # a unit not yet seen fires at so many Hz; so much time weighs this guess
-KAPPA, BOUND = 0.1, 5.0  # silence is a tenth of the running rate; logarithms of ratios end there
-FAINTEST = 1e-6  # spikes a bin that are added to an exponential mean before its logarithm
-BLOCK = 2000  # bins that stand in memory at once
-MOST = 4000  # spikes, and as many silences, of a unit that a regression sees
-WARM_UP_MS = 5000.0  # at the start of a recording, where there is too little past to learn from
-PENALTIES = (3000.0, 300.0, 30.0, 3.0)  # from strict to loose
-RIDGE = 1.0  # of the shared regression, in bins
+BASELINE_NAMES = ("training rate", "running rate", "exponential", "shared GLM", "per-unit GLM")
+USED_BY_CHANNEL = ("training rate", "per-unit GLM")  # on another recording, by channel index
+TAU_MS = (1.5, 4.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0, 6000.0)  # of exponential means
+EXPONENTIAL_CHOICES = range(2, 11)  # indices of the time constants that the exponential baseline chooses from
+POPULATION_FILTERS = (0, 2, 4, 6, 8)  # indices of those of the population's features
+REFRACTORY_BINS = 5  # each of the bins after a spike has an indicator
+PRIOR_MS, PRIOR_HZ = 1000.0, 1.0  # prior of the running rate, and the recording time that it counts for
+KAPPA, MAX_LOG_RATIO = 0.1, 5.0  # share of the running rate added to means, and bound of logarithms
+MIN_MEAN = 1e-6  # spikes per bin, added to an exponential mean before its logarithm
+BLOCK_BINS = 2000  # bins in memory at once
+MAX_ROWS = 4000  # rows of each unit and outcome that a regression is fitted on
+WARM_UP_MS = 5000.0  # the start of a recording is skipped: it has too little past
+PENALTIES = (3000.0, 300.0, 30.0, 3.0)  # of a unit's deviation from the shared weights, from strong to weak
+SHARED_PENALTY = 1.0  # of the shared weights
+
+
+@dataclass(frozen=True)
+class SpikeBaselines:
+    """All baselines, fitted on one recording.
+
+    Parameters
+    ----------
+    source : str
+        Name of the recording.
+    rate : float array of shape (units,)
+        Mean spikes per bin in the training bins, at least one spike.
+    choice : int
+        Index of the chosen time constant among `EXPONENTIAL_CHOICES`.
+    exponential_weights : float array of shape (2,)
+        Constant and slope of the exponential baseline.
+    shared_weights : float array of shape (features,)
+        Weights of the shared GLM.
+    unit_weights : float array of shape (units, features)
+        What the per-unit GLM adds to the shared weights.
+    penalty : float
+        Chosen penalty of ``unit_weights``.
+    """
+
+    source: str
+    rate: Float[np.ndarray, "unit"]
+    choice: int
+    exponential_weights: Float[np.ndarray, "2"]
+    shared_weights: Float[np.ndarray, "feature"]
+    unit_weights: Float[np.ndarray, "unit feature"]
+    penalty: float
+
+    @property
+    def tau_ms(self) -> float:
+        """Time constant of the exponential baseline in milliseconds."""
+        return TAU_MS[EXPONENTIAL_CHOICES[self.choice]]
+
+    def compute_logits(self, inputs: BaselineInputs) -> dict[str, Float[np.ndarray, "time unit"]]:
+        """Compute the logits of all baselines.
+
+        Parameters
+        ----------
+        inputs : BaselineInputs
+            Successive bins of any recording.
+
+        Returns
+        -------
+        dict of str to float32 array of shape (bins, units)
+            By name of the baseline; row t belongs to bin t and depends on earlier bins.
+        """
+        n_units = inputs.rate.shape[1]
+        n_shared = min(n_units, len(self.rate))
+        rate = np.full(n_units, self.rate.mean())
+        rate[:n_shared] = self.rate[:n_shared]
+        weights = np.tile(self.shared_weights, (n_units, 1))
+        weights[:n_shared] += self.unit_weights[:n_shared]
+        log_mean = np.log(inputs.mean[..., self.choice] + MIN_MEAN)
+        logits = {
+            "training rate": np.broadcast_to(_logit(rate), inputs.rate.shape),
+            "running rate": _logit(inputs.rate),
+            "exponential": self.exponential_weights[0] + self.exponential_weights[1] * log_mean,
+            "shared GLM": inputs.features @ self.shared_weights.astype(np.float32),
+            "per-unit GLM": np.einsum("tuf,uf->tu", inputs.features, weights.astype(np.float32)),
+        }
+        return {name: values.astype(np.float32) for name, values in logits.items()}
+
+
+class BaselineInputs(NamedTuple):
+    """What the baselines need of successive bins; all but the spikes is known before each bin.
+
+    Parameters
+    ----------
+    start : int
+        First bin.
+    spikes : array of shape (bins, units)
+        Zeros and ones of the bins, which are the targets.
+    rate : float array of shape (bins, units)
+        Running rate, spikes per bin.
+    features : float array of shape (bins, units, features)
+        Features of the GLMs.
+    mean : float array of shape (bins, units, choices)
+        Exponential means that the exponential baseline chooses from.
+    """
+
+    start: int
+    spikes: Shaped[np.ndarray, "time unit"]
+    rate: Float[np.ndarray, "time unit"]
+    features: Float[np.ndarray, "time unit feature"]
+    mean: Float[np.ndarray, "time unit choice"]
+
+
+def fit_baselines(recording: Recording, seed: int = 0) -> SpikeBaselines:
+    """Fit all baselines on the training bins, and choose time constant and penalty on the validation bins.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+    seed : int
+        Seed of the sample of bins.
+
+    Returns
+    -------
+    SpikeBaselines
+        The fitted baselines.
+    """
+    train, validation = sample_rows(recording, seed)
+    counts, (start, stop) = recording.counts("train"), recording.span("train")
+    quality = [
+        roc_auc_score(validation.spike, validation.mean[:, i], sample_weight=validation.weight)
+        for i in range(len(EXPONENTIAL_CHOICES))
+    ]
+    choice = int(np.argmax(quality))
+    regressors = np.stack([np.ones(len(train.spike)), np.log(train.mean[:, choice] + MIN_MEAN)], axis=1)
+    shared = fit_logistic_regression(train.features, train.spike, train.weight, SHARED_PENALTY)
+    unit_weights = {penalty: _fit_units(train, shared, recording.units, penalty) for penalty in PENALTIES}
+    loss = {penalty: _loss_of_units(validation, shared, weights) for penalty, weights in unit_weights.items()}
+    penalty = min(loss, key=lambda each: loss[each])
+    return SpikeBaselines(
+        source=recording.name,
+        rate=np.clip(counts, 1, stop - start - 1) / (stop - start),
+        choice=choice,
+        exponential_weights=fit_logistic_regression(regressors, train.spike, train.weight, SHARED_PENALTY),
+        shared_weights=shared,
+        unit_weights=unit_weights[penalty],
+        penalty=penalty,
+    )
+
+
+def baseline_inputs(recording: Recording, start: int, stop: int, first: int = 0) -> Iterator[BaselineInputs]:
+    """Compute what the baselines need of the bins [start, stop), block by block.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+    start, stop : int
+        First bin, and bin after the last.
+    first : int
+        First bin that is read; earlier ones are ignored.
+
+    Yields
+    ------
+    BaselineInputs
+        Up to `BLOCK_BINS` successive bins.
+    """
+    past = no_past(recording.units, first)
+    for _, after in iterate_blocks(recording, start, past):
+        past = after
+    for block, _ in iterate_blocks(recording, stop, past):
+        row, unit = np.arange(len(block.spikes))[:, None], np.arange(recording.units)
+        rate = running_rate(block.total[:, :-1], block.n_read[:, None], recording.bin_ms)
+        features = compute_glm_features(block, recording.bin_ms, row, unit)
+        mean = np.moveaxis(block.means[:, EXPONENTIAL_CHOICES, :-1], 1, 2)
+        yield BaselineInputs(block.start, block.spikes, rate, features, mean)
+
+
+def count_baseline_outcomes(
+    fitted: SpikeBaselines,
+    recording: Recording,
+    block_of_bin: Int[np.ndarray, "all"],
+    inputs: Sequence[BaselineInputs] = (),
+) -> dict[str, StreamingCounts]:
+    """Count predictions and outcomes of all baselines, as it is done for networks.
+
+    Parameters
+    ----------
+    fitted : SpikeBaselines
+        Baselines fitted on any recording.
+    recording : Recording
+        Recording to score on.
+    block_of_bin : int array of shape (bins,)
+        Time block of each bin of the recording, negative for bins that are not scored.
+    inputs : sequence of BaselineInputs, optional
+        Result of `baseline_inputs` for the scored bins, to compute it once for several training recordings.
+
+    Returns
+    -------
+    dict of str to StreamingCounts
+        By name of the baseline.
+    """
+    scored = np.flatnonzero(block_of_bin >= 0)
+    inputs = inputs or list(baseline_inputs(recording, int(scored[0]), int(scored[-1]) + 1))
+    empty = empty_counts(int(block_of_bin.max()) + 1, recording.units)
+    counts = {name: jax.tree.map(jnp.copy, empty) for name in BASELINE_NAMES}  # each needs its own buffers to donate
+    for part in inputs:
+        block = np.full(BLOCK_BINS, -1, np.int32)  # padded to one shape, so that one program is compiled
+        block[: len(part.spikes)] = block_of_bin[part.start : part.start + len(part.spikes)]
+        target = _pad_to_block(part.spikes.astype(np.int32))
+        for name, logits in fitted.compute_logits(part).items():
+            counts[name] = _add_bins(counts[name], _pad_to_block(logits), target, block)
+    return counts
 
 
 class Past(NamedTuple):
-    """What is known before a bin. The last column is the mean over units: the population."""
+    """Summary of all bins before a bin. The last column of the arrays over columns is the mean over units.
 
-    first: int  # bin that was read
-    bins: int  # the bin before which this is known
-    means: Float[np.ndarray, "filter column"]  # exponential, spikes a bin
-    total: Float[np.ndarray, "column"]  # spikes so far
-    last: Int[np.ndarray, "unit"]  # the bin of the last spike; far before the first where there is none
+    Parameters
+    ----------
+    first : int
+        First bin that was read.
+    stop : int
+        The bin before which this is known.
+    means : float array of shape (filters, units + 1)
+        Exponential means, in spikes per bin.
+    total : float array of shape (units + 1,)
+        Spikes so far.
+    last : int array of shape (units,)
+        Bin of the last spike; far before the first bin if there is none.
+    """
+
+    first: int
+    stop: int
+    means: Float[np.ndarray, "filter column"]
+    total: Float[np.ndarray, "column"]
+    last: Int[np.ndarray, "unit"]
 
 
 class Block(NamedTuple):
-    """Successive bins, and before each of them what the past was."""
+    """Successive bins, and the summary of the past before each of them.
+
+    Parameters
+    ----------
+    start : int
+        First bin.
+    n_read : int array of shape (bins,)
+        Number of bins read before each.
+    spikes : array of shape (bins, units)
+        Zeros and ones.
+    means : float array of shape (bins, filters, units + 1)
+        Exponential means.
+    total : float array of shape (bins, units + 1)
+        Spikes so far.
+    since_spike : int array of shape (bins, units)
+        Bins since the last spike; 1 if it was in the bin before.
+    """
 
     start: int
-    seen: Int[np.ndarray, "time"]  # bins that were read before each
+    n_read: Int[np.ndarray, "time"]
     spikes: Shaped[np.ndarray, "time unit"]
     means: Float[np.ndarray, "time filter column"]
     total: Float[np.ndarray, "time column"]
-    since: Int[np.ndarray, "time unit"]  # bins from the last spike, 1 if it was in the bin before
+    since_spike: Int[np.ndarray, "time unit"]
 
 
-class Evidence(NamedTuple):
-    """Of successive bins, all that the baselines rest on."""
+class SampledRows(NamedTuple):
+    """A sample of (bin, unit) pairs, drawn separately for spikes and for silent bins.
 
-    start: int
-    spikes: Shaped[np.ndarray, "time unit"]
-    rate: Float[np.ndarray, "time unit"]  # running
-    feature: Float[np.ndarray, "time unit feature"]
-    mean: Float[np.ndarray, "time unit choice"]  # exponential means that the history chooses among
+    Parameters
+    ----------
+    features : float array of shape (rows, features)
+        Features of the GLMs.
+    mean : float array of shape (rows, choices)
+        Exponential means.
+    spike : float array of shape (rows,)
+        Zeros and ones.
+    weight : float array of shape (rows,)
+        How many bins of the unit a row stands for.
+    unit : int array of shape (rows,)
+        Unit of each row.
+    """
 
-
-class Rows(NamedTuple):
-    """Bins of single units, drawn by outcome; ``weight`` is how many bins of the unit such a row stands for."""
-
-    feature: Float[np.ndarray, "row feature"]
+    features: Float[np.ndarray, "row feature"]
     mean: Float[np.ndarray, "row choice"]
     spike: Float[np.ndarray, "row"]
     weight: Float[np.ndarray, "row"]
     unit: Int[np.ndarray, "row"]
 
 
-def no_past(units: int, first: int = 0) -> Past:
-    return Past(first, first, np.zeros((len(TAU_MS), units + 1)), np.zeros(units + 1), np.full(units, -(10**9)))
+def no_past(n_units: int, first: int = 0) -> Past:
+    """Return the summary of no bins.
+
+    Parameters
+    ----------
+    n_units : int
+        Number of units.
+    first : int
+        First bin that will be read.
+
+    Returns
+    -------
+    Past
+        Before bin ``first``.
+    """
+    n_filters = len(TAU_MS)
+    return Past(first, first, np.zeros((n_filters, n_units + 1)), np.zeros(n_units + 1), np.full(n_units, -(10**9)))
 
 
-def walk(recording: Recording, stop: int, past: Past | None = None) -> Iterator[tuple[Block, Past]]:
-    """From where ``past`` ends, or the first bin, up to ``stop``: blocks, and the past after each."""
+def iterate_blocks(recording: Recording, stop: int, past: Past | None = None) -> Iterator[tuple[Block, Past]]:
+    """Read a recording block by block.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+    stop : int
+        Bin after the last.
+    past : Past, optional
+        Where to continue; by default the first bin of the recording.
+
+    Yields
+    ------
+    block : Block
+        Successive bins.
+    past : Past
+        Summary after the block.
+
+    Raises
+    ------
+    ValueError
+        If the recording has fewer bins.
+    """
     past = no_past(recording.units) if past is None else past
     if stop > len(recording):
-        raise ValueError(f"{recording.name} has {len(recording)} bins, and bin {stop - 1} was asked for")
+        raise ValueError(f"{recording.name} has {len(recording)} bins, but bin {stop - 1} was requested")
     decay = np.exp(-recording.bin_ms / np.array(TAU_MS))[:, None]
-    while past.bins < stop:
-        start = past.bins
-        spikes = recording.bits(start, min(start + BLOCK, stop))
+    while past.stop < stop:
+        start = past.stop
+        spikes = recording.bits(start, min(start + BLOCK_BINS, stop))
         columns = np.concatenate([spikes, spikes.mean(axis=1, keepdims=True)], axis=1)
-        means, now = np.empty((len(spikes), *past.means.shape), np.float32), past.means.copy()
-        for place, column in enumerate(columns):
-            means[place] = now
-            now = decay * now + (1 - decay) * column
+        means, current = np.empty((len(spikes), *past.means.shape), np.float32), past.means.copy()
+        for index, column in enumerate(columns):
+            means[index] = current
+            current = decay * current + (1 - decay) * column
         bins = np.arange(start, start + len(spikes))[:, None]
         last = np.maximum.accumulate(np.concatenate([past.last[None], np.where(spikes > 0, bins, past.last)]))
         total = past.total + np.concatenate([np.zeros((1, columns.shape[1])), columns.cumsum(axis=0)])
         block = Block(start, bins[:, 0] - past.first, spikes, means, total[:-1], bins - last[:-1])
-        past = Past(past.first, start + len(spikes), now, total[-1], last[-1])
+        past = Past(past.first, start + len(spikes), current, total[-1], last[-1])
         yield block, past
 
 
-def gather(recording: Recording, start: int, stop: int, first: int = 0) -> Iterator[Evidence]:
-    """The evidence of [start, stop), which rests on the bins from ``first`` on and on none before."""
-    past = no_past(recording.units, first)
-    for _, after in walk(recording, start, past):
-        past = after
-    for block, _ in walk(recording, stop, past):
-        row, unit = np.arange(len(block.spikes))[:, None], np.arange(recording.units)
-        rate = running_rate(block.total[:, :-1], block.seen[:, None], recording.bin_ms)
-        feature = features(block, recording.bin_ms, row, unit)
-        mean = np.moveaxis(block.means[:, CHOICES, :-1], 1, 2)
-        yield Evidence(block.start, block.spikes, rate, feature, mean)
+def running_rate(
+    n_spikes: Real[np.ndarray, "..."], n_bins: Real[np.ndarray, "..."], bin_ms: float
+) -> Float[np.ndarray, "..."]:
+    """Compute the running rate with its prior.
 
+    Parameters
+    ----------
+    n_spikes, n_bins : array
+        Spikes and bins so far, of shapes that broadcast.
+    bin_ms : float
+        Width of a bin in milliseconds.
 
-def running_rate(count: Real[np.ndarray, "..."], bins: Real[np.ndarray, "..."], bin_ms: float) -> np.ndarray:
+    Returns
+    -------
+    float32 array
+        Spikes per bin, between 1e-7 and 1 - 1e-4.
+    """
     weight = PRIOR_MS / bin_ms
-    guess = min(PRIOR_HZ * bin_ms / 1000, 0.5)
-    return np.clip((count + weight * guess) / (bins + weight), 1e-7, 1 - 1e-4).astype(np.float32)
+    prior = min(PRIOR_HZ * bin_ms / 1000, 0.5)
+    return np.clip((n_spikes + weight * prior) / (n_bins + weight), 1e-7, 1 - 1e-4).astype(np.float32)
 
 
-def features(
+def compute_glm_features(
     block: Block, bin_ms: float, row: Int[np.ndarray, "..."], unit: Int[np.ndarray, "..."]
 ) -> Float[np.ndarray, "... feature"]:
-    """Of some bins and units: numbers relative to running rates, and bounded, lest a rate never seen run away.
+    """Compute the features of the GLMs, relative to running rates and bounded.
 
-    The constant, the log of the running rate, the waiting time beside the mean interval, indicators of refractoriness,
-    levels of own means, levels of the population's means.
+    Unbounded features would extrapolate at rates that the training recording does not have.
+
+    Parameters
+    ----------
+    block : Block
+        Successive bins.
+    bin_ms : float
+        Width of a bin in milliseconds.
+    row, unit : int array
+        Rows of the block and units, of shapes that broadcast.
+
+    Returns
+    -------
+    float32 array of shape (..., features)
+        Constant; log of the running rate; log of the waiting time relative to the mean interval; indicators of the first
+        bins after a spike; levels of the unit's exponential means; levels of the population's means.
     """
     row, unit = np.broadcast_arrays(row, unit)
-    everyone = _levels(block.means[:, POPULATION, -1], running_rate(block.total[:, -1], block.seen, bin_ms))
-    rate = running_rate(block.total[row, unit], block.seen[row], bin_ms)
-    since = np.minimum(block.since[row, unit], 10**7).astype(np.float32)
-    waited = np.clip(np.log(since * rate), -BOUND, BOUND)
+    population = _levels(block.means[:, POPULATION_FILTERS, -1], running_rate(block.total[:, -1], block.n_read, bin_ms))
+    rate = running_rate(block.total[row, unit], block.n_read[row], bin_ms)
+    since = np.minimum(block.since_spike[row, unit], 10**7).astype(np.float32)
+    waiting = np.clip(np.log(since * rate), -MAX_LOG_RATIO, MAX_LOG_RATIO)
     parts = [
-        np.stack([np.ones_like(rate), np.log(rate), waited], axis=-1),
-        since[..., None] == np.arange(1, REFRACTORY + 1),
+        np.stack([np.ones_like(rate), np.log(rate), waiting], axis=-1),
+        since[..., None] == np.arange(1, REFRACTORY_BINS + 1),
         _levels(block.means[row, :, unit], rate),
-        everyone[row],
+        population[row],
     ]
     return np.concatenate(parts, axis=-1, dtype=np.float32)
 
 
-def _levels(
-    means: Float[np.ndarray, "*rest filter"], rate: Float[np.ndarray, "*rest"]
-) -> Float[np.ndarray, "*rest filter"]:
-    """log((e + kappa r) / ((1 + kappa) r)): 0 where a unit fires as always."""
-    base = rate[..., None]
-    return np.minimum(np.log((means + KAPPA * base) / ((1 + KAPPA) * base)), BOUND)
+def sample_rows(recording: Recording, seed: int = 0) -> tuple[SampledRows, SampledRows]:
+    """Sample bins of every unit: its spikes and as many silent bins, at most `MAX_ROWS` of each.
 
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+    seed : int
+        Seed of the sample.
 
-@dataclass(frozen=True)
-class Baselines:
-    """All five, fitted on one recording."""
-
-    source: str
-    rate: Float[np.ndarray, "unit"]  # mean of the training bins, a spike at least
-    choice: int  # of the exponential means
-    line: Float[np.ndarray, "2"]  # of the exponential history: logit = line . (1, log e)
-    shared: Float[np.ndarray, "feature"]
-    own: Float[np.ndarray, "unit feature"]  # what a unit's weights are away from the shared ones
-    penalty: float
-
-    @property
-    def tau_ms(self) -> float:
-        return TAU_MS[CHOICES[self.choice]]
-
-    def logits(self, evidence: Evidence) -> dict[str, Float[np.ndarray, "time unit"]]:
-        """Of every bin and unit that the evidence is of."""
-        units = evidence.rate.shape[1]
-        channels = min(units, len(self.rate))
-        rate = np.full(units, self.rate.mean())
-        rate[:channels] = self.rate[:channels]
-        weights = np.tile(self.shared, (units, 1))
-        weights[:channels] += self.own[:channels]
-        mean = np.log(evidence.mean[..., self.choice] + FAINTEST)
-        found = {
-            "training rate": np.broadcast_to(logit(rate), evidence.rate.shape),
-            "running rate": logit(evidence.rate),
-            "exponential": self.line[0] + self.line[1] * mean,
-            "shared GLM": evidence.feature @ self.shared.astype(np.float32),
-            "per-unit GLM": np.einsum("tuf,uf->tu", evidence.feature, weights.astype(np.float32)),
-        }
-        return {name: values.astype(np.float32) for name, values in found.items()}
-
-
-def fit_baselines(recording: Recording, seed: int = 0) -> Baselines:
-    """On the training bins; the time constant and the penalty by the validation bins."""
-    train, validation = draw_rows(recording, seed)
-    counts, (start, stop) = recording.counts("train"), recording.span("train")
-    quality = [
-        roc_auc_score(validation.spike, validation.mean[:, i], sample_weight=validation.weight)
-        for i in range(len(CHOICES))
-    ]
-    choice = int(np.argmax(quality))
-    straight = np.stack([np.ones(len(train.spike)), np.log(train.mean[:, choice] + FAINTEST)], axis=1)
-    shared = regress(train.feature, train.spike, train.weight, RIDGE)
-    own = {penalty: _fit_units(train, shared, recording.units, penalty) for penalty in PENALTIES}
-    loss = {penalty: _loss_of_units(validation, shared, weights) for penalty, weights in own.items()}
-    penalty = min(loss, key=lambda each: loss[each])
-    return Baselines(
-        source=recording.name,
-        rate=np.clip(counts, 1, stop - start - 1) / (stop - start),
-        choice=choice,
-        line=regress(straight, train.spike, train.weight, RIDGE),
-        shared=shared,
-        own=own[penalty],
-        penalty=penalty,
-    )
-
-
-def tally_baselines(
-    fitted: Baselines, recording: Recording, block_of: Int[np.ndarray, "all"], known: Sequence[Evidence] = ()
-) -> dict[str, Tally]:
-    """Scored as networks are, on the bins of a recording whose ``block_of`` is not negative.
-
-    ``known`` is what ``gather`` finds for these bins, where several are scored on them.
+    Returns
+    -------
+    train, validation : SampledRows
+        Rows of the training and of the validation split.
     """
-    scored = np.flatnonzero(block_of >= 0)
-    known = known or list(gather(recording, int(scored[0]), int(scored[-1]) + 1))
-    empty = empty_tally(int(block_of.max()) + 1, recording.units)
-    tallies = {name: jax.tree.map(jnp.copy, empty) for name in NAMES}  # buffers of their own, to be given away
-    for evidence in known:
-        where = np.full(BLOCK, -1, np.int32)  # padded: one shape, one compiled program
-        where[: len(evidence.spikes)] = block_of[evidence.start : evidence.start + len(evidence.spikes)]
-        target = _padded(evidence.spikes.astype(np.int32))
-        for name, values in fitted.logits(evidence).items():
-            tallies[name] = _fold(tallies[name], _padded(values), target, where)
-    return tallies
-
-
-_fold = jax.jit(fold, donate_argnums=0)
-
-
-def _padded(values: Shaped[np.ndarray, "time unit"]) -> Shaped[np.ndarray, "_ unit"]:
-    return np.pad(values, ((0, BLOCK - len(values)), (0, 0)))
-
-
-def draw_rows(recording: Recording, seed: int = 0) -> tuple[Rows, Rows]:
-    """Of training and of validation: of each unit its spikes and as many silences, at most MOST of each."""
     rng = np.random.default_rng(seed)
     chosen = []
     for split in ("train", "validation"):
@@ -260,80 +460,131 @@ def draw_rows(recording: Recording, seed: int = 0) -> tuple[Rows, Rows]:
         start = max(start, min(round(WARM_UP_MS / recording.bin_ms), (start + stop) // 2))
         spikes = recording.bits(start, stop)
         for unit, spike in np.ndindex(recording.units, 2):
-            found = np.flatnonzero(spikes[:, unit] == spike)
-            kept = rng.choice(found, min(len(found), MOST), replace=False)
-            weight = np.full(len(kept), len(found) / max(len(kept), 1))
+            candidates = np.flatnonzero(spikes[:, unit] == spike)
+            kept = rng.choice(candidates, min(len(candidates), MAX_ROWS), replace=False)
+            weight = np.full(len(kept), len(candidates) / max(len(kept), 1))
             chosen.append(
                 np.stack([start + kept, np.full(len(kept), unit), np.full(len(kept), split == "train"), weight], 1)
             )
     table = np.concatenate(chosen)
     table = table[np.argsort(table[:, 0], kind="stable")]
-    where, unit, train = (table[:, i].astype(int) for i in range(3))
+    bins, unit, train = (table[:, i].astype(int) for i in range(3))
     parts = []
-    for block, past in walk(recording, int(where[-1]) + 1):
-        mine = slice(*np.searchsorted(where, [block.start, past.bins]))
-        row, own = where[mine] - block.start, unit[mine]
-        means = block.means[row, :, own][:, CHOICES]
-        parts.append((features(block, recording.bin_ms, row, own), means, block.spikes[row, own].astype(float)))
-    feature, mean, spike = (np.concatenate(part) for part in zip(*parts, strict=True))
-    rows = Rows(feature, mean, spike, table[:, 3], unit)
-    return Rows(*(x[train == 1] for x in rows)), Rows(*(x[train == 0] for x in rows))
+    for block, past in iterate_blocks(recording, int(bins[-1]) + 1):
+        in_block = slice(*np.searchsorted(bins, [block.start, past.stop]))
+        row, units = bins[in_block] - block.start, unit[in_block]
+        means = block.means[row, :, units][:, EXPONENTIAL_CHOICES]
+        features = compute_glm_features(block, recording.bin_ms, row, units)
+        parts.append((features, means, block.spikes[row, units].astype(float)))
+    features, mean, spike = (np.concatenate(part) for part in zip(*parts, strict=True))
+    rows = SampledRows(features, mean, spike, table[:, 3], unit)
+    return SampledRows(*(x[train == 1] for x in rows)), SampledRows(*(x[train == 0] for x in rows))
 
 
-def regress(
+def fit_logistic_regression(
     x: Float[np.ndarray, "row feature"],
     spike: Float[np.ndarray, "row"],
     weight: Float[np.ndarray, "row"],
     penalty: float,
     offset: Float[np.ndarray, "row"] | None = None,
 ) -> Float[np.ndarray, "feature"]:
-    """The w of least ``sum weight (softplus(l) - s l) + penalty |w|^2 / 2`` with ``l = x w + offset``.
+    """Fit a weighted, ridge-penalized logistic regression with an offset by Newton's method.
 
-    The sum is convex and has one such w. Newton's steps, halved where one goes too far.
+    Parameters
+    ----------
+    x : float array of shape (rows, features)
+        Regressors. Without an offset the first column must be the constant: the fit starts at the mean rate.
+    spike : float array of shape (rows,)
+        Zeros and ones.
+    weight : float array of shape (rows,)
+        How often each row counts.
+    penalty : float
+        Penalty of the squared weights.
+    offset : float array of shape (rows,), optional
+        Logits to which the fit is added.
+
+    Returns
+    -------
+    float array of shape (features,)
+        The unique w that minimizes ``sum weight (softplus(l) - s l) + penalty |w|^2 / 2`` with ``l = x w + offset``.
+
+    Notes
+    -----
+    A Newton step that does not decrease the loss is halved. scikit-learn's solver has no offset.
     """
     x, ridge = x.astype(np.float64), penalty * np.eye(x.shape[1])
     w = np.zeros(x.shape[1])
-    if offset is None:  # the first column is the constant: start at the mean rate
+    if offset is None:
         offset = np.zeros(len(x))
-        w[0] = logit(np.clip((weight * spike).sum() / weight.sum(), 1e-6, 1 - 1e-6))
+        w[0] = _logit(np.clip((weight * spike).sum() / weight.sum(), 1e-6, 1 - 1e-6))
 
-    def cost(w: np.ndarray) -> float:
-        return loss_of(x @ w + offset, spike, weight) + float(w @ ridge @ w) / 2
+    def loss(w: np.ndarray) -> float:
+        return log_loss(x @ w + offset, spike, weight) + float(w @ ridge @ w) / 2
 
-    value, gained = cost(w), np.inf
+    value, gained = loss(w), np.inf
     while gained > 1e-8 * (1 + abs(value)):
         p = expit(x @ w + offset)
-        slope = x.T @ (weight * (p - spike)) + ridge @ w
+        gradient = x.T @ (weight * (p - spike)) + ridge @ w
         curvature = (x * (weight * p * (1 - p))[:, None]).T @ x + ridge
-        step, new = np.linalg.solve(curvature, slope), np.inf
-        while new > value and np.abs(step).max() > 1e-12:
-            new, step = cost(w - step), step / 2
-        gained = value - new
+        step, new_value = np.linalg.solve(curvature, gradient), np.inf
+        while new_value > value and np.abs(step).max() > 1e-12:
+            new_value, step = loss(w - step), step / 2
+        gained = value - new_value
         if gained > 0:
-            value, w = new, w - 2 * step
+            value, w = new_value, w - 2 * step
     return w
 
 
-def _fit_units(rows: Rows, shared: Float[np.ndarray, "feature"], units: int, penalty: float) -> np.ndarray:
-    """For each unit what to add to the shared weights; 0 for one without rows of both kinds."""
-    own = np.zeros((units, len(shared)))
-    for unit in range(units):
-        mine = np.flatnonzero(rows.unit == unit)
-        if rows.spike[mine].any():
-            x = rows.feature[mine]
-            own[unit] = regress(x, rows.spike[mine], rows.weight[mine], penalty, x @ shared)
-    return own
+def log_loss(
+    logits: Float[np.ndarray, "row"], spike: Float[np.ndarray, "row"], weight: Float[np.ndarray, "row"]
+) -> float:
+    """Compute the weighted negative log-likelihood of logits.
+
+    Parameters
+    ----------
+    logits, spike, weight : float array of shape (rows,)
+        Logits, zeros and ones, and how often each row counts.
+
+    Returns
+    -------
+    float
+        Sum in nats.
+    """
+    return float((weight * (np.logaddexp(0, logits) - spike * logits)).sum())
 
 
-def _loss_of_units(rows: Rows, shared: Float[np.ndarray, "feature"], own: Float[np.ndarray, "unit feature"]) -> float:
-    said = np.einsum("rf,rf->r", rows.feature, (shared + own)[rows.unit])
-    return loss_of(said, rows.spike, rows.weight)
+def _fit_units(rows: SampledRows, shared: Float[np.ndarray, "feature"], n_units: int, penalty: float) -> np.ndarray:
+    """Return what to add to the shared weights for each unit; 0 for a unit without spikes in the sample."""
+    weights = np.zeros((n_units, len(shared)))
+    for unit in range(n_units):
+        of_unit = np.flatnonzero(rows.unit == unit)
+        if rows.spike[of_unit].any():
+            x = rows.features[of_unit]
+            weights[unit] = fit_logistic_regression(x, rows.spike[of_unit], rows.weight[of_unit], penalty, x @ shared)
+    return weights
 
 
-def loss_of(said: Float[np.ndarray, "row"], spike: Float[np.ndarray, "row"], weight: Float[np.ndarray, "row"]) -> float:
-    """Of logits, in nats."""
-    return float((weight * (np.logaddexp(0, said) - spike * said)).sum())
+def _loss_of_units(
+    rows: SampledRows, shared: Float[np.ndarray, "feature"], unit_weights: Float[np.ndarray, "unit feature"]
+) -> float:
+    logits = np.einsum("rf,rf->r", rows.features, (shared + unit_weights)[rows.unit])
+    return log_loss(logits, rows.spike, rows.weight)
 
 
-def logit(p: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
+def _levels(
+    means: Float[np.ndarray, "*rest filter"], rate: Float[np.ndarray, "*rest"]
+) -> Float[np.ndarray, "*rest filter"]:
+    """Return log((e + kappa r) / ((1 + kappa) r)): 0 where a unit fires at its running rate."""
+    base = rate[..., None]
+    return np.minimum(np.log((means + KAPPA * base) / ((1 + KAPPA) * base)), MAX_LOG_RATIO)
+
+
+_add_bins = jax.jit(add_bins, donate_argnums=0)
+
+
+def _pad_to_block(values: Shaped[np.ndarray, "time unit"]) -> Shaped[np.ndarray, "_ unit"]:
+    return np.pad(values, ((0, BLOCK_BINS - len(values)), (0, 0)))
+
+
+def _logit(p: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:
     return np.log(p) - np.log1p(-p)

@@ -1,8 +1,8 @@
-"""The leak test: does an output know of bins that come after it? For any function from bins to logits, as compiled.
+"""A test whether outputs depend on future bins, for any function from bins to logits as it is compiled.
 
-Two proofs, at several times t. Other bins after t must leave every output up to t as it is, to the last bit; and the
-gradient of the outputs at t to bins after t must be 0, exactly. A gradient to the bins up to t must exist, or nothing was
-tested.
+Two conditions are checked at several bins t. Replacing all bins after t must leave every output up to t unchanged to the
+last bit, and the gradient of the outputs at t with respect to bins after t must be exactly 0. A gradient with respect to
+bins up to t must exist, or nothing was tested. Start with :func:`check_causality`.
 """
 
 from __future__ import annotations
@@ -17,34 +17,75 @@ from jaxtyping import Array, Float
 
 from jaxephys.dimensions import AnyArray
 
-Apply = Callable[[Array], Array]  # bins [time, unit] -> logits [time, unit], each of what follows its bin
+Apply = Callable[[Array], Array]  # bins (bins, units) -> logits (bins, units); row t belongs to bin t + 1
 
 
-class Leak(NamedTuple):
-    """What was found, the largest over the times tried. A causal model has zeros in the first two."""
+class CausalityReport(NamedTuple):
+    """Result of the test, the largest values over the tested bins. The first two are 0 for a causal model.
 
-    moved: float  # an output up to t, when bins after t change
-    gradient: float  # of an output at t to a bin after t
-    reach: int  # bins before t with a gradient, the most
-    times: tuple[int, ...]
+    Parameters
+    ----------
+    output_change : float
+        Change of an output up to t when bins after t are replaced.
+    future_gradient : float
+        Gradient of an output at t with respect to a bin after t.
+    reach : int
+        Number of bins up to t, counted back from t, that outputs at t depend on.
+    tested_bins : tuple of int
+        The bins t.
+    """
+
+    output_change: float
+    future_gradient: float
+    reach: int
+    tested_bins: tuple[int, ...]
 
     @property
     def causal(self) -> bool:
-        return self.moved == 0 and self.gradient == 0
+        """Whether no output depends on a later bin."""
+        return self.output_change == 0 and self.future_gradient == 0
 
     def __str__(self) -> str:
-        said = "causal" if self.causal else f"it LEAKS (outputs move by {self.moved:.2g}, gradient {self.gradient:.2g})"
-        return f"leak test at {len(self.times)} times: {said}; outputs depend on up to {self.reach} bins before them"
+        result = (
+            "causal"
+            if self.causal
+            else f"NOT causal (outputs change by {self.output_change:.2g}, gradient {self.future_gradient:.2g})"
+        )
+        return f"causality test at {len(self.tested_bins)} bins: {result}; outputs depend on up to {self.reach} bins before them"
 
 
-def measure_leak(apply: Apply, spikes: Float[AnyArray, "time unit"], *, times: int = 6, seed: int = 0) -> Leak:
-    """Try random times t, with random bins in place of those after t."""
+def measure_causality(
+    apply: Apply, spikes: Float[AnyArray, "time unit"], *, n_tests: int = 6, seed: int = 0
+) -> CausalityReport:
+    """Test at random bins how outputs depend on later bins, without judging the result.
+
+    Parameters
+    ----------
+    apply : callable
+        Maps bins of shape (bins, units) to logits of the same number of rows; row t must depend on bins up to t only.
+    spikes : float array of shape (bins, units)
+        Zeros and ones, two bins or more.
+    n_tests : int
+        Number of bins t that are tested.
+    seed : int
+        Seed of the tested bins and of the bins that replace later ones.
+
+    Returns
+    -------
+    CausalityReport
+        What was measured.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two bins, or the outputs are not finite.
+    """
     rng = np.random.default_rng(seed)
     spikes = np.asarray(spikes, np.float32)
     length = len(spikes)
     if length < 2:
-        raise ValueError(f"the leak test has {length} bin: give a window of at least 2")
-    tried = np.sort(rng.choice(length - 1, size=min(times, length - 1), replace=False))
+        raise ValueError(f"the causality test has {length} bin: give a window of at least 2")
+    tested = np.sort(rng.choice(length - 1, size=min(n_tests, length - 1), replace=False))
     outputs = np.asarray(apply(jnp.asarray(spikes)))
     weight = jnp.asarray(rng.normal(size=outputs.shape[1:]), jnp.float32)
 
@@ -53,28 +94,55 @@ def measure_leak(apply: Apply, spikes: Float[AnyArray, "time unit"], *, times: i
     def gradient_at(bins: Array, t: Array) -> Array:
         return jnp.sum(apply(bins)[t] * weight)
 
-    moved, slope, reach = 0.0, 0.0, 0
-    for t in tried:
-        others = spikes.copy()
-        others[t + 1 :] = rng.random(others[t + 1 :].shape) < 0.5
-        change = np.abs(np.asarray(apply(jnp.asarray(others)))[: t + 1] - outputs[: t + 1])
+    output_change, future_gradient, reach = 0.0, 0.0, 0
+    for t in tested:
+        replaced = spikes.copy()
+        replaced[t + 1 :] = rng.random(replaced[t + 1 :].shape) < 0.5
+        change = np.abs(np.asarray(apply(jnp.asarray(replaced)))[: t + 1] - outputs[: t + 1])
         gradient = np.abs(np.asarray(gradient_at(jnp.asarray(spikes), jnp.int32(t))))
         if not (np.isfinite(change).all() and np.isfinite(gradient).all()):
-            raise ValueError(f"the leak test at bin {t} gave numbers that are not finite: the model has diverged")
-        moved, slope = max(moved, float(change.max())), max(slope, float(gradient[t + 1 :].max()))
-        felt = np.flatnonzero(gradient[: t + 1].any(axis=1))
-        reach = max(reach, int(t - felt[0] + 1) if len(felt) else 0)
-    return Leak(moved, slope, reach, tuple(tried.tolist()))
+            raise ValueError(
+                f"outputs or gradients of the causality test at bin {t} are not finite: the model has diverged"
+            )
+        output_change = max(output_change, float(change.max()))
+        future_gradient = max(future_gradient, float(gradient[t + 1 :].max()))
+        used = np.flatnonzero(gradient[: t + 1].any(axis=1))
+        reach = max(reach, int(t - used[0] + 1) if len(used) else 0)
+    return CausalityReport(output_change, future_gradient, reach, tuple(tested.tolist()))
 
 
-def check_causal(apply: Apply, spikes: Float[AnyArray, "time unit"], *, times: int = 6, seed: int = 0) -> Leak:
-    """The report of a model that passes; an error for one that does not, or that reads no bin at all."""
-    found = measure_leak(apply, spikes, times=times, seed=seed)
-    if not found.causal:
+def check_causality(
+    apply: Apply, spikes: Float[AnyArray, "time unit"], *, n_tests: int = 6, seed: int = 0
+) -> CausalityReport:
+    """Test a model that must be causal.
+
+    Parameters
+    ----------
+    apply : callable
+        Maps bins of shape (bins, units) to logits of the same number of rows; row t must depend on bins up to t only.
+    spikes : float array of shape (bins, units)
+        Zeros and ones, two bins or more.
+    n_tests : int
+        Number of bins t that are tested.
+    seed : int
+        Seed of the tested bins and of the bins that replace later ones.
+
+    Returns
+    -------
+    CausalityReport
+        Report of a causal model.
+
+    Raises
+    ------
+    ValueError
+        If an output depends on a later bin, or if no output depends on any bin.
+    """
+    report = measure_causality(apply, spikes, n_tests=n_tests, seed=seed)
+    if not report.causal:
         raise ValueError(
-            f"the model knows the future: bins after t move outputs up to t by {found.moved:.3g} and have a gradient of "
-            f"{found.gradient:.3g}; use a causal one, or call its result a reconstruction"
+            f"the model uses future bins: replacing bins after t changes outputs up to t by {report.output_change:.3g}, and "
+            f"the gradient is {report.future_gradient:.3g}; use a causal model, or call its result a reconstruction"
         )
-    if found.reach == 0:
-        raise ValueError("no output has a gradient to any bin: the leak test says nothing of a model that reads none")
-    return found
+    if report.reach == 0:
+        raise ValueError("no output has a gradient to any bin: the causality test needs a model that reads its input")
+    return report

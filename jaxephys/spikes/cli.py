@@ -1,4 +1,4 @@
-"""The verb of ``python -m jaxephys`` on spikes: generate. It writes one file and says how true to life it is."""
+"""The command ``generate``: draw spikes from a saved SpikeTransformer and compare them with the test bins."""
 
 from __future__ import annotations
 
@@ -8,50 +8,82 @@ from typing import Any
 
 import numpy as np
 
-from jaxephys.models.base import load
+from jaxephys.models.saved_model import load
 from jaxephys.schemas.recording import Recording
 from jaxephys.spikes.estimator import SpikeTransformer
-from jaxephys.spikes.spike_statistics import compare, describe, rate_matched_poisson
+from jaxephys.spikes.spike_statistics import compare_statistics, compute_statistics, rate_matched_poisson
 
 
-def add_verbs(verbs: Any) -> None:
-    """The parser; it names the function that it calls under ``call``."""
-    parser = verbs.add_parser("generate", help="spikes that a network draws by itself", description=generate.__doc__)
-    parser.add_argument("model", help="a folder that save, or an experiment, has written")
-    parser.add_argument(
-        "spikes", help="a NAME.npz that data_prep has built: where the spikes begin, and what they are held to"
+def add_commands(commands: Any) -> None:
+    """Add the commands of this module to the command line.
+
+    Parameters
+    ----------
+    commands : argparse subparsers
+        What ``ArgumentParser.add_subparsers`` returns. The new parser stores its function as ``call``.
+    """
+    parser = commands.add_parser(
+        "generate",
+        help="generate spikes that continue a recording (SpikeTransformer)",
+        description="Write spikes that a network generates, each bin drawn from the forecast of the bins before it, beginning "
+        "with the test bins of a recording. Firing rates, inter-spike intervals, CV2, autocorrelation, pairwise correlations and "
+        "population coupling are compared with those of the real test bins; for comparison, so are those of a Poisson process "
+        "with the rates of the test bins.",
     )
-    parser.add_argument("--bins", type=int, help="how many; as many as there are test bins, unless told")
-    parser.add_argument("--seed", type=int, default=0, help="of the draws (%(default)s)")
-    parser.add_argument("--network", type=int, default=0, help="which of the model's networks (%(default)s)")
-    parser.add_argument("--out", default="generated.npz", help="where to write (%(default)s)")
+    parser.add_argument("model", help="folder of a saved model, or of a finished experiment")
+    parser.add_argument("spikes", help="recording (NAME.npz, written by data_prep) that the generated spikes continue")
+    parser.add_argument("--bins", type=int, help="number of bins to generate (default: as many as there are test bins)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draws (default: %(default)s)")
+    parser.add_argument("--network", type=int, default=0, help="index of the model's network (default: %(default)s)")
+    parser.add_argument("--out", default="generated.npz", help="file to write (default: %(default)s)")
     parser.set_defaults(call=generate)
 
 
 def generate(arguments: argparse.Namespace) -> str:
-    """Free-running spikes that follow the bins before the test bins, packed as recordings are, beside statistics of both.
+    """Generate spikes, write them to a file in packed form, and compare them with the test bins.
 
-    Rates, intervals, CV2, autocorrelation, correlations and population coupling are compared with the test bins; so are those
-    of spikes that have the rates and nothing else, which a generator must beat.
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        ``model``, ``spikes``, ``bins``, ``seed``, ``network`` and ``out``, see :func:`add_commands`.
+
+    Returns
+    -------
+    str
+        Description of the model, the causality test on the recording, rates, and distances of each statistic.
+
+    Raises
+    ------
+    ValueError
+        If the saved model is not a SpikeTransformer.
     """
     model = load(arguments.model)
     if not isinstance(model, SpikeTransformer):
         raise ValueError(f"{arguments.model} is a {type(model).__name__}: generate needs a SpikeTransformer")
     recording = Recording.read(arguments.spikes)
-    leak = model.forecaster_.leak(recording, arguments.network)
+    causality = model.forecaster_.check_causality(recording, arguments.network)
     start, stop = recording.span("test")
-    drawn = model.generate(recording, arguments.bins or stop - start, seed=arguments.seed, network=arguments.network)
+    n_bins = arguments.bins or stop - start
+    generated = model.generate(recording, n_bins, seed=arguments.seed, network=arguments.network)
     real = recording.bits(start, stop)
-    statistics = {name: describe(raster, recording.bin_ms) for name, raster in (("real", real), ("drawn", drawn))}
-    statistics["poisson"] = describe(rate_matched_poisson(real, arguments.seed), recording.bin_ms)
-    away, plain = (compare(statistics["real"], statistics[name]) for name in ("drawn", "poisson"))
-    lines = [f"{name:24} {away[name]:10.4f} {plain[name]:10.4f}" for name in away]
+    poisson = rate_matched_poisson(real, arguments.seed)
+    of_real, of_generated, of_poisson = (
+        compute_statistics(raster, recording.bin_ms) for raster in (real, generated, poisson)
+    )
+    distance, poisson_distance = compare_statistics(of_real, of_generated), compare_statistics(of_real, of_poisson)
     Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
     with open(arguments.out, "wb") as file:
-        packed = np.packbits(drawn, axis=1, bitorder="little")
+        packed = np.packbits(generated, axis=1, bitorder="little")
         np.savez_compressed(
             file, packed=packed, units=recording.units, bin_ms=recording.bin_ms, unit_id=recording.unit_id
         )
-    title = f"{'distance from the test bins':24} {'drawn':>7} {'Poisson':>10}"
-    rates = f"{real.mean() * 1000 / recording.bin_ms:.2f} Hz in the test bins, {drawn.mean() * 1000 / recording.bin_ms:.2f} Hz drawn"
-    return "\n".join([model.describe(), str(leak), rates, title, *lines, f"-> {arguments.out}"])
+    per_second = 1000 / recording.bin_ms
+    lines = [
+        model.describe(),
+        str(causality),
+        f"{real.mean() * per_second:.2f} Hz in the test bins, {generated.mean() * per_second:.2f} Hz generated",
+        f"{'distance from the test bins':27} {'generated':>10} {'Poisson':>10}",
+        *(f"{name:27} {distance[name]:10.4f} {poisson_distance[name]:10.4f}" for name in distance),
+        f"-> {arguments.out}",
+    ]
+    return "\n".join(lines)

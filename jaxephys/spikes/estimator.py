@@ -1,8 +1,9 @@
-"""SpikeTransformer: the user's face of the spike system. Thin: the work is in the task, the engine and the forecaster."""
+"""SpikeTransformer, the scikit-learn estimator of the spike-train system."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import jax
@@ -11,85 +12,123 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, UInt
 from scipy.special import expit
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from jaxephys.engine.config import TrainConfig
-from jaxephys.engine.fit import FitResult, fit, take_runs
+from jaxephys.engine.fit import FitResult, fit
 from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.task import PyTree
-from jaxephys.models.base import SavedModel, count_parameters, mean_over_runs
+from jaxephys.models.base import EnsembleEstimator, mean_over_runs
+from jaxephys.models.migrations import migration
 from jaxephys.schemas.recording import Recording
 from jaxephys.spikes.attention import lag_profile
-from jaxephys.spikes.causality import Leak
-from jaxephys.spikes.forecaster import WARM_UP, Fitted, Forecaster, Manner, run_of
-from jaxephys.spikes.generation import PAST, generate
-from jaxephys.spikes.history import Filters
-from jaxephys.spikes.network import Network, PopulationTransformer, PublishedLayer
-from jaxephys.spikes.streaming_scores import Tally, choose_threshold, scores
-from jaxephys.spikes.task import CELLS, Objective, make_data, make_runs, make_task
+from jaxephys.spikes.attribution import layer_queries_and_keys
+from jaxephys.spikes.causality import CausalityReport
+from jaxephys.spikes.forecaster import WARM_UP, ForecastConfig, Forecaster, ForecastParameters, counts_of_run
+from jaxephys.spikes.generation import PAST_BINS, generate
+from jaxephys.spikes.network import NetworkOptions, SpikeNetwork
+from jaxephys.spikes.preprocessing import make_data
+from jaxephys.spikes.streaming_scores import StreamingCounts, choose_threshold, compute_scores
+from jaxephys.spikes.task import N_ENTRIES, Objective, make_inputs, make_task
 
-Spikes = Recording | np.ndarray
-NETWORKS = ("population", "units", "published", "legacy")
-RANKS = "average_precision"  # selects the epoch of a loss whose outputs are no probabilities
+RecordingLike = Recording | np.ndarray
 
 
-class SpikeTransformer(SavedModel, BaseEstimator):
-    """The probability of a spike of every unit in the next bin, from all bins up to now.
+class SpikeTransformer(EnsembleEstimator):
+    """Predict the probability of a spike of every unit in the next time bin from all bins up to now.
 
-    Give it one recording, or several of equally many units: one network is trained on each, and seed, all in one program.
+    The estimator is fitted on one recording, or on several of equally many units. For each recording and seed one network is
+    trained, all of them as one compiled program. A recording is a :class:`jaxephys.Recording`, or an array of zeros and ones
+    of shape (bins, units), whose first half becomes the training split and whose last quarters the validation and test split.
 
     Parameters
     ----------
-    network : {"population", "units", "published", "legacy"}
-        "population" reads any units in any order, and so goes to other recordings. "units" knows its units besides, and is
-        for these alone. "published" is the published layer, made causal; "legacy" the layer as published, which is shown
-        the bin that it tells: a reconstruction, there to compare with.
-    loss : {"bce", "focal", "dice", "dice_bce", "published_dice"}
-    adaptive : bool
-        Mix the network with running rate and exponential means, unit by unit, as each has proven itself so far on the
-        recording at hand.
-    width, depth, heads, window, dropout
-        Of the transformer; ``window`` is how many bins a layer looks back.
-    length : int
+    network : str or NetworkOptions, default "population"
+        Kind of the network, or all of its options (:class:`jaxephys.spikes.network.NetworkOptions`). "population" takes any number of units in any order, also of other
+        recordings; "units" has parameters for each unit; "published" is the published layer made causal; "legacy" is the
+        published layer as published, which reconstructs the bin that it is shown.
+    objective : str or Objective, default "bce"
+        Name of the loss ("bce", "focal", "dice", "dice_bce" or "published_dice"), or the loss with its parameters
+        (:class:`jaxephys.spikes.task.Objective`). The epoch is selected by ``bits_per_spike`` for "bce" and by average precision for the others, whose outputs are not probabilities
+        before calibration.
+    adaptive : bool, default True
+        Mix the network with plainer experts (running rate, exponential means, a linear model), weighted unit by unit by how
+        well each has predicted the recording so far. No effect on "published" and "legacy".
+    length : int, default 512
         Bins of a training window.
-    cells : int or None
-        (bin, unit) pairs of a window that the loss is taken over; None for all.
-    calibration_bins : int
-        Validation bins that give scale and shift of the logits, and the threshold.
-    seeds : int
-        How many networks a recording trains.
-    random_state : int
-        The first of the seeds.
+    entries_per_window : int or None, default 1024
+        (bin, unit) entries of a window that the loss is computed on; None for all, as always for "published" and "legacy".
+    seeds : int, default 1
+        Number of networks per recording.
+    max_epochs : int, default 8
+        Largest number of passes over the training windows.
+    patience : int or None, default None
+        Stop a network after this number of epochs without a better validation score; None trains for ``max_epochs``.
+    batch_size : int, default 8
+        Windows of an optimizer step.
+    learning_rate : float, default 3e-3
+        Learning rate of AdamW after a warm-up of 30 steps.
+    weight_decay : float, default 1e-3
+        Weight decay of AdamW.
+    calibration_bins : int, default 20000
+        Validation bins that calibrate the logits and determine the threshold.
+    random_state : int, default 0
+        The first seed.
+    progress : bool, default True
+        Show progress bars.
 
     Attributes
     ----------
     forecaster_ : Forecaster
+        The calibrated networks.
     sources_ : list of str
-        The recording that each network was trained on.
-    thresholds_ : array [network]
-        Logits with the best recall less false alarms, at most 5 false alarms in 1,000 silences, on validation bins.
-    leak_ : Leak
-        What the leak test has found of this very model.
-    history_ : dict of arrays [network, epoch]
-    result_ : FitResult of the engine
+        Name of the recording that each network was trained on.
+    thresholds_ : float32 array of shape (networks,)
+        Logit from which on a spike is predicted: the best recall minus false positive rate on validation bins, with at most 5
+        false positives in 1,000 silent bins.
+    causality_ : CausalityReport
+        Result of the causality test of the first network.
+    units_ : int
+        Number of units of the training recordings.
+    bin_ms_ : float
+        Bin width of the training recordings in milliseconds.
+    history_ : dict of float arrays of shape (networks, max_epochs)
+        Losses and validation scores after each epoch. Not saved.
+    result_ : FitResult
+        Result of the engine. Not saved.
+
+    See Also
+    --------
+    jaxephys.load : Load a saved estimator.
+
+    Notes
+    -----
+    Parameters of the network and of the loss can be set by nested names, as ``set_params(network__heads=4,
+    objective__gamma=1.0)``, for example in ``sklearn.model_selection.ParameterGrid``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> spikes = (np.random.default_rng(0).random((3000, 4)) < 0.05).astype(np.uint8)
+    >>> model = SpikeTransformer(
+    ...     NetworkOptions(width=8, window=16), length=64, max_epochs=1, calibration_bins=200, progress=False
+    ... ).fit(spikes)
+    >>> model.predict_proba(spikes).shape  # bins of the test split, units
+    (720, 4)
+    >>> model.generate(spikes, 100).shape
+    (100, 4)
+    >>> model.causality_.causal
+    True
     """
 
     def __init__(
         self,
-        network: str = "population",
+        network: str | NetworkOptions = "population",
         *,
-        loss: str = "bce",
-        gamma: float = 2.0,
-        alpha: float | None = None,
+        objective: str | Objective = "bce",
         adaptive: bool = True,
-        width: int = 32,
-        depth: int = 1,
-        heads: int = 2,
-        window: int = 128,
-        dropout: float = 0.1,
         length: int = 512,
-        cells: int | None = CELLS,
+        entries_per_window: int | None = N_ENTRIES,
         seeds: int = 1,
         max_epochs: int = 8,
         patience: int | None = None,
@@ -101,17 +140,10 @@ class SpikeTransformer(SavedModel, BaseEstimator):
         progress: bool = True,
     ) -> None:
         self.network = network
-        self.loss = loss
-        self.gamma = gamma
-        self.alpha = alpha
+        self.objective = objective
         self.adaptive = adaptive
-        self.width = width
-        self.depth = depth
-        self.heads = heads
-        self.window = window
-        self.dropout = dropout
         self.length = length
-        self.cells = cells
+        self.entries_per_window = entries_per_window
         self.seeds = seeds
         self.max_epochs = max_epochs
         self.patience = patience
@@ -122,42 +154,111 @@ class SpikeTransformer(SavedModel, BaseEstimator):
         self.random_state = random_state
         self.progress = progress
 
-    def fit(self, X: Spikes | Sequence[Spikes], y: None = None) -> SpikeTransformer:
-        """Train on the training bins of each recording; validation bins select the epoch and calibrate. Test bins stay unseen."""
-        recordings = [as_recording(X)] if isinstance(X, Recording | np.ndarray) else [as_recording(part) for part in X]
+    @property
+    def network_options(self) -> NetworkOptions:
+        """All options of the network."""
+        return self.network if isinstance(self.network, NetworkOptions) else NetworkOptions(self.network)
+
+    @property
+    def loss_options(self) -> Objective:
+        """The loss with all of its parameters."""
+        return self.objective if isinstance(self.objective, Objective) else Objective(self.objective)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters of the estimator.
+
+        Parameters
+        ----------
+        deep : bool, default True
+            Also return the options of network and loss, under nested names such as ``network__heads``.
+
+        Returns
+        -------
+        dict
+            Values by name.
+        """
+        params = super().get_params(deep=False)
+        if deep:
+            for name, options in (("network", self.network_options), ("objective", self.loss_options)):
+                params |= {f"{name}__{key}": value for key, value in asdict(options).items()}
+        return params
+
+    def set_params(self, **params: Any) -> SpikeTransformer:
+        """Set parameters of the estimator.
+
+        Parameters
+        ----------
+        **params
+            Values by name; nested names such as ``network__heads`` replace one option of network or loss.
+
+        Returns
+        -------
+        SpikeTransformer
+            This estimator.
+        """
+        super().set_params(**{name: value for name, value in params.items() if "__" not in name})
+        known = self.get_params()
+        nested: dict[str, dict[str, Any]] = {"network": {}, "objective": {}}
+        for name, value in params.items():
+            if "__" in name:
+                if name not in known:
+                    raise ValueError(f"parameter {name!r} is unknown: choose one of {', '.join(known)}")
+                owner, key = name.split("__", 1)
+                nested[owner][key] = value
+        if nested["network"]:
+            self.network = replace(self.network_options, **nested["network"])
+        if nested["objective"]:
+            self.objective = replace(self.loss_options, **nested["objective"])
+        return self
+
+    def fit(self, X: RecordingLike | Sequence[RecordingLike], y: None = None) -> SpikeTransformer:
+        """Train one network per recording and seed, and calibrate each on its own recording.
+
+        Training bins are trained on; validation bins select the epoch, calibrate the logits and give the threshold. Test bins
+        are not used.
+
+        Parameters
+        ----------
+        X : Recording, array of shape (bins, units), or sequence of these
+            The training recordings, of equally many units and the same bin width. Arrays have bins of 1 ms.
+        y : None
+            Ignored; present for scikit-learn.
+
+        Returns
+        -------
+        SpikeTransformer
+            This estimator.
+
+        Raises
+        ------
+        ValueError
+            If the recordings differ in their number of units, or a split is shorter than a window.
+        """
+        single = isinstance(X, Recording | np.ndarray)
+        recordings = [_as_recording(X)] if single else [_as_recording(one) for one in X]
         seeds = range(self.random_state, self.random_state + self.seeds)
-        axis = RunGrid.cross(source=range(len(recordings)), seed=seeds)
-        sources, objectives = axis.column("source"), [self._objective()] * len(axis)
-        units, bin_ms = recordings[0].units, recordings[0].bin_ms
-        network = self.build(units, bin_ms)
-        data = make_data(recordings, network, self.length)
-        runs = make_runs(recordings, sources, objectives, self.length, batch_size=self.batch_size)
-        task = make_task(network, units, objectives, self.length, self.cells)
-        title = "SpikeTransformer" if self.progress else None
-        result = fit(task, data, runs, axis, self.plan(), title=title)
-        return self.adopt(result, network, recordings, sources)
+        grid = RunGrid.cross(source=range(len(recordings)), seed=seeds)
+        sources, objectives = grid.column("source"), [self.loss_options] * len(grid)
+        n_units, bin_ms = recordings[0].units, recordings[0].bin_ms
+        network = self.network_options.build(n_units, bin_ms)
+        data = make_data(recordings, network.filters, self.length)
+        inputs = make_inputs(recordings, sources, objectives, self.length, batch_size=self.batch_size)
+        task = make_task(network, n_units, objectives, self.length, self.entries_per_window)
+        result = fit(task, data, inputs, grid, self.train_config(), title=self._progress_title)
+        return self.keep_runs(result, network, recordings, sources)
 
-    def build(self, units: int, bin_ms: float) -> Network:
-        """The network for so many units."""
-        if self.network not in NETWORKS:
-            raise ValueError(f"network {self.network!r} is unknown: choose one of {', '.join(NETWORKS)}")
-        if self.network in ("published", "legacy"):
-            return PublishedLayer(units, dropout=self.dropout, legacy=self.network == "legacy")
-        return PopulationTransformer(
-            units if self.network == "units" else None,
-            self.width,
-            self.depth,
-            self.heads,
-            self.window,
-            dropout=self.dropout,
-            filters=Filters(bin_ms=bin_ms),
-        )
+    def train_config(self) -> TrainConfig:
+        """Return the engine's settings for this estimator.
 
-    def plan(self) -> TrainConfig:
+        Returns
+        -------
+        TrainConfig
+            Settings of training.
+        """
         return TrainConfig(
             self.max_epochs,
             self.patience,
-            monitor="bits_per_spike" if self.loss == "bce" else RANKS,
+            monitor="bits_per_spike" if self.loss_options.loss == "bce" else "average_precision",
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
@@ -165,160 +266,324 @@ class SpikeTransformer(SavedModel, BaseEstimator):
             chunk_epochs=1,
         )
 
-    def adopt(
+    def keep_runs(
         self,
         result: FitResult,
-        network: Network,
+        network: SpikeNetwork,
         recordings: Sequence[Recording],
         sources: Sequence[int],
-        places: Int[np.ndarray, "run"] | None = None,
+        indices: Int[np.ndarray, "run"] | None = None,
     ) -> SpikeTransformer:
-        """Become what runs of a grid have learnt, each from ``recordings[source]`` (all of them, or those in ``places``)."""
-        places = np.arange(len(result.grid)) if places is None else places
-        self.result_ = result
-        self.history_ = {name: values[places] for name, values in result.history.items()}
-        own = [sources[place] for place in places]
-        self.sources_ = [recordings[source].name for source in own]
+        """Keep runs of a trained grid as the networks of this estimator: test, calibrate and store them.
+
+        `fit` calls this; an experiment that has trained a larger grid calls it by itself.
+
+        Parameters
+        ----------
+        result : FitResult
+            The trained grid.
+        network : SpikeNetwork
+            The network that was trained.
+        recordings : sequence of Recording
+            The training recordings.
+        sources : sequence of int
+            For each run of the grid the index of its recording.
+        indices : int array of shape (networks,), optional
+            Runs to keep; by default all.
+
+        Returns
+        -------
+        SpikeTransformer
+            This estimator, fitted.
+
+        Raises
+        ------
+        ValueError
+            If the network should be causal and is not.
+        """
+        kept_sources = [sources[run] for run in self._store_runs(result, indices)]
+        self.sources_ = [recordings[source].name for source in kept_sources]
         self.units_, self.bin_ms_ = recordings[0].units, recordings[0].bin_ms
-        variables = take_runs(result.best, places)
-        forecaster = Forecaster(self._manner(network), Fitted.of(network, variables))
-        self.leak_ = forecaster.leak(recordings[own[0]])
-        bins = self.calibration_bins
-        self.forecaster_ = forecaster.calibrated(recordings, own, bins=bins, progress=self.progress)
-        tallies = self.forecaster_.on_validation(recordings, own, bins=bins)
-        self.thresholds_ = np.array([choose_threshold(tally) for tally in tallies], np.float32)
+        forecaster = Forecaster.from_variables(network, self.variables_, adaptive=self.adaptive, length=self.length)
+        self.causality_ = forecaster.check_causality(recordings[kept_sources[0]])
+        n_bins = self.calibration_bins
+        self.forecaster_ = forecaster.calibrate(recordings, kept_sources, n_bins=n_bins, progress=self.progress)
+        counts = self.forecaster_.count_validation(recordings, kept_sources, n_bins=n_bins)
+        self.thresholds_ = np.array([choose_threshold(one) for one in counts], np.float32)
         return self
 
     def predict_proba(
-        self, X: Spikes, split: str = "test", *, per_network: bool = False
+        self, X: RecordingLike, split: str = "test", *, per_network: bool = False
     ) -> Float[np.ndarray, "*run time unit"]:
-        """The probability of a spike in each bin of a split, from the bins before it: the mean over networks, or each."""
-        recording = self._recording(X)
-        said = expit(self.forecaster_.logits(recording, *recording.span(split)))
-        return mean_over_runs(said, per_network)
+        """Predict the probability of a spike in every bin of a split, from the bins before it.
 
-    def tally(self, X: Spikes, split: str = "test") -> Tally:
-        """What ``scores`` counts, of every network, after a look at the 10,000 bins before the split."""
-        recording = self._recording(X)
-        return self.forecaster_.tally(recording, recording.span(split))
+        Up to 10,000 bins before the split are read first.
 
-    def score_table(self, X: Spikes, split: str = "test") -> list[dict[str, Any]]:
-        """Every score on a split, a row a network: ``pandas.DataFrame`` takes it."""
-        recording = self._recording(X)
-        tally = self.tally(recording, split)
+        Parameters
+        ----------
+        X : Recording or array of shape (bins, units)
+            A recording; for networks other than "population" it must have the units that were trained on.
+        split : {"train", "validation", "test"}, default "test"
+            Bins to predict.
+        per_network : bool, default False
+            Return the predictions of each network rather than their mean.
+
+        Returns
+        -------
+        float32 array of shape (bins, units) or (networks, bins, units)
+            Probabilities; row i belongs to bin i of the split.
+        """
+        recording = self._check_recording(X)
+        probabilities = expit(self.forecaster_.compute_logits(recording, *recording.span(split)))
+        return mean_over_runs(probabilities, per_network)
+
+    def count_outcomes(self, X: RecordingLike, split: str = "test") -> StreamingCounts:
+        """Count predictions and outcomes on a split, from which all scores follow.
+
+        Parameters
+        ----------
+        X : Recording or array of shape (bins, units)
+            A recording; up to 10,000 bins before the split are read first.
+        split : {"train", "validation", "test"}, default "test"
+            Bins to score.
+
+        Returns
+        -------
+        StreamingCounts
+            With a leading axis over networks. :func:`jaxephys.spikes.streaming_scores.bootstrap` computes intervals from it.
+        """
+        recording = self._check_recording(X)
+        return self.forecaster_.count_outcomes(recording, recording.span(split))
+
+    def score_table(self, X: RecordingLike, split: str = "test") -> list[dict[str, Any]]:
+        """Compute every score on a split.
+
+        Parameters
+        ----------
+        X : Recording or array of shape (bins, units)
+            A recording.
+        split : {"train", "validation", "test"}, default "test"
+            Bins to score.
+
+        Returns
+        -------
+        list of dict
+            One row per network: ``network``, ``train_on``, ``test_on``, and the scores that
+            :func:`jaxephys.spikes.streaming_scores.compute_scores` describes. ``pandas.DataFrame`` takes it.
+        """
+        recording = self._check_recording(X)
+        counts = self.count_outcomes(recording, split)
         start, stop = recording.span("train")
         rate, rows = recording.counts("train") / (stop - start), []
         for run, (source, threshold) in enumerate(zip(self.sources_, self.thresholds_, strict=True)):
-            found = scores(run_of(tally, run), rate, float(threshold))
-            rows.append({"network": run, "train_on": source, "test_on": recording.name, **found})
+            scores = compute_scores(counts_of_run(counts, run), rate, float(threshold))
+            rows.append({"network": run, "train_on": source, "test_on": recording.name, **scores})
         return rows
 
-    def score(self, X: Spikes, y: None = None) -> float:
-        """Bits a spike gained on the mean rates of the test bins: the mean over networks."""
+    def score(self, X: RecordingLike, y: None = None) -> float:
+        """Compute the bits per spike gained over each unit's mean rate on the test bins, averaged over networks.
+
+        Parameters
+        ----------
+        X : Recording or array of shape (bins, units)
+            A recording.
+        y : None
+            Ignored; present for scikit-learn.
+
+        Returns
+        -------
+        float
+            Bits per spike; higher is better, and 0 is a constant rate.
+        """
         return float(np.mean([row["bits_per_spike"] for row in self.score_table(X)]))
 
-    def transfer_grid(self, X: Sequence[Spikes]) -> dict[str, Float[np.ndarray, "recording others"]]:
-        """Each score of the networks of every training recording (rows) on the test bins of every given one (columns)."""
-        names = list(dict.fromkeys(self.sources_))
+    def transfer_grid(self, X: Sequence[RecordingLike]) -> dict[str, Float[np.ndarray, "recording others"]]:
+        """Score the networks of every training recording on the test bins of several recordings.
+
+        Parameters
+        ----------
+        X : sequence of Recording or array of shape (bins, units)
+            Recordings to test on.
+
+        Returns
+        -------
+        dict of str to float array of shape (training recordings, test recordings)
+            By score, the mean over seeds. Rows are in the order of training.
+        """
+        sources = list(dict.fromkeys(self.sources_))
         columns = [self.score_table(recording) for recording in X]
         grid = {}
         for metric in [name for name in columns[0][0] if name not in ("network", "train_on", "test_on")]:
-            of = [[[row[metric] for row in column if row["train_on"] == name] for column in columns] for name in names]
-            grid[metric] = np.mean(of, axis=-1)
+            values = [
+                [[row[metric] for row in rows if row["train_on"] == name] for rows in columns] for name in sources
+            ]
+            grid[metric] = np.mean(values, axis=-1)
         return grid
 
     def generate(
-        self, X: Spikes, bins: int, *, seed: int = 0, network: int = 0, kept: bool = True
+        self, X: RecordingLike, n_bins: int, *, seed: int = 0, network: int = 0, bounded: bool = True
     ) -> UInt[np.ndarray, "time unit"]:
-        """Spikes drawn bin after bin, each from those before it; the beginning is what lies before the test bins.
+        """Generate spikes that continue a recording from the end of its validation split, each bin drawn from the forecast.
 
-        ``kept``: what the network reads stays within what the 30,000 bins before have shown, and a unit's running rate where it was.
-        Without it the draws lead wherever they lead, as far as units that fall silent for good.
+        Parameters
+        ----------
+        X : Recording or array of shape (bins, units)
+            A recording; up to 30,000 bins before the test split are read first.
+        n_bins : int
+            Bins to generate.
+        seed : int, default 0
+            Seed of the draws.
+        network : int, default 0
+            Index of the network.
+        bounded : bool, default True
+            Clip what the network reads to the range that the bins before have shown, and keep the running rates. Without it,
+            units may fall silent for good.
+
+        Returns
+        -------
+        uint8 array of shape (n_bins, units)
+            Zeros and ones.
+
+        Raises
+        ------
+        ValueError
+            If the network is a reconstruction.
         """
-        recording = self._recording(X)
+        recording = self._check_recording(X)
         start = recording.span("test")[0]
-        past = recording.bits(max(start - PAST, 0), start) if start else recording.bits(0, 1)
-        return generate(self.forecaster_.only(network), past, bins, seed, kept=kept)[0]
+        past = recording.bits(max(start - PAST_BINS, 0), start) if start else recording.bits(0, 1)
+        return generate(self.forecaster_.select_run(network), past, n_bins, seed, bounded=bounded)[0]
 
-    def attention(self, X: Spikes, split: str = "test", *, network: int = 0) -> Float[np.ndarray, "layer head lag"]:
-        """The mean weight that a bin gives to the bin so many before it, lag 0 being itself.
+    def attention(
+        self, X: RecordingLike, split: str = "test", *, network: int = 0
+    ) -> Float[np.ndarray, "layer head lag"]:
+        """Compute the mean attention weight as a function of the lag between two bins.
 
-        Over windows of ``length`` bins from the first 10,000 of a split, each without what lies before it.
+        Parameters
+        ----------
+        X : Recording or array of shape (bins, units)
+            A recording.
+        split : {"train", "validation", "test"}, default "test"
+            Windows of ``length`` bins from the first 10,000 bins of this split are averaged, each without a past.
+        network : int, default 0
+            Index of the network.
+
+        Returns
+        -------
+        float32 array of shape (layers, heads, lags)
+            Mean weight that a bin gives to the bin ``lag`` before it; lag 0 is the bin itself.
+
+        Raises
+        ------
+        ValueError
+            If the network is a reconstruction, or the split is shorter than a window.
         """
-        recording, model = self._recording(X), self.forecaster_.manner.network
+        recording, module = self._check_recording(X), self.forecaster_.config.network
         start, stop = recording.span(split)
         bins = recording.bits(start, min(stop, start + WARM_UP))
         windows = bins[: len(bins) // self.length * self.length].reshape(-1, self.length, recording.units)
-        if self.network == "legacy" or not len(windows):
+        if module.is_reconstruction or not len(windows):
             raise ValueError(
-                f"{len(bins)} bins and a {self.network!r} network: a profile over lags needs a causal network and "
-                f"a window of {self.length} bins"
+                f"a profile over lags needs a causal network and a window of {self.length} bins, but the network is "
+                f"{self.network_options.kind!r} and there are {len(bins)} bins"
             )
-        variables = jax.tree.map(lambda leaf: leaf[network], self.forecaster_.fitted.variables)
+        variables = jax.tree.map(lambda leaf: leaf[network], self.forecaster_.parameters.variables)
 
         def profile(spikes: Array) -> Array:
-            _, kept = model.apply(variables, spikes, mutable="intermediates")
-            layers = [tree["self_attn"]["seen"][0] for _, tree in sorted(kept["intermediates"].items())]
-            return jnp.stack([lag_profile(q, k, getattr(model, "window", None)) for q, k in layers])
+            layers = layer_queries_and_keys(module, variables, spikes)
+            return jnp.stack([lag_profile(query, key, module.window) for query, key in layers])
 
-        each = jax.jit(lambda some: lax.map(profile, some))(jnp.asarray(windows, jnp.float32))
-        return np.asarray(each.mean(axis=0))
+        profiles = jax.jit(lambda some: lax.map(profile, some))(jnp.asarray(windows, jnp.float32))
+        return np.asarray(profiles.mean(axis=0))
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "forecaster_")
-
-    def _manner(self, network: Network | None = None) -> Manner:
-        network = self.build(self.units_, self.bin_ms_) if network is None else network
-        return Manner(network, self.adaptive, self.length)
-
-    def _objective(self) -> Objective:
-        return Objective(self.loss, self.gamma, self.alpha)
-
-    def _recording(self, X: Spikes) -> Recording:
+    def _check_recording(self, X: RecordingLike) -> Recording:
+        """Return a recording that the fitted networks can be applied to."""
         check_is_fitted(self)
-        recording = as_recording(X, self.bin_ms_)
+        recording = _as_recording(X, self.bin_ms_)
         if recording.bin_ms != self.bin_ms_:
             raise ValueError(
-                f"{recording.name} has bins of {recording.bin_ms:g} ms, and the networks were trained on bins of "
-                f"{self.bin_ms_:g} ms: bin it alike"
+                f"{recording.name} has bins of {recording.bin_ms:g} ms, but the networks were trained on bins of "
+                f"{self.bin_ms_:g} ms: use bins of the same width"
             )
-        if self.network != "population" and recording.units != self.units_:
+        kind = self.network_options.kind
+        if kind != "population" and recording.units != self.units_:
             raise ValueError(
-                f"{recording.name} has {recording.units} units, and a {self.network!r} network knows {self.units_}: "
-                'give those, or train network="population", which takes any'
+                f"{recording.name} has {recording.units} units, but a {kind!r} network takes the {self.units_} units that it "
+                'was trained on: give those, or train network="population", which takes any'
             )
         return recording
 
-    def _arrays(self) -> dict[str, PyTree]:
-        check_is_fitted(self)
-        variables, scale, shift, line = self.forecaster_.fitted
-        return {**variables, "scale": scale, "shift": shift, "line": line, "thresholds": self.thresholds_}
-
-    def _settings(self) -> dict[str, Any]:
-        own = {"sources": self.sources_, "units": self.units_, "bin_ms": self.bin_ms_}
-        return {"parameters": self.get_params(), **own, "leak": list(self.leak_)}
+    def _encoded_parameters(self) -> dict[str, Any]:
+        parameters = self.get_params(deep=False)
+        if not isinstance(self.network, str):
+            parameters["network"] = asdict(self.network)
+        if not isinstance(self.objective, str):
+            parameters["objective"] = asdict(self.objective)
+        return parameters
 
     @classmethod
-    def _from_saved(cls, arrays: dict[str, PyTree], settings: dict[str, Any]) -> SpikeTransformer:
-        model = cls(**settings["parameters"])
-        model.sources_, model.units_, model.bin_ms_ = settings["sources"], settings["units"], settings["bin_ms"]
-        moved, gradient, reach, times = settings["leak"]
-        model.leak_ = Leak(moved, gradient, reach, tuple(times))
-        model.thresholds_ = arrays.pop("thresholds")
-        scale, shift, line = (arrays.pop(name) for name in ("scale", "shift", "line"))
-        model.forecaster_ = Forecaster(model._manner(), Fitted(arrays, scale, shift, line))
-        return model
+    def _decoded_parameters(cls, parameters: dict[str, Any]) -> dict[str, Any]:
+        grouped = {
+            name: group(**parameters[name])
+            for name, group in (("network", NetworkOptions), ("objective", Objective))
+            if isinstance(parameters[name], dict)
+        }
+        return {**parameters, **grouped}
 
-    def describe(self) -> str:
-        """One line on what was learnt."""
-        fitted = self.forecaster_.fitted
-        runs, parameters = len(fitted.scale), count_parameters(fitted.variables)
-        task = "tells the bin that it is shown (a reconstruction)" if self.network == "legacy" else "tells the next bin"
+    def _saved_arrays(self) -> dict[str, PyTree]:
+        variables, scale, shift, linear_weights = self.forecaster_.parameters
+        return {**variables, "scale": scale, "shift": shift, "line": linear_weights, "thresholds": self.thresholds_}
+
+    def _saved_settings(self) -> dict[str, Any]:
+        return {"sources": self.sources_, "units": self.units_, "bin_ms": self.bin_ms_, "leak": list(self.causality_)}
+
+    def _restore(self, arrays: dict[str, PyTree], config: dict[str, Any]) -> None:
+        self.sources_, self.units_, self.bin_ms_ = config["sources"], config["units"], config["bin_ms"]
+        output_change, future_gradient, reach, tested_bins = config["leak"]
+        self.causality_ = CausalityReport(output_change, future_gradient, reach, tuple(tested_bins))
+        self.thresholds_ = arrays.pop("thresholds")
+        scale, shift, linear_weights = (arrays.pop(name) for name in ("scale", "shift", "line"))
+        self.variables_ = arrays
+        network = self.network_options.build(self.units_, self.bin_ms_)
+        forecast_config = ForecastConfig(network, self.adaptive, self.length)
+        self.forecaster_ = Forecaster(forecast_config, ForecastParameters(arrays, scale, shift, linear_weights))
+
+    def _summary(self) -> str:
+        kind = self.network_options.kind
+        target = "the bin that it is shown (a reconstruction)" if kind == "legacy" else "the next bin"
         return (
-            f"{runs} network{'s' * (runs > 1)} of {parameters:,} parameters, {self.network}, {task}, trained on "
-            f"{', '.join(dict.fromkeys(self.sources_))} ({self.units_} units, bins of {self.bin_ms_:g} ms); {self.leak_}"
+            f"{kind}, predicts {target}, trained on {', '.join(dict.fromkeys(self.sources_))} "
+            f"({self.units_} units, bins of {self.bin_ms_:g} ms); {self.causality_}"
         )
 
 
-def as_recording(X: Spikes, bin_ms: float = 1.0) -> Recording:
+@migration("SpikeTransformer", from_version=0)
+def group_parameters(config: dict[str, Any], arrays: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Migrate a model of version 0.1.0, whose parameters were not grouped into network and objective.
+
+    Parameters
+    ----------
+    config : dict
+        Content of ``config.json``.
+    arrays : dict
+        Arrays of the model.
+
+    Returns
+    -------
+    config, arrays : dict
+        The same model in the layout of schema version 1.
+    """
+    parameters = dict(config["parameters"])
+    network = {"kind": parameters.pop("network")}
+    network |= {name: parameters.pop(name) for name in ("width", "depth", "heads", "window", "dropout")}
+    objective = {name: parameters.pop(name) for name in ("loss", "gamma", "alpha")}
+    parameters |= {
+        "network": network,
+        "objective": objective,
+        "entries_per_window": parameters.pop("cells"),
+    }
+    return {**config, "parameters": parameters}, arrays
+
+
+def _as_recording(X: RecordingLike, bin_ms: float = 1.0) -> Recording:
     return X if isinstance(X, Recording) else Recording.from_array(X, bin_ms=bin_ms)

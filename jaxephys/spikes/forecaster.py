@@ -1,15 +1,15 @@
-"""Forecaster: trained networks as they are used. Calibrated, mixed with plainer experts, streamed over a recording.
+"""Trained networks as they are used: calibrated, mixed with plainer experts, and streamed over a recording.
 
-Everything that is said of a recording goes through ``forecast``, which carries a state from window to window: the scores, the
-probabilities, the spikes that are generated and the leak test all speak of the same compiled function.
+Scores, probabilities, generated spikes and the causality test all use the same compiled function, :func:`forecast`, which
+carries a state from window to window. Start with :class:`Forecaster`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,252 +21,412 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from jaxephys.dimensions import AnyArray
-from jaxephys.engine.task import Variables
-from jaxephys.schemas.recording import Recording, unpack
-from jaxephys.spikes.causality import Leak, check_causal, measure_leak
-from jaxephys.spikes.expert_mixture import Earned, experts, mix, nothing_earned
-from jaxephys.spikes.history import no_history, read, trace
-from jaxephys.spikes.linear_expert import fit_line, running_rate_line
-from jaxephys.spikes.network import Memory, Network, PopulationTransformer, PublishedLayer
-from jaxephys.spikes.streaming_scores import PLACES, Tally, empty_tally, fold, logit_of
+from jaxephys.engine.task import PyTree, Variables
+from jaxephys.schemas.recording import Recording
+from jaxephys.spikes.causality import CausalityReport, check_causality, measure_causality
+from jaxephys.spikes.expert_mixture import ExpertWeights, expert_logits, initial_expert_weights, mix_experts
+from jaxephys.spikes.history import compute_features, initial_history, trace_history
+from jaxephys.spikes.linear_expert import fit_linear_expert, running_rate_weights
+from jaxephys.spikes.network import Memory, SpikeNetwork
+from jaxephys.spikes.preprocessing import unpack_bits
+from jaxephys.spikes.streaming_scores import StreamingCounts, add_bins, empty_counts, histogram_logit
 
-WARM_UP = 10_000  # bins before the scored ones that are read
-BLOCKS = 20  # of time, for the bootstrap
-LEAK_BINS = 160
+WARM_UP = 10_000  # bins before the first scored bin that are read
+N_BLOCKS = 20  # time blocks of the bootstrap
+CAUSALITY_BINS = 160  # bins of the causality test, after as many that fill the memory
 
 
-class Fitted(NamedTuple):
-    """What a run has come to: logits are ``scale * network + shift``. The line is the mixture's; none where nothing is mixed."""
+class ForecastParameters(NamedTuple):
+    """Everything that was fitted for a run; with several runs every array has a leading run axis.
+
+    Parameters
+    ----------
+    variables : dict
+        Variables of the network.
+    scale, shift : float array of shape (runs,)
+        Calibration: logits are ``scale * network + shift``.
+    linear_weights : float array of shape (runs, 2 + features)
+        Weights of the linear expert; of length 0 for a network without filters.
+    """
 
     variables: Variables
     scale: Float[AnyArray, "*run"]
     shift: Float[AnyArray, "*run"]
-    line: Float[AnyArray, "*run weight"]
-
-    @classmethod
-    def of(cls, network: Network, variables: Variables) -> Fitted:
-        """Networks as trained, before calibration."""
-        runs = len(jax.tree.leaves(variables)[0])
-        line = running_rate_line(network.filters) if isinstance(network, PopulationTransformer) else np.zeros(0)
-        return cls(
-            variables, np.ones(runs, np.float32), np.zeros(runs, np.float32), np.tile(np.float32(line), (runs, 1))
-        )
+    linear_weights: Float[AnyArray, "*run weight"]
 
 
-class State(NamedTuple):
+class ForecastState(NamedTuple):
+    """What is carried from one window to the next.
+
+    Parameters
+    ----------
+    memory : Memory
+        Memory of the network.
+    expert_weights : ExpertWeights or None
+        State of the mixture; None if experts are not mixed.
+    """
+
     memory: Memory
-    earned: Earned | None
+    expert_weights: ExpertWeights | None
 
 
 @dataclass(frozen=True)
-class Manner:
-    """How networks are read: the part that does not differ between runs."""
+class ForecastConfig:
+    """Settings of a forecaster that all runs share.
 
-    network: Network
-    adaptive: bool = True  # mix in the plainer experts; only where the network has history filters
-    length: int = 1024  # bins of a window. A network without a window of its own forgets all at its end
+    Parameters
+    ----------
+    network : SpikeNetwork
+        The network.
+    adaptive : bool
+        Mix the network with plainer experts; has no effect on a network without history filters.
+    length : int
+        Bins that are computed at once. A network without a window of its own forgets everything at the end of each.
+    """
+
+    network: SpikeNetwork
+    adaptive: bool = True
+    length: int = 1024
 
     @property
-    def mixes(self) -> bool:
-        return self.adaptive and isinstance(self.network, PopulationTransformer)
-
-    @property
-    def same_bin(self) -> bool:
-        """Whether the network speaks of the bin that it is shown: a reconstruction, no forecast."""
-        return isinstance(self.network, PublishedLayer) and self.network.legacy
+    def mixes_experts(self) -> bool:
+        """Whether the output is a mixture of experts."""
+        return self.adaptive and self.network.filters is not None
 
 
-def begin(manner: Manner, variables: Variables, units: int) -> State:
-    """Before the first bin of a stream."""
-    network = manner.network
-    one_bin = jax.ShapeDtypeStruct((1, units), jnp.float32)
+def initial_state(config: ForecastConfig, variables: Variables, n_units: int) -> ForecastState:
+    """Return the state of a forecaster before the first bin of a recording.
+
+    Parameters
+    ----------
+    config : ForecastConfig
+        Settings.
+    variables : dict
+        Variables of one network.
+    n_units : int
+        Units of the recording.
+
+    Returns
+    -------
+    ForecastState
+        A state with empty caches, which a scan can carry.
+    """
+    network, filters = config.network, config.network.filters
+    one_bin = jax.ShapeDtypeStruct((1, n_units), jnp.float32)
     _, shapes = jax.eval_shape(lambda v, x: network.apply(v, x), variables, one_bin)
     memory: Memory = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    if not isinstance(network, PopulationTransformer):
-        return State(memory, None)
-    earned = nothing_earned(network.filters, units) if manner.mixes else None
-    return State(memory._replace(history=no_history(network.filters, units)), earned)
+    if filters is None:
+        return ForecastState(memory, None)
+    weights = initial_expert_weights(filters, n_units) if config.mixes_experts else None
+    return ForecastState(memory._replace(history=initial_history(filters, n_units)), weights)
 
 
 def forecast(
-    manner: Manner, fitted: Fitted, spikes: Float[AnyArray, "time unit"], state: State
-) -> tuple[Float[Array, "time unit"], State]:
-    """Row t: the logits of bin t + 1, by one run."""
-    network = manner.network
-    said: Any = network.apply(fitted.variables, spikes, state.memory)
-    logits, memory = fitted.scale * said[0] + fitted.shift, said[1]
-    if state.earned is None or not isinstance(network, PopulationTransformer):
-        return logits, State(memory, None)
-    # The compiler sees that the network has read the same states.
+    config: ForecastConfig,
+    parameters: ForecastParameters,
+    spikes: Float[AnyArray, "time unit"],
+    state: ForecastState,
+) -> tuple[Float[Array, "time unit"], ForecastState]:
+    """Compute the logits of a window by one run.
+
+    Parameters
+    ----------
+    config : ForecastConfig
+        Settings.
+    parameters : ForecastParameters
+        Parameters of one run, without a run axis.
+    spikes : float array of shape (bins, units)
+        Zeros and ones.
+    state : ForecastState
+        State before the window.
+
+    Returns
+    -------
+    logits : float32 array of shape (bins, units)
+        Row t belongs to bin t + 1, or to bin t if the network is a reconstruction.
+    state : ForecastState
+        State after the window.
+    """
+    filters = config.network.filters
+    network_logits, memory = config.network.apply(parameters.variables, spikes, state.memory)
+    logits = parameters.scale * network_logits + parameters.shift
+    if state.expert_weights is None or filters is None:
+        return logits, ForecastState(memory, None)
+    # The network computes the same features; the compiler merges the two computations.
     assert state.memory.history is not None
-    reading = read(network.filters, trace(network.filters, state.memory.history, spikes))
-    logits, earned = mix(state.earned, experts(network.filters, reading, logits, fitted.line), spikes)
-    return logits, State(memory, earned)
+    features = compute_features(filters, trace_history(filters, state.memory.history, spikes))
+    experts = expert_logits(filters, features, logits, parameters.linear_weights)
+    logits, weights = mix_experts(state.expert_weights, experts, spikes)
+    return logits, ForecastState(memory, weights)
 
 
 @dataclass(frozen=True)
 class Forecaster:
-    """Runs, side by side."""
+    """One or more trained runs of the same network.
 
-    manner: Manner
-    fitted: Fitted
+    Parameters
+    ----------
+    config : ForecastConfig
+        Settings.
+    parameters : ForecastParameters
+        Parameters with a leading run axis.
+    """
+
+    config: ForecastConfig
+    parameters: ForecastParameters
 
     @classmethod
-    def of(cls, network: Network, variables: Variables, *, adaptive: bool = True, length: int = 1024) -> Forecaster:
-        """Networks as trained, before calibration."""
-        return cls(Manner(network, adaptive, length), Fitted.of(network, variables))
+    def from_variables(
+        cls, network: SpikeNetwork, variables: Variables, *, adaptive: bool = True, length: int = 1024
+    ) -> Forecaster:
+        """Return a forecaster of networks as trained, before calibration.
+
+        Parameters
+        ----------
+        network : SpikeNetwork
+            The network.
+        variables : dict
+            Variables with a leading run axis.
+        adaptive : bool
+            Mix the network with plainer experts.
+        length : int
+            Bins that are computed at once.
+
+        Returns
+        -------
+        Forecaster
+            With scale 1 and shift 0; the linear expert predicts the running rate.
+        """
+        n_runs = len(jax.tree.leaves(variables)[0])
+        weights = np.zeros(0) if network.filters is None else running_rate_weights(network.filters)
+        parameters = ForecastParameters(
+            variables,
+            np.ones(n_runs, np.float32),
+            np.zeros(n_runs, np.float32),
+            np.tile(np.float32(weights), (n_runs, 1)),
+        )
+        return cls(ForecastConfig(network, adaptive, length), parameters)
 
     def __len__(self) -> int:
-        return len(self.fitted.scale)
+        return len(self.parameters.scale)
 
-    def plain(self) -> Forecaster:
-        """The networks alone, without the mixture."""
-        return replace(self, manner=replace(self.manner, adaptive=False))
+    def without_experts(self) -> Forecaster:
+        """Return the networks alone, without the mixture.
 
-    def tally(
+        Returns
+        -------
+        Forecaster
+            Same runs, not adaptive.
+        """
+        return replace(self, config=replace(self.config, adaptive=False))
+
+    def select_run(self, run: int) -> Forecaster:
+        """Return a forecaster of a single run.
+
+        Parameters
+        ----------
+        run : int
+            Index of the run.
+
+        Returns
+        -------
+        Forecaster
+            With one run.
+        """
+        return replace(self, parameters=jax.tree.map(lambda leaf: np.asarray(leaf)[run : run + 1], self.parameters))
+
+    def count_outcomes(
         self,
         recording: Recording,
         span: tuple[int, int] | None = None,
         *,
         warm_up: int = WARM_UP,
-        blocks: int = BLOCKS,
-        places: int = PLACES,
+        n_blocks: int = N_BLOCKS,
         same_bin: bool | None = None,
-    ) -> Tally:
-        """Counts of every run on ``span``, the test bins unless told, after a look at the ``warm_up`` bins before it.
+    ) -> StreamingCounts:
+        """Count predictions and outcomes on a stretch of a recording, for every run.
 
-        No run is shown more of a recording than that. ``same_bin`` scores the bin that is shown, as the published code
-        does; a network that was trained so is, unless told otherwise.
+        Parameters
+        ----------
+        recording : Recording
+            Recording of as many units as the networks take.
+        span : (int, int), optional
+            Bins [start, stop) to score; the test split by default.
+        warm_up : int
+            Bins before ``start`` that are read and not scored; no run reads earlier ones.
+        n_blocks : int
+            Time blocks that are counted separately.
+        same_bin : bool, optional
+            Compare row t with bin t, which the network was shown, as the published code does, rather than with bin t + 1. By
+            default only for a reconstruction.
+
+        Returns
+        -------
+        StreamingCounts
+            With a leading run axis.
         """
         start, stop = recording.span("test") if span is None else span
         first = max(start - warm_up, 0)
-        same = self.manner.same_bin if same_bin is None else same_bin
+        same_bin = self.config.network.is_reconstruction if same_bin is None else same_bin
         block = np.full(stop - first, -1, np.int32)
-        block[start - first :] = np.arange(stop - start) * blocks // (stop - start)
-        windows = _windows(recording.packed[first:stop], block, self.manner.length, same)
-        return _tally_of(self.manner, recording.units, (blocks, places), self.fitted, windows, 0 if same else 1)
+        block[start - first :] = np.arange(stop - start) * n_blocks // (stop - start)
+        windows = _make_windows(recording.packed[first:stop], block, self.config.length, same_bin)
+        return _count_windows(self.config, recording.units, n_blocks, self.parameters, windows, 0 if same_bin else 1)
 
-    def logits(
-        self, recording: Recording, start: int, stop: int, *, past: int = WARM_UP
+    def compute_logits(
+        self, recording: Recording, start: int, stop: int, *, warm_up: int = WARM_UP
     ) -> Float[np.ndarray, "run time unit"]:
-        """Of bins [start, stop), after a look at up to ``past`` bins before them. A recording's first bin has no logit: nan."""
-        first = max(start - past - 1, 0)
-        blank = np.zeros(stop - first, np.int32)
-        windows = _windows(recording.packed[first:stop], blank, self.manner.length, self.manner.same_bin)
-        said = np.asarray(_logits(self.manner, recording.units, self.fitted, windows))
-        if not self.manner.same_bin:
-            said = np.concatenate([np.full_like(said[:, :1], np.nan), said], axis=1)
-        return said[:, start - first : stop - first]
+        """Compute the logits of bins [start, stop) by every run.
 
-    def calibrated(
-        self, recordings: Sequence[Recording], sources: Sequence[int], *, bins: int, progress: bool = False
-    ) -> Forecaster:
-        """Scale and shift of each run, from validation bins of ``recordings[source]``, which it has learnt from.
+        Parameters
+        ----------
+        recording : Recording
+            Recording of as many units as the networks take.
+        start, stop : int
+            First bin, and bin after the last.
+        warm_up : int
+            Bins that are read before, at most.
 
-        For a Dice or focal loss logits only rank; for BCE little is left to do. The mixture comes after: its experts are
-        to be probabilities. Its line is fitted here too, on the training bins.
+        Returns
+        -------
+        float32 array of shape (runs, stop - start, units)
+            Row i belongs to bin ``start + i``; the first bin of a recording has no forecast and is nan.
         """
-        tallies = self.plain().on_validation(recordings, sources, bins=bins)
-        found = [fit_scale_and_shift(np.asarray(tally.count).sum((0, 1))) for tally in tallies]
-        scale, shift = np.array(found, np.float32).T
-        fitted, network = self.fitted._replace(scale=scale, shift=shift), self.manner.network
-        if self.manner.mixes and isinstance(network, PopulationTransformer):
-            bar = track(dict.fromkeys(sources), "lines", disable=not progress, transient=True)
-            lines = {source: fit_line(network.filters, recordings[source]) for source in bar}
-            fitted = fitted._replace(line=np.stack([lines[source] for source in sources]))
-        return replace(self, fitted=fitted)
+        first = max(start - warm_up - 1, 0)
+        no_block = np.zeros(stop - first, np.int32)
+        same_bin = self.config.network.is_reconstruction
+        windows = _make_windows(recording.packed[first:stop], no_block, self.config.length, same_bin)
+        logits = np.asarray(_logits_of_windows(self.config, recording.units, self.parameters, windows))
+        if not same_bin:
+            logits = np.concatenate([np.full_like(logits[:, :1], np.nan), logits], axis=1)
+        return logits[:, start - first : stop - first]
 
-    def on_validation(self, recordings: Sequence[Recording], sources: Sequence[int], *, bins: int) -> list[Tally]:
-        """Of each run on its own recording: the first ``bins`` validation bins."""
-        tallies = []
+    def calibrate(
+        self, recordings: Sequence[Recording], sources: Sequence[int], *, n_bins: int, progress: bool = False
+    ) -> Forecaster:
+        """Fit scale and shift of each run on validation bins, and its linear expert on training bins.
+
+        Logits of a network trained with Dice or focal loss only rank bins; with BCE there is little left to calibrate. The
+        mixture comes after calibration, because its experts must be probabilities.
+
+        Parameters
+        ----------
+        recordings : sequence of Recording
+            Training recordings.
+        sources : sequence of int
+            For each run the index of the recording that it was trained on.
+        n_bins : int
+            Validation bins that are used, from the start of the split.
+        progress : bool
+            Show a progress bar.
+
+        Returns
+        -------
+        Forecaster
+            With fitted parameters.
+        """
+        counts = self.without_experts().count_validation(recordings, sources, n_bins=n_bins)
+        fits = [fit_scale_and_shift(np.asarray(one.histogram).sum((0, 1))) for one in counts]
+        scale, shift = np.array(fits, np.float32).T
+        parameters, filters = self.parameters._replace(scale=scale, shift=shift), self.config.network.filters
+        if self.config.mixes_experts and filters is not None:
+            bar = track(dict.fromkeys(sources), "linear experts", disable=not progress, transient=True)
+            weights = {source: fit_linear_expert(filters, recordings[source]) for source in bar}
+            parameters = parameters._replace(linear_weights=np.stack([weights[source] for source in sources]))
+        return replace(self, parameters=parameters)
+
+    def count_validation(
+        self, recordings: Sequence[Recording], sources: Sequence[int], *, n_bins: int
+    ) -> list[StreamingCounts]:
+        """Count predictions and outcomes of each run on validation bins of its own recording.
+
+        Parameters
+        ----------
+        recordings : sequence of Recording
+            Training recordings.
+        sources : sequence of int
+            For each run the index of the recording that it was trained on.
+        n_bins : int
+            Validation bins that are used, from the start of the split.
+
+        Returns
+        -------
+        list of StreamingCounts
+            One per run, without a run axis.
+        """
+        counts = []
         for run, source in enumerate(sources):
             start, stop = recordings[source].span("validation")
-            tally = self.only(run).tally(recordings[source], (start, min(stop, start + bins)), blocks=2)
-            tallies.append(run_of(tally, 0))
-        return tallies
+            span = start, min(stop, start + n_bins)
+            counts.append(counts_of_run(self.select_run(run).count_outcomes(recordings[source], span, n_blocks=2), 0))
+        return counts
 
-    def only(self, run: int) -> Forecaster:
-        return replace(self, fitted=jax.tree.map(lambda leaf: np.asarray(leaf)[run : run + 1], self.fitted))
+    def check_causality(self, recording: Recording, run: int = 0) -> CausalityReport:
+        """Test on the first bins of a recording that the compiled forecast does not use future bins.
 
-    def leak(self, recording: Recording, run: int = 0) -> Leak:
-        """The leak test of this very function, behind a memory, on the recording's first bins.
+        Parameters
+        ----------
+        recording : Recording
+            Recording of as many units as the networks take.
+        run : int
+            Index of the run.
 
-        A network that is to be causal and is not is an error; one that is shown the bin it tells must leak, and is told so.
+        Returns
+        -------
+        CausalityReport
+            Of a reconstruction too, which cannot pass.
+
+        Raises
+        ------
+        ValueError
+            If the network should be causal and is not.
         """
-        bins = recording.bits(0, min(2 * LEAK_BINS, len(recording))).astype(np.float32)
-        fitted = jax.tree.map(lambda leaf: jnp.asarray(leaf[run]), self.fitted)
-        run_once = jax.jit(partial(forecast, self.manner))
-        state = begin(self.manner, fitted.variables, recording.units)
-        past, now = np.array_split(bins, 2)
-        _, state = run_once(fitted, past, state)
-        test = measure_leak if self.manner.same_bin else check_causal
-        return test(lambda spikes: run_once(fitted, spikes, state)[0], now)
+        bins = recording.bits(0, min(2 * CAUSALITY_BINS, len(recording))).astype(np.float32)
+        parameters = jax.tree.map(lambda leaf: jnp.asarray(leaf[run]), self.parameters)
+        compiled = jax.jit(partial(forecast, self.config))
+        state = initial_state(self.config, parameters.variables, recording.units)
+        past, tested = np.array_split(bins, 2)
+        _, state = compiled(parameters, past, state)
+        test = measure_causality if self.config.network.is_reconstruction else check_causality
+        return test(lambda spikes: compiled(parameters, spikes, state)[0], tested)
 
 
-def run_of(tally: Tally, run: int) -> Tally:
-    """Of one run, on the host."""
-    return Tally(*(np.asarray(part[run]) for part in tally))
+def counts_of_run(counts: StreamingCounts, run: int) -> StreamingCounts:
+    """Return the counts of one run, on the host.
+
+    Parameters
+    ----------
+    counts : StreamingCounts
+        With a leading run axis.
+    run : int
+        Index of the run.
+
+    Returns
+    -------
+    StreamingCounts
+        NumPy arrays without a run axis.
+    """
+    return StreamingCounts(*(np.asarray(part[run]) for part in counts))
 
 
-class Windows(NamedTuple):
-    packed: UInt[AnyArray, "all byte"]
-    block: Int[AnyArray, "window time"]  # of the bins that are asked for
+def fit_scale_and_shift(
+    histogram: Float[np.ndarray, "histogram_bin 2"] | Int[np.ndarray, "histogram_bin 2"],
+) -> tuple[float, float]:
+    """Fit Platt scaling of logits: the a > 0 and b of the least log loss of ``a logit + b``.
 
+    Parameters
+    ----------
+    histogram : array of shape (histogram bins, 2)
+        Number of silent and spiking bins by logit.
 
-def _windows(packed: np.ndarray, block: np.ndarray, length: int, same_bin: bool) -> Windows:
-    """Whole windows; what is asked for beyond the end has no block. One bin more than they hold: the last that is asked for."""
-    ahead = 0 if same_bin else 1
-    count = -(-(len(packed) - ahead) // length)
-    total = count * length
-    packed = np.pad(packed, ((0, total + 1 - len(packed)), (0, 0)))
-    asked = np.pad(block[ahead:], (0, total + ahead - len(block)), constant_values=-1)
-    return Windows(packed, asked.reshape(count, length))
-
-
-def _bins(windows: Windows, units: int, k: Int[Array, ""], ahead: int) -> tuple[Array, Array]:
-    length = windows.block.shape[1]
-    bins = unpack(lax.dynamic_slice_in_dim(windows.packed, k * length, length + 1), units)
-    return bins[:-1], bins[ahead : ahead + length]
-
-
-def _over_runs(one: Any, fitted: Fitted) -> Any:
-    """One after the other on a CPU, where side by side gains nothing."""
-    return lax.map(one, fitted) if jax.default_backend() == "cpu" else jax.vmap(one)(fitted)
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2, 5))
-def _tally_of(manner: Manner, units: int, size: tuple[int, int], fitted: Fitted, windows: Windows, ahead: int) -> Tally:
-    def one(fitted: Fitted) -> Tally:
-        def window(carry: tuple[State, Tally], k: Array) -> tuple[tuple[State, Tally], None]:
-            state, tally = carry
-            spikes, target = _bins(windows, units, k, ahead)
-            logits, state = forecast(manner, fitted, spikes, state)
-            return (state, fold(tally, logits, target.astype(jnp.int32), windows.block[k])), None
-
-        start = begin(manner, fitted.variables, units), empty_tally(size[0], units, size[1])
-        return lax.scan(window, start, jnp.arange(len(windows.block)))[0][1]
-
-    return _over_runs(one, fitted)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _logits(manner: Manner, units: int, fitted: Fitted, windows: Windows) -> Float[Array, "run time unit"]:
-    def one(fitted: Fitted) -> Array:
-        def window(state: State, k: Array) -> tuple[State, Array]:
-            logits, state = forecast(manner, fitted, _bins(windows, units, k, 0)[0], state)
-            return state, logits
-
-        said = lax.scan(window, begin(manner, fitted.variables, units), jnp.arange(len(windows.block)))[1]
-        return said.reshape(-1, units)
-
-    return _over_runs(one, fitted)
-
-
-def fit_scale_and_shift(count: Float[np.ndarray, "place 2"] | Int[np.ndarray, "place 2"]) -> tuple[float, float]:
-    """a > 0 and b that minimise the log loss of ``a logit + b`` on a histogram of logits: Platt's two numbers."""
-    used = count.sum(axis=1) > 0
-    logit = logit_of(np.arange(len(count)) + 0.5, len(count))[used]
-    silent, spiking = count[used, 0].astype(float), count[used, 1].astype(float)
+    Returns
+    -------
+    scale, shift : float
+        1 and 0 if there is no spike.
+    """
+    used = histogram.sum(axis=1) > 0
+    logit = histogram_logit(np.arange(len(histogram)) + 0.5, len(histogram))[used]
+    silent, spiking = histogram[used, 0].astype(float), histogram[used, 1].astype(float)
     if spiking.sum() == 0:
         return 1.0, 0.0
     total = silent.sum() + spiking.sum()
@@ -278,5 +438,74 @@ def fit_scale_and_shift(count: Float[np.ndarray, "place 2"] | Int[np.ndarray, "p
         value = (np.logaddexp(0, z) @ silent + np.logaddexp(0, -z) @ spiking) / total
         return float(value), np.array([error @ logit * a, error.sum()])
 
-    found = minimize(loss, np.zeros(2), jac=True, method="BFGS")
-    return float(np.exp(found.x[0])), float(found.x[1])
+    optimum = minimize(loss, np.zeros(2), jac=True, method="BFGS")
+    return float(np.exp(optimum.x[0])), float(optimum.x[1])
+
+
+class _Windows(NamedTuple):
+    """Packed bins, and the time block of each predicted bin (-1: not scored)."""
+
+    packed: UInt[AnyArray, "all byte"]
+    block: Int[AnyArray, "window time"]
+
+
+def _make_windows(packed: np.ndarray, block: np.ndarray, length: int, same_bin: bool) -> _Windows:
+    """Divide bins into whole windows; bins beyond the end have no block. One more bin is added, the last to be predicted."""
+    ahead = 0 if same_bin else 1
+    count = -(-(len(packed) - ahead) // length)
+    total = count * length
+    packed = np.pad(packed, ((0, total + 1 - len(packed)), (0, 0)))
+    predicted = np.pad(block[ahead:], (0, total + ahead - len(block)), constant_values=-1)
+    return _Windows(packed, predicted.reshape(count, length))
+
+
+def _window_bins(windows: _Windows, n_units: int, k: Int[Array, ""], ahead: int) -> tuple[Array, Array]:
+    """Return the bins of window k, and those that are ``ahead`` bins later."""
+    length = windows.block.shape[1]
+    bins = unpack_bits(lax.dynamic_slice_in_dim(windows.packed, k * length, length + 1), n_units)
+    return bins[:-1], bins[ahead : ahead + length]
+
+
+def _map_over_runs(one_run: Callable[[ForecastParameters], PyTree], parameters: ForecastParameters) -> PyTree:
+    """One run after the other on a CPU, where nothing is gained by computing them together."""
+    return lax.map(one_run, parameters) if jax.default_backend() == "cpu" else jax.vmap(one_run)(parameters)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2, 5))
+def _count_windows(
+    config: ForecastConfig,
+    n_units: int,
+    n_blocks: int,
+    parameters: ForecastParameters,
+    windows: _Windows,
+    ahead: int,
+) -> StreamingCounts:
+    def one_run(parameters: ForecastParameters) -> StreamingCounts:
+        def one_window(
+            carry: tuple[ForecastState, StreamingCounts], k: Array
+        ) -> tuple[tuple[ForecastState, StreamingCounts], None]:
+            state, counts = carry
+            spikes, target = _window_bins(windows, n_units, k, ahead)
+            logits, state = forecast(config, parameters, spikes, state)
+            return (state, add_bins(counts, logits, target.astype(jnp.int32), windows.block[k])), None
+
+        initial = initial_state(config, parameters.variables, n_units), empty_counts(n_blocks, n_units)
+        return lax.scan(one_window, initial, jnp.arange(len(windows.block)))[0][1]
+
+    return _map_over_runs(one_run, parameters)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _logits_of_windows(
+    config: ForecastConfig, n_units: int, parameters: ForecastParameters, windows: _Windows
+) -> Float[Array, "run time unit"]:
+    def one_run(parameters: ForecastParameters) -> Array:
+        def one_window(state: ForecastState, k: Array) -> tuple[ForecastState, Array]:
+            logits, state = forecast(config, parameters, _window_bins(windows, n_units, k, 0)[0], state)
+            return state, logits
+
+        initial = initial_state(config, parameters.variables, n_units)
+        logits = lax.scan(one_window, initial, jnp.arange(len(windows.block)))[1]
+        return logits.reshape(-1, n_units)
+
+    return _map_over_runs(one_run, parameters)

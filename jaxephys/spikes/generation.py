@@ -1,12 +1,14 @@
-"""Free-running generation: each bin is drawn from what the network says after the bins before it, and given back to it.
+"""Free-running generation: every bin is drawn from the forecast of the bins before it, and becomes part of the input.
 
-The memory of the network is the cache: a bin costs one step of fixed size, however long the past. Given the past, units
-are drawn by themselves: a network says nothing of spikes that share a bin.
+The memory of the network makes a bin one step of fixed cost, however long the past. Given the past, units are drawn
+independently: the network does not model spikes that share a bin.
 
-What a network says of states that no recording has shown is extrapolation, and a free run finds such states: in a slice, units
-that had fired a hundred times a second fell silent for good, or doubled their rate, within seconds. So the means that the
-network reads are kept to the range that they had in the second half of the past, the running rates to what the past has
-left; a past of less than two windows shows no range. The spikes are still drawn from what the network says.
+Forecasts for states that no recording has shown are extrapolation, and a free run reaches such states: in the in vitro
+recording, units that had fired a hundred times a second fell silent for good, or doubled their rate, within seconds. The means
+that the network reads are therefore clipped to the range that they had in the second half of the past, and the running rates
+are fixed to their values at its end; a past shorter than two windows gives no range. Spikes are still drawn from the forecast.
+
+Start with :func:`generate`.
 """
 
 from __future__ import annotations
@@ -20,72 +22,123 @@ from jax import lax
 from jaxtyping import Array, Shaped, UInt
 
 from jaxephys.engine.task import Key
-from jaxephys.spikes.forecaster import Fitted, Forecaster, Manner, State, begin, forecast
-from jaxephys.spikes.history import Filters, History, Range, keep, range_after, range_of, settle, trace
-from jaxephys.spikes.network import PopulationTransformer
+from jaxephys.spikes.forecaster import (
+    ForecastConfig,
+    Forecaster,
+    ForecastParameters,
+    ForecastState,
+    forecast,
+    initial_state,
+)
+from jaxephys.spikes.history import (
+    Filters,
+    History,
+    HistoryRange,
+    absorb_prior,
+    clip_history,
+    history_range,
+    merge_ranges,
+    trace_history,
+)
 
-PAST = 30_000  # bins before the first that is drawn: the time constant of the running rate
+PAST_BINS = 30_000  # bins that are read before the first generated bin: the time constant of the running rate
 
 
 def generate(
     forecaster: Forecaster,
     past: Shaped[np.ndarray, "key unit"],
-    bins: int,
+    n_bins: int,
     seed: int = 0,
     *,
-    kept: bool = True,
+    bounded: bool = True,
 ) -> UInt[np.ndarray, "run time unit"]:
-    """``bins`` bins that follow ``past``, by every run, each with its own draws. ``kept`` False: wherever the draws lead."""
-    if forecaster.manner.same_bin:
-        raise ValueError("a network that is shown the bin it tells cannot generate: give one that tells the next bin")
-    if bins < 1 or not len(past):
-        raise ValueError(f"{bins} bins after {len(past)} bins of past: give at least one of each")
-    drawn = []
+    """Draw spikes that continue a recording, with every run.
+
+    Parameters
+    ----------
+    forecaster : Forecaster
+        Calibrated networks.
+    past : array of shape (past bins, units)
+        Zeros and ones that come before the generated bins.
+    n_bins : int
+        Bins to generate.
+    seed : int
+        Seed of the draws; each run has draws of its own.
+    bounded : bool
+        Clip what the network reads to the range that the past has shown. Without it, units may fall silent for good.
+
+    Returns
+    -------
+    uint8 array of shape (runs, n_bins, units)
+        Zeros and ones.
+
+    Raises
+    ------
+    ValueError
+        If the network is a reconstruction, or if there is no past or nothing to generate.
+    """
+    if forecaster.config.network.is_reconstruction:
+        raise ValueError(
+            "a network that sees the bin that it predicts cannot generate: use one that predicts the next bin"
+        )
+    if n_bins < 1 or not len(past):
+        raise ValueError(f"{n_bins} bins after {len(past)} bins of past: give at least one of each")
+    generated = []
     for run in range(len(forecaster)):
-        fitted = jax.tree.map(lambda leaf, run=run: jnp.asarray(leaf[run]), forecaster.fitted)
+        parameters = jax.tree.map(lambda leaf, run=run: jnp.asarray(leaf[run]), forecaster.parameters)
         key = jax.random.fold_in(jax.random.key(seed), run)
-        drawn.append(np.asarray(_draw(forecaster.manner, bins, kept, fitted, jnp.asarray(past, jnp.float32), key)))
-    return np.stack(drawn).astype(np.uint8)
+        past_bins = jnp.asarray(past, jnp.float32)
+        generated.append(np.asarray(_generate_run(forecaster.config, n_bins, bounded, parameters, past_bins, key)))
+    return np.stack(generated).astype(np.uint8)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _draw(manner: Manner, bins: int, kept: bool, fitted: Fitted, past: Array, key: Key) -> Array:
-    network, shows = manner.network, len(past) >= 2 * manner.length
-    filters = network.filters if kept and shows and isinstance(network, PopulationTransformer) else None
-    logits, state, within = _look(manner, filters, fitted, past)
+def _generate_run(
+    config: ForecastConfig, n_bins: int, bounded: bool, parameters: ForecastParameters, past: Array, key: Key
+) -> Array:
+    filters = config.network.filters if bounded and len(past) >= 2 * config.length else None
+    logits, state, bounds = _read_past(config, filters, parameters, past)
 
-    def one(carry: tuple[Array, State], key: Key) -> tuple[tuple[Array, State], Array]:
-        spikes = jax.random.bernoulli(key, jax.nn.sigmoid(carry[0])).astype(jnp.float32)
-        after, state = forecast(manner, fitted, spikes[None], carry[1])
-        if within is not None:
-            state = _with(state, keep(_history(state), within))
-        return (after[0], state), spikes.astype(jnp.uint8)
+    def next_bin(carry: tuple[Array, ForecastState], key: Key) -> tuple[tuple[Array, ForecastState], Array]:
+        logits, state = carry
+        spikes = jax.random.bernoulli(key, jax.nn.sigmoid(logits)).astype(jnp.float32)
+        next_logits, state = forecast(config, parameters, spikes[None], state)
+        if bounds is not None:
+            state = _replace_history(state, clip_history(_history_of(state), bounds))
+        return (next_logits[0], state), spikes.astype(jnp.uint8)
 
-    return lax.scan(one, (logits, state), jax.random.split(key, bins))[1]
+    return lax.scan(next_bin, (logits, state), jax.random.split(key, n_bins))[1]
 
 
-def _look(manner: Manner, filters: Filters | None, fitted: Fitted, past: Array) -> tuple[Array, State, Range | None]:
-    """The logits of the first bin after the past, the state there, and between what bounds the second half has lain."""
+def _read_past(
+    config: ForecastConfig, filters: Filters | None, parameters: ForecastParameters, past: Array
+) -> tuple[Array, ForecastState, HistoryRange | None]:
+    """Return the logits of the first bin after the past, the state there, and the range of states in its second half."""
 
-    def read(state: State, spikes: Array) -> tuple[State, tuple[Array, Range | None]]:
-        shown = filters and range_of(settle(filters, trace(filters, _history(state), spikes)))
-        logits, state = forecast(manner, fitted, spikes, state)
-        return state, (logits[-1], shown)
+    def read_window(state: ForecastState, spikes: Array) -> tuple[ForecastState, tuple[Array, HistoryRange | None]]:
+        bounds = None
+        if filters is not None:
+            bounds = history_range(absorb_prior(filters, trace_history(filters, _history_of(state), spikes)))
+        logits, state = forecast(config, parameters, spikes, state)
+        return state, (logits[-1], bounds)
 
-    size = min(manner.length, len(past))  # what does not fill a window is the oldest, and left out
-    windows = past[len(past) % size :].reshape(-1, size, past.shape[1])
-    state, (logits, shown) = lax.scan(read, begin(manner, fitted.variables, past.shape[1]), windows)
-    if filters is None or shown is None:
+    size = min(config.length, len(past))
+    windows = past[len(past) % size :].reshape(
+        -1, size, past.shape[1]
+    )  # the oldest bins that fill no window are left out
+    initial = initial_state(config, parameters.variables, past.shape[1])
+    state, (logits, bounds) = lax.scan(read_window, initial, windows)
+    if filters is None or bounds is None:
         return logits[-1], state, None
-    last = settle(filters, _history(state))
-    late = jax.tree.map(lambda leaf: leaf[len(windows) // 2 :], shown)
-    return logits[-1], _with(state, last), range_after(late, last)
+    last = absorb_prior(filters, _history_of(state))
+    second_half = jax.tree.map(lambda leaf: leaf[len(windows) // 2 :], bounds)
+    return logits[-1], _replace_history(state, last), merge_ranges(second_half, last)
 
 
-def _history(state: State) -> History:
+def _history_of(state: ForecastState) -> History:
     assert state.memory.history is not None
     return state.memory.history
 
 
-def _with(state: State, history: History) -> State:
+def _replace_history(state: ForecastState, history: History) -> ForecastState:
     return state._replace(memory=state.memory._replace(history=history))

@@ -1,4 +1,8 @@
-"""What the spike experiments share: recordings from wherever they are, networks and baselines scored on the same bins."""
+"""Grids of spike networks trained as one program, and their scores beside those of the baselines on the same bins.
+
+The experiments on spikes share this module: their settings (:class:`SpikeSettings`), training (:func:`train_networks`), and
+scoring on the same bins (:func:`scored_test_bins`, :func:`score_rows`, :func:`score_intervals`).
+"""
 
 from __future__ import annotations
 
@@ -11,239 +15,492 @@ import numpy as np
 from jaxtyping import Int
 from rich.progress import track
 
-from data_prep.spikes.recording import Recording as Prepared
-from data_prep.spikes.registry import ENTRIES, build_entry
-from data_prep.spikes.simulate import scores as best_scores
-from data_prep.spikes.simulate import simulate_one
-from data_prep.spikes.simulated_populations import KINDS
-from data_prep.spikes.spike_times import SpikesError
 from jaxephys.engine.fit import FitResult
 from jaxephys.engine.grid import RunGrid
 from jaxephys.evaluation.intervals import Interval
-from jaxephys.reporting.run_folder import RunFolder, Settings
-from jaxephys.reporting.score_table import Score, write_csv
+from jaxephys.evaluation.scores import Score
+from jaxephys.reporting.files import write_csv
+from jaxephys.reporting.run_folder import RunFolder
+from jaxephys.reporting.settings import Settings
 from jaxephys.schemas.recording import Recording
-from jaxephys.spikes.baselines import BY_CHANNEL, NAMES, Baselines, fit_baselines, gather, tally_baselines
+from jaxephys.spikes.baselines import (
+    BASELINE_NAMES,
+    USED_BY_CHANNEL,
+    SpikeBaselines,
+    baseline_inputs,
+    count_baseline_outcomes,
+    fit_baselines,
+)
 from jaxephys.spikes.estimator import SpikeTransformer
-from jaxephys.spikes.streaming_scores import Tally, bootstrap, scores
-from jaxephys.spikes.task import Objective, make_data, make_runs, make_task
+from jaxephys.spikes.forecaster import counts_of_run
+from jaxephys.spikes.network import SpikeNetwork
+from jaxephys.spikes.preprocessing import make_data
+from jaxephys.spikes.streaming_scores import StreamingCounts, bootstrap, compute_scores
+from jaxephys.spikes.task import Objective, make_inputs, make_task
 
-BLOCKS = 20  # of time, that an interval resamples
+N_BLOCKS = 20  # time blocks that an interval resamples
 METRICS = ("roc_auc", "roc_auc_within_unit", "average_precision", "bits_per_spike")
-TRUE = ("auc", "within_auc", "average_precision", "bits_per_spike")  # the same in the words of data_prep
+Intervals = dict[tuple[str, str, str, str], Interval]  # training recording, test recording, model or "a - b", metric
 
 
 @dataclass(frozen=True)
 class SpikeSettings(Settings):
-    """What the spike experiments have in common."""
+    """Settings that all experiments on spikes share."""
 
     data: Path | None = None
-    """Folder with recordings that data_prep has built (NAME.npz), or with the files of its registry; without it
-    populations are simulated."""
+    """Folder with recordings that data_prep has built (NAME.npz), or with the files of its registry. By default populations
+    are simulated."""
     populations: int = 12
-    """Of the simulated ones so many, in vitro and in vivo in turn."""
+    """Number of simulated populations, in vitro and in vivo in turn."""
     minutes: float = 1.0
-    """Length of each of them; half is for training."""
+    """Length of each simulated recording; half of it is for training."""
     units: int = 32
-    """Units of each of them."""
+    """Units of each simulated recording."""
     networks: tuple[Literal["population", "units", "published", "legacy"], ...] = ("population",)
-    """Population takes any units, units knows its own. Published: that layer, causal; legacy: the same, shown what it tells."""
+    """population: takes any units; units: has parameters for each unit; published: the published layer, causal; legacy: the
+    published layer as published, which sees the bin that it predicts."""
     length: int = 512
-    """Bins of a window in training."""
+    """Bins of a training window."""
     batch_size: int = 8
-    """Windows of an optimiser step."""
+    """Windows of an optimizer step."""
     max_epochs: int = 8
     """Passes over the training windows."""
     learning_rate: float = 3e-3
-    """Of AdamW."""
+    """Learning rate of AdamW."""
     seeds: int = 1
-    """Initial weights of each network."""
+    """Networks per recording."""
     warm_up: int = 10_000
     """Bins before the test bins that all models read first, at most."""
     resamples: int = 200
-    """Of blocks of time, for intervals; 0 gives none."""
-
-
-Truth = Mapping[str, Mapping[str, float]]  # recording -> score -> what the generator's own probability reaches
-
-
-def read_recordings(settings: SpikeSettings, folder: RunFolder) -> tuple[list[Recording], Truth]:
-    """Recordings of a folder, or those of the registry whose files it holds, built now; or simulated ones, whose truth is known."""
-    if settings.data is None:
-        return simulated(settings)
-    return read_folder(settings.data, folder), {}
-
-
-def read_folder(data: Path, folder: RunFolder) -> list[Recording]:
-    if not data.is_dir():
-        raise ValueError(f"there is no folder {data}: give one with recordings, or none to simulate")
-    built = [path for path in sorted(data.glob("*.npz")) if is_recording(path)]
-    if built:
-        return [Recording.read(path) for path in built]
-    found = [entry for entry in ENTRIES if entry.reader == "asdf" and has_files(entry, data)]
-    if not found:
-        raise ValueError(
-            f"{data} holds no recording: build one with `python -m data_prep spikes build NAME --data FOLDER "
-            f"--out {data}`, or leave out --data to simulate"
-        )
-    recordings = []
-    for entry in found:
-        folder.say(f"building {entry.name} from its files in {data}")
-        recordings.append(adopt(build_entry(entry, data)))
-    return recordings
-
-
-def is_recording(path: Path) -> bool:
-    with np.load(path, allow_pickle=False) as file:
-        return "schema" in file.files and str(file["schema"]).startswith("jaxephys spikes")
-
-
-def has_files(entry, folder: Path) -> bool:
-    try:
-        entry.paths(folder)
-    except SpikesError:
-        return False
-    return True
-
-
-def simulated(settings: SpikeSettings) -> tuple[list[Recording], Truth]:
-    half = len(KINDS) // 2
-    in_turn = [kind for pair in zip(KINDS[:half], KINDS[half:], strict=True) for kind in pair]
-    recordings, truth = [], {}
-    for kind in track(sorted(in_turn[: settings.populations], key=KINDS.index), "simulating", transient=True):
-        prepared, rate = simulate_one(kind.name, settings.minutes, settings.units, seed=0)
-        recordings.append(adopt(prepared))
-        found = best_scores(prepared.bits(*prepared.range("test")), rate)
-        truth[kind.name] = {ours: found[theirs] for ours, theirs in zip(METRICS, TRUE, strict=True)}
-    return recordings, truth
-
-
-def adopt(prepared: Prepared) -> Recording:
-    """From the memory of data_prep, as if written and read."""
-    names = np.array([str(unit) for unit in prepared.unit])
-    splits = np.asarray(prepared.splits, np.int64)
-    return Recording(prepared.name, prepared.domain, prepared.packed, len(names), names, float(prepared.bin_ms), splits)
+    """Resamples of time blocks for the intervals; 0 computes none."""
 
 
 def train_networks(
     folder: RunFolder,
     recordings: Sequence[Recording],
     settings: SpikeSettings,
-    network: str,
+    kind: str,
     losses: Sequence[str],
     name: str | None = None,
-    **fields: Any,
+    **parameters: Any,
 ) -> tuple[SpikeTransformer, FitResult]:
-    """One kind of network on each recording, under each loss, with each seed: all as one program.
+    """Train one kind of network on each recording, with each loss and seed, as one program.
 
-    The epoch is selected by validation bins: by likelihood where that alone is trained, else by average precision, which
-    needs no probabilities and treats all losses alike. ``fields`` of the estimator stand before those of the settings; a
-    grid that has some needs a ``name``.
+    Parameters
+    ----------
+    folder : RunFolder
+        Folder for checkpoints and history.
+    recordings : sequence of Recording
+        Training recordings of equally many units.
+    settings : SpikeSettings
+        Settings of the experiment.
+    kind : {"population", "units", "published", "legacy"}
+        Kind of the network.
+    losses : sequence of str
+        Names of the losses. With one loss the epoch is selected as that loss requires; with several, by average precision,
+        which needs no probabilities and treats all losses alike.
+    name : str, optional
+        Name of the grid in the folder; required for a second grid of the same kind.
+    **parameters
+        Parameters of the estimator that replace those of the settings, also nested ones such as ``network__depth``.
+
+    Returns
+    -------
+    model : SpikeTransformer
+        All runs, calibrated.
+    result : FitResult
+        The trained grid, with the factors ``loss``, ``train_on`` and ``seed``.
     """
+    model = SpikeTransformer(
+        kind,
+        objective=losses[0] if len(losses) == 1 else "dice",  # with several, select as for a loss that only ranks
+        seeds=settings.seeds,
+        length=settings.length,
+        batch_size=settings.batch_size,
+        max_epochs=settings.max_epochs,
+        learning_rate=settings.learning_rate,
+    ).set_params(**parameters)
     names = [recording.name for recording in recordings]
-    units = recordings[0].units
-    own: dict[str, Any] = {
-        "loss": losses[0] if len(losses) == 1 else "dice",  # of several, select as for one that only ranks
-        "seeds": settings.seeds,
-        "length": settings.length,
-        "batch_size": settings.batch_size,
-        "max_epochs": settings.max_epochs,
-        "learning_rate": settings.learning_rate,
-    }
-    model = SpikeTransformer(network, **own | fields)
-    axis = RunGrid.cross(loss=losses, train_on=names, seed=range(settings.seeds))
-    sources = [names.index(name) for name in axis.column("train_on")]
-    objectives = [Objective(loss) for loss in axis.column("loss")]
-    layers = model.build(units, recordings[0].bin_ms)
-    data = make_data(recordings, layers, model.length)
-    runs = make_runs(recordings, sources, objectives, model.length, batch_size=settings.batch_size)
-    task = make_task(layers, units, objectives, model.length)
-    tag = name or ("" if network == settings.networks[0] else network)
-    result = folder.fit(name or network, task, data, runs, axis, model.plan(), tag)
-    return model.adopt(result, layers, recordings, sources), result
+    grid = RunGrid.cross(loss=losses, train_on=names, seed=range(settings.seeds))
+    network = model.network_options.build(recordings[0].units, recordings[0].bin_ms)
+    suffix = name or ("" if kind == settings.networks[0] else kind)
+    result = train_grid(folder, recordings, model, network, grid, name or kind, suffix)
+    sources = [names.index(train_on) for train_on in grid.column("train_on")]
+    return model.keep_runs(result, network, recordings, sources), result
 
 
-class Bins(NamedTuple):
-    """Which bins are scored, [start, stop), and how many before them are read first."""
+def train_grid(
+    folder: RunFolder,
+    recordings: Sequence[Recording],
+    model: SpikeTransformer,
+    network: SpikeNetwork,
+    grid: RunGrid,
+    title: str,
+    suffix: str,
+) -> FitResult:
+    """Train a network for every run of a grid.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        Folder for checkpoints and history.
+    recordings : sequence of Recording
+        Training recordings of equally many units.
+    model : SpikeTransformer
+        Estimator with the parameters of training.
+    network : SpikeNetwork
+        The network.
+    grid : RunGrid
+        Runs with the factors ``loss``, ``train_on`` (name of the recording) and ``seed``.
+    title : str
+        Text beside the progress bar.
+    suffix : str
+        Suffix of the grid's files in the folder.
+
+    Returns
+    -------
+    FitResult
+        The trained grid.
+    """
+    names, n_units = [recording.name for recording in recordings], recordings[0].units
+    sources = [names.index(train_on) for train_on in grid.column("train_on")]
+    objectives = [Objective(loss) for loss in grid.column("loss")]
+    data = make_data(recordings, network.filters, model.length)
+    inputs = make_inputs(recordings, sources, objectives, model.length, batch_size=model.batch_size)
+    task = make_task(network, n_units, objectives, model.length)
+    return folder.fit(title, task, data, inputs, grid, model.train_config(), suffix)
+
+
+class TrainedNetworks(NamedTuple):
+    """Trained networks under the name and in the form in which they are scored.
+
+    Parameters
+    ----------
+    name : str
+        Name of the variant.
+    model : SpikeTransformer
+        All runs.
+    grid : RunGrid
+        Factors ``train_on`` and ``seed`` of the runs.
+    same_bin : bool
+        Score as a reconstruction of the bin that the network sees, rather than as a forecast.
+    """
+
+    name: str
+    model: SpikeTransformer
+    grid: RunGrid
+    same_bin: bool
+
+    def count_outcomes(self, recording: Recording, bins: ScoredBins) -> StreamingCounts:
+        """Count predictions and outcomes of all runs.
+
+        Parameters
+        ----------
+        recording : Recording
+            Recording to score on.
+        bins : ScoredBins
+            Scored bins.
+
+        Returns
+        -------
+        StreamingCounts
+            With a leading run axis.
+        """
+        span = bins.start, bins.stop
+        forecaster = self.model.forecaster_
+        return forecaster.count_outcomes(recording, span, warm_up=bins.warm_up, same_bin=self.same_bin)
+
+
+class ScoredBins(NamedTuple):
+    """A stretch of a recording that models are scored on.
+
+    Parameters
+    ----------
+    start, stop : int
+        First bin, and bin after the last.
+    warm_up : int
+        Bins before ``start`` that are read and not scored.
+    """
 
     start: int
     stop: int
     warm_up: int
 
     @property
-    def span(self) -> tuple[int, int]:
-        return self.start - self.warm_up, self.stop
+    def first_read(self) -> int:
+        """First bin that is read."""
+        return self.start - self.warm_up
 
-    def block_of(self, bins: int) -> Int[np.ndarray, "all"]:
-        """The block of time of each bin of a recording, -1 for those that are not scored."""
-        found = np.full(bins, -1, np.int32)
-        found[self.start : self.stop] = np.arange(self.stop - self.start) * BLOCKS // (self.stop - self.start)
-        return found
+    def block_of_bin(self, n_bins: int) -> Int[np.ndarray, "all"]:
+        """Return the time block of each bin of the recording.
+
+        Parameters
+        ----------
+        n_bins : int
+            Bins of the recording.
+
+        Returns
+        -------
+        int32 array of shape (n_bins,)
+            0 to 19 for scored bins, -1 for the others.
+        """
+        block = np.full(n_bins, -1, np.int32)
+        length = self.stop - self.start
+        block[self.start : self.stop] = np.arange(length) * N_BLOCKS // length
+        return block
 
 
-def scored_bins(recording: Recording, warm_up: int) -> Bins:
-    """All of the test split. What lies before it may be read, not scored."""
+def scored_test_bins(recording: Recording, warm_up: int) -> ScoredBins:
+    """Return the test split of a recording.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+    warm_up : int
+        Bins that are read before, at most.
+
+    Returns
+    -------
+    ScoredBins
+        All bins of the split.
+    """
     start, stop = recording.span("test")
-    return Bins(start, stop, min(warm_up, start))
+    return ScoredBins(start, stop, min(warm_up, start))
 
 
-def training_bins(recording: Recording, warm_up: int) -> Bins:
-    """As many of the training split as there are test bins, the last."""
+def scored_training_bins(recording: Recording, warm_up: int) -> ScoredBins:
+    """Return the end of the training split, as many bins as the test split has.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+    warm_up : int
+        Bins that are read before, at most.
+
+    Returns
+    -------
+    ScoredBins
+        The last bins of the training split.
+    """
     start, stop = recording.span("train")
     test = recording.span("test")
     start = max(start, stop - (test[1] - test[0]))
-    return Bins(start, stop, min(warm_up, start))
+    return ScoredBins(start, stop, min(warm_up, start))
 
 
-def fit_all(recordings: Sequence[Recording]) -> list[Baselines]:
+def count_test_outcomes(model: SpikeTransformer, recording: Recording, warm_up: int) -> StreamingCounts:
+    """Count predictions and outcomes of the networks alone on the test bins of a recording, without the mixture of experts.
+
+    Experts that all networks share would hide differences between the networks.
+
+    Parameters
+    ----------
+    model : SpikeTransformer
+        The networks.
+    recording : Recording
+        Recording to score on.
+    warm_up : int
+        Bins that are read before the test bins, at most.
+
+    Returns
+    -------
+    StreamingCounts
+        With a leading run axis.
+    """
+    bins = scored_test_bins(recording, warm_up)
+    forecaster = model.forecaster_.without_experts()
+    return forecaster.count_outcomes(recording, (bins.start, bins.stop), warm_up=bins.warm_up)
+
+
+def score_models(
+    experiment: str,
+    recording: Recording,
+    networks: Sequence[TrainedNetworks],
+    baselines: Sequence[SpikeBaselines],
+    settings: SpikeSettings,
+) -> tuple[list[Score], Intervals]:
+    """Score all networks and baselines on the test bins of a recording, and its own networks on its training bins.
+
+    Parameters
+    ----------
+    experiment : str
+        Name of the experiment.
+    recording : Recording
+        Recording to score on.
+    networks : sequence of TrainedNetworks
+        Networks trained on all recordings.
+    baselines : sequence of SpikeBaselines
+        Baselines fitted on each recording.
+    settings : SpikeSettings
+        Settings of the experiment.
+
+    Returns
+    -------
+    scores : list of Score
+        Rows of the score table.
+    intervals : dict
+        Intervals of the first seed, see `score_intervals`.
+    """
+    bins = scored_test_bins(recording, settings.warm_up)
+    of_networks = [one.count_outcomes(recording, bins) for one in networks]
+    scores, intervals = [], {}
+    for fitted, of_baselines in zip(baselines, _count_all_baselines(baselines, recording, bins), strict=True):
+        pair = fitted.source, recording.name
+        models = {}
+        for one, counts in zip(networks, of_networks, strict=True):
+            runs = one.grid.where(train_on=fitted.source).tolist()
+            models[one.name] = counts_of_run(counts, runs[0])
+            for run in runs:
+                scores += score_rows(experiment, one.name, *pair, one.grid[run]["seed"], counts_of_run(counts, run))
+        for name, counts in of_baselines.items():
+            models[name] = counts
+            scores += score_rows(experiment, name, *pair, 0, counts)
+        check_same_bins(models)
+        intervals |= score_intervals(models, *pair, settings.resamples)
+    for one in networks:
+        counts = one.count_outcomes(recording, scored_training_bins(recording, settings.warm_up))
+        for run in one.grid.where(train_on=recording.name).tolist():
+            seed, of_run = one.grid[run]["seed"], counts_of_run(counts, run)
+            scores += score_rows(experiment, one.name, recording.name, recording.name, seed, of_run, "train")
+    return scores, intervals
+
+
+def fit_all_baselines(recordings: Sequence[Recording]) -> list[SpikeBaselines]:
+    """Fit the baselines on every recording, with a progress bar.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        Training recordings.
+
+    Returns
+    -------
+    list of SpikeBaselines
+        One per recording.
+    """
     return [fit_baselines(recording) for recording in track(recordings, "baselines", transient=True)]
 
 
-def tally_all(fitted: Sequence[Baselines], recording: Recording, bins: Bins) -> Iterator[dict[str, Tally]]:
-    """Of the baselines of each source, on the same bins. One at a time: many tallies do not fit into memory."""
-    known = list(gather(recording, bins.start, bins.stop, bins.span[0]))
-    for baselines in fitted:
-        yield tally_baselines(baselines, recording, bins.block_of(len(recording)), known)
+def check_same_bins(models: Mapping[str, StreamingCounts]) -> None:
+    """Raise an error unless all models were scored on the same number of bins and spikes of each unit and time block.
 
+    Parameters
+    ----------
+    models : mapping of str to StreamingCounts
+        Counts of each model.
 
-def check_same_bins(tallies: Mapping[str, Tally]) -> None:
-    """All have seen as many bins and spikes of each unit in each block of time."""
-    first, *others = (np.asarray(tally.count).sum(axis=2) for tally in tallies.values())
-    for name, other in zip(list(tallies)[1:], others, strict=True):
+    Raises
+    ------
+    RuntimeError
+        If two models differ.
+    """
+    first, *others = (np.asarray(counts.histogram).sum(axis=2) for counts in models.values())
+    for name, other in zip(list(models)[1:], others, strict=True):
         if not np.array_equal(first, other):
-            raise RuntimeError(f"{name} was not scored on the bins of {next(iter(tallies))}")
+            raise RuntimeError(f"{name} was not scored on the bins of {next(iter(models))}")
 
 
-def rows_of(
-    experiment: str, variant: str, train_on: str, test_on: str, seed: int, tally: Tally, split: str = "test"
+def score_rows(
+    experiment: str,
+    variant: str,
+    train_on: str,
+    test_on: str,
+    seed: int,
+    counts: StreamingCounts,
+    split: str = "test",
 ) -> list[Score]:
-    """Every score of a tally as rows of scores.csv; n counts bins of single units."""
-    n = int(np.asarray(tally.count).sum())
+    """Compute every score of a model as rows of ``scores.csv``.
+
+    Parameters
+    ----------
+    experiment, variant : str
+        Names of the experiment and of the model.
+    train_on, test_on : str
+        Names of the recordings.
+    seed : int
+        Seed of the model.
+    counts : StreamingCounts
+        Counts of the model.
+    split : str
+        Split that was scored.
+
+    Returns
+    -------
+    list of Score
+        One row per score; ``n`` is the number of (bin, unit) entries.
+    """
+    n = int(np.asarray(counts.histogram).sum())
     return [
         Score(experiment, variant, train_on, test_on, seed, 0, split, metric, value, n)
-        for metric, value in scores(tally).items()
+        for metric, value in compute_scores(counts).items()
     ]
 
 
-Intervals = dict[tuple[str, str, str, str], Interval]  # train_on, test_on, model or "a - b", metric
+def score_intervals(models: Mapping[str, StreamingCounts], train_on: str, test_on: str, resamples: int) -> Intervals:
+    """Compute 95 % intervals of the scores of each model, and of the differences of networks from other models.
 
+    Parameters
+    ----------
+    models : mapping of str to StreamingCounts
+        Counts of networks and baselines, networks first.
+    train_on, test_on : str
+        Names of the recordings.
+    resamples : int
+        Resamples of time blocks; 0 returns no intervals.
 
-def intervals_of(tallies: Mapping[str, Tally], train_on: str, test_on: str, resamples: int) -> Intervals:
-    """Of each model and of what networks are ahead of others, over resampled blocks of time."""
-    found = bootstrap(dict(tallies), resamples) if resamples else {}
+    Returns
+    -------
+    dict of (train_on, test_on, model, metric) to Interval
+        Intervals of the scores in `METRICS`; the model of a difference is "a - b". Differences between baselines are left
+        out.
+    """
+    intervals = bootstrap(dict(models), resamples) if resamples else {}
     return {
         (train_on, test_on, name, metric): interval
-        for (name, metric), interval in found.items()
-        if metric in METRICS and (name in tallies or name.split(" - ")[0] not in NAMES)
+        for (name, metric), interval in intervals.items()
+        if metric in METRICS and (name in models or name.split(" - ")[0] not in BASELINE_NAMES)
     }
 
 
-def write_intervals(path: Path, found: Intervals) -> None:
+def write_intervals(path: Path, intervals: Intervals) -> None:
+    """Write intervals to a CSV file.
+
+    Parameters
+    ----------
+    path : Path
+        File to write.
+    intervals : dict
+        Result of `score_intervals`.
+    """
     columns = ("train_on", "test_on", "model", "metric", "estimate", "low", "high")
-    write_csv(path, columns, [(*key, *interval) for key, interval in found.items()])
+    write_csv(path, columns, [(*key, *interval) for key, interval in intervals.items()])
 
 
-def label(variant: str, train_on: str, test_on: str) -> str:
-    """Marks what is carried over by channel number, which pairs cells that have nothing to do with one another."""
-    by_channel = variant in (*BY_CHANNEL, "units", "published", "legacy", "reconstruction")
+def mark_channel_models(variant: str, train_on: str, test_on: str) -> str:
+    """Mark a model that is applied to another recording by channel index, which pairs unrelated cells.
+
+    Parameters
+    ----------
+    variant : str
+        Name of the model.
+    train_on, test_on : str
+        Names of the recordings.
+
+    Returns
+    -------
+    str
+        The name, with "(by channel)" if it applies.
+    """
+    by_channel = variant in (*USED_BY_CHANNEL, "units", "published") or variant.startswith("legacy")
     return f"{variant} (by channel)" if by_channel and train_on != test_on else variant
+
+
+def _count_all_baselines(
+    fitted: Sequence[SpikeBaselines], recording: Recording, bins: ScoredBins
+) -> Iterator[dict[str, StreamingCounts]]:
+    """Yield the counts of all baselines, one training recording at a time: all at once would need much memory."""
+    inputs = list(baseline_inputs(recording, bins.start, bins.stop, bins.first_read))
+    for baselines in fitted:
+        yield count_baseline_outcomes(baselines, recording, bins.block_of_bin(len(recording)), inputs)

@@ -1,7 +1,8 @@
-"""The map of recordings: far apart where one predicts the other badly.
+"""A map of recordings from a transfer grid: recordings that predict each other badly are far apart.
 
-Of the transfer grid g (row: trained on, column: tested on), s_ij = (g_ij + g_ji) / 2 and d_ij = 1 / s_ij - 1, so that a
-score of 1 means no distance and a ROC-AUC at chance means 1. Points are placed so that their distances come near d.
+With g the transfer grid (row: trained on, column: tested on), the similarity is s_ij = (g_ij + g_ji) / 2 and the distance
+d_ij = 1 / s_ij - 1, so that a score of 1 gives distance 0 and a ROC AUC at chance gives 1. Points are placed such that their
+distances approximate d. Start with :func:`make_layout`.
 """
 
 from __future__ import annotations
@@ -17,103 +18,226 @@ from sklearn.manifold import smacof
 
 
 class Layout(NamedTuple):
-    points: Float[np.ndarray, "recording axis"]  # of the restart with the least stress
-    stress: Float[np.ndarray, "restart"]  # sum over pairs of (distance on the map - d)^2, least first
-    relative_stress: float  # sqrt(least stress / sum of d^2): 0 fits exactly, above 0.2 the map misleads
-    disparity: Float[np.ndarray, "restart"]  # Procrustes, of each restart from the first: 0 is the same map, 1 another
+    """Positions of recordings, and how well they represent the distances.
+
+    Parameters
+    ----------
+    points : float array of shape (recordings, dimensions)
+        Positions from the restart with the least stress.
+    stress : float array of shape (restarts,)
+        Sum over pairs of ``(distance of the points - d)^2``, ascending.
+    relative_stress : float
+        ``sqrt(least stress / sum of d^2)``: 0 for an exact map; above 0.2 the map is misleading.
+    disparity : float array of shape (restarts,)
+        Procrustes disparity of each restart from the first: 0 for the same map, 1 for an unrelated one.
+    """
+
+    points: Float[np.ndarray, "recording axis"]
+    stress: Float[np.ndarray, "restart"]
+    relative_stress: float
+    disparity: Float[np.ndarray, "restart"]
 
 
 class Substitute(NamedTuple):
-    """A recording that could stand for another: how alike they are, and what a model of it scores on the other."""
+    """A recording that could replace another one in training.
+
+    Parameters
+    ----------
+    name : str
+        Name of the recording.
+    similarity : float
+        s of the two recordings.
+    score : float
+        Score on the other recording of a model trained on this one.
+    """
 
     name: str
     similarity: float
     score: float
 
 
-def similarities(grid: Real[np.ndarray, "recording _"]) -> Float[np.ndarray, "recording recording"]:
-    grid = np.asarray(grid, np.float64)
-    if grid.ndim != 2 or grid.shape[0] != grid.shape[1]:
-        raise ValueError(f"a transfer grid has a row and a column for each recording, not the shape {grid.shape}.")
-    wrong = ~((grid > 0) & (grid <= 1))
-    if wrong.any():
-        i, j = np.argwhere(wrong)[0]
-        raise ValueError(f"the score of recording {i} on {j} is {grid[i, j]}: a map needs scores above 0, up to 1.")
-    return (grid + grid.T) / 2
-
-
-def distances(grid: Real[np.ndarray, "recording _"]) -> Float[np.ndarray, "recording recording"]:
-    """d_ij = 1 / s_ij - 1; of a recording from itself 0, however well it predicts itself."""
-    apart = 1 / similarities(grid) - 1
-    np.fill_diagonal(apart, 0)
-    return apart
-
-
 def make_layout(
     grid: Real[np.ndarray, "recording _"], dimensions: int = 3, restarts: int = 32, seed: int = 0
 ) -> Layout:
-    """Least sum over pairs of (|x_i - x_j| - d_ij)^2 by SMACOF, from random starts.
+    """Place recordings by SMACOF from random starts.
 
-    Each step of SMACOF lowers the stress (de Leeuw 1977), which a gradient step does not promise; but it stops in the
-    nearest dip, so the best of many starts is kept. The disparity tells whether the others found the same map, whatever
-    way it lies: Procrustes turns, mirrors and scales before it compares.
+    Parameters
+    ----------
+    grid : array of shape (recordings, recordings)
+        Scores in (0, 1]; rows are training recordings, columns test recordings. Three recordings or more.
+    dimensions : int
+        Dimensions of the map.
+    restarts : int
+        Number of random starts.
+    seed : int
+        Seed of the starts.
+
+    Returns
+    -------
+    Layout
+        The map with the least ``sum over pairs of (|x_i - x_j| - d_ij)^2``.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than three recordings, or scores outside (0, 1].
+
+    Notes
+    -----
+    No step of SMACOF increases the stress (de Leeuw 1977), which gradient descent does not guarantee; but it stops in the
+    nearest local minimum, so the best of many starts is kept. The disparity shows whether the other starts found the same map:
+    Procrustes analysis rotates, mirrors and scales before it compares.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grid = np.array([[0.9, 0.8, 0.6], [0.8, 0.9, 0.6], [0.6, 0.6, 0.9]])
+    >>> layout = make_layout(grid, dimensions=2, restarts=4)
+    >>> layout.points.shape, bool(layout.relative_stress < 0.01)
+    ((3, 2), True)
     """
-    apart = distances(grid)
-    if len(apart) < 3:
-        raise ValueError(f"a map needs 3 or more recordings, not {len(apart)}.")
+    distance = distances(grid)
+    if len(distance) < 3:
+        raise ValueError(f"A map needs 3 or more recordings, not {len(distance)}.")
     rng = np.random.default_rng(seed)
-    found = [
+    maps = [
         smacof(
-            apart,
+            distance,
             n_components=dimensions,
-            init=rng.normal(size=(len(apart), dimensions)) * apart.mean(),
+            init=rng.normal(size=(len(distance), dimensions)) * distance.mean(),
             n_init=1,
             max_iter=3000,
             eps=1e-9,
         )[0]
         for _ in range(restarts)
     ]
-    wanted = squareform(apart, checks=False)
-    stress = np.array([((pdist(np.asarray(points)) - wanted) ** 2).sum() for points in found])
+    target = squareform(distance, checks=False)
+    stress = np.array([((pdist(np.asarray(points)) - target) ** 2).sum() for points in maps])
     order = np.argsort(stress, kind="stable")
-    best = found[order[0]]
-    disparity = np.array([procrustes(best, found[place])[2] for place in order])
-    return Layout(_upright(best), stress[order], float(np.sqrt(stress[order[0]] / (wanted**2).sum())), disparity)
+    best = maps[order[0]]
+    disparity = np.array([procrustes(best, maps[index])[2] for index in order])
+    relative_stress = float(np.sqrt(stress[order[0]] / (target**2).sum()))
+    return Layout(_align_to_axes(best), stress[order], relative_stress, disparity)
 
 
-def rank_seeds(grid: Float[np.ndarray, "recording recording"]) -> Float[np.ndarray, "recording"]:
-    """Mean score of a model of this recording on the others: high means a good one to train on."""
-    return _without_self(grid).mean(axis=1)
+def similarities(grid: Real[np.ndarray, "recording _"]) -> Float[np.ndarray, "recording recording"]:
+    """Compute the mean score of both directions for each pair of recordings.
+
+    Parameters
+    ----------
+    grid : array of shape (recordings, recordings)
+        Scores in (0, 1].
+
+    Returns
+    -------
+    float array of shape (recordings, recordings)
+        Symmetric similarities.
+
+    Raises
+    ------
+    ValueError
+        If the grid is not square, or a score lies outside (0, 1].
+    """
+    grid = np.asarray(grid, np.float64)
+    if grid.ndim != 2 or grid.shape[0] != grid.shape[1]:
+        raise ValueError(f"A transfer grid has a row and a column for each recording, not the shape {grid.shape}.")
+    invalid = ~((grid > 0) & (grid <= 1))
+    if invalid.any():
+        i, j = np.argwhere(invalid)[0]
+        raise ValueError(f"The score of recording {i} on {j} is {grid[i, j]}: a map needs scores above 0, up to 1.")
+    return (grid + grid.T) / 2
 
 
-def rank_targets(grid: Float[np.ndarray, "recording recording"]) -> Float[np.ndarray, "recording"]:
-    """Mean score of the models of the others on this recording: high means easy to predict."""
-    return _without_self(grid.T).mean(axis=1)
+def distances(grid: Real[np.ndarray, "recording _"]) -> Float[np.ndarray, "recording recording"]:
+    """Compute the distances of recordings, ``1 / similarity - 1``.
+
+    Parameters
+    ----------
+    grid : array of shape (recordings, recordings)
+        Scores in (0, 1].
+
+    Returns
+    -------
+    float array of shape (recordings, recordings)
+        Symmetric distances; the diagonal is 0, however well a recording predicts itself.
+    """
+    distance = 1 / similarities(grid) - 1
+    np.fill_diagonal(distance, 0)
+    return distance
+
+
+def source_quality(grid: Float[np.ndarray, "recording recording"]) -> Float[np.ndarray, "recording"]:
+    """Compute how good each recording is to train on.
+
+    Parameters
+    ----------
+    grid : array of shape (recordings, recordings)
+        Scores; rows are training recordings.
+
+    Returns
+    -------
+    float array of shape (recordings,)
+        Mean score of its model on the other recordings.
+    """
+    return _off_diagonal_rows(grid).mean(axis=1)
+
+
+def predictability(grid: Float[np.ndarray, "recording recording"]) -> Float[np.ndarray, "recording"]:
+    """Compute how easy each recording is to predict.
+
+    Parameters
+    ----------
+    grid : array of shape (recordings, recordings)
+        Scores; columns are test recordings.
+
+    Returns
+    -------
+    float array of shape (recordings,)
+        Mean score on it of the models of the other recordings.
+    """
+    return _off_diagonal_rows(grid.T).mean(axis=1)
 
 
 def find_substitutes(
     grid: Real[np.ndarray, "recording _"], names: Sequence[str], number: int = 3
 ) -> dict[str, list[Substitute]]:
-    """For each recording those nearest to it, by d and not by the map, which can only come near d."""
-    alike, apart = similarities(grid), distances(grid)
-    np.fill_diagonal(apart, np.inf)
-    nearest = apart.argsort(axis=1, kind="stable")[:, : min(number, len(apart) - 1)]
+    """Find for each recording the most similar other recordings.
+
+    They are found by the distances themselves, because a map only approximates these.
+
+    Parameters
+    ----------
+    grid : array of shape (recordings, recordings)
+        Scores in (0, 1].
+    names : sequence of str
+        Names of the recordings.
+    number : int
+        Substitutes per recording, at most all others.
+
+    Returns
+    -------
+    dict of str to list of Substitute
+        By name of the recording, the most similar first.
+    """
+    similarity, distance = similarities(grid), distances(grid)
+    np.fill_diagonal(distance, np.inf)
+    nearest = distance.argsort(axis=1, kind="stable")[:, : min(number, len(distance) - 1)]
     return {
-        name: [Substitute(names[int(j)], float(alike[i, j]), float(grid[j, i])) for j in nearest[i]]
+        name: [Substitute(names[int(j)], float(similarity[i, j]), float(grid[j, i])) for j in nearest[i]]
         for i, name in enumerate(names)
     }
 
 
-def _without_self(grid: Float[np.ndarray, "recording recording"]) -> Float[np.ndarray, "recording others"]:
-    """Each row without its entry on the diagonal."""
+def _off_diagonal_rows(grid: Float[np.ndarray, "recording recording"]) -> Float[np.ndarray, "recording others"]:
+    """Return each row without its entry on the diagonal."""
     return grid[~np.eye(len(grid), dtype=bool)].reshape(len(grid), -1)
 
 
-def _upright(points: Float[np.ndarray, "recording axis"]) -> Float[np.ndarray, "recording axis"]:
-    """Turned to its principal axes, the widest first, each pointing where its largest entry is positive.
+def _align_to_axes(points: Float[np.ndarray, "recording axis"]) -> Float[np.ndarray, "recording axis"]:
+    """Rotate points to their principal axes, the widest first, such that the largest entry of each axis is positive.
 
-    Distances leave the direction open; without this the same grid gave another picture each time.
+    Distances do not determine the orientation; without this step the same grid would give a different figure each time.
     """
-    centred = points - points.mean(axis=0)
-    turned = centred @ np.linalg.svd(centred, full_matrices=False)[2].T
-    return turned * np.sign(turned[np.abs(turned).argmax(axis=0), np.arange(turned.shape[1])])
+    centered = points - points.mean(axis=0)
+    rotated = centered @ np.linalg.svd(centered, full_matrices=False)[2].T
+    return rotated * np.sign(rotated[np.abs(rotated).argmax(axis=0), np.arange(rotated.shape[1])])

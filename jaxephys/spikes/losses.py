@@ -1,9 +1,11 @@
-"""Losses of spike logits against bins of 0 and 1, always in float32: BCE, focal, Dice, their sum, the published Dice.
+"""Losses of spike logits against binned spikes: cross-entropy, focal, Dice, their combination, and the published Dice.
 
-Spikes are rare, and the losses differ in what they make of that. BCE is the likelihood, and proper: its best answer is the
-probability. Focal counts easy bins less, Dice counts overlap and no silence: both rank, and both are calibrated after
-training before their outputs are called probabilities. Each is a scalar, the mean where a mean is taken; ``counted`` says how
-often each bin counts: 0 is padding, and a bin drawn with a small probability counts for all that were not drawn.
+Spikes are rare, and the losses treat that differently. Binary cross-entropy (BCE) is the likelihood; its minimum is the
+true probability. The focal loss gives easy bins less weight, and Dice measures overlap and ignores correct silence: both
+only rank bins, and are calibrated after training before their outputs are used as probabilities.
+
+Each function returns one float32 number. ``weights`` are how often an entry counts: 0 for padding, more than 1 for an entry
+that was sampled in place of others. Start with `LOSSES`, which maps names to functions.
 """
 
 from __future__ import annotations
@@ -18,16 +20,31 @@ from jaxephys.dimensions import AnyArray
 
 Logits = Float[AnyArray, "*batch time unit"]
 Spikes = Float[AnyArray, "*batch time unit"]
-Counts = Float[AnyArray, "*#batch #time #unit"]
+Weights = Float[AnyArray, "*#batch #time #unit"]
 Scalar = Float[Array, ""]
-SMOOTH = 1.0  # keeps Dice finite where nobody fires
-AXES = {"global": None, "unit": (-2,), "time": (-1,)}  # what one overlap is summed over
+SMOOTH = 1.0  # keeps Dice finite if there is no spike
+OVERLAP_AXES = {"global": None, "unit": (-2,), "time": (-1,)}  # axes that one overlap is summed over
 
 
-def bce(logits: Logits, spikes: Spikes, *, counted: Counts | None = None) -> Scalar:
-    """``mean(softplus(l) - s l)``, minus the log-likelihood of a bin, in nats."""
-    logits, spikes = _float32(logits, spikes)
-    return _mean(jax.nn.softplus(logits) - spikes * logits, counted)
+def bce(logits: Logits, spikes: Spikes, *, weights: Weights | None = None) -> Scalar:
+    """Compute the binary cross-entropy, the mean negative log-likelihood in nats.
+
+    Parameters
+    ----------
+    logits : float array of shape (..., bins, units)
+        Logits of a spike.
+    spikes : float array of shape (..., bins, units)
+        Zeros and ones.
+    weights : float array, optional
+        How often each entry counts, of a shape that broadcasts to that of the spikes; 1 by default.
+
+    Returns
+    -------
+    float32 scalar
+        Weighted mean of ``softplus(l) - s l``.
+    """
+    logits, spikes = _as_float32(logits, spikes)
+    return _weighted_mean(jax.nn.softplus(logits) - spikes * logits, weights)
 
 
 def focal(
@@ -36,42 +53,99 @@ def focal(
     gamma: Float[AnyArray, ""] | float = 2.0,
     alpha: Float[AnyArray, ""] | float | None = None,
     *,
-    counted: Counts | None = None,
+    weights: Weights | None = None,
 ) -> Scalar:
-    """``mean(-a (1 - p)^gamma log p)`` with p the probability of what was seen, and a ``alpha`` for a spike, 1 - alpha for none.
+    """Compute the binary focal loss.
 
-    Without alpha, as published, a is 1. In logarithms throughout: log(1 - p) is that of the other answer.
+    Parameters
+    ----------
+    logits : float array of shape (..., bins, units)
+        Logits of a spike.
+    spikes : float array of shape (..., bins, units)
+        Zeros and ones.
+    gamma : float
+        Exponent; 0 gives cross-entropy.
+    alpha : float, optional
+        Weight of a spike; a silent bin has ``1 - alpha``. By default both have 1, as published.
+    weights : float array, optional
+        How often each entry counts; 1 by default.
+
+    Returns
+    -------
+    float32 scalar
+        Weighted mean of ``-a (1 - p)^gamma log p``, with p the probability of the observed outcome.
     """
-    logits, spikes = _float32(logits, spikes)
-    towards = (2 * spikes - 1) * logits
-    value = -jnp.exp(gamma * jax.nn.log_sigmoid(-towards)) * jax.nn.log_sigmoid(towards)
-    return _mean(value if alpha is None else value * (alpha * spikes + (1 - alpha) * (1 - spikes)), counted)
+    logits, spikes = _as_float32(logits, spikes)
+    signed = (2 * spikes - 1) * logits  # logit of the observed outcome
+    value = -jnp.exp(gamma * jax.nn.log_sigmoid(-signed)) * jax.nn.log_sigmoid(signed)
+    return _weighted_mean(value if alpha is None else value * (alpha * spikes + (1 - alpha) * (1 - spikes)), weights)
 
 
 def dice(
-    logits: Logits, spikes: Spikes, over: str = "global", smooth: float = SMOOTH, *, counted: Counts | None = None
+    logits: Logits, spikes: Spikes, over: str = "global", smooth: float = SMOOTH, *, weights: Weights | None = None
 ) -> Scalar:
-    """``1 - (2 sum p s + smooth) / (sum p + sum s + smooth)``: one overlap of all, or the mean over units or over bins.
+    """Compute the soft Dice loss.
 
-    Over units every unit weighs the same, however little it fires; so does every bin over time.
+    Parameters
+    ----------
+    logits : float array of shape (..., bins, units)
+        Logits of a spike.
+    spikes : float array of shape (..., bins, units)
+        Zeros and ones.
+    over : {"global", "unit", "time"}
+        One overlap of all entries; or the mean of one overlap per unit, so that every unit weighs the same however rarely
+        it fires; or the mean of one overlap per bin.
+    smooth : float
+        Added to numerator and denominator.
+    weights : float array, optional
+        How often each entry counts; 1 by default.
+
+    Returns
+    -------
+    float32 scalar
+        ``1 - (2 sum p s + smooth) / (sum p + sum s + smooth)``.
+
+    Raises
+    ------
+    ValueError
+        If ``over`` is unknown.
     """
-    if over not in AXES:
-        raise ValueError(f"Dice over {over!r} is unknown: choose one of {', '.join(AXES)}")
-    logits, spikes = _float32(logits, spikes)
-    return jnp.mean(_dice(jax.nn.sigmoid(logits), spikes, AXES[over], smooth, counted))
+    if over not in OVERLAP_AXES:
+        raise ValueError(f"Dice over {over!r} is unknown: choose one of {', '.join(OVERLAP_AXES)}")
+    logits, spikes = _as_float32(logits, spikes)
+    return jnp.mean(_dice(jax.nn.sigmoid(logits), spikes, OVERLAP_AXES[over], smooth, weights))
 
 
 def dice_bce(
     logits: Logits,
     spikes: Spikes,
-    weight: Float[AnyArray, ""] | float = 0.5,
+    dice_share: Float[AnyArray, ""] | float = 0.5,
     over: str = "global",
     *,
-    counted: Counts | None = None,
+    weights: Weights | None = None,
 ) -> Scalar:
-    """``weight Dice + (1 - weight) BCE``."""
-    overlap = dice(logits, spikes, over, counted=counted)
-    return weight * overlap + (1 - weight) * bce(logits, spikes, counted=counted)
+    """Compute a weighted sum of Dice and cross-entropy.
+
+    Parameters
+    ----------
+    logits : float array of shape (..., bins, units)
+        Logits of a spike.
+    spikes : float array of shape (..., bins, units)
+        Zeros and ones.
+    dice_share : float
+        Weight of Dice; cross-entropy has ``1 - dice_share``.
+    over : {"global", "unit", "time"}
+        What one overlap of Dice is summed over, see `dice`.
+    weights : float array, optional
+        How often each entry counts; 1 by default.
+
+    Returns
+    -------
+    float32 scalar
+        ``dice_share * dice + (1 - dice_share) * bce``.
+    """
+    overlap = dice(logits, spikes, over, weights=weights)
+    return dice_share * overlap + (1 - dice_share) * bce(logits, spikes, weights=weights)
 
 
 def published_dice(
@@ -79,25 +153,58 @@ def published_dice(
     spikes: Spikes,
     density: Float[AnyArray, ""] | float | None = None,
     *,
-    counted: Counts | None = None,
+    weights: Weights | None = None,
 ) -> Scalar:
-    """``0.9 log(1 + D) + 0.1 penalty``, with D the global Dice of ``sigmoid(sigmoid(l))``, as the published code has it.
+    """Compute the Dice loss of the published code.
 
-    The second sigmoid keeps p between 0.5 and 0.731, so that at a prevalence of 0.3 % D moves by 0.003 at most. The penalty,
-    ``10 max(mean(output) - density, 0)``, is computed there without a gradient, and so it is here; ``density`` is the share of
-    spikes in the training bins, or, untold, in these.
+    Parameters
+    ----------
+    logits : float array of shape (..., bins, units)
+        Logits of a spike.
+    spikes : float array of shape (..., bins, units)
+        Zeros and ones.
+    density : float, optional
+        Share of spikes in the training bins; by default that of these entries.
+    weights : float array, optional
+        How often each entry counts; 1 by default.
+
+    Returns
+    -------
+    float32 scalar
+        ``0.9 log(1 + D) + 0.1 penalty``.
+
+    Notes
+    -----
+    D is the global Dice of ``sigmoid(sigmoid(l))``. The second sigmoid keeps probabilities between 0.5 and 0.731, so that
+    at a prevalence of 0.3 % D varies by at most 0.003. The penalty, ``10 max(mean(output) - density, 0)``, is computed
+    without a gradient in the published code, and here.
     """
-    logits, spikes = _float32(logits, spikes)
+    logits, spikes = _as_float32(logits, spikes)
     output = jax.nn.sigmoid(logits)
-    wanted = _mean(spikes, counted) if density is None else density
-    penalty = jax.lax.stop_gradient(10 * jax.nn.relu(_mean(output, counted) - wanted))
-    return 0.9 * jnp.log1p(published_overlap(logits, spikes, counted=counted)) + 0.1 * penalty
+    target_density = _weighted_mean(spikes, weights) if density is None else density
+    penalty = jax.lax.stop_gradient(10 * jax.nn.relu(_weighted_mean(output, weights) - target_density))
+    return 0.9 * jnp.log1p(published_dice_term(logits, spikes, weights=weights)) + 0.1 * penalty
 
 
-def published_overlap(logits: Logits, spikes: Spikes, *, counted: Counts | None = None) -> Scalar:
-    """D of the published loss: the global Dice after a second sigmoid."""
-    logits, spikes = _float32(logits, spikes)
-    return _dice(jax.nn.sigmoid(jax.nn.sigmoid(logits)), spikes, None, SMOOTH, counted)
+def published_dice_term(logits: Logits, spikes: Spikes, *, weights: Weights | None = None) -> Scalar:
+    """Compute D of the published loss, the global Dice after a second sigmoid.
+
+    Parameters
+    ----------
+    logits : float array of shape (..., bins, units)
+        Logits of a spike.
+    spikes : float array of shape (..., bins, units)
+        Zeros and ones.
+    weights : float array, optional
+        How often each entry counts; 1 by default.
+
+    Returns
+    -------
+    float32 scalar
+        D, between 0 and 1.
+    """
+    logits, spikes = _as_float32(logits, spikes)
+    return _dice(jax.nn.sigmoid(jax.nn.sigmoid(logits)), spikes, None, SMOOTH, weights)
 
 
 LOSSES: dict[str, Callable[..., Scalar]] = {
@@ -114,19 +221,19 @@ def _dice(
     spikes: Float[Array, "*batch time unit"],
     axes: tuple[int, ...] | None,
     smooth: float,
-    counted: Counts | None,
+    weights: Weights | None,
 ) -> Float[Array, "*rest"]:
     def total(x: Array) -> Array:
-        return jnp.sum(x if counted is None else x * counted, axis=axes)
+        return jnp.sum(x if weights is None else x * weights, axis=axes)
 
     return 1 - (2 * total(p * spikes) + smooth) / (total(p) + total(spikes) + smooth)
 
 
-def _mean(x: Array, counted: Counts | None) -> Scalar:
-    if counted is None:
+def _weighted_mean(x: Array, weights: Weights | None) -> Scalar:
+    if weights is None:
         return jnp.mean(x)
-    return jnp.sum(x * counted) / jnp.maximum(jnp.sum(jnp.broadcast_to(counted, x.shape)), 1e-9)  # all may be padding
+    return jnp.sum(x * weights) / jnp.maximum(jnp.sum(jnp.broadcast_to(weights, x.shape)), 1e-9)  # all may be padding
 
 
-def _float32(logits: Logits, spikes: Spikes) -> tuple[Array, Array]:
+def _as_float32(logits: Logits, spikes: Spikes) -> tuple[Array, Array]:
     return jnp.asarray(logits, jnp.float32), jnp.asarray(spikes, jnp.float32)

@@ -1,6 +1,7 @@
-"""Statistics of spike trains, and how far two rasters lie apart in each.
+"""Statistics of spike trains, and distances between two rasters in each of them.
 
-A raster is [time, unit] of 0 and 1, with bins of `bin_ms`. NumPy only.
+A raster is an array of shape (bins, units) of zeros and ones. NumPy only. Start with :func:`compute_statistics` and
+:func:`compare_statistics`.
 """
 
 from __future__ import annotations
@@ -11,126 +12,272 @@ import numpy as np
 from jaxtyping import Float, Int, Real, UInt
 from scipy.stats import wasserstein_distance
 
-WINDOW_MS = 50.0  # of the counts that are correlated: bins of 1 ms hold too few spikes
-LAGS = 100  # bins of the autocorrelation
-FEWEST = 10  # spikes, below which the shape of a train is not measured
-RARE = 0.05  # Hz that is added before logarithms of rates are compared
+COUNT_WINDOW_MS = 50.0  # of the counts that are correlated: bins of 1 ms hold too few spikes
+N_LAGS = 100  # bins of the autocorrelation
+MIN_INTERVALS = 10  # a unit with fewer spikes or intervals has no measure of regularity
+RATE_OFFSET_HZ = 0.05  # added before logarithms of rates are compared
 
 
-class TrainStatistics(NamedTuple):
-    rate: Float[np.ndarray, "unit"]  # Hz
-    intervals: list[Int[np.ndarray, "interval"]]  # bins between the spikes of each unit
-    cv2: Float[np.ndarray, "unit"]  # nan for units with few spikes, as in the rows below
+class SpikeStatistics(NamedTuple):
+    """Statistics of a raster; nan for units with too few spikes.
+
+    Parameters
+    ----------
+    rate : float array of shape (units,)
+        Firing rate in Hz.
+    intervals : list of int array
+        Inter-spike intervals of each unit, in bins.
+    cv2 : float array of shape (units,)
+        Local variation of intervals: 1 for a Poisson process, 0 for a clock.
+    autocorrelation : float array of shape (lags, units)
+        Excess probability of a spike after a spike: 0 for a Poisson process.
+    correlation : float array of shape (units, units)
+        Pearson correlation of spike counts in windows of 50 ms.
+    coupling : float array of shape (units,)
+        Correlation of a unit's counts with the sum of the other units' counts.
+    """
+
+    rate: Float[np.ndarray, "unit"]
+    intervals: list[Int[np.ndarray, "interval"]]
+    cv2: Float[np.ndarray, "unit"]
     autocorrelation: Float[np.ndarray, "lag unit"]
     correlation: Float[np.ndarray, "unit unit"]
     coupling: Float[np.ndarray, "unit"]
 
 
-def describe(raster: Real[np.ndarray, "time unit"], bin_ms: float) -> TrainStatistics:
-    window = max(1, round(WINDOW_MS / bin_ms))
-    return TrainStatistics(
-        rates(raster, bin_ms),
-        intervals(raster),
+def compute_statistics(raster: Real[np.ndarray, "time unit"], bin_ms: float) -> SpikeStatistics:
+    """Compute all statistics of a raster.
+
+    Parameters
+    ----------
+    raster : array of shape (bins, units)
+        Zeros and ones.
+    bin_ms : float
+        Width of a bin in milliseconds.
+
+    Returns
+    -------
+    SpikeStatistics
+        The statistics.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> raster = (np.random.default_rng(0).random((5000, 2)) < [0.02, 0.1]).astype(np.uint8)
+    >>> compute_statistics(raster, bin_ms=1.0).rate.round().tolist()
+    [19.0, 99.0]
+    """
+    window = max(1, round(COUNT_WINDOW_MS / bin_ms))
+    return SpikeStatistics(
+        firing_rates(raster, bin_ms),
+        spike_intervals(raster),
         cv2(raster),
-        autocorrelation(raster, LAGS),
+        autocorrelation(raster, N_LAGS),
         pairwise_correlation(raster, window),
         population_coupling(raster, window),
     )
 
 
-def rates(raster: Real[np.ndarray, "time unit"], bin_ms: float) -> Float[np.ndarray, "unit"]:
-    return raster.mean(axis=0, dtype=np.float64) * 1000 / bin_ms
+def compare_statistics(a: SpikeStatistics, b: SpikeStatistics) -> dict[str, float]:
+    """Compute distances between two rasters of the same units; all are 0 for the same raster.
 
+    Parameters
+    ----------
+    a, b : SpikeStatistics
+        Statistics of the two rasters.
 
-def intervals(raster: Real[np.ndarray, "time unit"]) -> list[Int[np.ndarray, "interval"]]:
-    return [np.diff(np.flatnonzero(train)) for train in raster.T]
+    Returns
+    -------
+    dict of str to float
+        ``rate``: root mean square difference of log2(rate + 0.05 Hz), in octaves. ``intervals``: Wasserstein distance of the
+        log2 intervals, in octaves, mean over units. ``cv2``, ``autocorrelation``, ``pairwise_correlation`` and
+        ``population_coupling``: root mean square difference over units (and lags or pairs). Units that cannot be measured in
+        both rasters are left out; ``units_left_out`` is their share.
 
-
-def cv2(raster: Real[np.ndarray, "time unit"]) -> Float[np.ndarray, "unit"]:
-    """Mean over successive intervals of 2 |b - a| / (a + b): 1 for Poisson, 0 for a clock, above 1 for bursts.
-
-    It compares neighbours only, so that a slow drift of the rate does not pass for irregularity (Holt 1996).
-    """
-    of_units = []
-    for gaps in intervals(raster):
-        if len(gaps) < FEWEST:
-            of_units.append(np.nan)
-        else:
-            of_units.append(np.mean(2 * np.abs(np.diff(gaps)) / (gaps[1:] + gaps[:-1])))
-    return np.array(of_units)
-
-
-def autocorrelation(raster: Real[np.ndarray, "time unit"], lags: int) -> Float[np.ndarray, "lag unit"]:
-    """Spikes found 1 .. lags bins after a spike, as a share of those expected from the rate, less 1: 0 for Poisson."""
-    if lags >= len(raster):
-        raise ValueError(f"{lags} lags need a longer raster than {len(raster)} bins.")
-    fired = raster != 0
-    spikes = fired.sum(axis=0)
-    found = np.empty((lags, fired.shape[1]))
-    for lag in range(1, lags + 1):
-        pairs = np.sum(fired[lag:] & fired[:-lag], axis=0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found[lag - 1] = pairs / (len(fired) - lag) / (spikes / len(fired)) ** 2 - 1
-    found[:, spikes < FEWEST] = np.nan
-    return found
-
-
-def pairwise_correlation(raster: Real[np.ndarray, "time unit"], window: int) -> Float[np.ndarray, "unit unit"]:
-    """Pearson correlation of the counts in windows of so many bins; nan with a unit that never changes."""
-    return _correlate(_counts(raster, window), _counts(raster, window))
-
-
-def population_coupling(raster: Real[np.ndarray, "time unit"], window: int) -> Float[np.ndarray, "unit"]:
-    """Correlation of a unit's counts with the sum over the others (Okun 2015): chorister or soloist."""
-    counts = _counts(raster, window)
-    return np.array(
-        [_correlate(counts[:, [u]], np.delete(counts, u, 1).sum(1)[:, None])[0, 0] for u in range(counts.shape[1])]
-    )
-
-
-def rate_matched_poisson(
-    raster: Real[np.ndarray, "time unit"], seed: int, bins: int | None = None
-) -> UInt[np.ndarray, "_ unit"]:
-    """A raster whose units fire with the same mean rates and nothing else: the least a generator must beat.
-
-    As long as the other unless told.
-    """
-    draws = np.random.default_rng(seed).random((bins or len(raster), raster.shape[1]), np.float32)
-    return (draws < raster.mean(axis=0, dtype=np.float64)).astype(np.uint8)
-
-
-def compare(a: TrainStatistics, b: TrainStatistics) -> dict[str, float]:
-    """How far two rasters of the same units lie apart; 0 in all for the same raster.
-
-    Rates: root mean square difference of log2(rate + 0.05 Hz), in octaves. Intervals: Wasserstein distance of their
-    log2, mean over units. The rest: root mean square difference over units (and lags, pairs). Units that one of the two
-    cannot measure are left out; the share of them is told.
+    Raises
+    ------
+    ValueError
+        If the rasters have different numbers of units.
     """
     if len(a.rate) != len(b.rate):
-        raise ValueError(f"rasters are compared unit by unit, but one has {len(a.rate)} and the other {len(b.rate)}.")
+        raise ValueError(f"Rasters are compared unit by unit, but one has {len(a.rate)} and the other {len(b.rate)}.")
     pairs = np.triu_indices(len(a.rate), 1)
-    enough = [min(len(x), len(y)) >= FEWEST for x, y in zip(a.intervals, b.intervals, strict=True)]
+    enough = [min(len(x), len(y)) >= MIN_INTERVALS for x, y in zip(a.intervals, b.intervals, strict=True)]
     shifts = [
         wasserstein_distance(np.log2(x), np.log2(y))
         for x, y, used in zip(a.intervals, b.intervals, enough, strict=True)
         if used
     ]
     return {
-        "rate": _distance(np.log2(a.rate + RARE), np.log2(b.rate + RARE)),
+        "rate": _rms_difference(np.log2(a.rate + RATE_OFFSET_HZ), np.log2(b.rate + RATE_OFFSET_HZ)),
         "intervals": float(np.mean(shifts)) if shifts else float("nan"),
-        "cv2": _distance(a.cv2, b.cv2),
-        "autocorrelation": _distance(a.autocorrelation, b.autocorrelation),
-        "pairwise_correlation": _distance(a.correlation[pairs], b.correlation[pairs]),
-        "population_coupling": _distance(a.coupling, b.coupling),
+        "cv2": _rms_difference(a.cv2, b.cv2),
+        "autocorrelation": _rms_difference(a.autocorrelation, b.autocorrelation),
+        "pairwise_correlation": _rms_difference(a.correlation[pairs], b.correlation[pairs]),
+        "population_coupling": _rms_difference(a.coupling, b.coupling),
         "units_left_out": 1 - float(np.mean(enough)),
     }
 
 
+def rate_matched_poisson(
+    raster: Real[np.ndarray, "time unit"], seed: int, n_bins: int | None = None
+) -> UInt[np.ndarray, "_ unit"]:
+    """Draw a raster whose units fire independently with the same mean rates: the baseline of a generator.
+
+    Parameters
+    ----------
+    raster : array of shape (bins, units)
+        Zeros and ones, whose mean rates are kept.
+    seed : int
+        Seed of the draws.
+    n_bins : int, optional
+        Bins to draw, by default as many as the raster has.
+
+    Returns
+    -------
+    uint8 array of shape (n_bins, units)
+        Zeros and ones.
+    """
+    draws = np.random.default_rng(seed).random((n_bins or len(raster), raster.shape[1]), np.float32)
+    return (draws < raster.mean(axis=0, dtype=np.float64)).astype(np.uint8)
+
+
+def firing_rates(raster: Real[np.ndarray, "time unit"], bin_ms: float) -> Float[np.ndarray, "unit"]:
+    """Compute the mean firing rate of each unit.
+
+    Parameters
+    ----------
+    raster : array of shape (bins, units)
+        Zeros and ones.
+    bin_ms : float
+        Width of a bin in milliseconds.
+
+    Returns
+    -------
+    float array of shape (units,)
+        Rates in Hz.
+    """
+    return raster.mean(axis=0, dtype=np.float64) * 1000 / bin_ms
+
+
+def spike_intervals(raster: Real[np.ndarray, "time unit"]) -> list[Int[np.ndarray, "interval"]]:
+    """Compute the inter-spike intervals of each unit.
+
+    Parameters
+    ----------
+    raster : array of shape (bins, units)
+        Zeros and ones.
+
+    Returns
+    -------
+    list of int array
+        Bins between successive spikes, an array per unit.
+    """
+    return [np.diff(np.flatnonzero(spikes)) for spikes in raster.T]
+
+
+def cv2(raster: Real[np.ndarray, "time unit"]) -> Float[np.ndarray, "unit"]:
+    """Compute the local variation of the intervals of each unit (Holt 1996).
+
+    Parameters
+    ----------
+    raster : array of shape (bins, units)
+        Zeros and ones.
+
+    Returns
+    -------
+    float array of shape (units,)
+        Mean over successive intervals a, b of ``2 |b - a| / (a + b)``: 1 for a Poisson process, 0 for a clock, above 1 for
+        bursts; nan with fewer than 10 intervals. Because only neighbours are compared, a slow drift of the rate does not count
+        as irregularity.
+    """
+    values = []
+    for gaps in spike_intervals(raster):
+        if len(gaps) < MIN_INTERVALS:
+            values.append(np.nan)
+        else:
+            values.append(np.mean(2 * np.abs(np.diff(gaps)) / (gaps[1:] + gaps[:-1])))
+    return np.array(values)
+
+
+def autocorrelation(raster: Real[np.ndarray, "time unit"], n_lags: int) -> Float[np.ndarray, "lag unit"]:
+    """Compute the autocorrelation of each unit.
+
+    Parameters
+    ----------
+    raster : array of shape (bins, units)
+        Zeros and ones.
+    n_lags : int
+        Number of lags in bins, fewer than the bins of the raster.
+
+    Returns
+    -------
+    float array of shape (n_lags, units)
+        Number of spikes 1 to ``n_lags`` bins after a spike, relative to the number expected from the rate, minus 1; nan for
+        units with fewer than 10 spikes.
+
+    Raises
+    ------
+    ValueError
+        If the raster is too short.
+    """
+    if n_lags >= len(raster):
+        raise ValueError(f"{n_lags} lags need a longer raster than {len(raster)} bins.")
+    fired = raster != 0
+    n_spikes = fired.sum(axis=0)
+    excess = np.empty((n_lags, fired.shape[1]))
+    for lag in range(1, n_lags + 1):
+        pairs = np.sum(fired[lag:] & fired[:-lag], axis=0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            excess[lag - 1] = pairs / (len(fired) - lag) / (n_spikes / len(fired)) ** 2 - 1
+    excess[:, n_spikes < MIN_INTERVALS] = np.nan
+    return excess
+
+
+def pairwise_correlation(raster: Real[np.ndarray, "time unit"], window: int) -> Float[np.ndarray, "unit unit"]:
+    """Compute the Pearson correlation of spike counts between all pairs of units.
+
+    Parameters
+    ----------
+    raster : array of shape (bins, units)
+        Zeros and ones.
+    window : int
+        Bins of a count.
+
+    Returns
+    -------
+    float array of shape (units, units)
+        Correlations; nan for a unit whose count never changes.
+    """
+    return _correlate(_counts(raster, window), _counts(raster, window))
+
+
+def population_coupling(raster: Real[np.ndarray, "time unit"], window: int) -> Float[np.ndarray, "unit"]:
+    """Compute the correlation of each unit's counts with the sum over the other units (Okun 2015).
+
+    Parameters
+    ----------
+    raster : array of shape (bins, units)
+        Zeros and ones.
+    window : int
+        Bins of a count.
+
+    Returns
+    -------
+    float array of shape (units,)
+        Correlations; nan for a unit whose count never changes.
+    """
+    counts = _counts(raster, window)
+    return np.array(
+        [_correlate(counts[:, [u]], np.delete(counts, u, 1).sum(1)[:, None])[0, 0] for u in range(counts.shape[1])]
+    )
+
+
 def _counts(raster: Real[np.ndarray, "time unit"], window: int) -> Float[np.ndarray, "window unit"]:
-    whole = len(raster) // window
-    if whole < 2:
-        raise ValueError(f"a correlation needs 2 or more windows of {window} bins, but there are {len(raster)} bins.")
-    return raster[: whole * window].reshape(whole, window, -1).sum(axis=1, dtype=np.float64)
+    n_windows = len(raster) // window
+    if n_windows < 2:
+        raise ValueError(f"A correlation needs 2 or more windows of {window} bins, but there are {len(raster)} bins.")
+    return raster[: n_windows * window].reshape(n_windows, window, -1).sum(axis=1, dtype=np.float64)
 
 
 def _correlate(
@@ -141,7 +288,7 @@ def _correlate(
         return (a.T @ b) / np.sqrt((a**2).sum(axis=0)[:, None] * (b**2).sum(axis=0))
 
 
-def _distance(a: Float[np.ndarray, "..."], b: Float[np.ndarray, "..."]) -> float:
+def _rms_difference(a: Float[np.ndarray, "..."], b: Float[np.ndarray, "..."]) -> float:
     """Root mean square difference where both are numbers; nan if nowhere."""
     both = np.isfinite(a) & np.isfinite(b)
     return float(np.sqrt(np.mean((a[both] - b[both]) ** 2))) if both.any() else float("nan")

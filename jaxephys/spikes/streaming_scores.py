@@ -1,13 +1,15 @@
-"""Scores of predicted spikes, streamed: blocks of logits are folded into counts of fixed size, and no logit is kept.
+"""Scores of spike predictions from streamed counts: blocks of logits are added to counts of fixed size, and not kept.
 
-The counts are a histogram of the logits for each block of time, unit and outcome. All scores are sums over it: pooled
-(which rewards knowing *who* fires) and within the unit (which rewards knowing *when*). Blocks of time are kept apart,
-so that an interval can resample them, the same ones for all models.
+The counts are a histogram of the logits for each time block, unit and outcome; all scores are sums over it. Pooled scores
+reward knowing which units fire often, scores within a unit reward knowing when it fires. Time blocks are kept apart, so that
+a bootstrap can resample them, with the same draws for all models.
+
+Start with :func:`empty_counts`, :func:`add_bins` and :func:`compute_scores`.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,164 +20,306 @@ from scipy.special import expit
 from jaxephys.dimensions import AnyArray
 from jaxephys.evaluation.intervals import Interval
 
-PLACES = 2048  # of a histogram: on real recordings every area is then within 1e-4 of the exact one
-MIDDLE, BEND = (
-    -4.0,
-    3.0,
-)  # logit where the places are finest, and how far from it they are half as dense: spikes are rare
-FEWEST = 10  # spikes, below which a unit has no area of its own
+HISTOGRAM_BINS = 2048  # on real recordings every area is then within 1e-4 of the exact one
+CENTER_LOGIT = -4.0  # logit at which the histogram is finest: spikes are rare
+HALF_DENSITY = 3.0  # distance from it, in logits, at which the histogram is half as fine
+MIN_SPIKES = 10  # a unit with fewer spikes has no scores of its own
 CALIBRATION_BINS = 15
-WORST = 1e30  # nats of an infinite logit that was wrong: finite, since a table of zeros times infinity is no number
-LONGEST_ALARM = 0.005  # false positive rate that a threshold may have
+MAX_LOSS = 1e30  # nats of a wrong infinite logit: finite, because a sum over blocks multiplies it by zeros
+MAX_FALSE_POSITIVE_RATE = 0.005  # of a decision threshold
 
 
-class Tally(NamedTuple):
-    """What is known of a model on a recording: adding two tallies tells the scores on both."""
+class StreamingCounts(NamedTuple):
+    """Sums over bins from which all scores of a model on a recording follow. Counts of two stretches can be added.
 
-    count: Real[AnyArray, "*run block unit place 2"]  # bins without (0) and with (1) a spike
-    loss: Float[AnyArray, "*run block unit"]  # sum of -log p(outcome), in nats
-    squares: Float[AnyArray, "*run block unit"]  # sum of (p - outcome)^2
+    Parameters
+    ----------
+    histogram : int array of shape (..., blocks, units, histogram bins, 2)
+        Number of time bins without (0) and with (1) a spike, by time block, unit and logit.
+    loss : float array of shape (..., blocks, units)
+        Sum of the negative log-likelihood, in nats.
+    squared_error : float array of shape (..., blocks, units)
+        Sum of ``(p - spike)^2``.
+    """
+
+    histogram: Real[AnyArray, "*run block unit histogram_bin 2"]
+    loss: Float[AnyArray, "*run block unit"]
+    squared_error: Float[AnyArray, "*run block unit"]
 
 
-def empty_tally(blocks: int, units: int, places: int = PLACES) -> Tally:
-    zero = jnp.zeros((blocks, units))
-    return Tally(jnp.zeros((blocks, units, places, 2), jnp.int32), zero, zero)
+def empty_counts(n_blocks: int, n_units: int, n_histogram_bins: int = HISTOGRAM_BINS) -> StreamingCounts:
+    """Return counts of no bins.
+
+    Parameters
+    ----------
+    n_blocks, n_units : int
+        Number of time blocks and of units.
+    n_histogram_bins : int
+        Resolution of the histogram of logits.
+
+    Returns
+    -------
+    StreamingCounts
+        Zeros, on the device.
+    """
+    zero = jnp.zeros((n_blocks, n_units))
+    return StreamingCounts(jnp.zeros((n_blocks, n_units, n_histogram_bins, 2), jnp.int32), zero, zero)
 
 
-def fold(
-    tally: Tally,
-    logit: Float[AnyArray, "time unit"],
-    target: Int[AnyArray, "time unit"],
+def add_bins(
+    counts: StreamingCounts,
+    logits: Float[AnyArray, "time unit"],
+    spikes: Int[AnyArray, "time unit"],
     block: Int[AnyArray, "time"],
-) -> Tally:
-    """The tally with these bins added; a bin whose block is negative is padding. Runs under `jit`, `scan` and `vmap`.
+) -> StreamingCounts:
+    """Add bins to the counts. The function can be called inside ``jit``, ``scan`` and ``vmap``.
 
-    The sums over blocks are products with a one-hot table: unlike a scatter-add they sum in a fixed order.
+    Parameters
+    ----------
+    counts : StreamingCounts
+        Counts so far.
+    logits : float array of shape (bins, units)
+        Logits of a spike.
+    spikes : int array of shape (bins, units)
+        Zeros and ones.
+    block : int array of shape (bins,)
+        Time block of each bin; bins of a negative block are padding and are not counted.
+
+    Returns
+    -------
+    StreamingCounts
+        Counts with these bins.
     """
-    blocks, units, places, _ = tally.count.shape
+    n_blocks, n_units, n_histogram_bins, _ = counts.histogram.shape
     real = (block >= 0)[:, None]
-    logit = jnp.where(real, logit.astype(jnp.float32), 0.0)
-    cell = (block[:, None] * units + jnp.arange(units)) * places + place_of(logit, places)
-    broken = jnp.isnan(logit) | ~real  # a NaN has no place; the loss carries it into every score
-    cell = jnp.where(broken, tally.count.size, 2 * cell + target)
-    count = tally.count.reshape(-1).at[cell.reshape(-1)].add(1, mode="drop").reshape(tally.count.shape)
-    member = jax.nn.one_hot(block, blocks)
-    loss = jnp.minimum(jax.nn.softplus(jnp.where(target == 1, -logit, logit)), WORST)
-    squares = (jax.nn.sigmoid(logit) - target) ** 2
-    total = [
+    logits = jnp.where(real, logits.astype(jnp.float32), 0.0)
+    index = (block[:, None] * n_units + jnp.arange(n_units)) * n_histogram_bins + histogram_bin(
+        logits, n_histogram_bins
+    )
+    dropped = jnp.isnan(logits) | ~real  # a NaN is in no bin of the histogram; the loss carries it into every score
+    index = jnp.where(dropped, counts.histogram.size, 2 * index + spikes)
+    histogram = counts.histogram.reshape(-1).at[index.reshape(-1)].add(1, mode="drop").reshape(counts.histogram.shape)
+    # Sums over blocks are products with a one-hot matrix: unlike a scatter-add they sum in a fixed order.
+    member = jax.nn.one_hot(block, n_blocks)
+    loss = jnp.minimum(jax.nn.softplus(jnp.where(spikes == 1, -logits, logits)), MAX_LOSS)
+    squared_error = (jax.nn.sigmoid(logits) - spikes) ** 2
+    sums = [
         jnp.einsum("tb,tu->bu", member, jnp.where(real, value, 0.0), precision=jax.lax.Precision.HIGHEST)
-        for value in (loss, squares)
+        for value in (loss, squared_error)
     ]
-    return Tally(count, tally.loss + total[0], tally.squares + total[1])
+    return StreamingCounts(histogram, counts.loss + sums[0], counts.squared_error + sums[1])
 
 
-def place_of(logit: Float[AnyArray, "..."], places: int) -> Int[AnyArray, "..."]:
-    """Of d, the logit less the middle: d / (|d| + bend), from -1 to 1, cut into equal parts. No logit falls outside."""
-    away = jnp.clip(logit - MIDDLE, -1e30, 1e30)
-    bent = away / (jnp.abs(away) + BEND)
-    return jnp.clip(jnp.floor((bent + 1) * (places / 2)), 0, places - 1).astype(jnp.int32)
-
-
-def logit_of(place: Float[np.ndarray, "place"], places: int) -> Float[np.ndarray, "place"]:
-    """The logit at which a place begins, and between two places in between: `place_of` turned round."""
-    bent = 2 * place / places - 1
-    with np.errstate(divide="ignore"):
-        return MIDDLE + BEND * bent / (1 - np.abs(bent))
-
-
-def scores(
-    tally: Tally, rate: Float[np.ndarray, "unit"] | None = None, threshold: float | None = None
+def compute_scores(
+    counts: StreamingCounts, rate: Float[np.ndarray, "unit"] | None = None, threshold: float | None = None
 ) -> dict[str, float]:
-    """All scores of one model on the blocks of its tally.
+    """Compute all scores of one model.
 
-    `bits_per_spike` is the likelihood gained on each unit's own mean in these very bins, which no forecast knows
-    beforehand; `bits_per_spike_training` on `rate`, the spikes a bin of each unit in training. The accuracies are those
-    of calling a spike wherever the logit is at least `threshold`.
+    Parameters
+    ----------
+    counts : StreamingCounts
+        Counts of one model, without a run axis; time blocks are added up.
+    rate : float array of shape (units,), optional
+        Mean spikes per bin of each unit in the training bins, for ``bits_per_spike_training``.
+    threshold : float, optional
+        Logit from which on a spike is predicted, for the accuracies.
+
+    Returns
+    -------
+    dict of str to float
+        ``roc_auc`` and ``average_precision`` pooled over units and as means ``_within_unit`` over units with `MIN_SPIKES`
+        spikes or more; ``ap_over_prevalence``; ``bits_per_spike``, the log-likelihood gained over each unit's own mean rate
+        in these very bins, which a forecast cannot use; ``brier``; ``ece``; ``prevalence``; ``units_scored``. With ``rate`` also
+        ``bits_per_spike_training``, with ``threshold`` also ``accuracy``, ``accuracy_on_0`` and ``accuracy_on_1``.
+
+    Raises
+    ------
+    ValueError
+        If the logits hold a NaN.
     """
-    count = np.asarray(tally.count).sum(0).astype(np.float64)
-    loss, squares = (np.asarray(x, np.float64).sum() for x in (tally.loss, tally.squares))
+    histogram = np.asarray(counts.histogram).sum(0).astype(np.float64)
+    loss, squared_error = (np.asarray(x, np.float64).sum() for x in (counts.loss, counts.squared_error))
     if np.isnan(loss):
-        raise ValueError("the logits hold a NaN: the model has diverged and has no scores.")
-    spikes, bins = count[..., 1].sum(1), count.sum((1, 2))
-    enough = spikes >= FEWEST
-    auc, ap = areas(count.sum(0))
-    own_auc, own_ap = areas(count[enough])
+        raise ValueError("The logits hold a NaN: the model has diverged and cannot be scored.")
+    spikes, bins = histogram[..., 1].sum(1), histogram.sum((1, 2))
+    enough = spikes >= MIN_SPIKES
+    auc, ap = areas(histogram.sum(0))
+    unit_auc, unit_ap = areas(histogram[enough])
     prevalence = spikes.sum() / bins.sum()
-    found = {
+    scores = {
         "roc_auc": auc,
         "average_precision": ap,
         "ap_over_prevalence": ap / prevalence,
-        "roc_auc_within_unit": _mean(own_auc),
-        "average_precision_within_unit": _mean(own_ap),
-        "ap_over_prevalence_within_unit": _mean(own_ap / (spikes / bins)[enough]),
-        "bits_per_spike": _gain(loss, spikes, bins, spikes / bins),
-        "brier": squares / bins.sum(),
-        "ece": calibration_error(count.sum(0)),
+        "roc_auc_within_unit": _mean(unit_auc),
+        "average_precision_within_unit": _mean(unit_ap),
+        "ap_over_prevalence_within_unit": _mean(unit_ap / (spikes / bins)[enough]),
+        "bits_per_spike": _bits_per_spike(loss, spikes, bins, spikes / bins),
+        "brier": squared_error / bins.sum(),
+        "ece": calibration_error(histogram.sum(0)),
         "prevalence": prevalence,
         "units_scored": enough.sum(),
     }
     if rate is not None:
-        found["bits_per_spike_training"] = _gain(loss, spikes, bins, rate)
+        scores["bits_per_spike_training"] = _bits_per_spike(loss, spikes, bins, rate)
     if threshold is not None:
-        found |= accuracies(count.sum(0), threshold)
-    return {name: float(value) for name, value in found.items()}
+        scores |= accuracies(histogram.sum(0), threshold)
+    return {name: float(value) for name, value in scores.items()}
 
 
-def areas(count: Real[np.ndarray, "*unit place 2"]) -> tuple[Float[AnyArray, "*unit"], Float[AnyArray, "*unit"]]:
-    """ROC-AUC and average precision of a histogram; scores in one place are ties. nan where one outcome is absent.
+def histogram_bin(logits: Float[AnyArray, "..."], n_histogram_bins: int) -> Int[AnyArray, "..."]:
+    """Return the bin of the histogram that each logit falls into.
 
-    AUC = P(a spike's place above a silence's) + P(same) / 2, and AP = sum of (recall gained) x precision from the
-    highest place down: scikit-learn's two definitions.
+    Parameters
+    ----------
+    logits : float array
+        Logits, infinite ones included.
+    n_histogram_bins : int
+        Number of bins.
+
+    Returns
+    -------
+    int32 array of the same shape
+        0 to ``n_histogram_bins - 1``.
+
+    Notes
+    -----
+    With d the logit minus `CENTER_LOGIT`, ``d / (|d| + HALF_DENSITY)`` lies between -1 and 1 and is divided evenly.
     """
-    silent, spiking = count[..., ::-1, 0], count[..., ::-1, 1]
-    hits, alarms = spiking.cumsum(-1), silent.cumsum(-1)
-    both = np.where((hits[..., -1] > 0) & (alarms[..., -1] > 0), 1.0, np.nan)
-    spikes, silences = np.maximum(hits[..., -1], 1), np.maximum(alarms[..., -1], 1)
-    auc = (silent * (hits - spiking / 2)).sum(-1) / spikes / silences
-    ap = (spiking * hits / np.maximum(hits + alarms, 1)).sum(-1) / spikes
-    return auc * both, ap * both
+    distance = jnp.clip(logits - CENTER_LOGIT, -1e30, 1e30)
+    bounded = distance / (jnp.abs(distance) + HALF_DENSITY)
+    return jnp.clip(jnp.floor((bounded + 1) * (n_histogram_bins / 2)), 0, n_histogram_bins - 1).astype(jnp.int32)
+
+
+def histogram_logit(
+    index: Float[np.ndarray, "histogram_bin"], n_histogram_bins: int
+) -> Float[np.ndarray, "histogram_bin"]:
+    """Return the logit at which a bin of the histogram begins, the inverse of `histogram_bin`.
+
+    Parameters
+    ----------
+    index : float array
+        Bins; fractions are positions within a bin.
+    n_histogram_bins : int
+        Number of bins.
+
+    Returns
+    -------
+    float array of the same shape
+        Logits; minus infinity for 0.
+    """
+    bounded = 2 * index / n_histogram_bins - 1
+    with np.errstate(divide="ignore"):
+        return CENTER_LOGIT + HALF_DENSITY * bounded / (1 - np.abs(bounded))
+
+
+def areas(
+    histogram: Real[np.ndarray, "*unit histogram_bin 2"],
+) -> tuple[Float[AnyArray, "*unit"], Float[AnyArray, "*unit"]]:
+    """Compute ROC AUC and average precision from histograms, with the definitions of scikit-learn.
+
+    Parameters
+    ----------
+    histogram : array of shape (..., histogram bins, 2)
+        Number of negatives and positives by score; scores in one bin are ties.
+
+    Returns
+    -------
+    roc_auc : float array of shape (...)
+        P(positive above negative) + P(tie) / 2; nan without both outcomes.
+    average_precision : float array of shape (...)
+        Sum of (recall gained) x precision, from the highest bin down; nan without both outcomes.
+    """
+    negatives, positives = histogram[..., ::-1, 0], histogram[..., ::-1, 1]
+    true_positives, false_positives = positives.cumsum(-1), negatives.cumsum(-1)
+    defined = np.where((true_positives[..., -1] > 0) & (false_positives[..., -1] > 0), 1.0, np.nan)
+    n_positives, n_negatives = np.maximum(true_positives[..., -1], 1), np.maximum(false_positives[..., -1], 1)
+    auc = (negatives * (true_positives - positives / 2)).sum(-1) / n_positives / n_negatives
+    ap = (positives * true_positives / np.maximum(true_positives + false_positives, 1)).sum(-1) / n_positives
+    return auc * defined, ap * defined
 
 
 @jax.jit
 def exact_areas(
-    logit: Float[AnyArray, "row"], target: Int[AnyArray, "row"]
+    logits: Float[AnyArray, "row"], spikes: Int[AnyArray, "row"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """`areas` without a histogram, by one sort on the device: the check of the streamed ones. `vmap` it over units.
+    """Compute ROC AUC and average precision without a histogram, by sorting on the device.
 
-    Counts are integers, and the products are added in pairs, then pairs of pairs: six million float32 added one after
-    the other would lose the sixth digit.
+    Parameters
+    ----------
+    logits : float array of shape (rows,)
+        Scores.
+    spikes : int array of shape (rows,)
+        Zeros and ones.
+
+    Returns
+    -------
+    roc_auc, average_precision : float32 scalar
+        As scikit-learn defines them; nan where undefined. Use ``vmap`` for one value per unit.
+
+    Notes
+    -----
+    Counts are integers, and products are added in pairs, then pairs of pairs: a running float32 sum of six million numbers
+    would lose the sixth digit.
     """
-    order, spiking = jax.lax.sort((-logit.astype(jnp.float32), target.astype(jnp.int32)), num_keys=1)
-    end = jnp.append(order[1:] != order[:-1], True)  # the last of each tie
-    hits = jnp.cumsum(spiking)
-    alarms = jnp.arange(1, len(order) + 1) - hits
-    before = jax.lax.cummax(jnp.where(end, jnp.arange(1, len(order) + 1), 0))  # rows up to the last end
-    before = jnp.append(0, before[:-1])
-    at_start = lambda total: jnp.where(before > 0, total[jnp.maximum(before - 1, 0)], 0)  # noqa: E731
-    new_hits, new_alarms = (jnp.where(end, total - at_start(total), 0) for total in (hits, alarms))
-    total_hits, total_alarms = hits[-1].astype(jnp.float32), alarms[-1].astype(jnp.float32)
-    auc = _pairwise_sum(new_alarms / total_alarms * ((hits - new_hits / 2) / total_hits))
-    ap = _pairwise_sum(new_hits / total_hits * (hits / (hits + alarms)))
-    return auc, jnp.where(total_alarms == 0, jnp.nan, ap)
+    order, positive = jax.lax.sort((-logits.astype(jnp.float32), spikes.astype(jnp.int32)), num_keys=1)
+    last_of_tie = jnp.append(order[1:] != order[:-1], True)
+    true_positives = jnp.cumsum(positive)
+    false_positives = jnp.arange(1, len(order) + 1) - true_positives
+    rows_before = jax.lax.cummax(
+        jnp.where(last_of_tie, jnp.arange(1, len(order) + 1), 0)
+    )  # up to the last end of a tie
+    rows_before = jnp.append(0, rows_before[:-1])
+
+    def gained(total: Array) -> Array:
+        before = jnp.where(rows_before > 0, total[jnp.maximum(rows_before - 1, 0)], 0)
+        return jnp.where(last_of_tie, total - before, 0)
+
+    new_true, new_false = gained(true_positives), gained(false_positives)
+    n_positives, n_negatives = true_positives[-1].astype(jnp.float32), false_positives[-1].astype(jnp.float32)
+    auc = _pairwise_sum(new_false / n_negatives * ((true_positives - new_true / 2) / n_positives))
+    ap = _pairwise_sum(new_true / n_positives * (true_positives / (true_positives + false_positives)))
+    return auc, jnp.where(n_negatives == 0, jnp.nan, ap)
 
 
-def choose_threshold(tally: Tally) -> float:
-    """The logit of the highest (recall - false positive rate), Youden's J, with at most 5 false alarms in 1,000 silences.
+def choose_threshold(counts: StreamingCounts) -> float:
+    """Choose the logit from which on a spike is predicted, by Youden's J at a low false positive rate.
 
-    To be chosen on validation bins. It is the lowest logit of a place, so that the histogram of the test bins counts
-    exactly what lies above it.
+    Parameters
+    ----------
+    counts : StreamingCounts
+        Counts of one model on validation bins.
+
+    Returns
+    -------
+    float
+        The logit with the highest recall minus false positive rate among those with a false positive rate of at most
+        `MAX_FALSE_POSITIVE_RATE`. It is the lowest logit of a histogram bin, so that the histogram of the test bins
+        separates exactly what is above it.
     """
-    count = np.asarray(tally.count).sum((0, 1)).astype(np.float64)
-    above = count[::-1].cumsum(0)[::-1] / count.sum(0)  # at or above each place
-    gain = np.where(above[:, 0] <= LONGEST_ALARM, above[:, 1] - above[:, 0], -np.inf)
-    return float(logit_of(np.array([float(gain.argmax())]), len(count))[0])
+    histogram = np.asarray(counts.histogram).sum((0, 1)).astype(np.float64)
+    share_above = histogram[::-1].cumsum(0)[::-1] / histogram.sum(0)  # at or above each bin
+    gain = np.where(share_above[:, 0] <= MAX_FALSE_POSITIVE_RATE, share_above[:, 1] - share_above[:, 0], -np.inf)
+    return float(histogram_logit(np.array([float(gain.argmax())]), len(histogram))[0])
 
 
-def accuracies(count: Float[np.ndarray, "place 2"], threshold: float) -> dict[str, float]:
-    """Shares of the silent and of the spiking bins that are called right, and of both together."""
-    above = logit_of(np.arange(len(count)) * 1.0, len(count)) >= threshold
-    zeros, ones = count[~above, 0].sum(), count[above, 1].sum()
-    total = count.sum(0)
+def accuracies(histogram: Float[np.ndarray, "histogram_bin 2"], threshold: float) -> dict[str, float]:
+    """Compute the accuracy of thresholded predictions, on silent bins, on bins with a spike, and on all.
+
+    Parameters
+    ----------
+    histogram : float array of shape (histogram bins, 2)
+        Number of silent and spiking bins by logit.
+    threshold : float
+        Logit from which on a spike is predicted.
+
+    Returns
+    -------
+    dict of str to float
+        ``accuracy_on_0``, ``accuracy_on_1`` and ``accuracy``.
+    """
+    above = histogram_logit(np.arange(len(histogram)) * 1.0, len(histogram)) >= threshold
+    zeros, ones = histogram[~above, 0].sum(), histogram[above, 1].sum()
+    total = histogram.sum(0)
     return {
         "accuracy_on_0": zeros / total[0],
         "accuracy_on_1": ones / total[1],
@@ -183,68 +327,106 @@ def accuracies(count: Float[np.ndarray, "place 2"], threshold: float) -> dict[st
     }
 
 
-def calibration_error(count: Float[np.ndarray, "place 2"], bins: int = CALIBRATION_BINS) -> float:
-    """Expected calibration error over bins that hold equally many predictions.
+def calibration_error(histogram: Float[np.ndarray, "histogram_bin 2"], n_groups: int = CALIBRATION_BINS) -> float:
+    """Compute the expected calibration error over groups of equally many predictions.
 
-    Bins of equal width would hold nearly all in the first: a spike's probability is rarely above 1/15. The prediction of a
-    place is the probability at its middle.
+    Groups of equal width would put nearly all predictions into the first: the probability of a spike is rarely above 1/15.
+
+    Parameters
+    ----------
+    histogram : float array of shape (histogram bins, 2)
+        Number of silent and spiking bins by logit; the prediction of a histogram bin is the probability at its middle.
+    n_groups : int
+        Number of groups.
+
+    Returns
+    -------
+    float
+        Mean absolute difference between the predicted and the observed share of spikes.
     """
-    probability = expit(logit_of(np.arange(len(count)) + 0.5, len(count)))
-    total = count.sum(1)
-    part = np.minimum((total.cumsum() - total / 2) / total.sum() * bins, bins - 1).astype(int)
-    expected, seen = (np.bincount(part, weights, bins) for weights in (total * probability, count[:, 1]))
-    return float(np.abs(expected - seen).sum() / total.sum())
+    probability = expit(histogram_logit(np.arange(len(histogram)) + 0.5, len(histogram)))
+    total = histogram.sum(1)
+    group = np.minimum((total.cumsum() - total / 2) / total.sum() * n_groups, n_groups - 1).astype(int)
+    expected, observed = (np.bincount(group, weights, n_groups) for weights in (total * probability, histogram[:, 1]))
+    return float(np.abs(expected - observed).sum() / total.sum())
 
 
 def bootstrap(
-    tallies: dict[str, Tally], resamples: int = 200, seed: int = 0, level: float = 0.95, **given
+    models: dict[str, StreamingCounts], resamples: int = 200, seed: int = 0, level: float = 0.95, **options: Any
 ) -> dict[tuple[str, str], Interval]:
-    """`{(model, score): interval}`, and `{("a - b", score): interval}` of each pair, over resampled blocks of time.
+    """Compute intervals of all scores, and of their differences between models, by resampling time blocks.
 
-    A resample draws as many blocks as there are, with repeats, the same for all models: what makes some seconds hard
-    for all of them does not widen their difference. It holds a block beside itself, and so knows less of slow changes:
-    areas within units come out .01 lower than from all blocks. That is of the draw and not of the model: the quantiles
-    are moved by what their mean is away from the estimate. `given` goes to `scores`.
+    Parameters
+    ----------
+    models : dict of str to StreamingCounts
+        Counts of each model on the same two or more time blocks.
+    resamples : int
+        Number of resamples.
+    seed : int
+        Seed of the resamples, which are the same for all models.
+    level : float
+        Coverage of the intervals.
+    **options
+        Passed to `compute_scores`.
+
+    Returns
+    -------
+    dict of (str, str) to Interval
+        By (model, score), and by ("a - b", score) for each pair of models in the given order.
+
+    Raises
+    ------
+    ValueError
+        If the models have different numbers of blocks, or fewer than two.
+
+    Notes
+    -----
+    The same draws for all models make the differences paired: what makes some seconds hard for all models does not widen
+    their difference. A resample contains blocks more than once and therefore spans less of the slow changes: areas within
+    units come out about .01 lower than from all blocks. This is a property of resampling and not of the model, so the
+    quantiles are shifted by the difference between their mean and the estimate.
     """
-    blocks = {len(tally.loss) for tally in tallies.values()}
-    if len(blocks) != 1 or min(blocks) < 2:
-        raise ValueError(f"models are compared on the same 2 or more blocks of time, not on {sorted(blocks)}.")
-    n = blocks.pop()
+    numbers = {len(counts.loss) for counts in models.values()}
+    if len(numbers) != 1 or min(numbers) < 2:
+        raise ValueError(f"Models are compared on the same 2 or more time blocks, not on {sorted(numbers)}.")
+    n_blocks = numbers.pop()
     rng = np.random.default_rng(seed)
-    ready = {name: Tally(*(np.asarray(part, np.float32) for part in tally)) for name, tally in tallies.items()}
-    found: dict[tuple[str, str], list[float]] = {}
-    for draw in [np.arange(n), *rng.integers(n, size=(resamples, n))]:
-        times = np.bincount(draw, minlength=n).astype(np.float32)
-        each = {name: scores(_weighed(tally, times), **given) for name, tally in ready.items()}
-        names = list(each)
-        each |= {
-            f"{a} - {b}": {key: each[a][key] - each[b][key] for key in each[a]}
+    on_host = {
+        name: StreamingCounts(*(np.asarray(part, np.float32) for part in counts)) for name, counts in models.items()
+    }
+    samples: dict[tuple[str, str], list[float]] = {}
+    for draw in [np.arange(n_blocks), *rng.integers(n_blocks, size=(resamples, n_blocks))]:
+        times_drawn = np.bincount(draw, minlength=n_blocks).astype(np.float32)
+        scores = {name: compute_scores(_resample(counts, times_drawn), **options) for name, counts in on_host.items()}
+        names = list(scores)
+        scores |= {
+            f"{a} - {b}": {key: scores[a][key] - scores[b][key] for key in scores[a]}
             for i, a in enumerate(names)
             for b in names[i + 1 :]
         }
-        for name, values in each.items():
+        for name, values in scores.items():
             for key, value in values.items():
-                found.setdefault((name, key), []).append(value)
+                samples.setdefault((name, key), []).append(value)
     tails = [(1 - level) / 2, (1 + level) / 2]
     intervals = {}
-    for key, (whole, *drawn) in found.items():
-        low, high = np.nanquantile(drawn, tails) - np.nanmean(drawn) + whole
-        intervals[key] = Interval(whole, float(low), float(high))
+    for key, (estimate, *resampled) in samples.items():
+        low, high = np.nanquantile(resampled, tails) - np.nanmean(resampled) + estimate
+        intervals[key] = Interval(estimate, float(low), float(high))
     return intervals
 
 
-def _weighed(tally: Tally, times: Float[np.ndarray, "block"]) -> Tally:
-    """The tally of a resample, in one block: each block counted as often as it was drawn."""
-    return Tally(*(np.tensordot(times, part, 1)[None] for part in tally))
+def _resample(counts: StreamingCounts, times_drawn: Float[np.ndarray, "block"]) -> StreamingCounts:
+    """Add up the blocks, each as often as it was drawn, into one block."""
+    return StreamingCounts(*(np.tensordot(times_drawn, part, 1)[None] for part in counts))
 
 
-def _gain(
+def _bits_per_spike(
     loss: float, spikes: Float[np.ndarray, "unit"], bins: Float[np.ndarray, "unit"], rate: Float[np.ndarray, "unit"]
 ) -> float:
-    """Bits a spike gained on the constant `rate` of each unit; a unit that was silent counts as one spike in 10^6 bins."""
+    """Bits per spike gained over the constant rate of each unit; a silent unit counts as one spike in 10^6 bins."""
     rate = np.clip(rate, 1e-6, 1 - 1e-6)
-    null = -(spikes * np.log(rate) + (bins - spikes) * np.log1p(-rate)).sum()
-    return (null - loss) / np.log(2) / spikes.sum()
+    baseline = -(spikes * np.log(rate) + (bins - spikes) * np.log1p(-rate)).sum()
+    return (baseline - loss) / np.log(2) / spikes.sum()
 
 
 def _pairwise_sum(values: Float[AnyArray, "row"]) -> Float[Array, ""]:
@@ -255,5 +437,5 @@ def _pairwise_sum(values: Float[AnyArray, "row"]) -> Float[Array, ""]:
 
 
 def _mean(values: Float[np.ndarray, "unit"]) -> float:
-    """nan, without NumPy's warning, where no unit has enough spikes."""
+    """Mean; nan without NumPy's warning if no unit has enough spikes."""
     return float(values.mean()) if len(values) else float("nan")

@@ -1,14 +1,15 @@
-"""The spike task: what binds recordings, network and loss into the five functions that the engine trains.
+"""The training task: connects recordings, network and loss to the engine.
 
-A row is a window of one recording: ``length`` bins go in, and of each the bin after it is asked. Windows lie on a grid from
-the recording's first bin, so that the state of the history filters before each of them can stand on the device: a window
-begins with all of its true past. Runs differ in the recording that they learn from, in loss, and in seed.
+A row is a window of one recording: ``length`` bins are the input, and the bin after each of them is the target. Runs differ in
+the recording that they are trained on, in the loss, and in the seed.
 
-Spikes are rare, and most bins say the same. A network that can be asked for chosen cells is trained on some of each window:
-a part of them spikes, a part drawn by rate, a part evenly, each counted by one over the probability of having been drawn
-(the balance heuristic of Veach 1995), so that the loss is that of all cells, without bias.
+Spikes are rare, and most bins carry the same information. A network that supports it is therefore trained on a sample of each
+window's (bin, unit) entries: one part are spikes, one part is drawn in proportion to the rates, one part evenly. Each entry is
+weighted by the inverse of its probability (the balance heuristic of Veach 1995), so that the loss is an unbiased estimate of
+the loss over all entries.
 
-The legacy network is shown the bin that it is asked for, as published: a reconstruction.
+A reconstruction (the published network in its legacy form) gets the target bin itself as input, as in the published code.
+Start with :func:`make_inputs` and :class:`SpikeTask`.
 """
 
 from __future__ import annotations
@@ -17,297 +18,576 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, UInt
+from jaxtyping import Array, Float, Int
 
 from jaxephys.dimensions import AnyArray
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.engine.task import Key, RowSet, RunInputs, Task, Variables
-from jaxephys.schemas.recording import Recording, checkpoints, unpack
+from jaxephys.schemas.recording import Recording
 from jaxephys.spikes import losses
-from jaxephys.spikes.history import History
-from jaxephys.spikes.network import Cells, Memory, PopulationTransformer, PublishedLayer
-from jaxephys.spikes.streaming_scores import LONGEST_ALARM, PLACES, place_of
+from jaxephys.spikes.network import Entries, Memory, SpikeNetwork
+from jaxephys.spikes.preprocessing import SpikeData, unpack_bits, window_indices
+from jaxephys.spikes.streaming_scores import HISTOGRAM_BINS, MAX_FALSE_POSITIVE_RATE, histogram_bin
 
 LENGTH = 512  # bins of a window
-CELLS = 1024  # of a window that the loss is taken over
-SHARES = (0.25, 0.5)  # of these that are spikes, and that are drawn by rate; the rest evenly
-GROUP = 4  # validation windows that are read at once
-KINDS = tuple(losses.LOSSES)
+N_ENTRIES = 1024  # (bin, unit) entries of a window that the loss is computed on
+SPIKE_SHARE, RATE_SHARE = (
+    0.25,
+    0.5,
+)  # of the entries that are spikes, and that are drawn by rate; the rest is drawn evenly
+VALIDATION_BATCH = 4  # validation windows that are computed at once
+LOSS_NAMES = tuple(losses.LOSSES)
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised. Runs of one program may differ in it."""
+    """The loss of a run. Runs of one program may have different ones.
+
+    Parameters
+    ----------
+    loss : {"bce", "focal", "dice", "dice_bce", "published_dice"}
+        Name of the loss.
+    gamma : float
+        Exponent of the focal loss.
+    alpha : float, optional
+        Weight of a spike in the focal loss, ``1 - alpha`` being that of a silent bin; by default both have 1.
+    dice_share : float
+        Weight of Dice in ``dice_bce``.
+
+    Raises
+    ------
+    ValueError
+        If the loss is unknown.
+    """
 
     loss: str = "bce"
-    gamma: float = 2.0  # of the focal loss
-    alpha: float | None = None  # of the focal loss: weight of a spike against that of none
-    mix: float = 0.5  # share of Dice in dice_bce
+    gamma: float = 2.0
+    alpha: float | None = None
+    dice_share: float = 0.5
 
     def __post_init__(self) -> None:
-        if self.loss not in KINDS:
-            raise ValueError(f"loss {self.loss!r} is unknown: choose one of {', '.join(KINDS)}")
-
-
-class SpikeData(NamedTuple):
-    """All recordings, packed; and the history before each window of each, for networks that have filters."""
-
-    packed: UInt[AnyArray, "recording all byte"]
-    history: History | None  # with leading axes recording and window
+        if self.loss not in LOSS_NAMES:
+            raise ValueError(f"loss {self.loss!r} is unknown: choose one of {', '.join(LOSS_NAMES)}")
 
 
 class SpikeConstants(NamedTuple):
-    """Of one run."""
+    """Numbers in which runs differ, one of each per run.
 
-    source: Int[AnyArray, "*run"]  # the recording that it learns from
-    loss: Int[AnyArray, "*run"]  # its place in `kinds_of` the objectives
+    Parameters
+    ----------
+    source : int array of shape (runs,)
+        Index of the recording that the run is trained on.
+    loss : int array of shape (runs,)
+        Index of the loss among `loss_names` of all objectives.
+    gamma : float array of shape (runs,)
+        As in `Objective`.
+    alpha : float array of shape (runs,)
+        As in `Objective`; below 0 spikes and silent bins both have weight 1.
+    dice_share : float array of shape (runs,)
+        As in `Objective`.
+    """
+
+    source: Int[AnyArray, "*run"]
+    loss: Int[AnyArray, "*run"]
     gamma: Float[AnyArray, "*run"]
-    alpha: Float[AnyArray, "*run"]  # focal: of a spike, and 1 - alpha of none; below 0 both count 1
-    mix: Float[AnyArray, "*run"]
+    alpha: Float[AnyArray, "*run"]
+    dice_share: Float[AnyArray, "*run"]
 
 
 class SpikeBatch(NamedTuple):
+    """A batch of windows.
+
+    Parameters
+    ----------
+    spikes : float array of shape (rows, bins, units)
+        Input.
+    target : float array of shape (rows, bins, units) or (rows, entries)
+        Bins after those of the input; for sampled entries only these.
+    weights : float array of the shape of ``target``
+        How many entries each stands for; 0 for padding.
+    spike_counts : float array of shape (rows, units)
+        Spikes of each unit among all targets of the window.
+    memory : Memory or None
+        State of the network before each window.
+    entries : Entries or None
+        Sampled entries, with a leading row axis.
+    constants : SpikeConstants
+        Constants of the run.
+    """
+
     spikes: Float[Array, "row time unit"]
-    target: Float[Array, "row *rest"]  # time x unit, or the chosen cells
-    counted: Float[Array, "row *rest"]  # how many cells each stands for
-    fired: Float[Array, "row unit"]  # spikes in the window, of all cells
+    target: Float[Array, "row *rest"]
+    weights: Float[Array, "row *rest"]
+    spike_counts: Float[Array, "row unit"]
     memory: Memory | None
-    chosen: Cells | None
+    entries: Entries | None
     constants: SpikeConstants
 
 
-def make_data(recordings: Sequence[Recording], network: nn.Module, length: int = LENGTH) -> SpikeData:
-    """Recordings of equally many units; the shorter ones are followed by silence, which no window reaches.
-
-    ``network``, here and in the task: any module of the form that ``transformer`` describes, an altered one too.
-    """
-    units = {recording.units for recording in recordings}
-    if len(units) != 1:
-        raise ValueError(f"recordings of {sorted(units)} units cannot be trained as one program: give equally many")
-    longest = max(max(len(recording) for recording in recordings), length + 1)
-    packed = np.stack([np.pad(part.packed, ((0, longest - len(part)), (0, 0))) for part in recordings])
-    filters = getattr(network, "filters", None)
-    if filters is None:
-        return SpikeData(packed, None)
-    of_one = jax.jit(lambda packed: checkpoints(filters, packed, units.pop(), length))
-    history = [jax.device_get(of_one(part)) for part in packed]
-    return SpikeData(packed, jax.tree.map(lambda *leaves: np.stack(leaves), *history))
-
-
-def windows_of(recording: Recording, split: str, length: int) -> Int[np.ndarray, "some"]:
-    """The numbers of the windows all of whose predicted bins lie in the split. Window k begins with bin k length."""
-    start, stop = recording.span(split)
-    first = -(-max(start - 1, 0) // length)
-    last = (stop - 1) // length  # window k asks for bins up to (k + 1) length
-    if last <= first:
-        raise ValueError(
-            f"no window of {length} bins lies in {split} of {recording.name}, [{start}, {stop}): choose a shorter length"
-        )
-    return np.arange(first, last, dtype=np.int32)
-
-
-def make_runs(
+def make_inputs(
     recordings: Sequence[Recording],
     sources: Sequence[int],
     objectives: Sequence[Objective],
     length: int = LENGTH,
     *,
     batch_size: int,
-    most_validation: int = 64,
+    max_validation_windows: int = 64,
 ) -> RunInputs:
-    """A run a source. Epochs have whole batches, the same for all: some windows of a shorter recording come twice.
+    """Make the row tables and constants of all runs.
 
-    At most so many validation windows, evenly spread, select the epoch: they are only compared with one another.
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        Recordings, as given to `make_data`.
+    sources : sequence of int
+        For each run the index of its training recording.
+    objectives : sequence of Objective
+        For each run its loss.
+    length : int
+        Bins of a window.
+    batch_size : int
+        Windows of an optimizer step. Epochs have whole batches and the same number for all runs, so that some windows of a
+        shorter recording come twice.
+    max_validation_windows : int
+        Number of validation windows, evenly spread over the split, that select the epoch.
+
+    Returns
+    -------
+    RunInputs
+        Rows are windows.
     """
-    training = [windows_of(recordings[source], "train", length) for source in sources]
-    whole = -(-max(len(some) for some in training) // batch_size) * batch_size
-    validation = [windows_of(recordings[source], "validation", length) for source in sources]
-    spread = [np.linspace(0, len(some) - 1, min(len(some), most_validation)).astype(int) for some in validation]
+    training = [window_indices(recordings[source], "train", length) for source in sources]
+    n_rows = -(-max(len(windows) for windows in training) // batch_size) * batch_size
+    validation = [window_indices(recordings[source], "validation", length) for source in sources]
+    spread = [
+        np.linspace(0, len(windows) - 1, min(len(windows), max_validation_windows)).astype(int)
+        for windows in validation
+    ]
+    names = loss_names(objectives)
     constants = [
         SpikeConstants(
             np.int32(source),
-            np.int32(kinds_of(objectives).index(objective.loss)),
+            np.int32(names.index(objective.loss)),
             np.float32(objective.gamma),
             np.float32(-1 if objective.alpha is None else objective.alpha),
-            np.float32(objective.mix),
+            np.float32(objective.dice_share),
         )
         for source, objective in zip(sources, objectives, strict=True)
     ]
     return RunInputs(
-        stack_rows([plain_rows(np.resize(some, whole)) for some in training]),
-        stack_rows([plain_rows(some[few]) for some, few in zip(validation, spread, strict=True)]),
+        stack_rows([plain_rows(np.resize(windows, n_rows)) for windows in training]),
+        stack_rows([plain_rows(windows[chosen]) for windows, chosen in zip(validation, spread, strict=True)]),
         jax.tree.map(lambda *leaves: np.stack(leaves), *constants),
     )
 
 
-def kinds_of(objectives: Sequence[Objective]) -> tuple[str, ...]:
+def loss_names(objectives: Sequence[Objective]) -> tuple[str, ...]:
+    """Return the names of the losses that occur, sorted.
+
+    Parameters
+    ----------
+    objectives : sequence of Objective
+        Losses of all runs.
+
+    Returns
+    -------
+    tuple of str
+        Each name once.
+    """
     return tuple(sorted({objective.loss for objective in objectives}))
 
 
 def make_task(
-    network: nn.Module,
-    units: int,
+    network: SpikeNetwork,
+    n_units: int,
     objectives: Sequence[Objective] = (Objective(),),
     length: int = LENGTH,
-    cells: int | None = CELLS,
+    n_entries: int | None = N_ENTRIES,
 ) -> Task:
-    """``objectives`` are those of the runs. ``cells``: of a window that the loss is taken over; None for all, as it is
-    for a network that has no readout of cells."""
-    kinds = kinds_of(objectives)
-    sampled = (cells or 0) if isinstance(network, PopulationTransformer) else 0
-    legacy = isinstance(network, PublishedLayer) and network.legacy
+    """Make the task of a grid for the engine.
 
-    def init(key: Key) -> Variables:
-        return dict(network.init(key, jnp.zeros((min(length, 8), units))))
+    Parameters
+    ----------
+    network : SpikeNetwork
+        The network that all runs train.
+    n_units : int
+        Units of the recordings.
+    objectives : sequence of Objective
+        Losses of the runs.
+    length : int
+        Bins of a window.
+    n_entries : int or None
+        (bin, unit) entries of a window that the loss is computed on. None for all, as for a network that does not support
+        sampling.
 
-    def gather(data: SpikeData, constants: SpikeConstants, rows: RowSet, key: Key | None) -> SpikeBatch:
+    Returns
+    -------
+    Task
+        The methods of `SpikeTask`.
+    """
+    sampled = (n_entries or 0) if network.supports_entry_sampling else 0
+    task = SpikeTask(network, n_units, loss_names(objectives), length, sampled)
+    return Task(task.init, task.gather, task.loss, task.outputs, task.validate)
+
+
+@dataclass(frozen=True)
+class SpikeTask:
+    """Functions of one run that the engine needs, see :class:`jaxephys.engine.task.Task`.
+
+    Parameters
+    ----------
+    network : SpikeNetwork
+        The network.
+    n_units : int
+        Units of the recordings.
+    loss_names : tuple of str
+        Losses that occur in the grid; a run's constants hold an index into them.
+    length : int
+        Bins of a window.
+    n_entries : int
+        Sampled entries of a window; 0 for all.
+    """
+
+    network: SpikeNetwork
+    n_units: int
+    loss_names: tuple[str, ...]
+    length: int
+    n_entries: int
+
+    def init(self, key: Key) -> Variables:
+        """Draw the initial variables.
+
+        Parameters
+        ----------
+        key : jax key
+            Random key of the run.
+
+        Returns
+        -------
+        dict
+            Variables of the network.
+        """
+        return dict(self.network.init(key, jnp.zeros((min(self.length, 8), self.n_units))))
+
+    def gather(self, data: SpikeData, constants: SpikeConstants, rows: RowSet, key: Key | None) -> SpikeBatch:
+        """Cut windows out of the run's recording, and sample their entries.
+
+        Parameters
+        ----------
+        data : SpikeData
+            All recordings.
+        constants : SpikeConstants
+            Constants of the run.
+        rows : RowSet
+            Windows.
+        key : jax key or None
+            Key of the sample; None for validation, which samples the same entries in every epoch.
+
+        Returns
+        -------
+        SpikeBatch
+            The batch.
+        """
         packed = data.packed[constants.source]
-        bits = jax.vmap(lambda row: lax.dynamic_slice_in_dim(packed, row * length, length + 1))(rows.index)
-        bins = unpack(bits, units)
-        spikes, target = (bins[:, 1:] if legacy else bins[:, :-1]), bins[:, 1:]
-        fired = jnp.sum(target, axis=1) * rows.weight[:, None]
+        bits = jax.vmap(lambda row: lax.dynamic_slice_in_dim(packed, row * self.length, self.length + 1))(rows.index)
+        bins = unpack_bits(bits, self.n_units)
+        spikes, target = (bins[:, 1:] if self.network.is_reconstruction else bins[:, :-1]), bins[:, 1:]
+        spike_counts = jnp.sum(target, axis=1) * rows.weight[:, None]
         history = jax.tree.map(lambda leaf: leaf[constants.source, rows.index], data.history)
         memory = None if data.history is None else Memory(history)
-        chosen, counted = None, rows.weight[:, None, None]
-        if sampled:
-            base = jax.random.key(0) if key is None else key  # validation asks the same cells in every epoch
-            which = rows.index if key is None else jnp.arange(len(rows.index))
-            keys = jax.vmap(jax.random.fold_in, (None, 0))(base, which)
-            chosen, counted = jax.vmap(lambda key, bins: choose_cells(key, bins, sampled))(keys, target)
-            target = jax.vmap(lambda bins, some: bins[some.bin, some.unit])(target, chosen)
-            counted = counted * rows.weight[:, None]
-        counted = jnp.broadcast_to(counted, target.shape)
-        return SpikeBatch(spikes, target, counted, fired, memory, chosen, constants)
+        entries, weights = None, rows.weight[:, None, None]
+        if self.n_entries:
+            base = jax.random.key(0) if key is None else key
+            stream = rows.index if key is None else jnp.arange(len(rows.index))
+            keys = jax.vmap(jax.random.fold_in, (None, 0))(base, stream)
+            entries, weights = jax.vmap(lambda key, bins: sample_entries(key, bins, self.n_entries))(keys, target)
+            target = jax.vmap(lambda bins, some: bins[some.bin, some.unit])(target, entries)
+            weights = weights * rows.weight[:, None]
+        weights = jnp.broadcast_to(weights, target.shape)
+        return SpikeBatch(spikes, target, weights, spike_counts, memory, entries, constants)
 
-    def say(variables: Variables, batch: SpikeBatch, key: Key | None) -> Array:
-        def one(spikes: Array, memory: Memory | None, chosen: Cells | None, key: Key | None) -> Array:
-            given: dict[str, Any] = {} if chosen is None else {"chosen": chosen}
+    def compute_logits(self, variables: Variables, batch: SpikeBatch, key: Key | None) -> Float[Array, "row *rest"]:
+        """Compute the logits of a batch.
+
+        Parameters
+        ----------
+        variables : dict
+            Variables of the network.
+        batch : SpikeBatch
+            Windows.
+        key : jax key or None
+            Key of dropout; None switches it off.
+
+        Returns
+        -------
+        float32 array of shape (rows, bins, units) or (rows, entries)
+            Logits of the targets.
+        """
+
+        def one_window(spikes: Array, memory: Memory | None, entries: Entries | None, key: Key | None) -> Array:
+            options: dict[str, Any] = {} if entries is None else {"entries": entries}
             noise: dict[str, Any] = {} if key is None else {"train": True, "rngs": {"dropout": key}}
-            said: Any = network.apply(variables, spikes, memory, **given, **noise)
-            return said[0]
+            return self.network.apply(variables, spikes, memory, **options, **noise)[0]
 
         keys = None if key is None else jax.random.split(key, len(batch.spikes))
-        return jax.vmap(one)(batch.spikes, batch.memory, batch.chosen, keys)
+        return jax.vmap(one_window)(batch.spikes, batch.memory, batch.entries, keys)
 
-    def loss(variables: Variables, batch: SpikeBatch, key: Key) -> tuple[Array, tuple[dict, dict[str, Array]]]:
-        return objective_of(kinds, say(variables, batch, key), batch), ({}, {})
+    def loss(self, variables: Variables, batch: SpikeBatch, key: Key) -> tuple[Array, tuple[dict, dict[str, Array]]]:
+        """Compute the loss that is minimized.
 
-    def outputs(variables: Variables, batch: SpikeBatch) -> Array:
-        return say(variables, batch._replace(chosen=None), None)
+        Parameters
+        ----------
+        variables : dict
+            Variables of the network.
+        batch : SpikeBatch
+            Windows.
+        key : jax key
+            Key of dropout.
 
-    def validate(variables: Variables, data: SpikeData, constants: SpikeConstants, rows: RowSet) -> dict[str, Array]:
-        def add(total: Seen, some: RowSet) -> tuple[Seen, None]:
-            batch = gather(data, constants, some, None)
-            return jax.tree.map(jnp.add, total, seen(kinds, say(variables, batch, None), batch)), None
+        Returns
+        -------
+        loss : float32 scalar
+            Loss of the run.
+        rest : (dict, dict)
+            No mutable variables and no metrics.
+        """
+        return run_loss(self.loss_names, self.compute_logits(variables, batch, key), batch), ({}, {})
 
-        blank = -len(rows.index) % GROUP  # rows of weight 0
-        groups = jax.tree.map(lambda column: jnp.pad(column, (0, blank)).reshape(-1, GROUP), rows)
-        return scores_of(lax.scan(add, nothing_seen(units), groups)[0])
+    def outputs(self, variables: Variables, batch: SpikeBatch) -> Float[Array, "row time unit"]:
+        """Compute the logits of all bins and units, without dropout.
 
-    return Task(init, gather, loss, outputs, validate)
+        Parameters
+        ----------
+        variables : dict
+            Variables of the network.
+        batch : SpikeBatch
+            Windows.
+
+        Returns
+        -------
+        float32 array of shape (rows, bins, units)
+            Logits.
+        """
+        return self.compute_logits(variables, batch._replace(entries=None), None)
+
+    def validate(
+        self, variables: Variables, data: SpikeData, constants: SpikeConstants, rows: RowSet
+    ) -> dict[str, Float[Array, ""]]:
+        """Compute the validation scores of an epoch.
+
+        Parameters
+        ----------
+        variables : dict
+            Variables of the network.
+        data : SpikeData
+            All recordings.
+        constants : SpikeConstants
+            Constants of the run.
+        rows : RowSet
+            Validation windows.
+
+        Returns
+        -------
+        dict of str to float32 scalar
+            See `validation_scores`.
+        """
+
+        def add_batch(total: ValidationSums, some: RowSet) -> tuple[ValidationSums, None]:
+            batch = self.gather(data, constants, some, None)
+            logits = self.compute_logits(variables, batch, None)
+            return jax.tree.map(jnp.add, total, sum_batch(self.loss_names, logits, batch)), None
+
+        padding = -len(rows.index) % VALIDATION_BATCH  # rows of weight 0
+        batches = jax.tree.map(lambda column: jnp.pad(column, (0, padding)).reshape(-1, VALIDATION_BATCH), rows)
+        return validation_scores(lax.scan(add_batch, _no_sums(self.n_units), batches)[0])
 
 
-def objective_of(kinds: Sequence[str], logits: Float[Array, "row *rest"], batch: SpikeBatch) -> Float[Array, ""]:
-    """The run's own loss. Only one of the branches is computed where runs go one after the other."""
-    run, target, counted = batch.constants, batch.target, batch.counted
-    spiking = target * run.alpha + (1 - target) * (1 - run.alpha)
-    focal_counted = jnp.where(run.alpha < 0, 1.0, spiking)
-    whole = jnp.maximum(jnp.sum(counted), 1e-9)
-    branches = {
-        "bce": lambda: losses.bce(logits, target, counted=counted),
-        "focal": lambda: (
-            losses.focal(logits, target, run.gamma, counted=counted * focal_counted)
-            * (jnp.sum(counted * focal_counted) / whole)
-        ),
-        "dice": lambda: losses.dice(logits, target, counted=counted),
-        "dice_bce": lambda: losses.dice_bce(logits, target, run.mix, counted=counted),
-        "published_dice": lambda: losses.published_dice(logits, target, counted=counted),
-    }
-    return lax.switch(run.loss, [branches[kind] for kind in kinds])
+def run_loss(names: Sequence[str], logits: Float[Array, "row *rest"], batch: SpikeBatch) -> Float[Array, ""]:
+    """Compute the loss of a run, which its constants choose.
 
+    Parameters
+    ----------
+    names : sequence of str
+        Losses that occur in the grid.
+    logits : float array of shape (rows, ...)
+        Logits of the targets.
+    batch : SpikeBatch
+        Targets, weights and constants.
 
-def choose_cells(key: Key, target: Float[Array, "time unit"], count: int) -> tuple[Cells, Float[Array, "some"]]:
-    """Cells drawn in three ways, and how many cells each of them stands for: the sum of these is the size of the window.
-
-    With n_k draws of the k-th way, which draws cell i with probability q_k(i), a cell counts 1 / sum_k n_k q_k(i).
+    Returns
+    -------
+    float32 scalar
+        The loss. If runs are computed one after the other, only its branch is computed.
     """
-    bins, units = target.shape
-    of_spikes, by_rate = (int(share * count) for share in SHARES)
-    evenly = count - of_spikes - by_rate
-    luck = jnp.split(jax.random.uniform(key, (count + by_rate,)), [of_spikes, of_spikes + by_rate, count])
-    order = jnp.cumsum(target.reshape(-1).astype(jnp.int32))
-    spikes = order[-1]
-    fired = jnp.searchsorted(order, (luck[0] * spikes).astype(jnp.int32), side="right")
-    rate = (jnp.sum(target, axis=0) + 1) / (spikes + units)
-    unit = jnp.minimum(jnp.searchsorted(jnp.cumsum(rate), luck[1]), units - 1)
-    busy = (luck[3] * bins).astype(jnp.int32) * units + unit
-    even = (luck[2] * (bins * units)).astype(jnp.int32)
-    cell = jnp.minimum(jnp.concatenate([fired, busy, even]), bins * units - 1)
-    where = Cells(cell // units, cell % units)
-    seen = target[where.bin, where.unit]
-    drawn = of_spikes * seen / jnp.maximum(spikes, 1) + by_rate * rate[where.unit] / bins + evenly / (bins * units)
-    nobody = (jnp.arange(count) < of_spikes) & (spikes == 0)
-    return where, jnp.where(nobody, 0.0, 1 / drawn)
+    run, target, weights = batch.constants, batch.target, batch.weights
+    class_weight = target * run.alpha + (1 - target) * (1 - run.alpha)
+    class_weight = jnp.where(run.alpha < 0, 1.0, class_weight)
+    total = jnp.maximum(jnp.sum(weights), 1e-9)
+    branches = {
+        "bce": lambda: losses.bce(logits, target, weights=weights),
+        "focal": lambda: (
+            losses.focal(logits, target, run.gamma, weights=weights * class_weight)
+            * (jnp.sum(weights * class_weight) / total)
+        ),
+        "dice": lambda: losses.dice(logits, target, weights=weights),
+        "dice_bce": lambda: losses.dice_bce(logits, target, run.dice_share, weights=weights),
+        "published_dice": lambda: losses.published_dice(logits, target, weights=weights),
+    }
+    return lax.switch(run.loss, [branches[name] for name in names])
 
 
-class Seen(NamedTuple):
-    """Sums over validation windows."""
+def sample_entries(
+    key: Key, target: Float[Array, "time unit"], n_entries: int
+) -> tuple[Entries, Float[Array, "entry"]]:
+    """Sample (bin, unit) entries of a window in three ways, and weight them by the inverse of their probability.
 
-    places: Float[Array, "place 2"]  # cells without and with a spike, by logit
-    loss: Float[Array, ""]  # nats
+    Parameters
+    ----------
+    key : jax key
+        Random key.
+    target : float array of shape (bins, units)
+        Zeros and ones.
+    n_entries : int
+        Number of entries.
+
+    Returns
+    -------
+    entries : Entries
+        Sampled entries: spikes, entries drawn by the rate of their unit, entries drawn evenly.
+    weights : float32 array of shape (entries,)
+        How many entries each stands for; the expected sum is the size of the window.
+
+    Notes
+    -----
+    With ``n_k`` draws of the k-th way, which draws entry i with probability ``q_k(i)``, the weight is
+    ``1 / sum_k n_k q_k(i)``.
+    """
+    n_bins, n_units = target.shape
+    n_of_spikes, n_by_rate = int(SPIKE_SHARE * n_entries), int(RATE_SHARE * n_entries)
+    n_even = n_entries - n_of_spikes - n_by_rate
+    uniform = jax.random.uniform(key, (n_entries + n_by_rate,))
+    for_spikes, for_unit, for_even, for_bin = jnp.split(uniform, [n_of_spikes, n_of_spikes + n_by_rate, n_entries])
+    spikes_so_far = jnp.cumsum(target.reshape(-1).astype(jnp.int32))
+    n_spikes = spikes_so_far[-1]
+    of_spikes = jnp.searchsorted(spikes_so_far, (for_spikes * n_spikes).astype(jnp.int32), side="right")
+    rate = (jnp.sum(target, axis=0) + 1) / (n_spikes + n_units)
+    unit = jnp.minimum(jnp.searchsorted(jnp.cumsum(rate), for_unit), n_units - 1)
+    by_rate = (for_bin * n_bins).astype(jnp.int32) * n_units + unit
+    even = (for_even * (n_bins * n_units)).astype(jnp.int32)
+    index = jnp.minimum(jnp.concatenate([of_spikes, by_rate, even]), n_bins * n_units - 1)
+    entries = Entries(index // n_units, index % n_units)
+    spike = target[entries.bin, entries.unit]
+    expected_draws = (
+        n_of_spikes * spike / jnp.maximum(n_spikes, 1)
+        + n_by_rate * rate[entries.unit] / n_bins
+        + n_even / (n_bins * n_units)
+    )
+    no_spike = (jnp.arange(n_entries) < n_of_spikes) & (n_spikes == 0)
+    return entries, jnp.where(no_spike, 0.0, 1 / expected_draws)
+
+
+class ValidationSums(NamedTuple):
+    """Sums over validation windows from which the scores of an epoch follow.
+
+    Parameters
+    ----------
+    histogram : float array of shape (histogram bins, 2)
+        Weight of silent and spiking entries by logit.
+    loss : float
+        Negative log-likelihood in nats.
+    objective : float
+        Loss of the run, summed over windows.
+    n_entries : float
+        Sum of the weights.
+    spike_counts : float array of shape (units,)
+        Spikes of each unit.
+    n_windows : float
+        Number of windows that are not padding.
+    """
+
+    histogram: Float[Array, "histogram_bin 2"]
+    loss: Float[Array, ""]
     objective: Float[Array, ""]
-    cells: Float[Array, ""]
-    fired: Float[Array, "unit"]
-    windows: Float[Array, ""]
+    n_entries: Float[Array, ""]
+    spike_counts: Float[Array, "unit"]
+    n_windows: Float[Array, ""]
 
 
-def nothing_seen(units: int) -> Seen:
-    zero = jnp.zeros(())
-    return Seen(jnp.zeros((PLACES, 2)), zero, zero, zero, jnp.zeros(units), zero)
+def sum_batch(names: Sequence[str], logits: Float[Array, "row *rest"], batch: SpikeBatch) -> ValidationSums:
+    """Compute the sums of one batch.
 
+    Parameters
+    ----------
+    names : sequence of str
+        Losses that occur in the grid.
+    logits : float array of shape (rows, ...)
+        Logits of the targets.
+    batch : SpikeBatch
+        Targets, weights and constants.
 
-def seen(kinds: Sequence[str], logits: Float[Array, "row *rest"], batch: SpikeBatch) -> Seen:
-    target, counted = batch.target, batch.counted
+    Returns
+    -------
+    ValidationSums
+        Sums over its windows.
+    """
+    target, weights = batch.target, batch.weights
     nats = jax.nn.softplus(logits) - target * logits
-    cell = 2 * place_of(logits, PLACES) + target.astype(jnp.int32)
-    count = jnp.zeros(2 * PLACES).at[cell.reshape(-1)].add(counted.reshape(-1))
-    windows = jnp.sum(jnp.any(counted.reshape(len(counted), -1) > 0, axis=1))
-    return Seen(
-        count.reshape(PLACES, 2),
-        jnp.sum(nats * counted),
-        objective_of(kinds, logits, batch) * windows,
-        jnp.sum(counted),
-        jnp.sum(batch.fired, axis=0),
-        windows.astype(jnp.float32),
+    index = 2 * histogram_bin(logits, HISTOGRAM_BINS) + target.astype(jnp.int32)
+    histogram = jnp.zeros(2 * HISTOGRAM_BINS).at[index.reshape(-1)].add(weights.reshape(-1))
+    n_windows = jnp.sum(jnp.any(weights.reshape(len(weights), -1) > 0, axis=1))
+    return ValidationSums(
+        histogram.reshape(HISTOGRAM_BINS, 2),
+        jnp.sum(nats * weights),
+        run_loss(names, logits, batch) * n_windows,
+        jnp.sum(weights),
+        jnp.sum(batch.spike_counts, axis=0),
+        n_windows.astype(jnp.float32),
     )
 
 
-def scores_of(total: Seen) -> dict[str, Array]:
-    """Of the validation windows: what the Tally of a forecast says in full, here for the curves over epochs.
+def validation_scores(sums: ValidationSums) -> dict[str, Float[Array, ""]]:
+    """Compute the scores that are recorded after each epoch.
 
-    The accuracies are those at the published threshold: the best recall less false alarms among those with at most
-    5 false alarms in 1,000 silences.
+    Parameters
+    ----------
+    sums : ValidationSums
+        Sums over all validation windows.
+
+    Returns
+    -------
+    dict of str to float32 scalar
+        ``objective`` (mean loss of the run), ``loss`` (nats per entry), ``bits_per_spike``, ``roc_auc``,
+        ``average_precision``, and the accuracies at the published threshold: the one with the best recall minus false positive
+        rate among those with a false positive rate of at most 0.005.
     """
-    silent, spiking = total.places[::-1, 0], total.places[::-1, 1]  # from the highest logit down
-    alarms, hits = jnp.cumsum(silent), jnp.cumsum(spiking)
-    spikes, silences = jnp.maximum(hits[-1], 1e-9), jnp.maximum(alarms[-1], 1e-9)
-    false = alarms / silences
-    best = jnp.argmax(jnp.where(false <= LONGEST_ALARM, hits / spikes - false, -jnp.inf))
-    rate = jnp.clip(total.fired * len(total.fired) / jnp.maximum(total.cells, 1), 1e-6, 1 - 1e-6)
-    bins = total.cells / len(total.fired)
-    null = -jnp.sum(total.fired * jnp.log(rate) + (bins - total.fired) * jnp.log1p(-rate))
+    negatives, positives = sums.histogram[::-1, 0], sums.histogram[::-1, 1]  # from the highest logit down
+    false_positives, true_positives = jnp.cumsum(negatives), jnp.cumsum(positives)
+    n_positives = jnp.maximum(true_positives[-1], 1e-9)
+    n_negatives = jnp.maximum(false_positives[-1], 1e-9)
+    false_rate = false_positives / n_negatives
+    youden = true_positives / n_positives - false_rate
+    best = jnp.argmax(jnp.where(false_rate <= MAX_FALSE_POSITIVE_RATE, youden, -jnp.inf))
+    spikes, n_units = sums.spike_counts, len(sums.spike_counts)
+    rate = jnp.clip(spikes * n_units / jnp.maximum(sums.n_entries, 1), 1e-6, 1 - 1e-6)
+    n_bins = sums.n_entries / n_units
+    baseline = -jnp.sum(spikes * jnp.log(rate) + (n_bins - spikes) * jnp.log1p(-rate))
     return {
-        "objective": total.objective / jnp.maximum(total.windows, 1),
-        "loss": total.loss / jnp.maximum(total.cells, 1),
-        "bits_per_spike": (null - total.loss) / jnp.log(2) / jnp.maximum(total.fired.sum(), 1),
-        "roc_auc": jnp.sum(silent * (hits - spiking / 2)) / spikes / silences,
-        "average_precision": jnp.sum(spiking * hits / jnp.maximum(hits + alarms, 1e-9)) / spikes,
-        "accuracy_on_0": 1 - false[best],
-        "accuracy_on_1": hits[best] / spikes,
-        "accuracy": (silences - alarms[best] + hits[best]) / (silences + spikes),
+        "objective": sums.objective / jnp.maximum(sums.n_windows, 1),
+        "loss": sums.loss / jnp.maximum(sums.n_entries, 1),
+        "bits_per_spike": (baseline - sums.loss) / jnp.log(2) / jnp.maximum(spikes.sum(), 1),
+        "roc_auc": jnp.sum(negatives * (true_positives - positives / 2)) / n_positives / n_negatives,
+        "average_precision": jnp.sum(positives * true_positives / jnp.maximum(true_positives + false_positives, 1e-9))
+        / n_positives,
+        "accuracy_on_0": 1 - false_rate[best],
+        "accuracy_on_1": true_positives[best] / n_positives,
+        "accuracy": (n_negatives - false_positives[best] + true_positives[best]) / (n_negatives + n_positives),
     }
+
+
+def _no_sums(n_units: int) -> ValidationSums:
+    zero = jnp.zeros(())
+    return ValidationSums(jnp.zeros((HISTOGRAM_BINS, 2)), zero, zero, zero, jnp.zeros(n_units), zero)

@@ -1,4 +1,4 @@
-"""A small DANDI archive on the loopback: the asked part of its API, files by ranges, and a count of the bytes sent."""
+"""A small DANDI archive on the loopback: the used part of its API, files by ranges, and a count of the bytes sent."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ PIECE = 1 << 16
 
 
 class Archive:
-    """One dandiset with one published version; use it as a context. What goes wrong is set on it while it runs."""
+    """One dandiset with one published version, as a context manager. Faults are set on it while it runs."""
 
     def __init__(self, files: Mapping[str, bytes], number: str = "000020", version: str = "0.210913.1639") -> None:
         self.files, self.number, self.version = dict(files), number, version
         self.ids = {path: f"00000000-0000-4000-8000-{index:012d}" for index, path in enumerate(self.files)}
         self.sent: Counter[str] = Counter()  # path -> bytes of its content
         self.ranges: list[tuple[str, int]] = []  # path and first byte of every request for content
-        self.asked: Counter[str] = Counter()  # path in the API -> requests
-        self.corrupt: Counter[str] = Counter()  # path -> how many more answers have a byte wrong
-        self.busy: Counter[str] = Counter()  # path -> how many more answers are 503
-        self.broken: Counter[str] = Counter()  # path -> how many more answers end in the middle
+        self.api_requests: Counter[str] = Counter()  # path in the API -> requests
+        self.corrupt: Counter[str] = Counter()  # path -> number of further answers with one wrong byte
+        self.busy: Counter[str] = Counter()  # path -> number of further answers that are 503
+        self.broken: Counter[str] = Counter()  # path -> number of further answers that end in the middle
         self.missing: set[str] = set()  # paths whose content is 404
-        self.digests = ["dandi:dandi-etag", "dandi:sha2-256"]  # what the API lists
-        self.pages: dict[str, bytes] = {}  # what else lies on the server
+        self.digests = ["dandi:dandi-etag", "dandi:sha2-256"]  # checksums that the API lists
+        self.pages: dict[str, bytes] = {}  # path -> other content of the server
         self.takes_ranges = True
         self.pause = 0.0  # seconds between two pieces
 
@@ -51,7 +51,7 @@ class Archive:
     def url(self, path: str) -> str:
         return f"{self.root}/blobs/{self.ids[path]}"
 
-    # What the API says.
+    # The API.
 
     def answer(self, path: str, page: int) -> object | None:
         published = dict(version=self.version, name="Patch-seq", status="Published", asset_count=len(self.files))
@@ -71,7 +71,7 @@ class Archive:
         return known.get(path)
 
     def _page(self, url: str, page: int) -> object:
-        listed = list(reversed(self.files))  # in no order that a client may count on
+        listed = list(reversed(self.files))  # in an order that a client cannot rely on
         results = [
             dict(
                 asset_id=self.ids[name],
@@ -107,15 +107,17 @@ class Handler(BaseHTTPRequestHandler):
         path, _, query = self.path.partition("?")
         if path.startswith("/blobs/"):
             names = [name for name, number in self.archive.ids.items() if path == f"/blobs/{number}"]
-            return self._content(names[0]) if names else self._say(404, b"")
+            return self._content(names[0]) if names else self._send_answer(404, b"")
         if path in self.archive.pages:
-            return self._say(200, self.archive.pages[path])
+            return self._send_answer(200, self.archive.pages[path])
         page = re.search(r"page=(\d+)", query)
-        self.archive.asked[path] += 1
+        self.archive.api_requests[path] += 1
         found = self.archive.answer(path.removeprefix("/api"), int(page[1]) if page else 1)
-        return self._say(200, json.dumps(found).encode()) if found is not None else self._say(404, b"{}")
+        return (
+            self._send_answer(200, json.dumps(found).encode()) if found is not None else self._send_answer(404, b"{}")
+        )
 
-    def _say(self, status: int, body: bytes) -> None:
+    def _send_answer(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -124,19 +126,19 @@ class Handler(BaseHTTPRequestHandler):
     def _content(self, name: str) -> None:
         archive, content = self.archive, self.archive.files[name]
         if name in archive.missing:
-            return self._say(404, b"")
+            return self._send_answer(404, b"")
         if archive.busy[name] > 0:
             archive.busy[name] -= 1
-            return self._say(503, b"")
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if archive.takes_ranges else None
-        first = int(asked[1]) if asked else 0
-        last = min(int(asked[2]), len(content) - 1) if asked and asked[2] else len(content) - 1
+            return self._send_answer(503, b"")
+        requested = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", "")) if archive.takes_ranges else None
+        first = int(requested[1]) if requested else 0
+        last = min(int(requested[2]), len(content) - 1) if requested and requested[2] else len(content) - 1
         if archive.corrupt[name] > 0:
             archive.corrupt[name] -= 1
             content = content[:first] + bytes([content[first] ^ 1]) + content[first + 1 :]
         archive.ranges.append((name, first))
-        self.send_response(206 if asked else 200)
-        if asked:
+        self.send_response(206 if requested else 200)
+        if requested:
             self.send_header("Content-Range", f"bytes {first}-{last}/{len(content)}")
         self.send_header("Content-Length", str(last - first + 1))
         self.end_headers()
@@ -149,10 +151,12 @@ class Handler(BaseHTTPRequestHandler):
             body, self.close_connection = body[: len(body) // 2], True
         for start in range(0, len(body), PIECE):
             piece = body[start : start + PIECE]
-            archive.sent[name] += len(piece)  # before: whoever has the last piece may look at once
+            archive.sent[name] += len(
+                piece
+            )  # counted first, because a test may read it as soon as the last piece arrives
             try:
                 self.wfile.write(piece)
-            except ConnectionError:  # whoever asked is gone
+            except ConnectionError:  # the client has left
                 archive.sent[name] -= len(piece)
                 self.close_connection = True
                 return

@@ -1,4 +1,4 @@
-"""Check: each planted fault is reported, and a table without faults is not blamed."""
+"""Check: each injected error is reported, and a table without errors has no problems."""
 
 import io
 import os
@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from data_prep.patchseq.check import print_report, report
-from data_prep.patchseq.feature_csv import read_ready
-from data_prep.patchseq.table import Table
+from data_prep.patchseq.check import check_table, print_report
+from data_prep.patchseq.feature_csv import read_feature_csv
+from jaxephys.schemas.feature_table import FeatureTable
 
 DATA = Path(os.environ.get("JAXEPHYS_DATA", Path(__file__).parents[2].parent / "shared" / "data")) / "patchseq"
 CELLS = 40
@@ -36,7 +36,7 @@ def clean():
     }
     families = {family: list(features) for family, features in SCALARS.items()}
     cells = [f"c{i}" for i in range(CELLS)]
-    return Table(cells, families, values, np.ones(values.shape, bool), about, {"naming": "old"})
+    return FeatureTable.from_arrays(values, families, cell=cells, about=about, provenance={"naming": "old"})
 
 
 def changed(table, feature, change, rows=slice(None)):
@@ -49,18 +49,16 @@ def changed(table, feature, change, rows=slice(None)):
 def vectors(family, values):
     """A table of one family of feature vectors."""
     values = np.asarray(values, np.float32)
-    cells, width = values.shape
-    features = {family: [f"{family}_{i}" for i in range(width)]}
-    return Table([f"c{i}" for i in range(cells)], features, values, np.ones(values.shape, bool))
+    return FeatureTable.from_arrays(values, {family: values.shape[1]}, cell=[f"c{i}" for i in range(len(values))])
 
 
-def test_a_clean_table_is_not_blamed(clean):
-    found = report(clean)
-    assert found.problems == [] and found.lines()[-1] == "nothing looks wrong"
+def test_clean_table_has_no_problems(clean):
+    found = check_table(clean)
+    assert found.problems == [] and found.lines()[-1] == "no problems found"
 
 
-def test_the_counts_are_right(clean):
-    blocks = {block.title: block for block in report(clean).blocks}
+def test_counts_of_classes(clean):
+    blocks = {block.title: block for block in check_table(clean).blocks}
     assert blocks["classes and species"].header == ["class", "human", "mouse", "all"]
     assert blocks["classes and species"].rows == [
         ["Sst", "12", "12", "24"],
@@ -70,15 +68,15 @@ def test_the_counts_are_right(clean):
     assert blocks["classes and conditions"].rows[1] == ["Vip", "6", "10", "16"]
 
 
-def test_what_a_model_will_see(clean):
+def test_missing_values_donors_and_majority_class_are_reported(clean):
     gaps = clean.values.copy()
     gaps[:10, 3:] = np.nan  # ten cells without a ramp
     gaps[10:13, 0] = np.nan
-    found = report(replace(clean, values=gaps, observed=np.isfinite(gaps)))
-    seen = next(block for block in found.blocks if block.title == "what a model will see")
+    found = check_table(replace(clean, values=gaps, observed=np.isfinite(gaps)))
+    seen = next(block for block in found.blocks if block.title == "input of a model")
     assert seen.rows == [["1 subthreshold", "3", "2.5 %", "0"], ["2 ramp_ap", "3", "25.0 %", "10"]]
     assert "40 cells, 2 families, 6 features" in found.facts
-    assert "2 classes; always saying Sst is right for 60.0 % of the cells" in found.facts
+    assert "2 classes; always predicting Sst is right for 60.0 % of the cells" in found.facts
     assert any(fact.startswith("8 donors, at most 6 cells of one") for fact in found.facts)
     assert any(fact.startswith("40 cells share their donor") for fact in found.facts)
 
@@ -95,30 +93,30 @@ def test_what_a_model_will_see(clean):
         ("sag", 1e2, "per cent: divide by 100"),
     ],
 )
-def test_a_slip_of_the_unit_is_named(clean, feature, factor, look):
-    problems = report(changed(clean, feature, lambda x: x * factor)).problems
+def test_wrong_unit_is_recognized(clean, feature, factor, look):
+    problems = check_table(changed(clean, feature, lambda x: x * factor)).problems
     assert len(problems) == 2  # one for each species
-    assert all(said.startswith(f"{feature} (") and said.endswith(f"looks like {look}") for said in problems)
+    assert all(problem.startswith(f"{feature} (") and problem.endswith(f"looks like {look}") for problem in problems)
 
 
-def test_a_slip_in_one_species_is_named_for_that_one(clean):
-    (said,) = report(changed(clean, "tau", lambda x: x / 1000, slice(1, None, 2))).problems
-    assert said.startswith("tau (human)") and said.endswith("looks like seconds: multiply by 1000")
+def test_wrong_unit_in_one_species_is_reported_for_that_species(clean):
+    (problem,) = check_table(changed(clean, "tau", lambda x: x / 1000, slice(1, None, 2))).problems
+    assert problem.startswith("tau (human)") and problem.endswith("looks like seconds: multiply by 1000")
 
 
-def test_the_unit_of_tau_goes_by_the_naming(clean):
+def test_unit_of_tau_depends_on_the_naming(clean):
     seconds = changed(clean, "tau", lambda x: x / 1000)
-    assert report(replace(seconds, provenance={"naming": "new"})).problems == []
-    assert report(replace(seconds, provenance={})).problems == []  # nobody said which
-    assert len(report(replace(clean, provenance={"naming": "new"})).problems) == 2
+    assert check_table(replace(seconds, provenance={"naming": "new"})).problems == []
+    assert check_table(replace(seconds, provenance={})).problems == []  # the naming is not given
+    assert len(check_table(replace(clean, provenance={"naming": "new"})).problems) == 2
 
 
-def test_a_wild_cell_is_reported_but_is_no_slip(clean):
+def test_outlier_is_reported_but_is_no_wrong_unit(clean):
     """A sag of 1.5 would be plausible in per cent; in one cell of twenty it is a bad measurement."""
-    (said,) = report(changed(clean, "sag", lambda x: x * 0 + 1.5, slice(4, 5))).problems
-    assert said == "sag (mouse): 1 of 20 values outside -0.3 to 1.2 (1.5)"
-    some = report(changed(clean, "sag", lambda x: x * 0 + 1.5, slice(0, 10))).problems
-    assert all(said.endswith("looks like per cent: divide by 100") for said in some) and len(some) == 2
+    (problem,) = check_table(changed(clean, "sag", lambda x: x * 0 + 1.5, slice(4, 5))).problems
+    assert problem == "sag (mouse): 1 of 20 values outside -0.3 to 1.2 (1.5)"
+    some = check_table(changed(clean, "sag", lambda x: x * 0 + 1.5, slice(0, 10))).problems
+    assert all(problem.endswith("looks like per cent: divide by 100") for problem in some) and len(some) == 2
 
 
 @pytest.mark.parametrize(
@@ -130,36 +128,39 @@ def test_a_wild_cell_is_reported_but_is_no_slip(clean):
         ("inst_freq", np.linspace(0.01, 0.09, 30), "kilohertz"),
     ],
 )
-def test_a_family_of_vectors_is_judged_as_a_whole(family, values, look):
+def test_family_of_vectors_is_checked_as_a_whole(family, values, look):
     jitter = np.random.default_rng(1).uniform(0.9, 1.1, (8, 1))
-    (said,) = [said for said in report(vectors(family, values * jitter)).problems if said.startswith(family)]
-    assert f"looks like {look}" in said
+    (problem,) = [
+        problem for problem in check_table(vectors(family, values * jitter)).problems if problem.startswith(family)
+    ]
+    assert f"looks like {look}" in problem
     factor = {"volts": 1e3, "kilohertz": 1e3, "milliseconds": 1e-3}[look]
-    right = report(vectors(family, values * jitter * factor))
-    assert not any(said.startswith(family) for said in right.problems)
+    right = check_table(vectors(family, values * jitter * factor))
+    assert not any(problem.startswith(family) for problem in right.problems)
 
 
-def test_values_that_were_not_observed_are_not_judged(clean):
+def test_values_that_were_not_observed_are_not_checked(clean):
     wild = changed(clean, "vrest", lambda x: x * 0 + 1e6, slice(0, 3))
     observed = wild.observed.copy()
     observed[:3, 0] = False
-    assert report(replace(wild, observed=observed)).problems == []
-    assert len(report(wild).problems) == 2
+    assert check_table(replace(wild, observed=observed)).problems == []
+    assert len(check_table(wild).problems) == 2
 
 
-def test_columns_from_which_nothing_can_be_learnt_are_named(clean):
-    problems = report(changed(clean, "sag", lambda x: x * 0 + 0.1)).problems
+def test_constant_and_unmeasured_columns_are_reported(clean):
+    problems = check_table(changed(clean, "sag", lambda x: x * 0 + 0.1)).problems
     assert problems == ["subthreshold: 1 of 3 columns are constant: sag"]
-    problems = report(changed(clean, "tau", lambda x: x * np.nan)).problems
+    problems = check_table(changed(clean, "tau", lambda x: x * np.nan)).problems
     assert problems == ["subthreshold: 1 of 3 columns were never measured: tau"]
 
 
-def test_copies_and_near_ids_and_empty_cells(clean):
+def test_copies_similar_ids_and_empty_cells_are_reported(clean):
     values = clean.values.copy()
     values[7] = values[3]
-    values[9] = np.nan
-    cells = [*clean.cell[:-2], "12", "12.0"]
-    problems = report(replace(clean, cell=cells, values=values, observed=np.isfinite(values))).problems
+    observed = clean.observed.copy()
+    observed[9] = False  # its values are substitutes
+    cells = np.array([*clean.cell[:-2], "12", "12.0"])
+    problems = check_table(replace(clean, cell=cells, values=values, observed=observed)).problems
     assert problems == [
         "ids that differ only in how they are written: 12",
         "cells with exactly the features of an earlier one, perhaps copies: c7",
@@ -167,11 +168,11 @@ def test_copies_and_near_ids_and_empty_cells(clean):
     ]
 
 
-def test_labels_and_donors_that_do_not_suffice(clean):
-    labels = ["Sst"] * 24 + ["Vip"] * 3 + [""] * 2 + ["Lamp5"] * 11
-    donors = ["d1"] + [f"d{i % 8}" for i in range(28)] + ["d3"] * 10 + [""]
-    problems = report(replace(clean, about={**clean.about, "label": labels, "donor": donors})).problems
-    assert [said.split(":")[0] for said in problems] == [
+def test_missing_labels_and_small_classes_are_reported(clean):
+    labels = np.array(["Sst"] * 24 + ["Vip"] * 3 + [""] * 2 + ["Lamp5"] * 11)
+    donors = np.array(["d1"] + [f"d{i % 8}" for i in range(28)] + ["d3"] * 10 + [""])
+    problems = check_table(replace(clean, about={**clean.about, "label": labels, "donor": donors})).problems
+    assert [problem.split(":")[0] for problem in problems] == [
         "cells without a label, to be left out of training",
         "cells without a donor, where others have one",
         "class Lamp5 has fewer than 5 donors (2)",
@@ -179,16 +180,15 @@ def test_labels_and_donors_that_do_not_suffice(clean):
     ]
 
 
-def test_a_table_of_bare_vectors_is_reported(clean):
-    found = report(vectors("my_own_family", np.random.default_rng(0).normal(size=(6, 3))))
+def test_table_without_texts_and_units_is_reported(clean):
+    found = check_table(vectors("my_own_family", np.random.default_rng(0).normal(size=(6, 3))))
     assert "no donor is known: folds cannot be grouped by donor" in found.facts
-    assert any("no unit is known of my_own_family" in fact for fact in found.facts)
-    assert report(vectors("isi_shape", np.zeros((0, 3)))).problems == ["the table has no cells"]
+    assert any("no unit is known for my_own_family" in fact for fact in found.facts)
 
 
-def test_plain_text_off_a_terminal_and_frames_on_one(clean):
+def test_plain_text_without_a_terminal_and_frames_with_one(clean):
     plain, framed = io.StringIO(), io.StringIO()
-    found = report(changed(clean, "sag", lambda x: x * 0 + 0.1))
+    found = check_table(changed(clean, "sag", lambda x: x * 0 + 0.1))
     print_report(found, Console(file=plain, width=40))
     print_report(found, Console(file=framed, force_terminal=True, width=100))
     assert plain.getvalue() == "\n".join(found.lines()) + "\n"
@@ -197,10 +197,10 @@ def test_plain_text_off_a_terminal_and_frames_on_one(clean):
 
 
 @pytest.mark.parametrize("name", ["mouse_v1", "human", "mouse_human_aligned"])
-def test_units_of_the_real_tables_are_right(name):
+def test_units_of_the_real_tables_are_plausible(name):
     path = DATA / f"{name}.csv"
     if not path.exists():
         pytest.skip(f"{name}.csv is not here: put it into the folder patchseq of JAXEPHYS_DATA")
-    found = report(read_ready(path, min_coverage=0, clock_times=True))
-    assert not [said for said in found.problems if "median" in said or "looks like" in said]
+    found = check_table(read_feature_csv(path, min_coverage=0, clock_times=True))
+    assert not [problem for problem in found.problems if "median" in problem or "looks like" in problem]
     assert len(found.problems) < 15

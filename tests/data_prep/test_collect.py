@@ -1,4 +1,4 @@
-"""From files to a table: nothing disappears without a row, and what data_prep writes jaxephys reads."""
+"""From files to a table: every recording is in the table or has a row in qc.csv, and tables read back equal."""
 
 import csv
 import json
@@ -8,11 +8,12 @@ import pytest
 
 pytest.importorskip("ipfx", reason="files are extracted with IPFX")
 
-from data_prep.patchseq.collect import build_table, extract_all, find_files, read_extracted, save_table, without_empty
+from data_prep.patchseq.collect import build_table, empty_rows, extract_all, find_files, read_extracted
 from data_prep.patchseq.drop_reasons import REASONS, count_reasons, note, read_qc
 from data_prep.patchseq.labels import read_labels
-from data_prep.patchseq.table import Table, TableError, read_table, write_table
+from data_prep.patchseq.table import make_table, save_table
 from jaxephys.schemas.feature_table import FeatureTable
+from jaxephys.schemas.storage import TableError
 from tests.data_prep import toy
 
 LABELS = "cell,label,donor,species\n11,Sst,d1,mouse\n12,Sncg,d1,mouse\n14,Vip,d2,mouse\n15,,d2,mouse\n99,Vip,d3,mouse\n"
@@ -46,7 +47,7 @@ def built(extracted, tmp_path_factory):
     return build_table([extracted], [read_labels(path)])
 
 
-def test_every_recording_ends_in_the_table_or_in_a_row(recordings, extracted, built):
+def test_every_recording_is_in_the_table_or_has_a_row_in_qc_csv(recordings, extracted, built):
     table, rows = built
     assert list(table.cell) == ["11", "12", "14"]
     dropped = {(cell, row.reason) for cell, row in rows if (row.what, row.action) == ("cell", "dropped")}
@@ -62,40 +63,39 @@ def test_every_recording_ends_in_the_table_or_in_a_row(recordings, extracted, bu
     assert {cell for cell, _ in read_qc(extracted / "qc.csv")} >= {"16", "17", "11"}
 
 
-def test_the_table_holds_the_families_and_what_is_known(built):
+def test_table_has_families_and_text_columns(built):
     table, _ = built
-    assert table.widths[:3] == [700, 140, 140] and len(table.features) == 4197
-    assert table.about["label"] == ["Sst", "Sncg", "Vip"] and table.about["subclass4"] == ["Sst", "Vip", "Vip"]
-    assert table.about["donor"] == ["d1", "d1", "d2"] and set(table.about["species"]) == {"mouse"}
+    assert table.widths[:3] == (700, 140, 140) and len(table.features) == 4197
+    assert list(table.label) == ["Sst", "Sncg", "Vip"] and list(table.about["subclass4"]) == ["Sst", "Vip", "Vip"]
+    assert list(table.donor) == ["d1", "d1", "d2"] and set(table.about["species"]) == {"mouse"}
     assert table.provenance["preset"] == "ipfx" and table.provenance["ipfx"]
     full = table.observed[1]
     assert full.all() and not table.observed[0].all(), "cell 11 lacks hyperpolarising steps"
 
 
-def test_jaxephys_reads_what_is_written(built, tmp_path):
+def test_written_table_reads_back_equal(built, tmp_path):
     table, rows = built
     save_table(table, rows, tmp_path / "out")
     theirs = FeatureTable.read(tmp_path / "out")
     np.testing.assert_array_equal(theirs.values, table.values)
     np.testing.assert_array_equal(theirs.observed, table.observed)
-    assert theirs.families == tuple(table.families) and list(theirs.label) == table.about["label"]
+    assert theirs.families == table.families and list(theirs.label) == list(table.label)
     assert theirs.provenance == json.loads(json.dumps(dict(table.provenance)))
     theirs.save(tmp_path / "table.npz")
-    back = read_table(tmp_path / "table.npz")
-    assert set(back.about) == set(table.about) and back.cell == list(table.cell)
-    assert read_table(tmp_path / "out").sha256 == table.sha256
+    back = FeatureTable.read(tmp_path / "table.npz")
+    assert list(back.about) == list(table.about) and list(back.cell) == list(table.cell)
+    assert theirs.sha256 == back.sha256 == table.sha256
 
 
-def test_the_same_files_give_the_same_hash(recordings, extracted, built, tmp_path):
+def test_same_files_give_the_same_hash(recordings, extracted, built, tmp_path):
     extract_all(find_files(recordings), tmp_path, workers=1)
     path = tmp_path / "labels.csv"
     path.write_text(LABELS)
     again, _ = build_table([tmp_path], [read_labels(path)])
-    table = built[0]
-    assert Table(**{**vars(again), "provenance": {}}).sha256 == Table(**{**vars(table), "provenance": {}}).sha256
+    assert again.sha256 == built[0].sha256
 
 
-def test_a_second_run_does_nothing_again_and_other_settings_do(recordings, extracted):
+def test_second_run_repeats_nothing_unless_settings_differ(recordings, extracted):
     before = {path: path.stat().st_mtime_ns for path in (extracted / "cells").iterdir()}
     extract_all(find_files(recordings), extracted, workers=1)
     assert {path: path.stat().st_mtime_ns for path in (extracted / "cells").iterdir()} == before
@@ -105,18 +105,18 @@ def test_a_second_run_does_nothing_again_and_other_settings_do(recordings, extra
 
 
 @pytest.mark.parametrize(("features", "width"), [("old", 54), ("new", 45), ("aligned", 25)])
-def test_scalar_features_of_every_naming(extracted, features, width):
+def test_scalar_features_under_every_naming(extracted, features, width):
     table, _ = build_table([extracted], features=features)
     assert len(table.features) == width and "label" not in table.about
-    place = table.features.index({"old": "ri", "new": "input_resistance", "aligned": "ri"}[features])
-    assert table.values[list(table.cell).index("12"), place] == pytest.approx(150, rel=0.01)
+    column = table.features.index({"old": "ri", "new": "input_resistance", "aligned": "ri"}[features])
+    assert table.values[list(table.cell).index("12"), column] == pytest.approx(150, rel=0.01)
 
 
-def test_cells_without_any_of_the_features_are_named():
+def test_cells_without_values_are_left_out_and_listed():
     values = np.array([[1.0], [np.nan]], np.float32)
-    table = Table(["a", "b"], {"f": ["x"]}, values, np.isfinite(values), {"label": ["Sst", "Vip"]})
-    kept, rows = without_empty(table, [])
-    assert list(kept.cell) == ["a"] and kept.about["label"] == ["Sst"] and rows[0][1].reason == "no value"
+    table = make_table(["a", "b"], {"f": ["x"]}, values, np.isfinite(values), {"label": ["Sst", "Vip"]}, {})
+    assert list(table.cell) == ["a"] and list(table.label) == ["Sst"]
+    assert [(cell, row.reason) for cell, row in empty_rows(table)] == [("b", "no value")]
 
 
 MISTAKES = {
@@ -124,26 +124,24 @@ MISTAKES = {
     "not extracted": (lambda folder: build_table([folder]), "holds no finished extraction"),
     "a reason that is none": (lambda folder: note("cell", "", "dropped", "bad luck"), "'bad luck' is not in REASONS"),
     "features": (lambda folder: build_table([folder], features="all"), "features 'all' are unknown"),
-    "no table": (lambda folder: read_table(folder / "x"), "there is no table"),
+    "no table": (lambda folder: FeatureTable.read(folder / "x"), "there is no table"),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_sentence(tmp_path, mistake):
+def test_mistake_raises_one_sentence(tmp_path, mistake):
     call, hint = MISTAKES[mistake]
     with pytest.raises((TableError, KeyError), match=hint):
         call(tmp_path)
 
 
-def test_a_table_that_was_changed_after_it_was_written_is_refused(tmp_path, built):
-    path = write_table(built[0], tmp_path)
+def test_table_changed_after_writing_is_refused(tmp_path, built):
+    path = built[0].write(tmp_path)
     with np.load(path) as file:
         arrays = {name: file[name] for name in file.files}
     arrays["values"][0, 0] += 1
     np.savez(path, **arrays)
-    with pytest.raises(TableError, match="is not what was written"):
-        read_table(tmp_path)
-    with pytest.raises(ValueError, match="is not what was written"):
+    with pytest.raises(TableError, match="was changed after it was written"):
         FeatureTable.read(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""The commands: the README's chain from nothing to a table, and one sentence for each mistake."""
+"""The command line: the commands of the documentation from nothing to a table, and one sentence for each mistake."""
 
 import re
 import shlex
@@ -9,24 +9,25 @@ import pytest
 pytest.importorskip("ipfx", reason="the commands need the prep extra")
 
 from data_prep.__main__ import main
-from data_prep.patchseq.collect import build_table, save_table
+from data_prep.patchseq.collect import build_table
 from data_prep.patchseq.nwb import read_recording
-from data_prep.patchseq.table import read_table
+from data_prep.patchseq.table import save_table
+from jaxephys.cli import main as run_jaxephys
 from jaxephys.schemas.feature_table import FeatureTable
 from tests.data_prep import toy
 from tests.experiments.command import ROOT
 
-README = (ROOT / "README.md").read_text()
+PAGE = (ROOT / "docs" / "data_preparation.md").read_text()
 CHAIN = [
     line.split("#")[0].strip()
-    for line in re.findall(r"^python -m data_prep (patchseq .*)$", README, flags=re.MULTILINE)
+    for line in re.findall(r"^python -m data_prep (patchseq (?!--).*)$", PAGE, flags=re.MULTILINE)
 ]
 SMALLER = {"--mouse 60": "--mouse 3", "--human 30": "--human 2"}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The README's commands, in their order, on five cells."""
+    """The commands of the documentation, in their order, on five cells."""
     here = tmp_path_factory.mktemp("chain")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
@@ -40,29 +41,29 @@ def folder(tmp_path_factory):
 def run(capsys, *words) -> tuple[int, str, str]:
     capsys.readouterr()
     code = main([str(word) for word in words])
-    said = capsys.readouterr()
-    return code, said.out, said.err
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
 
 
-def test_the_chain_is_the_readmes():
+def test_the_documentation_holds_the_four_commands():
     assert [line.split()[1] for line in CHAIN] == ["simulate", "extract", "table", "check"]
 
 
-def test_the_chain_ends_in_a_table(folder):
+def test_documented_commands_produce_a_table(folder):
     table = FeatureTable.read(folder / "table")
     assert len(table) == 5 and set(table.species) == {"mouse", "human"} and len(table.families) == 14
     assert set(np.unique(table.label)) <= {"Lamp5", "Pvalb", "Sst", "Vip"}, "human cells have no Sncg"
     assert table.observed.mean() > 0.9
 
 
-def test_nothing_is_done_twice_and_the_command_says_what_is_next(folder, capsys):
+def test_nothing_is_done_twice_and_the_next_command_is_printed(folder, capsys):
     before = {path: path.stat().st_mtime_ns for path in (folder / "extracted/cells").iterdir()}
     code, out, _ = run(capsys, "patchseq", "extract", folder / "nwb", folder / "extracted")
     assert code == 0 and "next: python -m data_prep patchseq table" in out
     assert {path: path.stat().st_mtime_ns for path in (folder / "extracted/cells").iterdir()} == before
 
 
-def test_the_stock_reader_of_ipfx_reads_the_same_sweeps(folder):
+def test_reader_of_ipfx_reads_the_same_sweeps(folder):
     path = next((folder / "nwb").rglob("*.nwb"))
     ours, theirs = (read_recording(path, reader=reader) for reader in ("h5py", "ipfx"))
     assert (ours.cell, ours.donor, ours.species) == (theirs.cell, theirs.donor, theirs.species)
@@ -73,22 +74,45 @@ def test_the_stock_reader_of_ipfx_reads_the_same_sweeps(folder):
         np.testing.assert_allclose(left.current, right.current, atol=1e-6)
 
 
-def test_components_are_fitted_on_the_cells_that_are_named(folder, capsys, tmp_path):
+def run_components(capsys, *words) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = run_jaxephys(["components", *map(str, words)])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_components_are_fitted_on_the_listed_cells(folder, capsys, tmp_path):
     save_table(*build_table([folder / "extracted"], features="old"), tmp_path)
-    cells = read_table(tmp_path).cell
-    (tmp_path / "train.txt").write_text("\n".join(cells[:4]))
-    words = ("spca", tmp_path, tmp_path / "spca", "--train", tmp_path / "train.txt")
-    code, out, _ = run(capsys, "patchseq", *words)
-    made = read_table(tmp_path / "spca")
-    assert code == 0 and "from 4 cells" in out and list(made.cell) == list(cells)
-    assert made.provenance["fitted_on"] == list(cells[:4]) and len(made.features) >= 5
-    assert len(FeatureTable.read(tmp_path / "spca")) == 5
+    table = FeatureTable.read(tmp_path)
+    (tmp_path / "train.txt").write_text("\n".join(table.cell[:4]))
+    words = (tmp_path, tmp_path / "spca", "--train", tmp_path / "train.txt")
+    code, out, _ = run_components(capsys, *words)
+    made = FeatureTable.read(tmp_path / "spca")
+    assert code == 0 and "from 4 cells" in out and list(made.cell) == list(table.cell) and len(made) == 5
+    assert made.provenance["fitted_on"] == list(table.cell[:4]) and len(made.features) >= 5
 
 
-def test_records_hold_the_table(folder, capsys, tmp_path):
+COMPONENT_MISTAKES = {
+    "too few training cells": (("good", "out"), "7 components requested from 5 rows"),
+    "no training cells": (("good", "out", "--train", "none.txt"), "none.txt cannot be read"),
+    "unknown training cells": (("good", "out", "--train", "ids.txt"), "ids.txt names zz"),
+}
+
+
+@pytest.mark.parametrize("mistake", COMPONENT_MISTAKES)
+def test_mistake_in_components_prints_one_sentence(folder, capsys, tmp_path, monkeypatch, mistake):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "good").symlink_to(folder / "table")
+    (tmp_path / "ids.txt").write_text("zz")
+    words, hint = COMPONENT_MISTAKES[mistake]
+    code, _, err = run_components(capsys, *words)
+    assert code == 2 and hint in err and err.count("\n") == 1
+
+
+def test_tfds_data_set_equals_the_table(folder, capsys, tmp_path):
     tfds = pytest.importorskip("tensorflow_datasets", reason="records need the tfds extra")
     assert run(capsys, "patchseq", "tfds", folder / "table", tmp_path)[0] == 0
-    table = read_table(folder / "table")
+    table = FeatureTable.read(folder / "table")
     source = tfds.builder_from_directory(str(tmp_path / "patchseq" / "1.0.0")).as_data_source()["cells"]
     assert len(source) == len(table)
     for example in source:
@@ -101,7 +125,7 @@ def test_records_hold_the_table(folder, capsys, tmp_path):
     assert run(capsys, "patchseq", "tfds", folder / "table", tmp_path)[0] == 2, "it is not overwritten"
 
 
-def test_a_ready_made_table(capsys, tmp_path):
+def test_table_from_csv(capsys, tmp_path):
     (tmp_path / "cells.csv").write_text(
         "cell_id,species,subclass4,subclass5,donor,vrest,ri,tau,threshold_i_long_square\n"
         "7,mouse,Vip,Sncg,d,-70,150,12,50\n8,mouse,Sst,Sst,d,-71,,13,60\n9,mouse,Sst,Sst,d,,,,\n10,mouse,Sst,Sst,e,-71,99,13,60\n"
@@ -117,7 +141,7 @@ def test_reasons_are_explained(capsys):
     assert code == 0 and "step of another length" in out
 
 
-def test_what_there_is(capsys):
+def test_list_of_systems_and_unknown_system(capsys):
     assert run(capsys)[0] == 0
     code, out, _ = run(capsys, "patchclamp")
     assert code == 2 and "there is no 'patchclamp'" in out
@@ -130,19 +154,16 @@ MISTAKES = {
     "not extracted": (("table", "out", "--from", "."), "holds no finished extraction"),
     "no csv": (("table", "out", "--csv", "cells.csv"), "cells.csv cannot be read"),
     "no table": (("check", "nowhere"), "there is no table nowhere"),
-    "too few training cells": (("spca", "good", "out"), "7 components are asked for from 5 rows"),
-    "no training cells": (("spca", "good", "out", "--train", "none.txt"), "none.txt cannot be read"),
-    "strange training cells": (("spca", "good", "out", "--train", "ids.txt"), "ids.txt names zz"),
+    "components": (("spca", "good", "out"), "python -m jaxephys components good out"),
     "no workers": (("extract", "one.nwb", "out", "--workers", "0"), "workers=0"),
     "no dandiset": (("fetch", "out", "--dandiset", "mice"), "mice"),
 }
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_sentence(folder, capsys, tmp_path, monkeypatch, mistake):
+def test_mistake_prints_one_sentence(folder, capsys, tmp_path, monkeypatch, mistake):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "good").symlink_to(folder / "table")
-    (tmp_path / "ids.txt").write_text("zz")
     toy.write_nwb(tmp_path / "one.nwb", [])
     words, hint = MISTAKES[mistake]
     code, _, err = run(capsys, "patchseq", *words)

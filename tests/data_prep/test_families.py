@@ -1,4 +1,4 @@
-"""Families and records: IPFX's own numbers on the same sweeps, and what happens where IPFX would lose the cell."""
+"""Families and records: equal to IPFX on the same sweeps, and masked where IPFX would lose the cell."""
 
 import json
 import re
@@ -19,7 +19,7 @@ from ipfx.dataset.ephys_data_interface import EphysDataInterface
 from ipfx.dataset.ephys_data_set import EphysDataSet
 from ipfx.stimulus import STIMULUS_TYPE_NAME_MAPPING, StimulusOntology, StimulusType
 
-from data_prep.patchseq.cell_record import INTERVALS, NEW, OLD
+from data_prep.patchseq.cell_record import INTERVALS, NEW_NAMES, OLD_NAMES
 from data_prep.patchseq.extract import extract_cell
 from data_prep.patchseq.families import Layout
 from data_prep.patchseq.published_families import WIDTH, WIDTHS
@@ -37,7 +37,7 @@ WIDE = {"step_subthresh": 700, "subthresh_norm": 140, "subthresh_depol_norm": 14
 
 
 class Arrays(EphysDataInterface):
-    """IPFX's view of sweeps in memory: the least that its data set asks for."""
+    """Sweeps in memory with the least interface that IPFX's data set needs."""
 
     def __init__(self, sweeps):
         super().__init__(StimulusOntology.default(), validate_stim=False)
@@ -111,8 +111,8 @@ def test_the_old_record_equals_ipfx_cell_record(sweeps, ours):
         warnings.simplefilter("ignore")
         _, _, record, _, _, states = extract_data_set_features(EphysDataSet(Arrays(sweeps)), subthresh_min_amp=-100)
     assert not any(state["failed_fx"] for state in states.values()), json.dumps(states)
-    shared = set(OLD) & set(record)
-    assert len(shared) == 45 and set(ours.old) == set(OLD)
+    shared = set(OLD_NAMES) & set(record)
+    assert len(shared) == 45 and set(ours.old) == set(OLD_NAMES)
     for name in shared:
         wanted = np.nan if record[name] is None else record[name]
         np.testing.assert_allclose(ours.old[name], wanted, rtol=1e-6, atol=1e-9, err_msg=name)
@@ -120,9 +120,9 @@ def test_the_old_record_equals_ipfx_cell_record(sweeps, ours):
         assert ours.old[f"{name}_ramp"] == pytest.approx(ours.old[f"{later}_ramp"] - ours.old[f"{earlier}_ramp"])
 
 
-def test_the_record_measures_what_the_toy_neuron_is(ours):
+def test_record_recovers_the_parameters_of_the_toy_neuron(ours):
     """The toy's resistance, time constant, rheobase and gain are known."""
-    assert set(ours.new) == set(NEW)
+    assert set(ours.new) == set(NEW_NAMES)
     assert ours.new["input_resistance"] == pytest.approx(1000 * toy.RESISTANCE, rel=0.01)
     assert ours.new["tau"] == pytest.approx(toy.TAU, rel=0.02)
     assert ours.old["tau"] == pytest.approx(1000 * toy.TAU, rel=0.02), "the old record counts in ms"
@@ -150,12 +150,12 @@ def test_a_missing_protocol_empties_its_block_and_nothing_else(sweeps, ours, pro
     assert not result.dropped and reason in reasons(result)
     values, observed = (part.reshape(3, 150) for part in result.families["first_ap_v"])
     full = ours.families["first_ap_v"][0].reshape(3, 150)
-    for place in range(3):
-        if place == block:
-            assert np.isnan(values[place]).all() and not observed[place].any()
+    for part in range(3):
+        if part == block:
+            assert np.isnan(values[part]).all() and not observed[part].any()
         else:
-            np.testing.assert_array_equal(values[place], full[place])
-            assert observed[place].all()
+            np.testing.assert_array_equal(values[part], full[part])
+            assert observed[part].all()
     others = set(ours.families) - {"first_ap_v", "first_ap_dv"}
     for name in others:
         if protocol == LONG_SQUARE:
@@ -164,7 +164,7 @@ def test_a_missing_protocol_empties_its_block_and_nothing_else(sweeps, ours, pro
             np.testing.assert_array_equal(result.families[name][0], ours.families[name][0], err_msg=name)
 
 
-def test_a_missing_level_is_a_stand_in_and_says_so(sweeps, ours):
+def test_missing_level_is_a_masked_substitute(sweeps, ours):
     """130 pA is rheobase + 80: its values are the mean of its neighbours, as in IPFX, and it is marked."""
     result = extract_cell([sweep for sweep in sweeps if sweep.number != 11])
     values, observed = (part.reshape(6, 50) for part in result.families["inst_freq"])
@@ -174,8 +174,8 @@ def test_a_missing_level_is_a_stand_in_and_says_so(sweeps, ours):
     assert any(row.reason == "missing level" and row.detail == "80 pA" for row in result.notes)
 
 
-def test_one_spiking_level_alone_is_kept(sweeps):
-    """IPFX asks for two and loses the cell."""
+def test_single_spiking_level_is_kept(sweeps):
+    """IPFX needs two levels and fails otherwise."""
     result = extract_cell([sweep for sweep in sweeps if not 8 <= sweep.number < 20])
     observed = result.families["psth"][1].reshape(6, 20)
     assert observed[0].all() and not observed[1:].any() and np.isfinite(result.families["psth"][0]).all()
@@ -217,7 +217,7 @@ def test_a_rate_that_changes_between_sweeps_changes_no_width(sweeps):
     assert all(values.shape == (WIDE[name],) and observed.all() for name, (values, observed) in result.families.items())
 
 
-def test_a_step_of_another_length_has_a_layout_of_its_own():
+def test_step_of_another_length_needs_another_layout():
     short_steps = [toy.square(n, amplitude, length=0.6) for n, amplitude in enumerate((-90, -50, 50, 70, 90))]
     result = extract_cell(short_steps, layout=Layout(step=0.6))
     assert {name: len(values) for name, (values, _) in result.families.items()} == Layout(step=0.6).widths()
@@ -227,7 +227,7 @@ def test_a_step_of_another_length_has_a_layout_of_its_own():
     assert refused.notes[-1].detail == "5 x step of another length"
 
 
-def test_the_papers_families_are_twelve_of_one_width(sweeps, ours):
+def test_published_families_are_twelve_of_one_width(sweeps, ours):
     families = extract_cell(sweeps, preset="paper").families
     assert list(families) == list(WIDTHS) and len(families) == 12 and sum(WIDTHS.values()) == 2009
     for name, (values, observed) in families.items():
@@ -245,13 +245,13 @@ def test_the_papers_families_are_twelve_of_one_width(sweeps, ours):
     assert np.corrcoef(families["first_ap_v"][0][:150], spikes.mean(axis=0))[0, 1] > 0.98
 
 
-def test_the_paper_has_zero_where_nothing_was_measured(sweeps):
+def test_published_families_have_zeros_for_missing_values(sweeps):
     families = extract_cell(without(sweeps, LONG_SQUARE), preset="paper").families
     assert not families["psth"][0].any() and not families["psth"][1].any()
     assert families["first_ap_v"][1].any()
 
 
-def test_sweeps_that_share_a_number_are_all_refused(sweeps):
+def test_sweeps_with_the_same_number_are_dropped(sweeps):
     result = extract_cell([*sweeps, replace(sweeps[0], stimulus="ramp")])
     twice = [row for row in result.notes if row.reason == "duplicate sweep number"]
     assert [row.name for row in twice] == ["0", "0"]
@@ -263,32 +263,30 @@ def test_the_order_of_the_sweeps_does_not_matter(sweeps, ours):
         np.testing.assert_array_equal(result.families[name][0], values)
 
 
-def test_a_recording_without_usable_sweeps_is_dropped_by_name():
+def test_recording_without_usable_sweeps_is_dropped_with_reasons():
     result = extract_cell(
-        Recording("c", (), refused={4: "other stimulus", 5: "other stimulus", 6: "no stimulus trace"})
+        Recording("c", (), excluded={4: "other stimulus", 5: "other stimulus", 6: "no stimulus trace"})
     )
     assert result.dropped and result.notes[-1].reason == "no usable sweep"
     assert result.notes[-1].detail == "2 x other stimulus, 1 x no stimulus trace"
     assert [row.name for row in result.notes[:-1]] == ["4", "5", "6"]
 
 
-def test_the_lines_of_the_readme():
-    readme = (Path(__file__).parents[2] / "README.md").read_text()
-    (code,) = [
-        block for block in re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL) if "extract_cell" in block
-    ]
+def test_the_example_of_the_documentation_runs():
+    page = (Path(__file__).parents[2] / "docs" / "data_preparation.md").read_text()
+    (code,) = [block for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL) if "extract_cell" in block]
     sweep = toy.square(0, 90)
     names = {"voltage": sweep.voltage, "current": sweep.current}
     exec(code, names)
     assert names["result"].families["inst_freq"][1][:50].all()
 
 
-def test_an_unknown_preset_is_named(sweeps):
+def test_unknown_preset_is_an_error(sweeps):
     with pytest.raises(ValueError, match="no preset 'nature': choose one of ipfx, paper"):
         extract_cell(sweeps, preset="nature")
 
 
-def test_stimuli_are_called_as_in_the_ontology_of_ipfx():
+def test_stimulus_names_agree_with_the_ontology_of_ipfx():
     """Every code and name that IPFX knows belongs to the protocol that IPFX gives it."""
     wanted = {
         LONG_SQUARE: STIMULUS_TYPE_NAME_MAPPING[StimulusType.LONG_SQUARE],

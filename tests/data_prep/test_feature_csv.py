@@ -1,4 +1,4 @@
-"""Ready-made tables: names, families and units, the map between old and new names, and what becomes of a CSV."""
+"""Scalar features: names, families and units, the map between old and new names, and tables from CSV files."""
 
 import csv
 import hashlib
@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from data_prep.patchseq import feature_names
-from data_prep.patchseq.feature_csv import KEYS, aligned, read_ready, repeats
-from data_prep.patchseq.table import TableError, read_table, write_table
+from data_prep.patchseq.feature_csv import KEYS, align_table, find_repeated_rows, read_feature_csv
+from jaxephys.schemas.feature_table import FeatureTable
+from jaxephys.schemas.storage import TableError
 
 DATA = Path(os.environ.get("JAXEPHYS_DATA", Path(__file__).parents[2].parent / "shared" / "data")) / "patchseq"
 REAL = {"mouse_v1": ("old", 54), "human": ("new", 93), "mouse_human_aligned": ("aligned", 25)}
@@ -78,29 +79,29 @@ def written(tmp_path):
 @pytest.mark.parametrize("naming", ["old", "new"])
 def test_both_records_give_the_same_aligned_features(naming):
     old, new, truth = both_records()
-    found = feature_names.to_aligned({"old": old, "new": new}[naming], naming)
+    found = feature_names.align_columns({"old": old, "new": new}[naming], naming)
     assert list(found) == list(feature_names.ALIGNED) and set(found) == set(truth) and len(found) == 25
     for name, values in truth.items():
         np.testing.assert_allclose(found[name], values, rtol=1e-12, err_msg=name)
-    assert feature_names.to_aligned(found, "aligned").keys() == found.keys()
+    assert feature_names.align_columns(found, "aligned").keys() == found.keys()
 
 
-def test_naming_is_known_by_its_names():
+def test_naming_is_found_from_names():
     old, new, truth = both_records()
-    assert [feature_names.naming_of(columns) for columns in (old, new, truth)] == ["old", "new", "aligned"]
+    assert [feature_names.find_naming(columns) for columns in (old, new, truth)] == ["old", "new", "aligned"]
     with pytest.raises(ValueError, match="names of old and new naming"):
-        feature_names.naming_of([*old, *new])
+        feature_names.find_naming([*old, *new])
     with pytest.raises(ValueError, match="none of the known names"):
-        feature_names.naming_of(["tau", "sag", "sag_area"])
+        feature_names.find_naming(["tau", "sag", "sag_area"])
 
 
-def test_what_is_missing_for_the_map_is_named():
+def test_columns_missing_for_alignment_are_named():
     old, _, _ = both_records()
     del old["adaptation"]
     with pytest.raises(ValueError, match="need adaptation under the old names"):
-        feature_names.to_aligned(old, "old")
+        feature_names.align_columns(old, "old")
     with pytest.raises(ValueError, match="naming 'older' is not known"):
-        feature_names.to_aligned(old, "older")
+        feature_names.align_columns(old, "older")
 
 
 @pytest.mark.parametrize(
@@ -121,79 +122,80 @@ def test_what_is_missing_for_the_map_is_named():
     ],
 )
 def test_family_and_unit(name, naming, family, unit):
-    found = feature_names.feature(name, naming)
+    found = feature_names.known_feature(name, naming)
     assert found is not None and (found.family, found.unit) == (family, unit)
 
 
 @pytest.mark.parametrize("name", ["genotype", "layer", "threshold_v", "tau_ramp", "cell_depth", "ramp", "_ramp"])
-def test_what_is_no_feature(name):
-    assert feature_names.feature(name, "old") is None
+def test_other_columns_are_no_features(name):
+    assert feature_names.known_feature(name, "old") is None
 
 
 def test_clock_times_are_not_their_differences():
-    assert feature_names.is_clock("peak_t_ramp") and feature_names.is_clock("slow_trough_t_short_square")
+    assert feature_names.is_clock_time("peak_t_ramp") and feature_names.is_clock_time("slow_trough_t_short_square")
     assert not any(
-        map(feature_names.is_clock, ("peak_minus_thr_t_ramp", "sag_peak_t", "sag_peak_t_depol", "peak_v_ramp"))
+        map(feature_names.is_clock_time, ("peak_minus_thr_t_ramp", "sag_peak_t", "sag_peak_t_depol", "peak_v_ramp"))
     )
 
 
 def test_plausible_ranges_are_ranges():
-    for name, said in (feature_names.STEMS | feature_names.VECTORS).items():
-        assert said.low < said.high, name
-        smallest = 0 if said.low <= 0 <= said.high else min(abs(said.low), abs(said.high))
-        low, high = said.typical or (smallest, smallest + 1e-9)
-        assert smallest <= low < high <= max(abs(said.low), abs(said.high)), f"{name}: typical lies outside the range"
+    for name, known in (feature_names.STEMS | feature_names.VECTOR_FAMILIES).items():
+        assert known.low < known.high, name
+        smallest = 0 if known.low <= 0 <= known.high else min(abs(known.low), abs(known.high))
+        low, high = known.typical or (smallest, smallest + 1e-9)
+        assert smallest <= low < high <= max(abs(known.low), abs(known.high)), f"{name}: typical lies outside the range"
 
 
 # Reading a table.
 
 
-def test_columns_come_in_families_with_what_is_missing_marked(written):
+def test_columns_are_grouped_into_families_and_missing_values_masked(written):
     old, _, _ = both_records()
     old["sag"] = ["", 0.5, "NaN", 1, 2, 3, 4]
     old["peak_t_ramp"] = [5.0] * 7
     path = written(old | {"genotype": ["x"] * 7}, {"subclass4": ["Vip"] * 7, "subclass5": ["Sncg"] * 7})
-    table = read_ready(path)
+    table = read_feature_csv(path)
     assert list(table.families) == [name for name in feature_names.FAMILIES if name != "chirp"]
     assert sorted(table.features) == sorted(set(old) - {"peak_t_ramp"})
     sag = table.features.index("sag")
     assert table.values.dtype == np.float32
     np.testing.assert_array_equal(table.values[:, sag], [np.nan, 0.5, np.nan, 1, 2, 3, 4])
     assert table.observed[:, sag].tolist() == [False, True, False, True, True, True, True]
-    assert table.about["label"] == ["Sncg"] * 7 and table.about["subclass4"] == ["Vip"] * 7
+    assert list(table.label) == ["Sncg"] * 7 and list(table.about["subclass4"]) == ["Vip"] * 7
     assert table.provenance["left_out"] == {"genotype": "no known feature", "peak_t_ramp": "clock time"}
     assert table.provenance["file_sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert (table.provenance["naming"], table.provenance["units"]["tau"]) == ("old", "ms")
-    assert "peak_t_ramp" in read_ready(path, clock_times=True).families["ramp_ap"]
+    timed = read_feature_csv(path, clock_times=True)
+    assert "peak_t_ramp" in timed.features[timed.columns["ramp_ap"]]
 
 
-def test_a_feature_of_few_cells_is_left_out_by_name(written):
+def test_feature_with_low_coverage_is_left_out_and_named(written):
     old, _, _ = both_records()
     old["sag"] = ["", "", "", "", "1", "2", "3"]  # 43 %
-    table = read_ready(written(old))
+    table = read_feature_csv(written(old))
     assert table.provenance["left_out"] == {"sag": "measured in 42.9% of the cells"}
-    assert "sag" not in table.features and "sag" in read_ready(written(old), min_coverage=0.4).features
+    assert "sag" not in table.features and "sag" in read_feature_csv(written(old), min_coverage=0.4).features
 
 
-def test_humans_make_it_four_classes(written):
+def test_tables_with_human_cells_have_four_classes(written):
     old, _, _ = both_records()
     about = {"species": ["mouse"] * 6 + ["human"], "subclass4": ["Vip"] * 7, "subclass5": ["Sncg"] * 7}
-    assert set(read_ready(written(old, about)).about["label"]) == {"Vip"}
-    assert set(read_ready(written(old, about | {"label": ["mine"] * 7})).about["label"]) == {"mine"}
+    assert set(read_feature_csv(written(old, about)).about["label"]) == {"Vip"}
+    assert set(read_feature_csv(written(old, about | {"label": ["mine"] * 7})).about["label"]) == {"mine"}
 
 
-def test_rows_that_stand_twice_are_counted(written):
+def test_repeated_rows_are_counted(written):
     old, _, _ = both_records()
     old = {name: [*values[:6], values[2]] for name, values in old.items()}
-    assert read_ready(written(old)).provenance["repeated_rows"] == 1
+    assert read_feature_csv(written(old)).provenance["repeated_rows"] == 1
     rows = np.array([[1, np.nan], [np.nan, 1], [1, np.nan], [np.nan, np.nan], [np.nan, np.nan]])
-    assert repeats(rows).tolist() == [False, False, True, False, False]
+    assert find_repeated_rows(rows).tolist() == [False, False, True, False, False]
 
 
-def test_an_aligned_table_is_made_of_either_naming(written):
+def test_aligned_table_from_either_naming(written):
     old, new, truth = both_records()
     old["trough_v_ramp"][3] = np.nan
-    mouse, human = (aligned(read_ready(written(columns))) for columns in (old, new))
+    mouse, human = (align_table(read_feature_csv(written(columns))) for columns in (old, new))
     assert mouse.features == human.features and set(mouse.features) == set(truth)
     gap = (3, mouse.features.index("trough_dv_ramp"))
     assert not mouse.observed[gap] and mouse.observed.sum() == mouse.observed.size - 1
@@ -201,44 +203,44 @@ def test_an_aligned_table_is_made_of_either_naming(written):
     assert (mouse.provenance["naming"], mouse.provenance["aligned_from"]) == ("aligned", "old")
 
 
-def test_a_stand_in_is_not_aligned_as_if_it_were_measured(written):
-    table = read_ready(written(both_records()[0]))
+def test_substitutes_are_not_aligned_as_measured_values(written):
+    table = read_feature_csv(written(both_records()[0]))
     observed = table.observed.copy()
     observed[2, table.features.index("threshold_v_ramp")] = False  # finite, but not measured
-    found = aligned(replace(table, observed=observed))
+    found = align_table(replace(table, observed=observed))
     lost = {name for name, seen in zip(found.features, found.observed[2], strict=True) if not seen}
     assert lost == {"threshold_v_ramp", "peak_dv_ramp", "fast_trough_dv_ramp", "trough_dv_ramp"}
     assert found.observed.sum() == found.observed.size - len(lost)
 
 
-def test_a_ready_table_is_written_and_read_back(written, tmp_path):
-    table = read_ready(written(both_records()[0]))
-    write_table(table, tmp_path / "table")
-    assert read_table(tmp_path / "table").sha256 == table.sha256
+def test_table_from_csv_reads_back_equal(written, tmp_path):
+    table = read_feature_csv(written(both_records()[0]))
+    table.write(tmp_path / "table")
+    assert FeatureTable.read(tmp_path / "table").sha256 == table.sha256
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"sag": ["a lot"] * 7}, "sag of cell c0 .* is 'a lot': it must be a number"),
-        ({"cell_id": ["c"] * 7}, "cell c stands 7 times"),
+        ({"cell_id": ["c"] * 7}, "cell c occurs 7 times"),
         ({"cell_id": ["c", ""] * 3 + ["d"]}, "cell 2 of .* has no cell_id"),
         ({"v_baseline": [1.0] * 7}, "names of old and new naming"),
     ],
 )
-def test_a_bad_table_is_refused(written, change, said):
-    with pytest.raises(TableError, match=said):
-        read_ready(written(both_records()[0] | change))
+def test_invalid_csv_is_refused(written, change, message):
+    with pytest.raises(TableError, match=message):
+        read_feature_csv(written(both_records()[0] | change))
 
 
-def test_a_table_without_features_is_refused(written, tmp_path):
+def test_csv_without_features_is_refused(written, tmp_path):
     with pytest.raises(TableError, match="no table of features: .* none of the known names among 0 columns"):
-        read_ready(written({"genotype": ["x"]}))
+        read_feature_csv(written({"genotype": ["x"]}))
     with pytest.raises(TableError, match="no feature is left"):
-        read_ready(written({"vrest": [""], "f_i_curve_slope": [""]}))
+        read_feature_csv(written({"vrest": [""], "f_i_curve_slope": [""]}))
     (tmp_path / "other.csv").write_text("id,vrest\n1,-70\n")
     with pytest.raises(TableError, match="it needs cell_id and cells"):
-        read_ready(tmp_path / "other.csv")
+        read_feature_csv(tmp_path / "other.csv")
 
 
 # The real tables.
@@ -247,7 +249,7 @@ def test_a_table_without_features_is_refused(written, tmp_path):
 @pytest.mark.parametrize("name", REAL)
 def test_every_real_feature_belongs_to_one_family(name):
     naming, count = REAL[name]
-    table = read_ready(real(name), clock_times=True, min_coverage=0)
+    table = read_feature_csv(real(name), clock_times=True, min_coverage=0)
     with open(real(name), newline="") as file:
         columns = next(csv.reader(file))
     assert len(table.features) == len(set(table.features)) == count
@@ -256,19 +258,19 @@ def test_every_real_feature_belongs_to_one_family(name):
 
 
 def test_real_tables_have_the_known_widths():
-    widths = {name: sum(read_ready(real(name)).widths) for name in REAL}
+    widths = {name: sum(read_feature_csv(real(name)).widths) for name in REAL}
     assert widths == {"mouse_v1": 48 - 12, "human": 81, "mouse_human_aligned": 25}
-    assert sum(read_ready(real("mouse_v1"), clock_times=True).widths) == 48
+    assert sum(read_feature_csv(real("mouse_v1"), clock_times=True).widths) == 48
 
 
 @pytest.mark.parametrize(("name", "species"), [("mouse_v1", "mouse"), ("human", "human")])
-def test_the_map_gives_the_real_aligned_table(name, species):
+def test_alignment_reproduces_the_real_aligned_table(name, species):
     """Of every cell and feature: the same values to 1e-6, and the same gaps."""
     native, ours = _columns(real(name)), _columns(real("mouse_human_aligned"))
     rows = np.array(ours["species"]) == species
     assert np.array_equal(np.array(native["cell_id"]), np.array(ours["cell_id"])[rows])
     numbers = {key: _floats(native[key]) for key in native if key not in KEYS}
-    for key, values in feature_names.to_aligned(numbers, REAL[name][0]).items():
+    for key, values in feature_names.align_columns(numbers, REAL[name][0]).items():
         np.testing.assert_allclose(values, _floats(ours[key])[rows], rtol=1e-6, equal_nan=True, err_msg=key)
 
 

@@ -1,9 +1,9 @@
-"""Labels: three layouts of metadata, and no cell that disappears."""
+"""Labels: three formats of metadata, in which every cell has a label or a reason."""
 
 import pytest
 
 from data_prep.patchseq.labels import LabelError, clean_id, label_column, read_labels
-from data_prep.patchseq.table import ABOUT
+from data_prep.patchseq.table import TEXT_COLUMNS
 
 MOUSE = """project,cell_specimen_id,structure,donor_id,full_genotype,ephys_session_id,T-type Label,MET-type Label
 made-up,11,VISp2/3,901,some-Cre,101,Vip Gpc3 Slc18a3,NULL
@@ -48,7 +48,7 @@ def test_the_first_word_of_a_mouse_type_is_its_subclass(written):
     }
 
 
-def test_sncg_goes_with_lamp5_only_when_asked_for(written):
+def test_sncg_joins_lamp5_only_as_published(written):
     slip = read_labels(written(MOUSE), sncg="as published")
     assert (slip["102"]["subclass5"], slip["102"]["subclass4"]) == ("Sncg", "Lamp5")
     assert slip["101"]["subclass4"] == "Vip"
@@ -73,20 +73,20 @@ def test_strict_lamp5_drops_pax6_and_other_with_a_reason(written):
     labels = read_labels(written(HUMAN), strict_lamp5=True, revised=False)
     reason = "pax6 or other (strict lamp5)"
     assert set(labels) == {"201", "205"}
-    assert {cell for cell, said in labels.dropped.items() if said == reason} == {"202", "203"}
+    assert {cell for cell, given in labels.dropped.items() if given == reason} == {"202", "203"}
 
 
-def test_a_lab_brings_its_own_file(written):
+def test_plain_csv_keeps_the_labels_of_a_lab(written):
     text = "cell,label,donor,species\nA1,sst,m1,mouse\nA2,Chandelier,m1,mouse\nA3,,m2,mouse\nA4,LAMP5/PAX6/Other,h1,human\n"
     labels = read_labels(written(text, encoding="utf-8-sig"))
     assert labels.layout == "plain" and labels.dropped == {"A3": "no label"}
     assert [labels["A1"][name] for name in ("label", "subclass4", "subclass_raw")] == ["sst", "Sst", "sst"]
     assert [labels["A2"][name] for name in ("label", "subclass4", "condition")] == ["Chandelier", "", ""]
     assert labels["A4"]["subclass4"] == "Lamp5"
-    assert all(tuple(row) == ABOUT for row in labels.values())
+    assert all(tuple(row) == TEXT_COLUMNS for row in labels.values())
 
 
-def test_rows_that_disagree_on_a_cell_are_not_believed(written):
+def test_rows_that_disagree_drop_the_cell(written):
     text = "cell,label\nA1,Sst\nA1,Sst\nA2,Sst\nA2,Vip\nA3,Vip\nA3,\n"
     labels = read_labels(written(text))
     assert list(labels) == ["A1"]
@@ -94,21 +94,21 @@ def test_rows_that_disagree_on_a_cell_are_not_believed(written):
 
 
 @pytest.mark.parametrize("text", [MOUSE, HUMAN, "cell,label\na,Vip\nb,\nc,Odd\n"])
-def test_no_cell_disappears(written, text):
+def test_every_cell_is_known_or_dropped(written, text):
     labels = read_labels(written(text))
     assert len(labels) + len(labels.dropped) == len(text.splitlines()) - 1
     assert not set(labels) & set(labels.dropped)
 
 
-def test_an_unknown_layout_is_named_in_one_sentence(written):
+def test_unknown_columns_raise_one_sentence(written):
     with pytest.raises(
-        LabelError, match="has the columns id, class, and labels need .*T-type Label; .*; or cell, label"
+        LabelError, match="has the columns id, class, but labels need .*T-type Label; .*; or cell, label"
     ):
         read_labels(written("id,class\n1,Vip\n"))
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "is empty"),
         ("cell,label,label\n1,Vip,Vip\n", "has 2 columns 'label'"),
@@ -116,12 +116,12 @@ def test_an_unknown_layout_is_named_in_one_sentence(written):
         ("cell,label\n,Vip\n", r"names no cell \(Vip\)"),
     ],
 )
-def test_a_broken_file_is_refused(written, text, said):
-    with pytest.raises(LabelError, match=said):
+def test_invalid_file_is_refused(written, text, message):
+    with pytest.raises(LabelError, match=message):
         read_labels(written(text))
 
 
-def test_a_file_that_cannot_be_read_is_refused(written, tmp_path):
+def test_unreadable_file_is_refused(written, tmp_path):
     with pytest.raises(LabelError, match="cannot be read"):
         read_labels(tmp_path / "absent.csv")
     with pytest.raises(LabelError, match="not a CSV file in UTF-8"):
@@ -132,10 +132,10 @@ def test_a_file_that_cannot_be_read_is_refused(written, tmp_path):
     ("text", "cell"),
     [("636982248.0", "636982248"), (" 12 ", "12"), ("12.5", "12.5"), ("H17.06.003", "H17.06.003"), ("nan", "")],
 )
-def test_ids_come_back_from_being_floats(text, cell):
+def test_ids_written_as_floats_are_restored(text, cell):
     assert clean_id(text) == cell
 
 
-def test_a_table_that_holds_humans_goes_by_four_classes():
+def test_label_column_depends_on_the_species():
     assert label_column(["mouse", "human"]) == "subclass4"
     assert label_column(["mouse", ""]) == "subclass5"

@@ -1,4 +1,4 @@
-"""NWB: sweeps are read as they are; every bad file and series gives a reason code and never takes the cell along silently."""
+"""Reading NWB files: sweeps read back equal; every unusable file and series has a reason code."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ pytest.importorskip("ipfx", reason="files are extracted with IPFX")
 
 from data_prep.patchseq.drop_reasons import REASONS, Note
 from data_prep.patchseq.extract import extract_file
-from data_prep.patchseq.nwb import UnreadableFile, cell_of, read_recording
+from data_prep.patchseq.nwb import UnreadableFile, ids_from_path, read_recording
 from tests.data_prep import toy
 
 RESPONSE, STIMULUS = "acquisition/data_{:05d}_AD0", "stimulus/presentation/data_{:05d}_DA0"
@@ -22,9 +22,9 @@ def path(tmp_path):
     return toy.write_nwb(tmp_path / "sub-77_ses-601506492_icephys.nwb", FEW)
 
 
-def test_sweeps_come_back_as_they_were(path):
+def test_sweeps_read_back_equal(path):
     found = read_recording(path)
-    assert (found.cell, found.donor, found.species, found.refused) == ("601506492", "d1", "mouse", {})
+    assert (found.cell, found.donor, found.species, found.excluded) == ("601506492", "d1", "mouse", {})
     assert found.source["reader"] == "h5py" and found.source["rates"] == [50_000.0]
     for ours, theirs in zip(found.sweeps, FEW, strict=True):
         assert (ours.number, ours.stimulus, ours.rate) == (theirs.number, theirs.stimulus, theirs.rate)
@@ -33,8 +33,8 @@ def test_sweeps_come_back_as_they_were(path):
 
 
 def test_cell_and_donor_are_in_the_path():
-    assert cell_of("sub-1000610030/sub-1000610030_ses-1000615166_icephys.nwb") == ("1000615166", "1000610030")
-    assert cell_of(Path("mine/Zelle α.nwb")) == ("Zelle α", "")
+    assert ids_from_path("sub-1000610030/sub-1000610030_ses-1000615166_icephys.nwb") == ("1000615166", "1000610030")
+    assert ids_from_path(Path("mine/Zelle α.nwb")) == ("Zelle α", "")
 
 
 def edit(path, change):
@@ -82,7 +82,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("case", FILES)
-def test_a_bad_file_has_a_reason_and_no_cell(path, case):
+def test_unusable_file_has_a_reason_and_no_cell(path, case):
     spoil, reason = FILES[case]
     spoil(path)
     with pytest.raises(UnreadableFile) as caught:
@@ -116,29 +116,29 @@ SERIES = {
 
 
 @pytest.mark.parametrize("case", SERIES)
-def test_a_bad_series_is_refused_and_the_others_stay(path, case):
+def test_unusable_series_is_excluded_and_others_are_kept(path, case):
     spoil, name, reason = SERIES[case]
     spoil(path)
     found = read_recording(path)
-    assert found.refused == {name: reason} and reason in REASONS
+    assert found.excluded == {name: reason} and reason in REASONS
     gone = {3, 4} if reason == "duplicate sweep number" else {3}
     assert {sweep.number for sweep in found.sweeps} == {3, 4, 7} - gone
 
 
-def test_a_response_that_names_no_stimulus_takes_the_name_of_its_stimulus_series(path):
+def test_stimulus_name_is_taken_from_the_stimulus_series(path):
     edit(path, lambda file: file[FIRST].attrs.pop("stimulus_description"))
     assert read_recording(path).sweeps[0].stimulus == FEW[0].stimulus
     edit(path, lambda file: file[FIRST_STIMULUS].attrs.pop("stimulus_description"))
-    assert read_recording(path).refused == {3: "no stimulus name"}
+    assert read_recording(path).excluded == {3: "no stimulus name"}
 
 
-def test_a_series_without_a_number_is_numbered_by_its_name(path):
+def test_sweep_number_is_taken_from_the_name_of_the_series(path):
     for name in (FIRST, FIRST_STIMULUS):
         edit(path, lambda file, name=name: file[name].attrs.pop("sweep_number"))
     assert [sweep.number for sweep in read_recording(path).sweeps] == [0, 4, 7]
     edit(path, lambda file: file.move(FIRST, "acquisition/first"))
     found = read_recording(path)
-    assert found.refused == {"first": "no sweep number"} and len(found.sweeps) == 2
+    assert found.excluded == {"first": "no sweep number"} and len(found.sweeps) == 2
 
 
 def test_units_with_prefixes_conversions_and_offsets(path):
@@ -157,7 +157,7 @@ def test_evenly_spaced_timestamps_give_the_rate(path):
     assert read_recording(path).sweeps[0].rate == pytest.approx(25_000)
 
 
-def test_nan_in_the_trace_costs_the_sweep(path):
+def test_nan_in_the_trace_drops_the_sweep(path):
     samples = FEW[0].voltage.copy()
     samples[40_000] = np.nan
     replace_data(FIRST, samples)(path)
@@ -170,14 +170,16 @@ def test_a_name_that_is_not_ascii(tmp_path):
     assert found.cell == "Zelle α 細胞" and len(found.sweeps) == 3
 
 
-def test_ten_thousand_sweeps_of_other_stimuli_are_named_and_not_read(tmp_path):
+def test_sweeps_of_other_stimuli_are_listed_and_not_read(tmp_path):
     path = toy.write_nwb(tmp_path / "many.nwb", FEW)
     with h5py.File(path, "a") as file:
         for number in range(100, 10_100):
             group = file.create_group(f"acquisition/x_{number}")
             group.attrs.update(neurodata_type="CurrentClampSeries", sweep_number=number, stimulus_description="C2CHIRP")
     found = read_recording(path)
-    assert len(found.sweeps) == 3 and len(found.refused) == 10_000 and set(found.refused.values()) == {"other stimulus"}
+    assert (
+        len(found.sweeps) == 3 and len(found.excluded) == 10_000 and set(found.excluded.values()) == {"other stimulus"}
+    )
 
 
 def test_the_facts_of_a_file_can_be_stored(path):

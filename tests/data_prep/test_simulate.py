@@ -1,4 +1,4 @@
-"""The simulator: the integrator against formulas and a finer step, cells against physiology, faults, files and tables."""
+"""The simulator: the integrator against formulas and a finer step, cells against physiology, defects, files and tables."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import pytest
 from data_prep.patchseq.labels import read_labels
 from data_prep.patchseq.nwb import read_recording
 from data_prep.patchseq.sweeps import LONG_SQUARE, PROTOCOLS, RAMP, SHORT_SQUARE, Recording, Sweep
-from data_prep.simulate import FAULTS, SimulatedCell, simulate_cells, write_cells
+from data_prep.simulate import DEFECTS, SimulatedCell, simulate_cells, write_cells
 from data_prep.simulate.cells import ADDED, HUMAN, MEANS, MIX, NAMES, SPECIES, Cell, draw_cell
 from data_prep.simulate.neuron import HOLD, STEP, Neurons, integrate
 from data_prep.simulate.nwb import write_nwb
-from data_prep.simulate.recording import record
-from data_prep.simulate.write import split
+from data_prep.simulate.recording import record_cells
+from data_prep.simulate.write import make_batches
 
 SEED, EACH = 0, 3
-FLAWED = [name for name in FAULTS if name != "no_label"]  # those that show in the recording
+FLAWED = [name for name in DEFECTS if name != "no_label"]  # those that show in the recording
 WIDTHS = {
     "step_subthresh": 700,
     "subthresh_norm": 140,
@@ -38,7 +38,7 @@ WIDTHS = {
 
 
 def drawn(species: str = "mouse", count: int = 60, **options) -> list[Cell]:
-    return [draw_cell(SEED, species, number, faults={}, **options) for number in range(count)]
+    return [draw_cell(SEED, species, number, defects={}, **options) for number in range(count)]
 
 
 def first_of_each() -> list[Cell]:
@@ -48,19 +48,19 @@ def first_of_each() -> list[Cell]:
 
 @pytest.fixture(scope="module")
 def cells() -> list[SimulatedCell]:
-    """Some cells of each subclass, then the first one again with every fault: one batch, since its fixed cost is large."""
+    """Some cells of each subclass, then the first one again with every defect: one batch, since its fixed cost is large."""
     first = first_of_each()
-    return list(record([*first, *(replace(first[0], fault=name) for name in FLAWED)], SEED))
+    return list(record_cells([*first, *(replace(first[0], defect=name) for name in FLAWED)], SEED))
 
 
 @pytest.fixture(scope="module")
 def sound(cells) -> list[SimulatedCell]:
-    return [cell for cell in cells if not cell.fault]
+    return [cell for cell in cells if not cell.defect]
 
 
 @pytest.fixture(scope="module")
 def flawed(cells) -> dict[str, Recording]:
-    return {cell.fault: cell.recording for cell in cells if cell.fault}
+    return {cell.defect: cell.recording for cell in cells if cell.defect}
 
 
 def means(names=tuple(MEANS)) -> Neurons:
@@ -110,7 +110,7 @@ def test_passive_membrane_follows_the_formula():
         np.testing.assert_allclose(trace, expected, atol=0.02)
 
 
-def test_without_current_the_membrane_rests():
+def test_membrane_rests_without_current():
     for trace, rest in zip(integrate(means(), [np.zeros(1500)] * 5), means().rest, strict=True):
         np.testing.assert_allclose(trace, rest, atol=0.02)
 
@@ -130,12 +130,12 @@ def test_step_is_fine_enough_for_the_spike():
         assert time < 0.05 and height < 0.5 and width < 0.03 and trough < 0.2 and upstroke < 0.03 * shapes[1][3], shapes
 
 
-def test_sweeps_of_different_length_do_not_touch_one_another():
+def test_sweeps_of_different_length_are_independent():
     rng = np.random.default_rng(0)
     currents = [rng.normal(100, 50, length) for length in (170, 40, 333, 90, 51)]
     together = integrate(means(), currents)
     for index, current in enumerate(currents):
-        alone = integrate(means().pick(np.array([index])), [current])[0]
+        alone = integrate(means().take(np.array([index])), [current])[0]
         np.testing.assert_array_equal(together[index], alone)
 
 
@@ -193,7 +193,7 @@ def test_every_cell_has_the_whole_protocol(sound):
 
 def test_draws():
     mouse, human, more = drawn(), drawn("human"), drawn(count=100)
-    assert mouse == more[:60] and mouse != [draw_cell(1, "mouse", number, faults={}) for number in range(60)]
+    assert mouse == more[:60] and mouse != [draw_cell(1, "mouse", number, defects={}) for number in range(60)]
     assert len({cell.cell for cell in [*more, *human]}) == 160 and all(len(cell.cell) == 9 for cell in more)
     for species, cells in (("mouse", mouse), ("human", human)):
         for name, share in MIX[species].items():
@@ -214,25 +214,25 @@ def test_human_cells_are_shifted_mouse_cells():
             assert shifted.parameters[name] == pytest.approx(expected)
 
 
-# Faults
+# Defects
 
 
-def test_faults_fall_on_their_share_of_the_cells():
+def test_defects_have_their_share_of_the_cells():
     wanted = {"noise": 0.2, "no_ramp": 0.1}
-    cells = [draw_cell(3, "mouse", number, faults=wanted) for number in range(1000)]
-    shares = {name: sum(cell.fault == name for cell in cells) / 1000 for name in FAULTS}
+    cells = [draw_cell(3, "mouse", number, defects=wanted) for number in range(1000)]
+    shares = {name: sum(cell.defect == name for cell in cells) / 1000 for name in DEFECTS}
     assert abs(shares["noise"] - 0.2) < 0.04 and abs(shares["no_ramp"] - 0.1) < 0.03
     assert sum(shares.values()) == pytest.approx(shares["noise"] + shares["no_ramp"])
-    assert [replace(cell, fault="") for cell in cells] == [draw_cell(3, "mouse", n, faults={}) for n in range(1000)]
+    assert [replace(cell, defect="") for cell in cells] == [draw_cell(3, "mouse", n, defects={}) for n in range(1000)]
 
 
-@pytest.mark.parametrize("faults", [{"nois": 0.1}, {"noise": 0.7, "no_ramp": 0.4}, {"noise": -0.1}])
-def test_faults_that_cannot_be(faults):
-    with pytest.raises(ValueError, match="fault"):
-        next(simulate_cells(1, "mouse", 0, faults=faults))
+@pytest.mark.parametrize("defects", [{"nois": 0.1}, {"noise": 0.7, "no_ramp": 0.4}, {"noise": -0.1}])
+def test_impossible_fractions_of_defects_are_refused(defects):
+    with pytest.raises(ValueError, match="defect"):
+        next(simulate_cells(1, "mouse", 0, defects=defects))
 
 
-def test_each_fault_shows(sound, flawed):
+def test_each_defect_is_visible(sound, flawed):
     plain = sound[0]
     base, counts = rheobase(plain), {p: len(of(plain.recording, p)) for p in PROTOCOLS}
 
@@ -272,7 +272,7 @@ def file(sound, tmp_path_factory) -> Path:
 
 def test_file_holds_the_recording(sound, file):
     cell, read = sound[1], read_recording(file)
-    assert (read.donor, read.species) == (cell.donor, "mouse") and not read.refused
+    assert (read.donor, read.species) == (cell.donor, "mouse") and not read.excluded
     for one, other in zip(cell.recording.sweeps, read.sweeps, strict=True):
         assert (one.number, one.stimulus, one.rate) == (other.number, other.stimulus, other.rate)
         np.testing.assert_allclose(other.voltage, one.voltage, atol=1e-6)
@@ -296,10 +296,10 @@ def test_ipfx_gives_thirteen_families(sound, file):
     assert {"X1PS_SubThresh", "X3LP_Rheo", "X4PS_SupraThresh", "X6SP_Rheo", "X7Ramp"} == set(table["stimulus_code"])
 
 
-def test_a_cell_depends_neither_on_its_company_nor_on_the_workers(sound, tmp_path):
+def test_a_cell_depends_neither_on_its_batch_nor_on_the_workers(sound, tmp_path):
     """Two processes, with two cells and one, give the samples that one process gave with two dozen; and the folder stays."""
-    faults = {"no_label": 0.0}
-    made = write_cells(tmp_path, mouse=2, human=1, seed=SEED, workers=2, faults=faults)
+    defects = {"no_label": 0.0}
+    made = write_cells(tmp_path, mouse=2, human=1, seed=SEED, workers=2, defects=defects)
     assert (made.cells, made.written) == (3, 3) and str(made).startswith(f"3 cells in {tmp_path}: 3 written")
     files = sorted(tmp_path.rglob("*.nwb"))
     mice = drawn(count=2)
@@ -318,28 +318,28 @@ def test_a_cell_depends_neither_on_its_company_nor_on_the_workers(sound, tmp_pat
         assert (row["cell"], row["donor"], row["subclass"]) == (cell.cell, cell.donor, cell.subclass)
         assert float(row["capacitance"]) == pytest.approx(cell.parameters["capacitance"], rel=1e-4)
     times = [path.stat().st_mtime_ns for path in files]
-    assert write_cells(tmp_path, mouse=2, human=1, seed=SEED, faults=faults).written == 0
+    assert write_cells(tmp_path, mouse=2, human=1, seed=SEED, defects=defects).written == 0
     assert [path.stat().st_mtime_ns for path in files] == times
     with pytest.raises(ValueError, match="another folder"):
-        write_cells(tmp_path, mouse=2, human=1, seed=SEED + 1, faults=faults)
+        write_cells(tmp_path, mouse=2, human=1, seed=SEED + 1, defects=defects)
 
 
 def test_tables_are_read_as_the_published_ones(tmp_path):
     from data_prep.simulate.metadata import write_metadata
 
-    faults = {"no_label": 0.1}
-    cells = [draw_cell(SEED, species, number, faults=faults) for species in SPECIES for number in range(50)]
+    defects = {"no_label": 0.1}
+    cells = [draw_cell(SEED, species, number, defects=defects) for species in SPECIES for number in range(50)]
     write_metadata(tmp_path, cells)
     assert "Transcriptomic_type ," in (tmp_path / "metadata_human.csv").read_text().splitlines()[0]
     for species in SPECIES:
         labels = read_labels(tmp_path / f"metadata_{species}.csv")
-        mine = {cell.cell: cell for cell in cells if cell.species == species}
-        assert labels.layout == species and labels.keys() | labels.dropped.keys() == mine.keys()
-        assert set(labels.dropped) == {name for name, cell in mine.items() if cell.fault == "no_label"} != set()
+        of_species = {cell.cell: cell for cell in cells if cell.species == species}
+        assert labels.layout == species and labels.keys() | labels.dropped.keys() == of_species.keys()
+        assert set(labels.dropped) == {name for name, cell in of_species.items() if cell.defect == "no_label"} != set()
         for name, about in labels.items():
-            cell = mine[name]
-            said = (about["subclass5"], about["t_type"], about["donor"], about["structure"], about["condition"])
-            assert said == (cell.subclass, cell.t_type, cell.donor, cell.structure, cell.condition)
+            cell = of_species[name]
+            texts = (about["subclass5"], about["t_type"], about["donor"], about["structure"], about["condition"])
+            assert texts == (cell.subclass, cell.t_type, cell.donor, cell.structure, cell.condition)
     mouse = list(csv.DictReader((tmp_path / "metadata_mouse.csv").open()))
     assert {row["MET-type Label"].split("-")[0] for row in mouse} > {"NULL"}
 
@@ -347,8 +347,8 @@ def test_tables_are_read_as_the_published_ones(tmp_path):
 @pytest.mark.parametrize(
     "count, workers, sizes", [(90, 2, [45, 45]), (0, 2, []), (100, 1, [34, 34, 32]), (3, 2, [2, 1])]
 )
-def test_cells_are_shared_out_evenly(count, workers, sizes):
-    assert [len(batch) for batch in split(drawn(count=count), workers)] == sizes
+def test_cells_are_divided_evenly_into_batches(count, workers, sizes):
+    assert [len(batch) for batch in make_batches(drawn(count=count), workers)] == sizes
 
 
 def test_species_and_workers_are_checked(tmp_path):

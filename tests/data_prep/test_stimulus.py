@@ -1,4 +1,4 @@
-"""Stimulus: the window is found, a sweep is repaired or refused with its reason, never passed on broken."""
+"""Stimulus: its window is found, and each sweep is repaired or dropped with a reason."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("ipfx", reason="sweeps are prepared for IPFX")
 
-from data_prep.patchseq.stimulus import ONSET, find_window, prepare
+from data_prep.patchseq.stimulus import ONSET, find_window, prepare_sweep
 from data_prep.patchseq.sweeps import LONG_SQUARE, RAMP, SHORT_SQUARE
 from tests.data_prep import toy
 
@@ -23,7 +23,7 @@ def without_pulse(current: np.ndarray) -> np.ndarray:
     return np.where(np.arange(len(current)) < 0.1 * RATE, 0.0, current)
 
 
-def test_the_window_is_the_step_and_not_the_test_pulse():
+def test_window_is_the_step_not_the_test_pulse():
     assert find_window(toy.step_current(90, RATE), RATE, LONG_SQUARE) == STEP
 
 
@@ -52,15 +52,15 @@ def test_no_change_is_no_window():
 
 
 def test_time_is_counted_from_half_a_second_before_the_step():
-    sweep, notes = prepare(toy.square(0, 90), 1.0)
+    sweep, notes = prepare_sweep(toy.square(0, 90), 1.0)
     assert notes == [] and sweep.t[STEP[0]] == ONSET and sweep.t[STEP[1]] == ONSET + 1.0
     assert sweep.i[STEP[0] - 1] == 0 and sweep.i[STEP[0]] == 90
     np.testing.assert_array_equal(sweep.v, toy.square(0, 90).voltage)
 
 
-def test_a_window_that_is_given_is_taken():
+def test_given_window_is_used():
     sweep = toy.square(0, 90)
-    given, _ = prepare(replace(sweep, current=np.zeros_like(sweep.current), window=(0.7, 1.7)), 1.0)
+    given, _ = prepare_sweep(replace(sweep, current=np.zeros_like(sweep.current), window=(0.7, 1.7)), 1.0)
     assert given.t[STEP[0]] == ONSET
 
 
@@ -91,38 +91,40 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_a_broken_sweep_is_refused_with_its_reason(case):
+def test_unusable_sweep_has_a_reason(case):
     sweep, reason = REFUSED[case]
-    ready, notes = prepare(sweep, 1.0)
+    ready, notes = prepare_sweep(sweep, 1.0)
     assert ready is None and (notes[-1].reason, notes[-1].action, notes[-1].name) == (reason, "dropped", "0")
 
 
 def test_trailing_zeros_and_nan_are_cut_and_the_rest_is_kept():
     for end in (0.0, np.nan):
         voltage = np.concatenate([LONG.voltage, np.full(5000, end)])
-        sweep, notes = prepare(cut(LONG, voltage=voltage, current=np.concatenate([LONG.current, np.zeros(5000)])), 1.0)
+        sweep, notes = prepare_sweep(
+            cut(LONG, voltage=voltage, current=np.concatenate([LONG.current, np.zeros(5000)])), 1.0
+        )
         assert len(sweep.v) == len(LONG.voltage) and [row.reason for row in notes] == ["end cut"]
 
 
 def test_traces_of_unequal_length_are_cut_to_the_shorter():
-    sweep, notes = prepare(cut(LONG, current=LONG.current[:-100]), 1.0)
+    sweep, notes = prepare_sweep(cut(LONG, current=LONG.current[:-100]), 1.0)
     assert len(sweep.v) == len(sweep.i) == len(LONG.current) - 100
     assert [row.reason for row in notes] == ["cut to common length"]
 
 
-def test_a_recorded_current_becomes_the_step_it_shows():
-    sweep, notes = prepare(cut(LONG, current=noisy(LONG.current)), 1.0)
+def test_recorded_current_is_replaced_by_its_step():
+    sweep, notes = prepare_sweep(cut(LONG, current=noisy(LONG.current)), 1.0)
     assert [row.reason for row in notes] == ["noisy current"]
     inside = sweep.i[STEP[0] + 50 : STEP[1] - 50]
     assert set(np.unique(sweep.i)) == {0.0, inside[0]} and inside[0] == pytest.approx(90, abs=0.1)
-    ramp, _ = prepare(cut(toy.ramp(1), current=noisy(toy.ramp(1).current)), 1.0)
+    ramp, _ = prepare_sweep(cut(toy.ramp(1), current=noisy(toy.ramp(1).current)), 1.0)
     assert np.abs(ramp.i - without_pulse(toy.ramp(1).current))[: STEP[1] - 50].max() < 2.0  # of 200 pA
 
 
-def test_a_ramp_that_the_spikes_ended_is_kept():
+def test_ramp_that_stops_at_the_first_spikes_is_kept():
     ramp = toy.ramp(3)
     voltage = np.where(np.arange(len(ramp.voltage)) > 1.4 * RATE, 0.0, ramp.voltage)
-    sweep, notes = prepare(cut(ramp, voltage=voltage), 1.0)
+    sweep, notes = prepare_sweep(cut(ramp, voltage=voltage), 1.0)
     assert sweep is not None and [row.reason for row in notes] == ["end cut"]
 
 
@@ -131,7 +133,7 @@ def test_resampling_keeps_a_slow_signal_and_the_edges_of_the_step(rate):
     current = toy.step_current(90, rate)
     time = np.arange(len(current)) / rate
     voltage = -70 + 5 * np.sin(2 * np.pi * 40 * time)
-    sweep, notes = prepare(cut(LONG, voltage=voltage, current=current, rate=rate), 1.0)
+    sweep, notes = prepare_sweep(cut(LONG, voltage=voltage, current=current, rate=rate), 1.0)
     assert [row.reason for row in notes] == ["resampled"] and sweep.sampling_rate == RATE
     step = np.flatnonzero(sweep.i == 90)
     assert sweep.t[step[0]] == pytest.approx(ONSET, abs=2 / rate)
@@ -142,5 +144,5 @@ def test_resampling_keeps_a_slow_signal_and_the_edges_of_the_step(rate):
 
 
 def test_a_multiple_of_50_khz_is_left_to_ipfx():
-    sweep, notes = prepare(toy.square(0, 90, 100_000), 1.0)
+    sweep, notes = prepare_sweep(toy.square(0, 90, 100_000), 1.0)
     assert notes == [] and sweep.sampling_rate == 100_000

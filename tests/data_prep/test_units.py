@@ -1,4 +1,4 @@
-"""Units: what is planted is found, data sets drag their siblings out, simulated units have a truth, and the commands chain."""
+"""Units: checks find inserted problems, the registry holds out siblings, simulated units have true values, commands work together."""
 
 import json
 from dataclasses import replace
@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from data_prep.__main__ import main
-from data_prep.units.check import report
-from data_prep.units.features import LAGS, TROUGH
-from data_prep.units.registry import DATASETS, described, find, held_out
-from data_prep.units.simulate import BANDS, KINDS, simulate_units
-from data_prep.units.table import MODALITIES, TECHNOLOGIES, UnitsError, read_units
+from data_prep.units.check import check_units
+from data_prep.units.features import N_LAGS, TROUGH_SAMPLE
+from data_prep.units.registry import DATASETS, annotate_units, find_dataset, held_out
+from data_prep.units.simulate import CELL_CLASSES, PASS_BANDS, simulate_units
+from jaxephys.schemas.storage import DataError
+from jaxephys.schemas.unit_table import MODALITIES, TECHNOLOGIES, UnitTable
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +23,10 @@ def simulated():
 # Check.
 
 
-def changed(units, **arrays):
-    return replace(units, **{name: array(np.array(getattr(units, name))) for name, array in arrays.items()})
+def changed(units, **changes):
+    return replace(
+        units, raw={**units.raw, **{name: change(units.raw[name].copy()) for name, change in changes.items()}}
+    )
 
 
 def put(row, values):
@@ -34,55 +37,57 @@ def put(row, values):
     return change
 
 
-PLANTED = {
+INSERTED = {
     "index column": {"isi": lambda rows: np.column_stack([np.arange(len(rows)), rows])},
-    "zero rows": {"waveform": put(7, 0)},
-    "constant rows": {"waveform": put(7, 3)},
+    "zero rows": {"wave": put(7, 0)},
+    "constant rows": {"wave": put(7, 3)},
     "missing rows": {"acg": put(7, np.nan)},
     "empty units": {name: put(7, np.nan) for name in MODALITIES},
     "repeated rows": {"isi": put(7, lambda rows: rows[2])},
-    "misaligned": {"waveform": lambda rows: np.stack([np.roll(row, 3 * (i % 5)) for i, row in enumerate(rows)])},
-    "damaged rows": {"waveform": put(7, lambda rows: np.where(rows[7] < np.median(rows[7]) - 20, rows[7], 0))},
+    "misaligned": {"wave": lambda rows: np.stack([np.roll(row, 3 * (i % 5)) for i, row in enumerate(rows)])},
+    "damaged rows": {"wave": put(7, lambda rows: np.where(rows[7] < np.median(rows[7]) - 20, rows[7], 0))},
     "mixed scales": {"isi": put(slice(0, 30), lambda rows: rows[:30] / rows[:30].sum(axis=1, keepdims=True))},
 }
 
 
-@pytest.mark.parametrize("kind", PLANTED)
-def test_what_is_planted_is_found(simulated, kind):
-    assert kind not in {finding.kind for finding in report(simulated).findings}
-    found = {finding.kind: finding for finding in report(changed(simulated, **PLANTED[kind])).findings}
+@pytest.mark.parametrize("kind", INSERTED)
+def test_inserted_problem_is_found(simulated, kind):
+    assert kind not in {finding.kind for finding in check_units(simulated).findings}
+    found = {finding.kind: finding for finding in check_units(changed(simulated, **INSERTED[kind])).findings}
     assert kind in found
     if kind not in ("index column", "misaligned", "mixed scales"):
         assert list(found[kind].units) == ["unit 7"], "and no other unit is named"
 
 
 def test_simulated_units_have_nothing_wrong(simulated):
-    assert {finding.kind for finding in report(simulated).findings} <= {"few groups"}
+    assert {finding.kind for finding in check_units(simulated).findings} <= {"few groups"}
 
 
 def test_copies_in_other_folds_and_groups_are_named(simulated):
-    folds = {**simulated.about, "fold": [str(i % 5) for i in range(90)]}
+    folds = {**simulated.about, "fold": np.array([str(i % 5) for i in range(90)])}
     copied = replace(changed(simulated, isi=put(7, lambda rows: rows[2])), about=folds)
-    text = next(finding.text for finding in report(copied).findings if finding.kind == "repeated rows")
+    text = next(finding.text for finding in check_units(copied).findings if finding.kind == "repeated rows")
     assert "isi: 1 rows repeat" in text and "nothing across" not in text and "across subjects" in text
     assert "across folds" not in text, "units 2 and 7 are of one fold of five"
 
 
 def test_scales_and_small_classes(simulated):
-    facts = report(simulated).facts
+    facts = check_units(simulated).facts
     assert facts["scale"] == {"isi": "counts", "acg": "counts"} and facts["groups"] == {"subject": 15, "session": 15}
     density = changed(simulated, isi=lambda rows: rows / rows.sum(axis=1, keepdims=True))
-    assert report(density).facts["scale"]["isi"] == "density"
-    assert "mixed scales" in {finding.kind for finding in report(density).findings}, "the other is still counts"
-    few = {**simulated.about, "label": ["rare"] * 3 + simulated.column("label")[3:]}
-    found = [finding for finding in report(replace(simulated, about=few)).findings if finding.kind == "small class"]
+    assert check_units(density).facts["scale"]["isi"] == "density"
+    assert "mixed scales" in {finding.kind for finding in check_units(density).findings}, "the other is still counts"
+    few = {**simulated.about, "label": np.array(["rare"] * 3 + simulated.label[3:].tolist())}
+    found = [
+        finding for finding in check_units(replace(simulated, about=few)).findings if finding.kind == "small class"
+    ]
     assert list(found[0].units) == ["unit 0", "unit 1", "unit 2"]
 
 
 def test_a_report_is_text_and_json(simulated):
-    found = report(changed(simulated, waveform=put(7, 0)))
+    found = check_units(changed(simulated, wave=put(7, 0)))
     assert json.loads(json.dumps(found.json()))["findings"][0]["units"] == ["unit 7"]
-    assert any("rows hold nothing but zeros: unit 7" in line for line in found.lines())
+    assert any("rows hold only zeros: unit 7" in line for line in found.lines())
 
 
 # Registry.
@@ -95,109 +100,108 @@ def test_the_eleven_data_sets():
     for dataset in DATASETS:
         assert dataset.technology in TECHNOLOGIES and sum(dataset.classes.values()) <= dataset.units
         for sibling in dataset.siblings:
-            assert dataset.name in find(sibling).siblings, "siblings know each other"
+            assert dataset.name in find_dataset(sibling).siblings, "siblings name each other"
 
 
-def test_names_are_found_however_they_are_written():
-    assert find("Juxtacellular-Mouse-S1-Area") is find("s1") and find("DANDI_000041_cell_type").name == "watson"
-    with pytest.raises(UnitsError, match="no data set 'justacellular_mouse_s1_area': did you mean s1"):
-        find("justacellular_mouse_s1_area")
-    with pytest.raises(UnitsError, match="did you mean hausser or hull"):
-        find("zzz")
+def test_spelling_of_data_set_names_does_not_matter():
+    assert find_dataset("Juxtacellular-Mouse-S1-Area") is find_dataset("s1")
+    assert find_dataset("DANDI_000041_cell_type").name == "watson"
+    with pytest.raises(DataError, match="no data set 'justacellular_mouse_s1_area': did you mean s1"):
+        find_dataset("justacellular_mouse_s1_area")
+    with pytest.raises(DataError, match="did you mean hausser or hull"):
+        find_dataset("zzz")
 
 
-def test_a_held_out_data_set_drags_its_siblings_out():
+def test_siblings_of_a_held_out_data_set_are_held_out():
     assert held_out(["cellexplorer_area"]) == {"cellexplorer", "allen"} and held_out(["hull"]) == {"hull"}
 
 
-def test_a_table_that_is_not_the_published_one_says_so(simulated):
-    named = described(simulated, find("hull"))
-    assert set(named.column("species")) == {"simulated"}, "what the file says is kept"
-    text = next(finding.text for finding in report(named).findings if finding.kind == "unexpected")
+def test_differences_from_the_published_table_are_reported(simulated):
+    named = annotate_units(simulated, find_dataset("hull"))
+    assert set(named.column("species")) == {"simulated"}, "the species of the file is kept"
+    text = next(finding.text for finding in check_units(named).findings if finding.kind == "unexpected")
     assert "90 units, 103 expected" in text and "class GoC: 0 units, 2 expected" in text
 
 
 # Simulated units.
 
 
-def test_a_simulated_unit_is_the_same_whatever_else_is_drawn(simulated):
+def test_simulated_unit_does_not_depend_on_the_number_of_units(simulated):
     fewer = simulate_units(30, 15, seed=3)
     for name in MODALITIES:
-        np.testing.assert_array_equal(getattr(fewer, name), getattr(simulated, name)[:30])
-    assert not np.array_equal(simulate_units(30, 15, seed=4).isi, fewer.isi)
-    with pytest.raises(UnitsError, match="2 units of 3 subjects"):
+        np.testing.assert_array_equal(fewer.raw[name], simulated.raw[name][:30])
+    assert not np.array_equal(simulate_units(30, 15, seed=4).raw["isi"], fewer.raw["isi"])
+    with pytest.raises(DataError, match="2 units of 3 subjects"):
         simulate_units(2, 3)
 
 
 def test_intervals_keep_the_refractory_time_and_rates_differ(simulated):
     parameter = dict(zip(simulated.provenance["parameters"], simulated.truth["parameter"].T, strict=True))
-    for row, refractory in zip(simulated.isi, parameter["refractory"], strict=True):
+    for row, refractory in zip(simulated.raw["isi"], parameter["refractory"], strict=True):
         assert not row[: int(refractory)].any() and row.any()
-    labels = np.array(simulated.column("label"))
-    counts = {label: np.median(simulated.acg[labels == label].sum(axis=1)) for label in KINDS}
+    labels, isi, acg = simulated.label, simulated.raw["isi"], simulated.raw["acg"]
+    counts = {label: np.median(acg[labels == label].sum(axis=1)) for label in CELL_CLASSES}
     assert counts["pacemaker"] > counts["fast"] > counts["regular"] > counts["sparse"]
-    bursts = simulated.isi[:, :15].sum(axis=1) / simulated.isi.sum(axis=1)
+    bursts = isi[:, :15].sum(axis=1) / isi.sum(axis=1)
     assert np.median(bursts[labels == "bursting"]) > 2 * np.median(bursts[labels == "regular"])
-    np.testing.assert_array_equal(simulated.acg, simulated.acg[:, ::-1])
-    assert simulated.acg[:, LAGS].sum() == 0
+    np.testing.assert_array_equal(acg, acg[:, ::-1])
+    assert acg[:, N_LAGS].sum() == 0
 
 
-def test_the_truth_is_the_unit_under_each_technology(simulated):
+def test_true_waveforms_are_those_under_each_technology(simulated):
     under, names = simulated.truth["waveform_under"], simulated.provenance["technologies"]
-    assert names == list(BANDS) and under.shape == (90, 3, 50)
-    own = np.array([names.index(name) for name in simulated.column("technology")])
-    assert sorted(np.bincount(own)) == [30, 30, 30]
-    noise = simulated.waveform - under[np.arange(90), own]
+    assert names == list(PASS_BANDS) and under.shape == (90, 3, 50)
+    recorded = np.array([names.index(name) for name in simulated.column("technology")])
+    assert sorted(np.bincount(recorded)) == [30, 30, 30]
+    noise = simulated.raw["wave"] - under[np.arange(90), recorded]
     assert 1.2 < noise.std() < 1.8
-    other = simulated.waveform - under[np.arange(90), (own + 1) % 3]
-    assert np.median(other.std(axis=1)) > 2 * noise.std(), "technologies are told apart"
-    assert np.all(np.argmin(under, axis=2) == TROUGH)
+    other = simulated.raw["wave"] - under[np.arange(90), (recorded + 1) % 3]
+    assert np.median(other.std(axis=1)) > 2 * noise.std(), "technologies differ"
+    assert np.all(np.argmin(under, axis=2) == TROUGH_SAMPLE)
 
 
-def test_classes_can_be_told_in_subjects_not_seen(simulated):
-    rows = np.column_stack(
-        [row / np.linalg.norm(row, axis=1, keepdims=True) for row in (simulated.waveform, simulated.isi, simulated.acg)]
-    )
-    labels, subjects = np.array(simulated.column("label")), np.array(simulated.column("subject"))
+def test_classes_can_be_predicted_in_other_subjects(simulated):
+    rows = np.column_stack([row / np.linalg.norm(row, axis=1, keepdims=True) for row in simulated.raw.values()])
+    labels, subjects = simulated.label, simulated.column("subject")
     train = np.isin(subjects, [f"subject {i}" for i in range(9)])
-    centres = {label: rows[train & (labels == label)].mean(axis=0) for label in KINDS}
-    distance = np.stack([np.linalg.norm(rows[~train] - centre, axis=1) for centre in centres.values()])
-    right = np.array(list(centres))[distance.argmin(axis=0)] == labels[~train]
+    centers = {label: rows[train & (labels == label)].mean(axis=0) for label in CELL_CLASSES}
+    distance = np.stack([np.linalg.norm(rows[~train] - center, axis=1) for center in centers.values()])
+    right = np.array(list(centers))[distance.argmin(axis=0)] == labels[~train]
     assert 0.6 < right.mean() < 1.0, "neither hopeless nor trivial"
 
 
 # Commands.
 
 
-def run(capsys, *words) -> tuple[int, str, str]:
+def run(capsys, *arguments) -> tuple[int, str, str]:
     capsys.readouterr()
-    code = main([str(word) for word in ("units", *words)])
-    said = capsys.readouterr()
-    return code, said.out, said.err
+    code = main([str(argument) for argument in ("units", *arguments)])
+    output = capsys.readouterr()
+    return code, output.out, output.err
 
 
 def test_simulate_then_check(tmp_path, capsys):
     code, out, _ = run(capsys, "simulate", tmp_path / "t", "--units", 12, "--subjects", 3)
     assert code == 0 and f"next: python -m data_prep units check {tmp_path / 't'}" in out and "12 units" in out
-    assert len(read_units(tmp_path / "t")) == 12
+    assert len(UnitTable.read(tmp_path / "t")) == 12
     code, out, _ = run(capsys, "check", tmp_path / "t", "--json", tmp_path / "report.json")
     assert code == 0 and "technology   neuropixels 4, silicon_probe 4, juxtacellular 4" in out
     assert json.loads((tmp_path / "report.json").read_text())["facts"]["units"] == 12
 
 
-def test_build_fills_what_the_registry_knows(tmp_path, capsys):
+def test_build_fills_in_the_facts_of_the_registry(tmp_path, capsys):
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "isi_dist.csv").write_text("Unnamed: 0,0,1,2\n" + "".join(f"{i},{i % 3},4,{i}\n" for i in range(6)))
     (folder / "labels.csv").write_text("label\n" + "SOMnan\nE  4.0\nFS 5.0\n" * 2)
-    words = ("build", tmp_path / "t", "--csv", folder, "--name", "s1")
-    code, out, _ = run(capsys, *words)
+    arguments = ("build", tmp_path / "t", "--csv", folder, "--name", "s1")
+    code, out, _ = run(capsys, *arguments)
     assert code == 0 and "'Unnamed: 0' is a row index and was dropped" in out and "next: " in out
-    units = read_units(tmp_path / "t")
-    assert units.column("label")[:3] == ["SOM", "E_L4", "FS_L5"] and units.technology_id.tolist() == [2] * 6
-    assert units.isi.shape == (6, 3) and units.provenance["dataset"] == "s1"
+    units = UnitTable.read(tmp_path / "t")
+    assert units.label[:3].tolist() == ["SOM", "E_L4", "FS_L5"] and units.technology_codes.tolist() == [2] * 6
+    assert units.raw["isi"].shape == (6, 3) and units.provenance["dataset"] == "s1"
     before = units.sha256
-    assert run(capsys, *words)[0] == 0 and read_units(tmp_path / "t").sha256 == before
+    assert run(capsys, *arguments)[0] == 0 and UnitTable.read(tmp_path / "t").sha256 == before
     assert "not the published s1: 6 units, 224 expected" in run(capsys, "check", tmp_path / "t")[1]
 
 
@@ -213,14 +217,14 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize("words", MISTAKES, ids=" ".join)
-def test_one_sentence_for_each_mistake(tmp_path, monkeypatch, capsys, words):
+@pytest.mark.parametrize("arguments", MISTAKES, ids=" ".join)
+def test_each_mistake_gives_one_sentence(tmp_path, monkeypatch, capsys, arguments):
     monkeypatch.chdir(tmp_path)
-    code, _, err = run(capsys, *words)
-    assert code == 2 and MISTAKES[words] in err and err.count("\n") == 1
+    code, _, err = run(capsys, *arguments)
+    assert code == 2 and MISTAKES[arguments] in err and err.count("\n") == 1
 
 
-def test_list_says_where_to_get_them(capsys):
+def test_list_shows_where_to_get_the_data_sets(capsys):
     code, out, _ = run(capsys, "list")
     assert code == 0 and all(f"\n{dataset.name}\n" in f"\n{out}" for dataset in DATASETS)
     assert "units fetch FILES watson" in out and "build TABLE --h5 FILE --name lisberger" in out

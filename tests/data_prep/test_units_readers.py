@@ -1,4 +1,4 @@
-"""Readers: small files in the layout of each source give the units that were put in, and one sentence for each mistake."""
+"""Readers of units: small files in the layout of each source give the units that were written; each mistake gives one sentence."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,10 +9,11 @@ import pytest
 
 from data_prep.units.arrays import read_arrays
 from data_prep.units.features import autocorrelogram, interval_histogram, waveform
-from data_prep.units.folder import read_folder
-from data_prep.units.labels import canonical, clean_label
-from data_prep.units.registry import DATASETS, described, find
-from data_prep.units.table import UnitsError
+from data_prep.units.registry import DATASETS, annotate_units, canonical_labels, find_dataset
+from jaxephys.schemas.storage import DataError
+from jaxephys.schemas.unit_csv import clean_label
+from jaxephys.schemas.unit_csv import read_folder as read_parts
+from jaxephys.schemas.unit_table import UnitTable
 
 h5py = pytest.importorskip("h5py", reason="NWB and C4 files need the prep extra")
 
@@ -21,6 +22,10 @@ RNG = np.random.default_rng(0)
 WAVES, ISIS = RNG.normal(size=(4, 6)).round(3), RNG.integers(0, 50, (4, 5))
 LABELS = ["PV", "b'SST'", "unlabeled", "Parvalbumin"]
 RATE = 30_000.0
+
+
+def read_folder(folder, **options):
+    return UnitTable(**read_parts(folder, **options))
 
 
 def write_csv(path, rows, header=None, index=False):
@@ -37,23 +42,23 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_folder_is_read_as_it_stands(folder):
+def test_folder_is_read_unchanged(folder):
     units = read_folder(folder)
-    np.testing.assert_array_equal(units.waveform, WAVES.astype(np.float32))
-    np.testing.assert_array_equal(units.isi, ISIS)
-    assert units.acg.shape == (4, 0) and not units.present[:, 2].any() and units.provenance["notes"] == []
-    named = described(units, technology="tetrode")
-    assert named.column("label") == ["PV", "SOM", "", "PV"] and named.column("label_raw") == LABELS
-    assert named.technology_id.tolist() == [3] * 4
+    np.testing.assert_array_equal(units.raw["wave"], WAVES.astype(np.float32))
+    np.testing.assert_array_equal(units.raw["isi"], ISIS)
+    assert units.raw["acg"].shape == (4, 0) and not units.present[:, 2].any() and units.provenance["notes"] == []
+    named = annotate_units(units, technology="tetrode")
+    assert named.label.tolist() == ["PV", "SOM", "", "PV"] and named.column("label_raw").tolist() == LABELS
+    assert named.technology_codes.tolist() == [3] * 4
 
 
 @pytest.mark.parametrize("name", ["Unnamed: 0", "", "index"])
-def test_a_row_index_is_dropped_and_reported(folder, name):
+def test_row_index_is_dropped_and_reported(folder, name):
     write_csv(folder / "waveforms.csv", WAVES, [name, *range(6)], index=True)
     write_csv(folder / "labels.csv", [[label] for label in LABELS], [name, "0"], index=True)
     units = read_folder(folder)
-    np.testing.assert_array_equal(units.waveform, WAVES.astype(np.float32))
-    assert units.column("label") == LABELS
+    np.testing.assert_array_equal(units.raw["wave"], WAVES.astype(np.float32))
+    assert units.label.tolist() == LABELS
     assert any("is a row index and was dropped" in note for note in units.provenance["notes"])
 
 
@@ -61,8 +66,8 @@ def test_files_without_a_header_lose_no_unit(folder):
     write_csv(folder / "waveforms.csv", WAVES)
     write_csv(folder / "labels.csv", [[label] for label in LABELS])
     units = read_folder(folder)
-    np.testing.assert_array_equal(units.waveform, WAVES.astype(np.float32))
-    assert units.column("label") == LABELS and "has no header" in units.provenance["notes"][0]
+    np.testing.assert_array_equal(units.raw["wave"], WAVES.astype(np.float32))
+    assert units.label.tolist() == LABELS and "has no header" in units.provenance["notes"][0]
 
 
 def test_missing_values_and_files_of_zeros_are_missing_modalities(folder):
@@ -75,7 +80,7 @@ def test_missing_values_and_files_of_zeros_are_missing_modalities(folder):
     assert [note.split()[0] for note in units.provenance["notes"]] == ["waveforms.csv:", "acg.csv"]
 
 
-def test_subjects_sessions_folds_and_regions_come_along(folder):
+def test_subjects_sessions_folds_and_regions_are_read(folder):
     rows = [["s1", 1, "rat a"], ["s1", 2, "rat a"], ["s2", 1, "rat b"], ["s2", 2, "rat b"]]
     write_csv(folder / "metadata.csv", rows, ["session_id", "unit_id", "subject"])
     write_csv(folder / "folds.csv", [[3, "Parvalbumin", 1], [0, "PV", 0]], ["unit", "label", "fold"])
@@ -83,17 +88,19 @@ def test_subjects_sessions_folds_and_regions_come_along(folder):
     write_csv(folder / "area.csv", [[4]] * 7, ["area"])
     units = read_folder(folder)
     assert list(units.unit) == ["s1/1", "s1/2", "s2/1", "s2/2"] and units.column("subject")[2] == "rat b"
-    assert units.column("fold") == ["0", "", "", "1"] and units.column("super_region") == ["cortex"] * 4
+    assert (
+        units.column("fold").tolist() == ["0", "", "", "1"] and units.column("super_region").tolist() == ["cortex"] * 4
+    )
     assert "area.csv has 7 rows" in units.provenance["notes"][0] and "region" not in units.about
 
 
 @pytest.mark.parametrize(("which", "expected"), [("first", "L4"), ("last", "x"), ("type", "PV")])
-def test_the_label_column_can_be_said(folder, which, expected):
+def test_label_column_can_be_chosen(folder, which, expected):
     write_csv(folder / "labels.csv", [["L4", "PV", "x"]] * 4, ["layer", "type", "other"])
-    assert read_folder(folder, label=which).column("label") == [expected] * 4
-    with pytest.raises(UnitsError, match="say which is the label with --label"):
+    assert read_folder(folder, label=which).label.tolist() == [expected] * 4
+    with pytest.raises(DataError, match="choose the label with --label"):
         read_folder(folder)
-    with pytest.raises(UnitsError, match="no column 'kind': choose from layer, type, other"):
+    with pytest.raises(DataError, match="no column 'kind': choose from layer, type, other"):
         read_folder(folder, label="kind")
 
 
@@ -106,104 +113,111 @@ def rewrite(name, rows, header=None):
 
 
 MISTAKES = [
-    (lambda folder: [path.unlink() for path in folder.iterdir()], "has none of waveforms.csv"),
+    (lambda folder: [path.unlink() for path in folder.iterdir()], "has none of units.npz, waveforms.csv"),
     (rewrite("isi_dist.csv", ISIS[:3], range(5)), "different numbers of rows .waveforms.csv 4, isi_dist.csv 3"),
     (rewrite("labels.csv", [["a"]] * 7, ["label"]), "labels.csv has 7 rows .* for 4 units"),
     (rewrite("waveforms.csv", WAVES, ["0.11", "0.2", "0.2.1", "0.35", "0.4", "0.5"]), "taken for a header .'0.2.1'"),
-    (rewrite("waveforms.csv", [["PV", 1], ["SST", 2]], ["a", "b"]), "is no table of numbers"),
-    (rewrite("waveforms.csv", [[1, 2], [3]], range(2)), "is no table of numbers"),
+    (rewrite("waveforms.csv", [["PV", 1], ["SST", 2]], ["a", "b"]), "is not a table of numbers"),
+    (rewrite("waveforms.csv", [[1, 2], [3]], range(2)), "is not a table of numbers"),
     (lambda folder: (folder / "waveforms.csv").write_text("\n"), "is empty"),
-    (rewrite("metadata.csv", [["VIP"]] * 4, ["label"]), "calls row 0 'VIP' and labels.csv calls it 'PV'"),
-    (rewrite("folds.csv", [[9, "PV", 0]], ["unit", "label", "fold"]), "names unit '9'"),
-    (rewrite("folds.csv", [[0, "VIP", 0]], ["unit", "label", "fold"]), "they are of other units"),
+    (rewrite("metadata.csv", [["VIP"]] * 4, ["label"]), "has the label 'VIP' in row 0 and labels.csv has 'PV'"),
+    (rewrite("folds.csv", [[9, "PV", 0]], ["unit", "label", "fold"]), "has unit '9' in fold '0'"),
+    (rewrite("folds.csv", [[0, "VIP", 0]], ["unit", "label", "fold"]), "the folds belong to other units"),
 ]
 
 
-@pytest.mark.parametrize(("change", "sentence"), MISTAKES, ids=[sentence for _, sentence in MISTAKES])
-def test_a_folder_that_cannot_be_used_says_so(folder, change, sentence):
+@pytest.mark.parametrize(("change", "message"), MISTAKES, ids=[message for _, message in MISTAKES])
+def test_invalid_folder_is_refused(folder, change, message):
     change(folder)
-    with pytest.raises(UnitsError, match=sentence):
+    with pytest.raises(DataError, match=message):
         read_folder(folder)
 
 
-def test_a_missing_folder_says_so(tmp_path):
-    with pytest.raises(UnitsError, match="there is no folder"):
+def test_missing_folder_is_refused(tmp_path):
+    with pytest.raises(DataError, match="there is no folder"):
         read_folder(tmp_path / "none")
 
 
 def test_labels_are_cleaned():
     dirty = ["b'PkC_ss'", 'b"x"', b"PV", " FS  4.0 ", "nan", "Unlabelled", "b''"]
     assert [clean_label(label) for label in dirty] == ["PkC_ss", "x", "PV", "FS 4.0", "", "", ""]
-    s1 = find("s1").labels
-    assert canonical(["E  4.0", "FS5.0", "SOMnan", "PVALB"], s1) == ["E_L4", "FS_L5", "SOM", "PV"]
-    assert canonical(["VGAT", "Juxt", "Pyra", "SST"], find("cellexplorer").labels) == ["", "", "Pyramidal", "SOM"]
+    s1 = find_dataset("s1").labels
+    assert canonical_labels(["E  4.0", "FS5.0", "SOMnan", "PVALB"], s1) == ["E_L4", "FS_L5", "SOM", "PV"]
+    assert canonical_labels(["VGAT", "Juxt", "Pyra", "SST"], find_dataset("cellexplorer").labels) == [
+        "",
+        "",
+        "Pyramidal",
+        "SOM",
+    ]
 
 
 @pytest.mark.skipif(not REAL.exists(), reason=f"no real units in {REAL.name}: they are not part of the project")
 @pytest.mark.parametrize(
     "folder", sorted(path.name for path in REAL.iterdir() if path.is_dir()) if REAL.exists() else []
 )
-def test_real_units_are_what_their_provenance_says(folder):
-    units = described(read_folder(REAL / folder), find(folder))
-    dataset, told = find(folder), (REAL / folder / "PROVENANCE.txt").read_text()
-    assert f"{len(units)} " in told and len(units) == dataset.units
-    labels = units.column("label")
+def test_published_units_agree_with_their_provenance(folder):
+    units = annotate_units(read_folder(REAL / folder), find_dataset(folder))
+    dataset, description = find_dataset(folder), (REAL / folder / "PROVENANCE.txt").read_text()
+    assert f"{len(units)} " in description and len(units) == dataset.units
+    labels = units.label.tolist()
     assert {label: labels.count(label) for label in set(labels) - {""}} == dict(dataset.classes)
     tested = [label for label, fold in zip(labels, units.column("fold"), strict=True) if fold]
     large = {label: count for label, count in dataset.classes.items() if count >= 10}  # the benchmark's rule
     assert {label: tested.count(label) for label in set(tested)} == large
 
 
-# Spike trains.
+# Spike times.
 
-TRAINS = [np.sort(RNG.uniform(0, 20, size)) for size in (150, 40, 120)]
+SPIKE_TIMES = [np.sort(RNG.uniform(0, 20, size)) for size in (150, 40, 120)]
 SHAPE = -50 * np.exp(-0.5 * ((np.arange(90) - 35) / 6) ** 2) + 10 * np.exp(-0.5 * ((np.arange(90) - 60) / 9) ** 2)
 TEMPLATES = np.stack([np.outer([0.2, 1.0, 0.5], SHAPE) * scale for scale in (1, 2, 3)])  # [unit, channel, sample]
 
 
-def must_hold(units, rows=(0, 1, 2), templates=True):
+def check_units(units, rows=(0, 1, 2), templates=True):
     assert len(units) == len(rows)
-    for place, row in enumerate(rows):
-        np.testing.assert_array_equal(units.isi[place], interval_histogram(TRAINS[row]))
-        np.testing.assert_array_equal(units.acg[place], autocorrelogram(TRAINS[row]))
+    for i, row in enumerate(rows):
+        np.testing.assert_array_equal(units.raw["isi"][i], interval_histogram(SPIKE_TIMES[row]))
+        np.testing.assert_array_equal(units.raw["acg"][i], autocorrelogram(SPIKE_TIMES[row]))
         if templates:
-            np.testing.assert_allclose(units.waveform[place], waveform(SHAPE * (row + 1), RATE), rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(units.raw["wave"][i], waveform(SHAPE * (row + 1), RATE), rtol=1e-4, atol=1e-4)
 
 
-def trains() -> dict:
-    ends = np.cumsum([len(times) for times in TRAINS])
-    return {"spike_times": np.concatenate(TRAINS), "spike_times_index": ends}
+def spike_arrays() -> dict:
+    ends = np.cumsum([len(times) for times in SPIKE_TIMES])
+    return {"spike_times": np.concatenate(SPIKE_TIMES), "spike_times_index": ends}
 
 
-def test_an_archive_of_spike_trains(tmp_path):
-    np.savez(tmp_path / "a.npz", **trains(), template=TEMPLATES, rate=RATE, label=["a", "b", "nan"], subject="rat")
+def test_archive_of_spike_times(tmp_path):
+    np.savez(
+        tmp_path / "a.npz", **spike_arrays(), template=TEMPLATES, rate=RATE, label=["a", "b", "nan"], subject="rat"
+    )
     units = read_arrays(tmp_path / "a.npz")
-    must_hold(units)
-    assert units.column("label") == ["a", "b", ""] and units.column("subject") == ["rat"] * 3
+    check_units(units)
+    assert units.label.tolist() == ["a", "b", ""] and units.column("subject").tolist() == ["rat"] * 3
 
 
-def test_an_archive_of_features(tmp_path):
+def test_archive_of_features(tmp_path):
     np.savez(tmp_path / "a.npz", isi=ISIS, unit=list("abcd"))
     units = read_arrays(tmp_path / "a.npz")
-    np.testing.assert_array_equal(units.isi, ISIS)
-    assert list(units.unit) == list("abcd") and units.waveform.shape == (4, 0)
+    np.testing.assert_array_equal(units.raw["isi"], ISIS)
+    assert list(units.unit) == list("abcd") and units.raw["wave"].shape == (4, 0)
 
 
 @pytest.mark.parametrize(
-    ("content", "sentence"),
+    ("content", "message"),
     [
         ({"x": np.zeros(3)}, "holds x: it needs waveform"),
         ({"isi": ISIS, "spike_times": np.zeros(2)}, "holds both isi and spike_times"),
         ({"spike_times": np.zeros(2)}, "one of spike_times and spike_times_index"),
-        ({"spike_times": np.zeros(9), "spike_times_index": [3, 8]}, "does not climb to the 9 spikes"),
+        ({"spike_times": np.zeros(9), "spike_times_index": [3, 8]}, "does not increase to the 9 spikes"),
         ({"isi": ISIS, "label": ["PV"]}, "label of .* has the shape \\(1,\\) for 4 units"),
-        ({"template": TEMPLATES}, "no known sampling rate: give it in Hz"),
-        ({"label": np.array([{}], object)}, "no archive of plain arrays"),
+        ({"template": TEMPLATES}, "without a sampling rate: give it in Hz"),
+        ({"label": np.array([{}], object)}, "not an archive of plain arrays"),
     ],
 )
-def test_an_archive_that_cannot_be_used_says_so(tmp_path, content, sentence):
+def test_invalid_archive_is_refused(tmp_path, content, message):
     np.savez(tmp_path / "a.npz", **content)
-    with pytest.raises(UnitsError, match=sentence):
+    with pytest.raises(DataError, match=message):
         read_arrays(tmp_path / "a.npz")
 
 
@@ -213,7 +227,7 @@ def read_nwb(*paths, **options):
     return read_nwb(paths, **options)
 
 
-def test_an_nwb_file_of_pynwb(tmp_path):
+def test_nwb_file_of_pynwb(tmp_path):
     pynwb = pytest.importorskip("pynwb")
     start = datetime(2020, 1, 1, tzinfo=UTC)
     file = pynwb.NWBFile("toy", "toy", start, session_id="one")
@@ -226,24 +240,24 @@ def test_an_nwb_file_of_pynwb(tmp_path):
     for name, description in (("cell_type", "the label"), ("isi_violations", ""), ("presence_ratio", "")):
         file.add_unit_column(name, description)
     for times, shape, label, violations in zip(
-        TRAINS, TEMPLATES, ["RS", "FS", "unknown"], [0.1, 0.2, 0.9], strict=True
+        SPIKE_TIMES, TEMPLATES, ["RS", "FS", "unknown"], [0.1, 0.2, 0.9], strict=True
     ):
         quality = {"isi_violations": violations, "presence_ratio": 1.0}
         file.add_unit(spike_times=times, waveform_mean=shape.T, cell_type=label, electrodes=[1], **quality)
     with pynwb.NWBHDF5IO(tmp_path / "a.nwb", "w") as io:
         io.write(file)
     units = read_nwb(tmp_path / "a.nwb")
-    must_hold(units)
-    assert units.column("label") == ["RS", "FS", ""] and list(units.unit)[:2] == ["one/0", "one/1"]
+    check_units(units)
+    assert units.label.tolist() == ["RS", "FS", ""] and list(units.unit)[:2] == ["one/0", "one/1"]
     assert [units.column(name)[0] for name in ("subject", "session", "species", "region")] == [
         "m7",
         "one",
         "mouse",
         "VISp",
     ]
-    kept = described(read_nwb(tmp_path / "a.nwb", rules=find("watson")), find("watson"))
-    must_hold(kept, rows=[0])
-    assert kept.column("label") == ["Excitatory"], "the second has fewer than 100 spikes"
+    kept = annotate_units(read_nwb(tmp_path / "a.nwb", dataset=find_dataset("watson")), find_dataset("watson"))
+    check_units(kept, rows=[0])
+    assert kept.label.tolist() == ["Excitatory"], "the second has fewer than 100 spikes"
     assert sorted(kept.provenance["notes"]) == [
         "1 units: fewer than 100 spikes",
         "1 units: isi_violations out of range",
@@ -254,7 +268,7 @@ def bare_nwb(path, **columns):
     """The units table alone, as other writers lay it out."""
     with h5py.File(path, "w") as file:
         table = file.create_group("units")
-        for name, column in {"id": np.arange(3), **trains(), **columns}.items():
+        for name, column in {"id": np.arange(3), **spike_arrays(), **columns}.items():
             table[name] = column
     return path
 
@@ -266,16 +280,16 @@ def test_templates_as_the_allen_institute_writes_them(tmp_path):
         file["general/extracellular_ephys/electrodes/id"] = [850, 860]
         file["general/extracellular_ephys/electrodes/location"] = [b"CA1", b"VISp"]
     units = read_nwb(path, rate=RATE)
-    must_hold(units)
-    assert units.column("region") == ["CA1", "VISp", "CA1"] and units.column("session") == ["a"] * 3
-    with pytest.raises(UnitsError, match="no known sampling rate"):
+    check_units(units)
+    assert units.column("region").tolist() == ["CA1", "VISp", "CA1"] and units.column("session").tolist() == ["a"] * 3
+    with pytest.raises(DataError, match="without a sampling rate"):
         read_nwb(path)
 
 
 @pytest.mark.parametrize("samples_first", [False, True])
 def test_templates_from_the_spike_events_of_a_shank(tmp_path, samples_first):
     path = bare_nwb(tmp_path / "a.nwb", cell_type=[b"pyramidal", b"interneuron", b""])
-    stamps = np.concatenate([TRAINS[0], TRAINS[2], RNG.uniform(20, 30, 60)])
+    stamps = np.concatenate([SPIKE_TIMES[0], SPIKE_TIMES[2], RNG.uniform(20, 30, 60)])
     rows = np.repeat([0, 2, 1], [150, 120, 60])
     order = np.argsort(stamps)
     events = TEMPLATES[rows[order]] + RNG.normal(0, 1, (330, 3, 90))
@@ -287,22 +301,26 @@ def test_templates_from_the_spike_events_of_a_shank(tmp_path, samples_first):
         series = file.create_group("processing/ecephys/SpikeWaveforms12")
         series["timestamps"], series["electrodes"] = stamps[order], np.arange(3)
         series["data"] = events.transpose(0, 2, 1) if samples_first else events
-    units = described(read_nwb(path, rate=RATE), find("watson"))
-    must_hold(units, templates=False)
+    units = annotate_units(read_nwb(path, rate=RATE), find_dataset("watson"))
+    check_units(units, templates=False)
     assert units.present[:, 0].tolist() == [True, False, True]
     for row in (0, 2):
-        np.testing.assert_allclose(units.waveform[row], waveform(SHAPE * (row + 1), RATE), atol=1.0)
-    assert units.column("label") == ["Excitatory", "Inhibitory", ""]
+        np.testing.assert_allclose(units.raw["wave"][row], waveform(SHAPE * (row + 1), RATE), atol=1.0)
+    assert units.label.tolist() == ["Excitatory", "Inhibitory", ""]
 
 
-def test_an_nwb_file_that_cannot_be_used_says_so(tmp_path):
+def test_invalid_nwb_file_is_refused(tmp_path):
     (tmp_path / "text.nwb").write_text("no")
     with h5py.File(tmp_path / "none.nwb", "w") as file:
         file["identifier"] = "x"
-    for name, sentence in {"text": "no readable HDF5", "none": "has no units table", "gone": "no readable"}.items():
-        with pytest.raises(UnitsError, match=sentence):
+    for name, message in {
+        "text": "not a readable HDF5",
+        "none": "has no units table",
+        "gone": "not a readable",
+    }.items():
+        with pytest.raises(DataError, match=message):
             read_nwb(tmp_path / f"{name}.nwb")
-    with pytest.raises(UnitsError, match="no column 'type'"):
+    with pytest.raises(DataError, match="no column 'type'"):
         read_nwb(bare_nwb(tmp_path / "a.nwb", cell_type=[b"a"] * 3), label="type")
 
 
@@ -313,16 +331,16 @@ def test_the_files_of_the_c4_database(tmp_path):
         for row in (2, 0, 10):
             group = file.create_group(f"hull_neuron_{row}")
             group["sampling_rate"], group["dataset_id"] = RATE, f"21-01-0{row}_m1"
-            light = np.concatenate([TRAINS[row % 10], [30.0, 30.001, 31.0]])  # spikes that the masks take away
+            light = np.concatenate([SPIKE_TIMES[row % 10], [30.0, 30.001, 31.0]])  # spikes that the masks take away
             group["spike_indices"] = np.round(light * RATE).astype(np.uint32)
             group["mean_waveform_preprocessed"] = TEMPLATES[row % 10].astype(np.float32)
             group["sane_spikes"], group["fn_fp_filtered_spikes"] = light < 30.5, light != 30.0
             group["ground_truth_label"], group["human_layer"] = b"PkC_ss" if row else b"MFB", b"PCL"
     units = read_c4(tmp_path / "hull.h5")
     assert list(units.unit) == ["hull_neuron_0", "hull_neuron_2", "hull_neuron_10"]
-    assert units.column("label") == ["MFB", "PkC_ss", "PkC_ss"] and units.column("session")[0] == "21-01-00_m1"
-    assert units.isi.sum(axis=1).tolist() == [np.sum(np.diff(TRAINS[row]) < 0.1) for row in (0, 2, 0)]
-    np.testing.assert_allclose(units.waveform[1], waveform(SHAPE * 3, RATE), rtol=1e-3, atol=1e-3)
+    assert units.label.tolist() == ["MFB", "PkC_ss", "PkC_ss"] and units.column("session")[0] == "21-01-00_m1"
+    assert units.raw["isi"].sum(axis=1).tolist() == [np.sum(np.diff(SPIKE_TIMES[row]) < 0.1) for row in (0, 2, 0)]
+    np.testing.assert_allclose(units.raw["wave"][1], waveform(SHAPE * 3, RATE), rtol=1e-3, atol=1e-3)
     assert "PCL" not in [text for column in units.about.values() for text in column], "the layer nearly names the class"
 
 
@@ -331,29 +349,29 @@ def test_the_lisberger_file_of_the_c4_database(tmp_path):
 
     with h5py.File(tmp_path / "l.h5", "w") as file:
         group = file.create_group("lisberger_neuron_0")
-        group["sampling_rate"], group["spike_indices"] = 40_000, np.round(TRAINS[0] * 40_000).astype(np.uint32)
+        group["sampling_rate"], group["spike_indices"] = 40_000, np.round(SPIKE_TIMES[0] * 40_000).astype(np.uint32)
         group["mean_waveform_preprocessed"] = SHAPE[:, None]
         group["sane_spikes"], group["fn_fp_filtered_spikes"] = np.ones(150, np.uint8), b"None"
         group["ground_truth_label"], group["expert_label"] = b"None", b"GoC"
     units = read_c4(tmp_path / "l.h5")
-    assert units.column("label") == ["GoC"] and units.isi.sum() == np.sum(np.diff(TRAINS[0]) < 0.1)
-    np.testing.assert_allclose(units.waveform[0], waveform(SHAPE, 40_000.0), rtol=1e-4, atol=1e-4)
-    with pytest.raises(UnitsError, match="no neuron of .* has the field 'type'"):
+    assert units.label.tolist() == ["GoC"] and units.raw["isi"].sum() == np.sum(np.diff(SPIKE_TIMES[0]) < 0.1)
+    np.testing.assert_allclose(units.raw["wave"][0], waveform(SHAPE, 40_000.0), rtol=1e-4, atol=1e-4)
+    with pytest.raises(DataError, match="no neuron of .* has the field 'type'"):
         read_c4(tmp_path / "l.h5", label="type")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file.create_group("units")
-    with pytest.raises(UnitsError, match="no group such as hull_neuron_0"):
+    with pytest.raises(DataError, match="no group such as hull_neuron_0"):
         read_c4(tmp_path / "other.h5")
 
 
-def test_a_sorting_analyzer():
-    from data_prep.units.analyzer import load_analyzer, read_analyzer
+def test_sorting_analyzer():
+    from data_prep.units.analyzer import read_analyzer
 
     def unit_template(unit):
         return TEMPLATES[int(unit[1])].T  # SpikeInterface has [sample, channel]
 
     sorting = SimpleNamespace(
-        get_unit_spike_train=lambda unit, segment_index: np.round(TRAINS[int(unit[1])] * 1e6).astype(int),
+        get_unit_spike_train=lambda unit, segment_index: np.round(SPIKE_TIMES[int(unit[1])] * 1e6).astype(int),
         get_property_keys=lambda: ["quality", "type"],
         get_property=lambda name: np.array(["PV", "nan", "SOM"]) if name == "type" else None,
     )
@@ -361,14 +379,14 @@ def test_a_sorting_analyzer():
     analyzer = SimpleNamespace(sorting=sorting, get_extension=extensions.get, get_num_segments=lambda: 1)
     analyzer.unit_ids, analyzer.sampling_frequency = ["u0", "u1", "u2"], 1e6
     units = read_analyzer(analyzer, label="type")
-    assert list(units.unit) == ["u0", "u1", "u2"] and units.column("label") == ["PV", "", "SOM"]
-    np.testing.assert_allclose(units.waveform[2], waveform(SHAPE * 3, 1e6), rtol=1e-4, atol=1e-4)
-    assert units.isi.sum(axis=1).tolist() == [np.sum(np.diff(times) < 0.1) for times in TRAINS]
-    with pytest.raises(UnitsError, match="no property 'kind': choose from quality, type"):
+    assert list(units.unit) == ["u0", "u1", "u2"] and units.label.tolist() == ["PV", "", "SOM"]
+    np.testing.assert_allclose(units.raw["wave"][2], waveform(SHAPE * 3, 1e6), rtol=1e-4, atol=1e-4)
+    assert units.raw["isi"].sum(axis=1).tolist() == [np.sum(np.diff(times) < 0.1) for times in SPIKE_TIMES]
+    with pytest.raises(DataError, match="no property 'kind': choose from quality, type"):
         read_analyzer(analyzer, label="kind")
-    with pytest.raises(UnitsError, match="pip install spikeinterface|there is no analyzer"):
-        load_analyzer("none")
+    with pytest.raises(DataError, match="pip install spikeinterface|there is no analyzer"):
+        read_analyzer("none")
 
 
-def test_every_reader_of_the_registry_is_one_that_build_knows():
+def test_every_reader_of_the_registry_is_an_option_of_build():
     assert {dataset.reader for dataset in DATASETS} <= {"csv", "npz", "nwb", "h5"}

@@ -1,4 +1,4 @@
-"""A toy neuron, fast to make: a leaky membrane with spikes of one shape pasted where a rule puts them; and a bare NWB file."""
+"""A toy neuron that is fast to simulate, a leaky membrane to which spikes of one shape are added; and a minimal NWB file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from data_prep.patchseq.sweeps import Sweep
 
-# The first line of a child process: where the tests run in the background, it would inherit that Ctrl-C is ignored.
+# First line of a child process, which would otherwise ignore Ctrl-C where the tests run in the background.
 HEAR_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 
 REST, RESISTANCE, TAU = -70.0, 0.15, 0.012  # mV, GOhm, s
@@ -19,7 +19,7 @@ RHEOBASE, GAIN = 50.0, 0.35  # pA, spikes/s/pA
 def step_current(
     amplitude: float, rate: float, length: float = 1.0, onset: float = 0.7, after: float = 0.3
 ) -> np.ndarray:
-    """A test pulse of -10 pA at 50 ms, then the step."""
+    """Return a test pulse of -10 pA at 50 ms, followed by the step, in pA."""
     current = np.zeros(round((onset + length + after) * rate))
     current[round(0.05 * rate) : round(0.06 * rate)] = -10.0
     current[round(onset * rate) : round((onset + length) * rate)] = amplitude
@@ -34,7 +34,7 @@ def membrane(current: np.ndarray, rate: float) -> np.ndarray:
 
 
 def spike(rate: float) -> np.ndarray:
-    """1 ms up and down by 85 mV, then 10 mV below for some ms: what a fast-spiking cell shows."""
+    """Return a spike of 85 mV and 1 ms with an afterhyperpolarization of 10 mV, in mV."""
     time = np.arange(round(0.02 * rate)) / rate
     return 85 * np.exp(-(((time - 0.001) / 0.0003) ** 2)) - 10 * np.exp(-(time - 0.002) / 0.004) * (time > 0.0018)
 
@@ -48,7 +48,7 @@ def respond(current: np.ndarray, rate: float, times: np.ndarray, noise: float = 
 
 
 def square(number: int, amplitude: float, rate: float = 50_000, **window) -> Sweep:
-    """A long square; from rheobase on, evenly spaced spikes."""
+    """Return a long square, with evenly spaced spikes from rheobase on."""
     current = step_current(amplitude, rate, **window)
     onset, length = window.get("onset", 0.7), window.get("length", 1.0)
     spikes = int(max(amplitude - RHEOBASE, 0) * GAIN * length) + (amplitude >= RHEOBASE)
@@ -70,19 +70,19 @@ def ramp(number: int, rate: float = 50_000) -> Sweep:
 
 
 def sweeps(rate: float = 50_000) -> list[Sweep]:
-    """A whole cell: subthreshold steps, all six levels, short squares and ramps."""
+    """Return all sweeps of a cell: subthreshold steps, the six levels, short squares and ramps."""
     amplitudes = (-110, -90, -70, -50, -30, -10, 30, 50, 70, 90, 110, 130, 150)
     long = [square(number, amplitude, rate) for number, amplitude in enumerate(amplitudes)]
     return [*long, short(20, 100, rate), *(short(n, 250, rate) for n in (21, 22, 23)), ramp(30, rate), ramp(31, rate)]
 
 
-def write_nwb(path: Path, found: list[Sweep], *, donor: str = "d1", species: str = "Mus musculus") -> Path:
-    """The parts of an NWB file that a reader needs, by h5py alone."""
+def write_nwb(path: Path, recorded: list[Sweep], *, donor: str = "d1", species: str = "Mus musculus") -> Path:
+    """Write the parts of an NWB file that a reader needs, with h5py."""
     text = h5py.string_dtype()
     with h5py.File(path, "w") as file:
         file["general/subject/subject_id"] = donor
         file["general/subject/species"] = species
-        for index, sweep in enumerate(found):
+        for index, sweep in enumerate(recorded):
             parts = (
                 (f"acquisition/data_{index:05d}_AD0", "CurrentClampSeries", sweep.voltage, "volts", 1e-3),
                 (

@@ -1,4 +1,4 @@
-"""The toy program takes long to compile and no time to run: compile it once a session, and without most optimisations."""
+"""The test task takes long to compile and no time to run: compile it once per session, without most optimizations."""
 
 import jax
 import pytest

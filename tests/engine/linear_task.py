@@ -1,4 +1,4 @@
-"""A small regression with all that a real system has: two modules, mutables, dropout from the key, per-run constants."""
+"""A small regression with everything that a real system has: two modules, mutables, dropout, constants of each run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxephys.engine.task import RunInputs, Task
 ROWS, FEATURES, HIDDEN, BATCH = 160, 5, 3, 16
 GARBAGE = ROWS  # a row of NaN behind the real ones: only weight 0 may point at it
 
-PLAN = TrainConfig(
+TRAIN_CONFIG = TrainConfig(
     max_epochs=40,
     patience=3,
     monitor="mse",
@@ -101,23 +101,23 @@ def valid_table(run) -> RowSet:
     return plain_rows(np.arange(ROWS - 40 + run, ROWS))
 
 
-def scales(places):
-    return np.array([1.0 + 0.1 * run for run in places], np.float32)
+def scales(indices):
+    return np.array([1.0 + 0.1 * run for run in indices], np.float32)
 
 
-def make_grid(places=range(5)) -> tuple[RunGrid, RunInputs]:
-    """Runs by their number; run 3 is the same run in whatever company."""
-    places = list(places)
-    runs = RunInputs(
-        stack_rows([train_table(run) for run in places]),
-        stack_rows([valid_table(run) for run in places]),
-        {"scale": scales(places)},
+def make_grid(indices=range(5)) -> tuple[RunGrid, RunInputs]:
+    """Return grid and inputs of some runs; run 3 is the same run in every grid."""
+    indices = list(indices)
+    inputs = RunInputs(
+        stack_rows([train_table(run) for run in indices]),
+        stack_rows([valid_table(run) for run in indices]),
+        {"scale": scales(indices)},
     )
-    return RunGrid.cross(seed=places), runs
+    return RunGrid.cross(seed=indices), inputs
 
 
 def assert_same_runs(left, right, atol=0.0):
-    """Two fits of the same runs: scores, epochs, history and best weights. Bit for bit unless told otherwise."""
+    """Compare scores, epochs, history and best variables of two fits, bit for bit by default."""
     np.testing.assert_array_equal(left.run_results.status, right.run_results.status)
     np.testing.assert_array_equal(left.run_results.epochs, right.run_results.epochs)
     np.testing.assert_array_equal(left.run_results.best_epoch, right.run_results.best_epoch)

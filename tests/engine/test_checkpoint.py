@@ -1,6 +1,5 @@
-"""A run that is killed goes on as if nothing had happened; what cannot be read says so in one sentence."""
+"""An interrupted training continues to the same numbers; a checkpoint that cannot be read is reported in one sentence."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -13,49 +12,49 @@ import numpy as np
 import pytest
 
 from jaxephys.engine import devices
-from jaxephys.engine.checkpoint import Checkpointer, CheckpointError, export, read_export, restore
+from jaxephys.engine.checkpoint import Checkpointer, CheckpointError, restore
 from jaxephys.engine.fit import fit
 from jaxephys.engine.run_stack import CompiledGrid
-from tests.engine.linear_task import DATA, PLAN, TASK, assert_same_runs, make_grid
+from tests.engine.linear_task import DATA, TASK, TRAIN_CONFIG, assert_same_runs, make_grid
 
 # Orbax leaves a thread behind where a read fails: it finds its event loop closed.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-AXIS, RUNS = make_grid(range(5))
-LONG = replace(PLAN, max_epochs=60, chunk_epochs=2, patience=4)
+GRID, INPUTS = make_grid(range(5))
+LONG = replace(TRAIN_CONFIG, max_epochs=60, chunk_epochs=2, patience=4)
 BATCHED = replace(LONG, run_batch=2)
 
 
-class Killed(Exception):
+class Interrupted(Exception):
     pass
 
 
-def kill_at(chunk):
-    """A watcher that ends the training after so many reports."""
-    heard = []
+def interrupt_after(chunk):
+    """Return a callback that ends the training after a number of events."""
+    events = []
 
-    def callback(report):
-        heard.append(report)
-        if len(heard) == chunk:
-            raise Killed
+    def callback(event):
+        events.append(event)
+        if len(events) == chunk:
+            raise Interrupted
 
     return callback
 
 
-class Patient(Checkpointer):
-    """Waits for every write, so that a test knows which steps exist."""
+class WaitingCheckpointer(Checkpointer):
+    """A checkpointer that waits for every write, so that a test knows which steps exist."""
 
-    def __call__(self, report):
-        super().__call__(report)
+    def __call__(self, event):
+        super().__call__(event)
         self._manager.wait_until_finished()
 
 
-def train(folder, plan=LONG, kill=None, resume=None):
-    checkpointer = Patient(folder, AXIS, plan)
-    callbacks = [checkpointer] if kill is None else [checkpointer, kill_at(kill)]
+def train(folder, config=LONG, interrupt=None, resume=None):
+    checkpointer = WaitingCheckpointer(folder, GRID, config)
+    callbacks = [checkpointer] if interrupt is None else [checkpointer, interrupt_after(interrupt)]
     try:
-        return fit(TASK, DATA, RUNS, AXIS, plan, callbacks=callbacks, resume=resume)
-    except Killed:
+        return fit(TASK, DATA, INPUTS, GRID, config, callbacks=callbacks, resume=resume)
+    except Interrupted:
         return None
     finally:
         checkpointer.close()
@@ -67,25 +66,25 @@ def steps(folder):
 
 @pytest.fixture(scope="module")
 def uninterrupted():
-    return fit(TASK, DATA, RUNS, AXIS, LONG)
+    return fit(TASK, DATA, INPUTS, GRID, LONG)
 
 
 @pytest.fixture(scope="module")
 def batched():
-    return fit(TASK, DATA, RUNS, AXIS, BATCHED)
+    return fit(TASK, DATA, INPUTS, GRID, BATCHED)
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory):
-    """Killed after the fourth chunk: steps 3 and 4 are there."""
-    folder = tmp_path_factory.mktemp("killed")
-    assert train(folder, kill=4) is None
+def interrupted(tmp_path_factory):
+    """Interrupted after the fourth chunk: steps 3 and 4 are there."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    assert train(folder, interrupt=4) is None
     return folder
 
 
 @pytest.fixture
-def copy(killed, tmp_path):
-    return Path(shutil.copytree(killed, tmp_path / "copy"))
+def copy(interrupted, tmp_path):
+    return Path(shutil.copytree(interrupted, tmp_path / "copy"))
 
 
 def assert_one_sentence(error):
@@ -97,72 +96,72 @@ def assert_one_sentence(error):
 # ---- stop, restore, continue -----------------------------------------------------------------------------------------
 
 
-def test_killed_run_goes_on_to_the_same_numbers(copy, uninterrupted):
-    snapshot = restore(copy, AXIS, LONG)
+def test_interrupted_run_continues_to_the_same_numbers(copy, uninterrupted):
+    snapshot = restore(copy, GRID, LONG)
     assert snapshot.state["epoch"][np.flatnonzero(snapshot.ids == 0)] == 8
     assert_same_runs(train(copy, resume=snapshot), uninterrupted)
 
 
-@pytest.mark.parametrize("kills", [(1,), (3, 2, 4)])
-def test_killed_in_batches_goes_on_to_the_same_numbers(tmp_path, batched, kills):
+@pytest.mark.parametrize("interruptions", [(1,), (3, 2, 4)])
+def test_runs_in_batches_continue_to_the_same_numbers(tmp_path, batched, interruptions):
     archived = 0
-    for kill in kills:
-        assert train(tmp_path, BATCHED, kill, restore(tmp_path, AXIS, BATCHED)) is None
-        archived = len(restore(tmp_path, AXIS, BATCHED).finished)
-    snapshot = restore(tmp_path, AXIS, BATCHED)
+    for interrupt in interruptions:
+        assert train(tmp_path, BATCHED, interrupt, restore(tmp_path, GRID, BATCHED)) is None
+        archived = len(restore(tmp_path, GRID, BATCHED).finished)
+    snapshot = restore(tmp_path, GRID, BATCHED)
     result = train(tmp_path, BATCHED, resume=snapshot)
     assert_same_runs(result, batched)
-    assert archived > 0 or kills == (1,)
+    assert archived > 0 or interruptions == (1,)
 
 
-def test_killed_after_the_last_epoch_gives_the_same_result(tmp_path, batched):
+def test_resuming_a_finished_training_gives_the_same_result(tmp_path, batched):
     train(tmp_path, BATCHED)
-    assert_same_runs(train(tmp_path, BATCHED, resume=restore(tmp_path, AXIS, BATCHED)), batched)
+    assert_same_runs(train(tmp_path, BATCHED, resume=restore(tmp_path, GRID, BATCHED)), batched)
 
 
-def test_stack_of_all_runs_goes_on_where_less_memory_is(copy, uninterrupted):
+def test_training_continues_with_smaller_stacks(copy, uninterrupted):
     small = replace(LONG, run_batch=2, execution="vmap")
-    assert_same_runs(train(copy, small, resume=restore(copy, AXIS, small)), uninterrupted, atol=1e-4)
+    assert_same_runs(train(copy, small, resume=restore(copy, GRID, small)), uninterrupted, atol=1e-4)
 
 
 def test_frozen_modules_and_warm_up_survive_a_restore(tmp_path):
-    plan = replace(LONG, freeze=("body",), warmup_steps=9, max_epochs=8)
-    train(tmp_path, plan, kill=2)
-    result = train(tmp_path, plan, resume=restore(tmp_path, AXIS, plan))
-    assert_same_runs(result, fit(TASK, DATA, RUNS, AXIS, plan))
+    config = replace(LONG, freeze=("body",), warmup_steps=9, max_epochs=8)
+    train(tmp_path, config, interrupt=2)
+    result = train(tmp_path, config, resume=restore(tmp_path, GRID, config))
+    assert_same_runs(result, fit(TASK, DATA, INPUTS, GRID, config))
 
 
 def test_padding_between_the_runs_of_a_snapshot_loses_none(copy, monkeypatch):
     """Joined checkpoints of several hosts have padding in the middle."""
     whole = devices.make_mesh
-    monkeypatch.setattr(devices, "make_mesh", lambda runs: whole(1))
-    snapshot = restore(copy, AXIS, LONG)
+    monkeypatch.setattr(devices, "make_mesh", lambda n_runs: whole(1))
+    snapshot = restore(copy, GRID, LONG)
     slots = np.array([0, 1, 0, 2, 3, 4])
     ids = np.array([0, 1, -1, 2, 3, 4], np.int32)
-    compiled = CompiledGrid(TASK, replace(LONG, run_batch=5), DATA, RUNS, AXIS.seeds, {}, 5)
+    compiled = CompiledGrid(TASK, replace(LONG, run_batch=5), DATA, INPUTS, GRID.seeds, {}, 5)
     stack = compiled.restore(ids, jax.tree.map(lambda leaf: leaf[slots], snapshot.state), np.arange(5))
     np.testing.assert_array_equal(stack.ids, ids)
     np.testing.assert_array_equal(stack.state.epoch, snapshot.state["epoch"][slots])
     np.testing.assert_array_equal(stack.state.done, (ids == -1) | (snapshot.state["status"][slots] > 0))
 
 
-def test_only_the_last_two_steps_are_kept(killed):
-    assert steps(killed) == [3, 4]
+def test_only_the_last_two_steps_are_kept(interrupted):
+    assert steps(interrupted) == [3, 4]
 
 
 def test_nothing_saved_yet_is_none(tmp_path):
-    assert restore(tmp_path, AXIS, LONG) is None
-    Checkpointer(tmp_path, AXIS, LONG).close()
-    assert restore(tmp_path, AXIS, LONG) is None
+    assert restore(tmp_path, GRID, LONG) is None
+    Checkpointer(tmp_path, GRID, LONG).close()
+    assert restore(tmp_path, GRID, LONG) is None
 
 
-def test_leftover_of_a_killed_save_does_no_harm(copy, uninterrupted):
+def test_leftovers_of_an_interrupted_save_are_ignored(copy, uninterrupted):
     live = copy / "host0" / "live"
     half = live / "5.orbax-checkpoint-tmp"
     shutil.copytree(live / "4", half)
     (half / "live" / "_METADATA").write_text("{")
     (copy / "host0" / "finished" / "1.orbax-checkpoint-tmp").mkdir()
-    assert_same_runs(train(copy, resume=restore(copy, AXIS, LONG)), uninterrupted)
+    assert_same_runs(train(copy, resume=restore(copy, GRID, LONG)), uninterrupted)
 
 
 # ---- other devices ---------------------------------------------------------------------------------------------------
@@ -171,18 +170,18 @@ SAVE_ON_FOUR = """
 import sys, jax
 from tests.engine.test_checkpoint import LONG, train
 assert jax.device_count() == 4
-assert train(sys.argv[1], LONG, kill=3) is None
+assert train(sys.argv[1], LONG, interrupt=3) is None
 """
 
 
-def test_saved_on_four_devices_goes_on_here(tmp_path, uninterrupted):
+def test_checkpoint_of_four_devices_continues_on_this_machine(tmp_path, uninterrupted):
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     root = Path(__file__).parents[2]
     code = f"import pathlib\n{SAVE_ON_FOUR.replace('sys.argv[1]', 'pathlib.Path(sys.argv[1])')}"
     subprocess.run([sys.executable, "-c", code, tmp_path], check=True, cwd=root, env={**os.environ, **flags})
-    snapshot = restore(tmp_path, AXIS, LONG)
+    snapshot = restore(tmp_path, GRID, LONG)
     assert len(snapshot.ids) == 8
-    assert_same_runs(fit(TASK, DATA, RUNS, AXIS, LONG, resume=snapshot), uninterrupted, atol=1e-6)
+    assert_same_runs(fit(TASK, DATA, INPUTS, GRID, LONG, resume=snapshot), uninterrupted, atol=1e-6)
 
 
 # ---- damage ----------------------------------------------------------------------------------------------------------
@@ -195,17 +194,17 @@ def files_of(step):
 @pytest.mark.parametrize("keep", [0.0, 0.5])
 def test_a_truncated_file_costs_a_step_at_most(copy, keep):
     live = copy / "host0" / "live"
-    newest = restore(copy, AXIS, LONG)
+    newest = restore(copy, GRID, LONG)
     kept = copy / "kept"
     os.replace(live / "4", kept)
-    before = restore(copy, AXIS, LONG)
+    before = restore(copy, GRID, LONG)
     assert (newest.state["epoch"] > before.state["epoch"]).any()
     fell_back = 0
     for name in files_of(kept):
         shutil.rmtree(live / "4", ignore_errors=True)
         shutil.copytree(kept, live / "4")
         os.truncate(live / "4" / name, int(keep * (live / "4" / name).stat().st_size))
-        found = restore(copy, AXIS, LONG)
+        found = restore(copy, GRID, LONG)
         expected = newest if found.state["epoch"].sum() == newest.state["epoch"].sum() else before
         fell_back += expected is before
         jax.tree.map(np.testing.assert_array_equal, found.state, expected.state)
@@ -216,33 +215,33 @@ def test_a_truncated_file_costs_a_step_at_most(copy, keep):
 
 def test_a_lost_file_costs_a_step_at_most(copy):
     live = copy / "host0" / "live"
-    newest, kept = restore(copy, AXIS, LONG), copy / "kept"
+    newest, kept = restore(copy, GRID, LONG), copy / "kept"
     os.replace(live / "4", kept)
-    before = restore(copy, AXIS, LONG)
+    before = restore(copy, GRID, LONG)
     for name in files_of(kept):
         shutil.rmtree(live / "4", ignore_errors=True)
         shutil.copytree(kept, live / "4")
         (live / "4" / name).unlink()
-        found = restore(copy, AXIS, LONG)
+        found = restore(copy, GRID, LONG)
         expected = newest if found.state["epoch"].sum() == newest.state["epoch"].sum() else before
         jax.tree.map(np.testing.assert_array_equal, found.state, expected.state)
 
 
-def test_training_goes_on_beside_a_damaged_step(copy, uninterrupted):
+def test_training_continues_from_the_step_before_a_damaged_one(copy, uninterrupted):
     for path in (copy / "host0" / "live" / "4").rglob("*"):
         if path.is_file():
             os.truncate(path, 0)
-    snapshot = restore(copy, AXIS, LONG)
+    snapshot = restore(copy, GRID, LONG)
     assert_same_runs(train(copy, resume=snapshot), uninterrupted)
-    assert restore(copy, AXIS, LONG).state["epoch"].sum() > snapshot.state["epoch"].sum()
+    assert restore(copy, GRID, LONG).state["epoch"].sum() > snapshot.state["epoch"].sum()
 
 
 def test_all_steps_damaged_is_one_sentence(copy):
     for path in (copy / "host0" / "live").rglob("*"):
         if path.is_file():
             os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(CheckpointError, match="is damaged or not one of ours") as error:
-        restore(copy, AXIS, LONG)
+    with pytest.raises(CheckpointError, match="is damaged or was not written by jaxephys") as error:
+        restore(copy, GRID, LONG)
     assert_one_sentence(error)
 
 
@@ -252,8 +251,8 @@ def test_damaged_archive_is_one_sentence(tmp_path):
         if path.is_file():
             os.truncate(path, path.stat().st_size // 2)
     for read in (restore, Checkpointer):
-        with pytest.raises(CheckpointError, match="finished.*is damaged or not one of ours") as error:
-            read(tmp_path, AXIS, BATCHED)
+        with pytest.raises(CheckpointError, match="finished.*is damaged or was not written by jaxephys") as error:
+            read(tmp_path, GRID, BATCHED)
         assert_one_sentence(error)
 
 
@@ -261,30 +260,30 @@ def test_foreign_folder_is_one_sentence(tmp_path):
     foreign = tmp_path / "host0" / "live" / "7" / "live"
     foreign.mkdir(parents=True)
     (foreign / "notes.txt").write_text("not a checkpoint")
-    with pytest.raises(CheckpointError, match=r"live/7/live is damaged or not one of ours") as error:
-        restore(tmp_path, AXIS, LONG)
+    with pytest.raises(CheckpointError, match=r"live/7/live is damaged or was not written by jaxephys") as error:
+        restore(tmp_path, GRID, LONG)
     assert_one_sentence(error)
 
 
 @pytest.mark.parametrize(
-    "axis, plan, words",
+    "grid, config, words",
     [
-        (AXIS, replace(LONG, learning_rate=1e-3), "learning_rate was 0.03 and is 0.001"),
-        (AXIS, replace(LONG, freeze=("body",)), r"freeze was \[\] and is \['body'\]"),
+        (GRID, replace(LONG, learning_rate=1e-3), "learning_rate was 0.03 and is 0.001"),
+        (GRID, replace(LONG, freeze=("body",)), r"freeze was \[\] and is \['body'\]"),
         (make_grid(range(4))[0], LONG, "it has 5 runs and this command 4"),
         (make_grid([0, 1, 2, 3, 9])[0], LONG, "or they have other names"),
     ],
 )
-def test_another_grid_is_one_sentence(killed, axis, plan, words):
+def test_another_grid_is_one_sentence(interrupted, grid, config, words):
     with pytest.raises(
         CheckpointError, match=rf"is of another grid: .*{words}.*; resume with the same settings"
     ) as error:
-        restore(killed, axis, plan)
+        restore(interrupted, grid, config)
     assert_one_sentence(error)
 
 
-def test_how_runs_are_executed_may_change(killed):
-    assert restore(killed, AXIS, replace(LONG, run_batch=2, execution="vmap")) is not None
+def test_how_runs_are_executed_may_change(interrupted):
+    assert restore(interrupted, GRID, replace(LONG, run_batch=2, execution="vmap")) is not None
 
 
 def wider(key):
@@ -299,106 +298,15 @@ def renamed(key):
     return {**variables, "params": params}
 
 
-def poorer(key):
+def with_missing_array(key):
     variables = TASK.init(key)
     return {**variables, "stats": {"steps": variables["stats"]["steps"], "partial": variables["stats"]["partial"]}}
 
 
-@pytest.mark.parametrize("init", [wider, renamed, poorer])
-def test_another_model_is_one_sentence(killed, init):
-    compiled = CompiledGrid(TASK._replace(init=init), replace(LONG, run_batch=5), DATA, RUNS, AXIS.seeds, {}, 5)
-    snapshot = restore(killed, AXIS, LONG)
+@pytest.mark.parametrize("init", [wider, renamed, with_missing_array])
+def test_another_model_is_one_sentence(interrupted, init):
+    compiled = CompiledGrid(TASK._replace(init=init), replace(LONG, run_batch=5), DATA, INPUTS, GRID.seeds, {}, 5)
+    snapshot = restore(interrupted, GRID, LONG)
     with pytest.raises(ValueError, match="the checkpoint is of another model") as error:
         compiled.restore(snapshot.ids, snapshot.state, np.arange(5))
     assert_one_sentence(error)
-
-
-# ---- the portable export ---------------------------------------------------------------------------------------------
-
-CONFIG = {"task": "toy", "hidden": 3, "classes": ["Lamp5", "Pvalb"]}
-
-
-@pytest.fixture
-def variables():
-    rng = np.random.default_rng(0)
-    return {
-        "params": {
-            "body": {"w": rng.normal(size=(2, 5, 3)).astype(np.float32)},
-            "head": {"w": np.ones((2, 3), np.float16)},
-        },
-        "stats": {"steps": np.array([3, 4], np.int32)},
-    }
-
-
-def test_export_and_back(tmp_path, variables):
-    folder = export(tmp_path / "deep" / "model", jax.tree.map(jax.numpy.asarray, variables), CONFIG)
-    found, config = read_export(folder)
-    assert config == CONFIG
-    assert jax.tree.structure(found) == jax.tree.structure(variables)
-    jax.tree.map(np.testing.assert_array_equal, found, variables)
-    assert jax.tree.map(lambda leaf: leaf.dtype, found) == jax.tree.map(lambda leaf: leaf.dtype, variables)
-    assert [path.name for path in folder.parent.iterdir()] == ["model"]
-
-
-def test_export_is_plain_numpy_and_json(tmp_path, variables):
-    folder = export(tmp_path / "model", variables, CONFIG)
-    with np.load(folder / "params.npz", allow_pickle=False) as file:
-        assert set(file.files) == {"params/body/w", "params/head/w", "stats/steps"}
-    assert json.loads((folder / "config.json").read_text()) == CONFIG
-
-
-def test_export_overwrites_only_when_told(tmp_path, variables):
-    export(tmp_path / "model", variables, CONFIG)
-    with pytest.raises(ValueError, match="exists: choose another name or pass overwrite=True"):
-        export(tmp_path / "model", variables, {"task": "other"})
-    assert read_export(tmp_path / "model")[1] == CONFIG
-    export(tmp_path / "model", variables, {"task": "other"}, overwrite=True)
-    assert read_export(tmp_path / "model")[1] == {"task": "other"}
-
-
-def test_failed_export_leaves_the_old_model_and_no_litter(tmp_path, variables):
-    export(tmp_path / "model", variables, CONFIG)
-    with pytest.raises(TypeError):
-        export(tmp_path / "model", variables, {"not": object()}, overwrite=True)
-    assert read_export(tmp_path / "model")[1] == CONFIG
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
-
-
-@pytest.mark.parametrize("name", ["params.npz", "config.json"])
-def test_truncated_export_is_one_sentence(tmp_path, variables, name):
-    folder = export(tmp_path / "model", variables, CONFIG)
-    whole = (folder / name).read_bytes()
-    for length in range(0, len(whole) - 2, max(1, len(whole) // 40)):
-        (folder / name).write_bytes(whole[:length])
-        with pytest.raises(CheckpointError, match="is damaged: save it again") as error:
-            read_export(folder)
-        assert_one_sentence(error)
-
-
-def test_export_with_a_flipped_byte_is_refused_or_harmless(tmp_path, variables):
-    folder = export(tmp_path / "model", variables, CONFIG)
-    whole = (folder / "params.npz").read_bytes()
-    rng, refused = np.random.default_rng(0), 0
-    for place in rng.choice(len(whole), 300, replace=False):
-        (folder / "params.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 0x5A]) + whole[place + 1 :])
-        try:
-            found = read_export(folder)[0]
-        except CheckpointError:
-            refused += 1
-        else:
-            for left, right in zip(jax.tree.leaves(found), jax.tree.leaves(variables), strict=True):
-                np.testing.assert_array_equal(left, right)
-    assert refused > 100
-
-
-@pytest.mark.parametrize("name", ["params.npz", "config.json"])
-def test_missing_part_of_an_export_is_named(tmp_path, variables, name):
-    folder = export(tmp_path / "model", variables, CONFIG)
-    (folder / name).unlink()
-    with pytest.raises(CheckpointError, match=f"is no saved model: {name} is missing"):
-        read_export(folder)
-
-
-def test_folder_that_is_no_model_is_one_sentence(tmp_path):
-    with pytest.raises(CheckpointError, match=r"is no saved model: config.json is missing"):
-        read_export(tmp_path / "nowhere")

@@ -1,4 +1,4 @@
-"""Four devices give the numbers of one, and never speak to one another."""
+"""Four devices give the numbers of one, and their programs do not communicate."""
 
 import os
 import subprocess
@@ -14,33 +14,35 @@ from jaxephys.engine import devices
 from jaxephys.engine.fit import fit
 from jaxephys.engine.predict import score
 from jaxephys.engine.run_stack import CompiledGrid
-from tests.engine.linear_task import DATA, PLAN, TASK, make_grid
+from tests.engine.linear_task import DATA, TASK, TRAIN_CONFIG, make_grid
 
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 EXECUTIONS = ("map", "vmap")
 FIVE = make_grid(range(5))
 
 
-def plan_of(execution):
-    return replace(PLAN, execution=execution, max_epochs=6, chunk_epochs=3)
+def config_for(execution):
+    return replace(TRAIN_CONFIG, execution=execution, max_epochs=6, chunk_epochs=3)
 
 
 def train(execution):
     """Every number of a fit of five runs and of their scores, by name."""
-    axis, runs = FIVE
-    result = fit(TASK, DATA, runs, axis, plan_of(execution))
-    scores = score(TASK, DATA, result.best, runs.validation, runs.constants)
+    grid, inputs = FIVE
+    result = fit(TASK, DATA, inputs, grid, config_for(execution))
+    scores = score(TASK, DATA, result.best, inputs.validation, inputs.constants)
     trees = {"run_results": result.run_results._asdict(), "history": result.history, "score": scores}
     return {f"{execution}{jax.tree_util.keystr(n)}": v for n, v in jax.tree_util.tree_leaves_with_path(trees)}
 
 
 def train_and_save(path):
     """For a fresh interpreter: the numbers, and the text of the programs that made them."""
-    axis, runs = FIVE
+    grid, inputs = FIVE
     kept = {"devices": jax.device_count()}
     for execution in EXECUTIONS:
         kept |= train(execution)
-        compiled = CompiledGrid(TASK, replace(plan_of(execution), run_batch=5), DATA, runs, axis.seeds, {}, len(axis))
+        compiled = CompiledGrid(
+            TASK, replace(config_for(execution), run_batch=5), DATA, inputs, grid.seeds, {}, len(grid)
+        )
         kept[f"{execution} text"] = compiled.lower(compiled.capacity).compile().as_text()
         kept[f"{execution} capacity"] = compiled.capacity
         kept[f"{execution} how"] = compiled.describe()
@@ -64,7 +66,7 @@ def four(tmp_path_factory):
         return dict(file)
 
 
-def test_five_runs_stand_on_four_devices(four):
+def test_five_runs_are_split_over_four_devices(four):
     assert (four["devices"], four["map capacity"], four["vmap capacity"]) == (4, 8, 8)
     assert str(four["map how"]) == "runs one after the other (lax.map) on 4 cpu devices"
     assert str(four["vmap how"]) == "runs stacked (vmap) on 4 cpu devices"
@@ -73,7 +75,7 @@ def test_five_runs_stand_on_four_devices(four):
 @pytest.mark.parametrize("execution", EXECUTIONS)
 def test_four_devices_give_the_numbers_of_one(four, execution, monkeypatch):
     whole = devices.make_mesh
-    monkeypatch.setattr(devices, "make_mesh", lambda runs: whole(1))
+    monkeypatch.setattr(devices, "make_mesh", lambda n_runs: whole(1))
     one = train(execution)
     assert len(one) > 12
     for name, numbers in one.items():
@@ -105,9 +107,9 @@ def test_half_a_cluster_is_refused(monkeypatch):
         devices.initialize_distributed()
 
 
-def test_results_come_back_in_the_order_of_the_axis():
+def test_results_are_returned_in_the_order_of_the_grid():
     tree = {"a": np.array([[2.0], [0.0], [1.0]])}
     np.testing.assert_array_equal(devices.gather_hosts(tree, np.array([2, 0, 1]), 3)["a"], [[0.0], [1.0], [2.0]])
     np.testing.assert_array_equal(devices.local_run_indices(3), [0, 1, 2])
     assert devices.is_first_host()
-    assert devices.agree("runs/a") == "runs/a"
+    assert devices.broadcast_text("runs/a") == "runs/a"

@@ -1,4 +1,4 @@
-"""Row tables and splits: nothing leaks, nothing is lost, padding counts nothing."""
+"""Row tables and splits: no row is in two parts or lost, and padding changes no number."""
 
 from itertools import combinations
 
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxephys.engine.rows import over_blocks, pad_rows, plain_rows, stack_rows, take_rows
+from jaxephys.engine.rows import map_row_blocks, pad_rows, plain_rows, stack_rows, take_rows
 from jaxephys.engine.task import RowSet
 from jaxephys.evaluation.splits import Split, check_split, hold_out, k_folds
 
@@ -21,7 +21,7 @@ LERP = RowSet(
 )
 
 
-def assert_is_a_partition(split):
+def assert_is_partition(split):
     everything = np.concatenate(split)
     np.testing.assert_array_equal(np.sort(everything), np.arange(len(LABELS)))
 
@@ -32,14 +32,14 @@ def shares(rows):
 
 def test_hold_out_is_disjoint_whole_and_stratified():
     split = hold_out(LABELS, 3)
-    assert_is_a_partition(split)
+    assert_is_partition(split)
     for rows, part in zip(split, (0.6, 0.2, 0.2), strict=True):
         np.testing.assert_allclose(shares(rows), part, atol=0.02)
 
 
 def test_hold_out_parts_can_be_chosen():
     split = hold_out(LABELS, 3, validation=0.1, test=0.3)
-    assert_is_a_partition(split)
+    assert_is_partition(split)
     np.testing.assert_allclose([len(rows) for rows in split], [120, 20, 60], atol=1)
 
 
@@ -53,7 +53,7 @@ def test_k_folds_test_every_row_once_and_stratify():
     splits = k_folds(LABELS, 5, 0)
     np.testing.assert_array_equal(np.sort(np.concatenate([split.test for split in splits])), np.arange(len(LABELS)))
     for split in splits:
-        assert_is_a_partition(split)
+        assert_is_partition(split)
         np.testing.assert_allclose(shares(split.test), 0.2, atol=0.02)
         np.testing.assert_allclose(shares(split.validation), 0.2, atol=0.04)
 
@@ -63,7 +63,7 @@ def test_k_folds_test_every_row_once_and_stratify():
 )
 def test_groups_stay_together(make):
     for split in make():
-        assert_is_a_partition(split)
+        assert_is_partition(split)
         assert all(len(rows) > 0.1 * len(LABELS) for rows in split)
         for left, right in combinations(split, 2):
             assert not set(GROUPS[left]) & set(GROUPS[right])
@@ -71,28 +71,28 @@ def test_groups_stay_together(make):
 
 def test_without_groups_the_same_groups_would_leak():
     split = hold_out(LABELS, 0)
-    with pytest.raises(ValueError, match=r"seed 0: group .* is in train and in validation: .* groups leak"):
+    with pytest.raises(ValueError, match=r"seed 0: group .* is in train and in validation \(.* in total\)"):
         check_split(split, name="seed 0", groups=GROUPS)
 
 
 @pytest.mark.parametrize("left, right", [("train", "validation"), ("train", "test"), ("validation", "test")])
-def test_a_planted_row_leak_is_refused(left, right):
+def test_an_injected_row_leak_is_refused(left, right):
     split = Split(np.arange(10), np.arange(10, 15), np.arange(15, 20))
     assert check_split(split, name="clean") is split
     leaky = split._replace(**{right: np.append(getattr(split, right), getattr(split, left)[0])})
     with pytest.raises(
-        ValueError, match=f"fold 2: row {getattr(split, left)[0]} is in {left} and in {right}: 1 rows leak"
+        ValueError, match=rf"fold 2: row {getattr(split, left)[0]} is in {left} and in {right} \(1 in total\)"
     ):
         check_split(leaky, name="fold 2")
 
 
 @pytest.mark.parametrize("left, right", [("train", "validation"), ("train", "test"), ("validation", "test")])
-def test_a_planted_group_leak_is_refused(left, right):
+def test_an_injected_group_leak_is_refused(left, right):
     split = Split(np.arange(10), np.arange(10, 15), np.arange(15, 20))
     donors = np.array([f"donor {row}" for row in range(20)])
     check_split(split, name="clean", groups=donors)
     donors[getattr(split, right)[0]] = donors[getattr(split, left)[0]]
-    with pytest.raises(ValueError, match=f"is in {left} and in {right}: 1 groups leak"):
+    with pytest.raises(ValueError, match=rf"is in {left} and in {right} \(1 in total\)"):
         check_split(split, name="fold 2", groups=donors)
 
 
@@ -162,7 +162,7 @@ def test_blocks_equal_the_whole(block):
         taken = take_rows(jnp.asarray(values), rows)
         return {"taken": taken, "sum": taken.sum(axis=1) * rows.weight}
 
-    whole, blocks = each(LERP), over_blocks(each, LERP, block)
+    whole, blocks = each(LERP), map_row_blocks(each, LERP, block)
     assert blocks["taken"].shape == (23, 4)
     for name in whole:
         np.testing.assert_allclose(blocks[name], whole[name], atol=1e-6)

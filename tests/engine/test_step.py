@@ -1,4 +1,4 @@
-"""One run: the shuffle, the epoch against a loop written by hand, the optimiser, the end of a run."""
+"""One run: the shuffle, the epoch against a plain loop, the optimizer, the end of a run."""
 
 from dataclasses import replace
 
@@ -10,13 +10,13 @@ import pytest
 
 from jaxephys.engine.optimizer import make_optimizer
 from jaxephys.engine.rows import pad_rows
-from jaxephys.engine.step import run_epoch, shuffle_rows, start_run, train_epoch
+from jaxephys.engine.step import init_run, run_epoch, shuffle_rows, train_epoch
 from jaxephys.engine.task import RowSet, RunInputs, Status
-from tests.engine.linear_task import BATCH, DATA, PLAN, TASK, train_length, train_table, valid_table
+from tests.engine.linear_task import BATCH, DATA, TASK, TRAIN_CONFIG, train_length, train_table, valid_table
 
 RUN = 3
-ONE = RunInputs(pad_rows(train_table(RUN), 4 * BATCH), valid_table(RUN), {"scale": jnp.float32(1.3)})
-START = start_run(TASK, PLAN, jnp.int32(RUN), {})
+RUN_INPUTS = RunInputs(pad_rows(train_table(RUN), 4 * BATCH), valid_table(RUN), {"scale": jnp.float32(1.3)})
+INITIAL = init_run(TASK, TRAIN_CONFIG, jnp.int32(RUN), {})
 
 
 def test_shuffle_keeps_every_row_and_puts_padding_last():
@@ -40,18 +40,18 @@ def test_shuffle_does_not_depend_on_the_padding():
     )
 
 
-def test_every_epoch_has_its_own_order():
-    orders = [shuffle_rows(ONE.train, jax.random.key(seed)).index for seed in range(2)]
+def test_every_epoch_has_another_order():
+    orders = [shuffle_rows(RUN_INPUTS.train, jax.random.key(seed)).index for seed in range(2)]
     assert (orders[0] != orders[1]).any()
 
 
-def loop_by_hand(state):
-    """The epoch as one writes it for one run: real rows only, ragged last batch."""
+def plain_loop(state):
+    """The epoch written as a plain loop: real rows only, ragged last batch."""
     order_key, steps_key = jax.random.split(jax.random.fold_in(jax.random.key(RUN), state.epoch + 1))
     length = train_length(RUN)
     order = shuffle_rows(train_table(RUN), order_key).index
-    optimiser = optax.chain(optax.clip_by_global_norm(2.0), optax.adamw(PLAN.learning_rate, weight_decay=1e-4))
-    params, stats, opt_state = state.params, state.mutables["stats"], optimiser.init(state.params)
+    optimizer = optax.chain(optax.clip_by_global_norm(2.0), optax.adamw(TRAIN_CONFIG.learning_rate, weight_decay=1e-4))
+    params, stats, opt_state = state.params, state.mutables["stats"], optimizer.init(state.params)
     losses = []
     for number, first in enumerate(range(0, length, BATCH)):
         some = np.asarray(order[first : first + BATCH])
@@ -66,7 +66,7 @@ def loop_by_hand(state):
             return jnp.mean((predicted - y) ** 2)
 
         loss, gradient = jax.value_and_grad(objective)(params)
-        updates, opt_state = optimiser.update(gradient, opt_state, params)
+        updates, opt_state = optimizer.update(gradient, opt_state, params)
         params = optax.apply_updates(params, updates)
         stats = {**stats, "mean": 0.9 * mean + 0.1 * x.mean(axis=0)}
         losses += [float(loss)] * len(some)
@@ -75,9 +75,9 @@ def loop_by_hand(state):
 
 @pytest.mark.parametrize("epoch", [0, 4])
 def test_epoch_equals_a_loop_over_ragged_batches(epoch):
-    state = START._replace(epoch=jnp.int32(epoch))
-    (params, mutables, _), measured = train_epoch(TASK, PLAN, DATA_ON_DEVICE, ONE, state)
-    expected, stats, loss = loop_by_hand(state)
+    state = INITIAL._replace(epoch=jnp.int32(epoch))
+    (params, mutables, _), measured = train_epoch(TASK, TRAIN_CONFIG, DATA_ON_DEVICE, RUN_INPUTS, state)
+    expected, stats, loss = plain_loop(state)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), params, expected)
     np.testing.assert_allclose(mutables["stats"]["mean"], stats["mean"], atol=1e-6)
     assert mutables["stats"]["steps"] == -(-train_length(RUN) // BATCH)
@@ -88,51 +88,51 @@ DATA_ON_DEVICE = jax.tree.map(jnp.asarray, DATA)
 
 
 def test_finished_run_takes_no_step_and_records_nothing():
-    done = START._replace(status=jnp.int32(Status.STOPPED_EARLY), epoch=jnp.int32(4))
-    state, record = run_epoch(TASK, PLAN, DATA_ON_DEVICE, ONE, done)
+    done = INITIAL._replace(status=jnp.int32(Status.STOPPED_EARLY), epoch=jnp.int32(4))
+    state, record = run_epoch(TASK, TRAIN_CONFIG, DATA_ON_DEVICE, RUN_INPUTS, done)
     jax.tree.map(np.testing.assert_array_equal, state, done)
     assert (record.epoch, record.status) == (0, Status.STOPPED_EARLY)
     assert np.isnan(record.measured["valid_mse"])
 
 
 def test_diverged_run_keeps_the_weights_of_the_epoch_before():
-    broken = ONE._replace(constants={"scale": jnp.float32(np.nan)})
-    state, record = run_epoch(TASK, PLAN, DATA_ON_DEVICE, broken, START)
+    broken = RUN_INPUTS._replace(constants={"scale": jnp.float32(np.nan)})
+    state, record = run_epoch(TASK, TRAIN_CONFIG, DATA_ON_DEVICE, broken, INITIAL)
     assert (state.epoch, state.status, record.epoch) == (1, Status.DIVERGED, 1)
-    jax.tree.map(np.testing.assert_array_equal, state.params, START.params)
+    jax.tree.map(np.testing.assert_array_equal, state.params, INITIAL.params)
     assert np.isnan(record.measured["train_loss"])
 
 
 def test_a_run_starts_from_its_seed_and_has_no_best_yet():
-    other = start_run(TASK, PLAN, jnp.int32(RUN + 1), {})
-    assert (START.params["body"]["w"] != other.params["body"]["w"]).all()
-    assert (START.best_score, start_run(TASK, replace(PLAN, mode="max"), jnp.int32(0), {}).best_score) == (
+    other = init_run(TASK, TRAIN_CONFIG, jnp.int32(RUN + 1), {})
+    assert (INITIAL.params["body"]["w"] != other.params["body"]["w"]).all()
+    assert (INITIAL.best_score, init_run(TASK, replace(TRAIN_CONFIG, mode="max"), jnp.int32(0), {}).best_score) == (
         np.inf,
         -np.inf,
     )
-    jax.tree.map(np.testing.assert_array_equal, START.params, START.best_params)
+    jax.tree.map(np.testing.assert_array_equal, INITIAL.params, INITIAL.best_params)
 
 
 @pytest.mark.parametrize("norm", [None, 1.0])
 def test_gradient_is_clipped_by_its_global_norm(norm):
     """After two unequal gradients Adam's second step depends on their ratio, which clipping changes."""
-    plan = replace(PLAN, clip_norm=norm, weight_decay=0.0)
-    optimiser, params = make_optimizer(plan), {"a": jnp.zeros(2), "b": jnp.zeros(1)}
-    state, plain = optimiser.init(params), optax.adamw(PLAN.learning_rate, weight_decay=0.0)
+    config = replace(TRAIN_CONFIG, clip_norm=norm, weight_decay=0.0)
+    optimizer, params = make_optimizer(config), {"a": jnp.zeros(2), "b": jnp.zeros(1)}
+    state, plain = optimizer.init(params), optax.adamw(TRAIN_CONFIG.learning_rate, weight_decay=0.0)
     expected_state = plain.init(params)
     for size in (0.1, 100.0):
         gradient = {"a": size * jnp.array([2.0, 1.0]), "b": size * jnp.array([2.0])}
-        found, state = optimiser.update(gradient, state, params)
+        found, state = optimizer.update(gradient, state, params)
         shrink = 1.0 if norm is None else min(1.0, norm / (3 * size))
         expected, expected_state = plain.update(optax.tree.scale(shrink, gradient), expected_state, params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), found, expected)
 
 
 def test_warm_up_raises_the_rate_step_by_step():
-    optimiser = make_optimizer(replace(PLAN, warmup_steps=4, weight_decay=0.0, clip_norm=None))
+    optimizer = make_optimizer(replace(TRAIN_CONFIG, warmup_steps=4, weight_decay=0.0, clip_norm=None))
     params = {"a": jnp.zeros(1)}
-    state, moved = optimiser.init(params), []
+    state, moved = optimizer.init(params), []
     for _ in range(6):
-        updates, state = optimiser.update({"a": jnp.ones(1)}, state, params)
-        moved.append(-float(updates["a"][0]) / PLAN.learning_rate)
+        updates, state = optimizer.update({"a": jnp.ones(1)}, state, params)
+        moved.append(-float(updates["a"][0]) / TRAIN_CONFIG.learning_rate)
     np.testing.assert_allclose(moved, [0, 0.25, 0.5, 0.75, 1, 1], atol=1e-4)

@@ -1,4 +1,4 @@
-"""Calibration: a known temperature is found, sets cover as often as promised, the surest answers come first."""
+"""Calibration recovers a known temperature, sets have the requested coverage, and confident rows are answered first."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ from jaxephys.evaluation.calibration import (
 
 
 def draw(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Labels drawn from the probabilities themselves: a model that is calibrated by construction."""
+    """Return labels drawn from the probabilities, so that they are calibrated."""
     rng = np.random.default_rng(seed)
     probability = softmax(1.5 * rng.normal(size=(rows, 4)) + [1.0, 0.0, 0.0, -1.0], axis=1)
     label = (probability.cumsum(axis=1) < rng.random((rows, 1))).sum(axis=1)
@@ -26,15 +26,15 @@ def draw(rows: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-def test_the_temperature_that_was_put_on_is_found(temperature):
+def test_known_temperature_is_recovered(temperature):
     probability, label = draw(20_000)
-    spoilt = apply_temperature(probability, 1 / temperature)
-    found = fit_temperature(spoilt, label)
+    distorted = apply_temperature(probability, 1 / temperature)
+    found = fit_temperature(distorted, label)
     assert found == pytest.approx(temperature, rel=0.05)
-    np.testing.assert_allclose(apply_temperature(spoilt, temperature), probability, atol=1e-9)
+    np.testing.assert_allclose(apply_temperature(distorted, temperature), probability, atol=1e-9)
 
 
-def test_a_temperature_changes_no_answer_and_keeps_the_sum():
+def test_temperature_keeps_the_prediction_and_the_sum():
     probability, _ = draw(100)
     cooled = apply_temperature(probability.astype(np.float32), 2.0)
     assert cooled.dtype == np.float32
@@ -43,7 +43,7 @@ def test_a_temperature_changes_no_answer_and_keeps_the_sum():
 
 
 def draw_rare(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """A class of one in thirty that is hard to tell from the largest: the argmax seldom says it."""
+    """Return a rare class that resembles the largest one, so that it is seldom predicted."""
     rng = np.random.default_rng(seed)
     label = rng.choice(3, size=rows, p=(0.6, 0.37, 0.03))
     centres = np.array([[0.0, 0.0], [4.0, 0.0], [1.5, 1.5]])
@@ -62,12 +62,12 @@ def macro_f1(probability: np.ndarray, label: np.ndarray) -> float:
 def test_offsets_raise_macro_f1_on_other_rows():
     fitted, fresh = draw_rare(3000, 0), draw_rare(30_000, 1)
     offsets = fit_offsets(*fitted)
-    assert offsets[2] - offsets[0] > 0.2, "the rare class is helped"
+    assert offsets[2] - offsets[0] > 0.2, "the offset favors the rare class"
     assert macro_f1(apply_offsets(fresh[0], offsets), fresh[1]) > macro_f1(*fresh) + 0.01
 
 
-def test_each_offset_goes_half_way_to_the_best_of_all_that_are_tried():
-    """By loops and scikit-learn's macro-F1. Of offsets that score alike the least is taken."""
+def test_each_offset_moves_half_way_to_the_best_value():
+    """Compared with loops and scikit-learn's macro F1. Of equally good offsets the smallest is taken."""
     probability, label = draw_rare(400, 3)
     expected = np.zeros(3)
     for name in (0, 1, 2, 0, 1, 2):
@@ -78,12 +78,12 @@ def test_each_offset_goes_half_way_to_the_best_of_all_that_are_tried():
     np.testing.assert_allclose(fit_offsets(probability, label), expected, atol=1e-12)
 
 
-def test_who_makes_no_mistake_gets_no_offsets():
+def test_perfect_predictions_need_no_offsets():
     _, label = draw_rare(400, 3)
     np.testing.assert_array_equal(fit_offsets(np.eye(3)[label] * 0.7 + 0.1, label), 0)
 
 
-def test_offsets_are_added_to_the_logarithm():
+def test_offsets_are_added_to_log_probabilities():
     probability, _ = draw(50)
     offsets = np.array([0.3, 0.0, -0.2, 1.0])
     expected = softmax(np.log(probability) + offsets, axis=1)
@@ -92,8 +92,8 @@ def test_offsets_are_added_to_the_logarithm():
     np.testing.assert_array_equal(apply_offsets(np.array([[0.0, 1.0]]), offsets[:2]), [[0, 1]])
 
 
-def test_a_prior_is_put_on_and_taken_off():
-    """Bayes: what was trained on even classes becomes the posterior of the true frequencies, and the other way round."""
+def test_prior_is_applied_and_removed():
+    """By Bayes' rule, probabilities for balanced classes become those for the true frequencies, and back."""
     rng = np.random.default_rng(0)
     likelihood, prior = rng.random((50, 3)), np.array([0.7, 0.2, 0.1])
     even = likelihood / likelihood.sum(axis=1, keepdims=True)
@@ -107,8 +107,8 @@ def test_a_prior_is_put_on_and_taken_off():
 
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
-def test_every_class_is_covered_as_often_as_asked(coverage):
-    """Over many draws of the calibration rows the coverage of new rows is at least what was asked, and not much more."""
+def test_every_class_has_the_requested_coverage(coverage):
+    """Over many calibration sets, the coverage of new rows is at least the requested one, and not much more."""
     covered = []
     for seed in range(60):
         probability, label = draw(400, seed)
@@ -123,21 +123,21 @@ def test_thresholds_are_order_statistics():
     probability = np.array([[p, 1 - p] for p in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)])
     thresholds = conformal_thresholds(probability, np.zeros(10, int), 0.8)
     assert thresholds[0] == 0.2, "floor(11 * 0.2) = 2: the second smallest"
-    assert thresholds[1] == 0, "a class without rows is never ruled out"
-    assert conformal_thresholds(probability, np.zeros(10, int), 0.95)[0] == 0, "ten rows cannot promise 95 %"
+    assert thresholds[1] == 0, "a class without rows is in every set"
+    assert conformal_thresholds(probability, np.zeros(10, int), 0.95)[0] == 0, "ten rows are too few for 95 %"
 
 
-def test_the_surest_rows_are_answered_first():
+def test_most_confident_rows_are_answered_first():
     probability = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.55, 0.45]])
     curve = selective_curve(probability, np.array([0, 1, 1, 1]))
     np.testing.assert_allclose(curve.coverage, [0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(curve.accuracy, [1, 1, 2 / 3, 0.5])
     np.testing.assert_allclose(curve.threshold, [0.9, 0.8, 0.6, 0.55])
     assert curve.area == pytest.approx(1 - np.mean([1, 1, 2 / 3, 0.5]))
-    np.testing.assert_allclose(curve.at(np.array([0.1, 0.5, 0.6, 1.0])), [1, 1, 2 / 3, 0.5])
+    np.testing.assert_allclose(curve.accuracy_at(np.array([0.1, 0.5, 0.6, 1.0])), [1, 1, 2 / 3, 0.5])
 
 
-def test_rows_of_one_confidence_are_answered_together():
+def test_rows_of_equal_confidence_are_answered_together():
     probability = np.tile([0.7, 0.3], (4, 1))
     for label in ([0, 0, 1, 1], [1, 1, 0, 0]):
         curve = selective_curve(probability, np.array(label))
@@ -156,7 +156,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_sentence(mistake):
+def test_invalid_arguments_raise(mistake):
     call, hint = MISTAKES[mistake]
     with pytest.raises(ValueError, match=hint):
         call(*draw(20))

@@ -1,4 +1,4 @@
-"""The intervals and tests against numbers worked by hand, SciPy, and small simulations."""
+"""Intervals and tests are compared with results by hand, with SciPy, and with small simulations."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ B = np.array([0.79, 0.80, 0.77, 0.83, 0.81])
 
 
 def autoregression(seed, length=300, memory=0.8):
-    """AR(1) with mean 0, begun in its stationary law: each row remembers 0.8 of the one before."""
+    """Return an AR(1) series with mean 0 from its stationary distribution."""
     noise = np.random.default_rng(seed).normal(size=length)
     series = np.empty(length)
     series[0] = noise[0] / np.sqrt(1 - memory**2)
@@ -23,6 +23,7 @@ def autoregression(seed, length=300, memory=0.8):
 def test_mean_sd_by_hand():
     assert intervals.mean_sd([1.0, 2.0, 3.0, 6.0]) == pytest.approx((3.0, np.sqrt(14 / 3)))
     assert intervals.mean_sd([0.1, 0.1, 0.1]).sd == 0.0
+    assert np.isnan(intervals.mean_sd([0.9]).sd) and np.isnan(intervals.mean_sd([]).mean)
 
 
 def test_corrected_interval_by_hand():
@@ -152,29 +153,27 @@ def test_the_seed_and_the_level_decide_the_interval():
 SERIES = np.arange(10.0)
 
 MISTAKES = {
-    "At least 2": [
-        lambda: intervals.mean_sd([0.9]),
+    "at least 2": [
         lambda: intervals.corrected_interval([], 4, 1),
         lambda: intervals.corrected_test([0.9], [0.8], 4, 1),
         lambda: intervals.block_bootstrap(np.mean, SERIES[:1], 1),
     ],
-    "1 of 3 values are nan or infinite": [
-        lambda: intervals.mean_sd([0.9, np.nan, 0.8]),
+    "1 of 3 values are NaN or infinite": [
         lambda: intervals.corrected_interval([0.9, np.inf, 0.8], 4, 1),
         lambda: intervals.corrected_test([0.9, 0.7, 0.8], [0.9, np.nan, 0.8], 4, 1),
         lambda: intervals.block_bootstrap(np.mean, np.array([1.0, 2.0, np.nan]), 1),
     ],
     "a has 3 and b has 2": [lambda: intervals.corrected_test([0.9, 0.8, 0.7], [0.9, 0.8], 4, 1)],
-    "one row of numbers": [lambda: intervals.mean_sd([[0.9, 0.8]])],
-    "rows on both sides": [
+    "one-dimensional array": [lambda: intervals.mean_sd([[0.9, 0.8]])],
+    "needs training and test rows": [
         lambda: intervals.corrected_interval(A, 0, 1),
         lambda: intervals.corrected_test(A, B, 4, np.nan),
     ],
-    "fit the 10 rows": [
+    "must have 1 to 10 rows": [
         lambda: intervals.block_bootstrap(np.mean, SERIES, 11),
         lambda: intervals.block_bootstrap(np.mean, SERIES, 0),
     ],
-    "many resamples": [lambda: intervals.block_bootstrap(np.mean, SERIES, 2, resamples=1)],
+    "an interval needs many": [lambda: intervals.block_bootstrap(np.mean, SERIES, 2, resamples=1)],
     "between 0 and 1": [
         lambda: intervals.corrected_interval(A, 4, 1, level=95.0),
         lambda: intervals.block_bootstrap(np.mean, SERIES, 2, level=1.0),
@@ -184,6 +183,6 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("sentence", "call"), [(text, call) for text, calls in MISTAKES.items() for call in calls])
-def test_mistakes_are_refused_in_a_sentence(sentence, call):
+def test_invalid_arguments_raise(sentence, call):
     with pytest.raises(ValueError, match=sentence):
         call()

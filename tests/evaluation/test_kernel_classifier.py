@@ -1,11 +1,10 @@
-"""The kernel classifier: leave-one-out in closed form is leave-one-out, and a metric carried over helps where it should."""
+"""The closed-form leave-one-out error equals refitting, and directions of other cells help if they are shared."""
 
 import numpy as np
 import pytest
 from sklearn.metrics.pairwise import rbf_kernel
 
-from jaxephys.evaluation.kernel_classifier import KernelClassifier, Metric, NormalScores
-from jaxephys.evaluation.kernels import NOISES
+from jaxephys.evaluation.kernel_classifier import NOISES, DiscriminantDirections, KernelClassifier, NormalScores
 
 RNG = np.random.default_rng(0)
 
@@ -21,7 +20,7 @@ def make_cells(cells: int = 60, columns: int = 6, seed: int = 0):
 
 
 def refitted(model: KernelClassifier, label: np.ndarray, noise: float):
-    """Each cell from the others, by solving anew: what the closed form must give."""
+    """Return the prediction for each cell from the others by refitting."""
     z, y = model.rows_, np.eye(3)[np.unique(label, return_inverse=True)[1]]
     kernel = rbf_kernel(z, z, model.width / z.shape[1]) + z @ z.T / z.shape[1]
     found = []
@@ -32,15 +31,15 @@ def refitted(model: KernelClassifier, label: np.ndarray, noise: float):
     return np.array(found), y
 
 
-def test_the_noise_is_the_one_with_the_least_error_of_cells_left_out():
+def test_noise_has_the_least_leave_one_out_error():
     x, label = make_cells()
     model = KernelClassifier().fit(x, label)
     errors = [np.mean(np.square(np.subtract(*refitted(model, label, noise)))) for noise in NOISES]
     assert model.noise_ == NOISES[int(np.argmin(errors))]
-    assert np.argmin(errors) > 0, "the data are noisy: more than the least noise is asked for"
+    assert np.argmin(errors) > 0, "noisy data need more than the smallest noise"
 
 
-def test_new_cells_are_told_and_a_missing_value_stands_at_the_median():
+def test_new_cells_are_classified_and_missing_values_count_as_the_median():
     model = KernelClassifier().fit(*make_cells(150))
     x, label = make_cells(90, seed=1)
     assert (model.predict(x) == label).mean() > 0.65
@@ -49,7 +48,7 @@ def test_new_cells_are_told_and_a_missing_value_stands_at_the_median():
     np.testing.assert_allclose(model.predict_proba(hole), model.predict_proba(median), atol=0.02)
 
 
-def test_the_scale_of_a_feature_does_not_matter():
+def test_scale_of_a_feature_does_not_matter():
     x, label = make_cells()
     new = make_cells(20, seed=1)[0]
     stretched = [np.c_[1e3 * some[:, :1], some[:, 1:]] for some in (x, new)]
@@ -57,7 +56,7 @@ def test_the_scale_of_a_feature_does_not_matter():
     np.testing.assert_allclose(ours.predict_proba(new), again.predict_proba(stretched[1]), atol=1e-6)
 
 
-def test_normal_scores_are_of_the_training_cells():
+def test_normal_scores_use_the_training_cells():
     x = RNG.exponential(size=(400, 2))
     fitted = NormalScores().fit(x[:300])
     np.testing.assert_allclose(fitted.transform(x[:300]).std(axis=0), 1, atol=0.1)
@@ -68,7 +67,7 @@ def test_normal_scores_are_of_the_training_cells():
 
 
 def few_and_many(seed: int):
-    """Types of another species differ in two hidden directions of forty features; our few cells differ there too."""
+    """Return cells of another species whose types differ in two directions of forty features, in which our few cells differ as well."""
     rng = np.random.default_rng(seed)
     directions = np.linalg.qr(rng.normal(size=(40, 40)))[0][:2]
 
@@ -82,19 +81,22 @@ def few_and_many(seed: int):
     return other, finer, ours, label
 
 
-def test_directions_carried_over_help_where_cells_are_few():
+def test_directions_of_other_cells_help_if_cells_are_few():
     gains = []
     for seed in range(4):
         other, finer, ours, label = few_and_many(seed)
         train, test = slice(0, 30), slice(30, None)
         right = [
-            (KernelClassifier(metric=metric).fit(ours[train], label[train]).predict(ours[test]) == label[test]).mean()
-            for metric in (None, Metric.of(other, finer, directions=2, weight=2.0))
+            (
+                KernelClassifier(directions=directions).fit(ours[train], label[train]).predict(ours[test])
+                == label[test]
+            ).mean()
+            for directions in (None, DiscriminantDirections.fit(other, finer, n_directions=2, weight=2.0))
         ]
         gains.append(right[1] - right[0])
     assert np.mean(gains) > 0.03, gains
 
 
-def test_types_of_few_cells_tell_no_direction():
-    with pytest.raises(ValueError, match="less than two of 8 cells"):
-        Metric.of(RNG.normal(size=(20, 3)), np.arange(20))
+def test_types_with_few_cells_give_no_direction():
+    with pytest.raises(ValueError, match="at least two types with 8 cells"):
+        DiscriminantDirections.fit(RNG.normal(size=(20, 3)), np.arange(20))

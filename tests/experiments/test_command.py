@@ -1,4 +1,4 @@
-"""The command line as a user meets it: listing, help, presets, run folders, and one sentence for every mistake."""
+"""Command line of the experiments: list, help, presets, run folders, and one-sentence messages for mistakes."""
 
 import csv
 import json
@@ -9,8 +9,9 @@ import pytest
 from rich.console import Console
 
 import jaxephys
-from jaxephys.patchseq.synthetic import plant
-from jaxephys.reporting.run_folder import RunFolder, Settings
+from jaxephys.patchseq.synthetic import make_synthetic_cells
+from jaxephys.reporting.run_folder import RunFolder
+from jaxephys.reporting.settings import Settings
 from tests.experiments.command import only_run, run
 
 
@@ -22,24 +23,24 @@ def smoke(tmp_path_factory):
     return done, only_run(folder)
 
 
-def test_the_list_names_every_experiment(tmp_path):
+def test_list_names_the_experiments(tmp_path):
     done = run("experiments", cwd=tmp_path)
     assert "experiments.quickstart" in done.stdout
 
 
-def test_help_teaches_presets_and_fields(tmp_path):
+def test_help_lists_presets_and_options(tmp_path):
     done = run("experiments.quickstart", "--help", cwd=tmp_path)
-    for word in ("smoke", "--seeds", "--resume", "--device", "Planted cells", "default: 10"):
+    for word in ("smoke", "--seeds", "--resume", "--device", "synthetic cells", "default: 10"):
         assert word in done.stdout
 
 
-def test_a_run_says_where_it_runs_and_what_on(smoke):
-    said = smoke[0].stderr
+def test_first_lines_name_version_device_data_and_runs(smoke):
+    printed = smoke[0].stderr
     for word in ("jaxephys 0", "CPU core", "sha256", "8 runs", "compiled in"):
-        assert word in said
+        assert word in printed
 
 
-def test_the_run_folder_is_complete(smoke):
+def test_run_folder_is_complete(smoke):
     _, folder = smoke
     files = {path.name for path in folder.iterdir()}
     wanted = (
@@ -57,15 +58,15 @@ def test_the_run_folder_is_complete(smoke):
         assert (folder / "figures" / f"{link}.csv").exists()
 
 
-def test_baselines_stand_in_the_same_table(smoke):
+def test_baselines_are_in_the_score_table(smoke):
     with open(smoke[1] / "scores.csv") as file:
         variants = {row["variant"] for row in csv.DictReader(file)}
     assert variants == {"baseline", "attention", "attention+smote", "arcface+smote", "logistic", "svm", "bayes"}
 
 
-def test_parts_of_a_run_are_disjoint_and_predictions_reproduce_the_scores(smoke):
+def test_predictions_reproduce_the_scores(smoke):
     file = np.load(smoke[1] / "predictions.npz")
-    label = plant(400).table.codes()
+    label = make_synthetic_cells(400).table.codes()
     with open(smoke[1] / "scores.csv") as scores:
         accuracy = [float(row["value"]) for row in csv.DictReader(scores) if row["metric"] == "accuracy"]
     for run_number, rows in enumerate(file["test"]):
@@ -75,40 +76,40 @@ def test_parts_of_a_run_are_disjoint_and_predictions_reproduce_the_scores(smoke)
         assert any(abs(right.mean() - value) < 1e-6 for value in accuracy)
 
 
-def test_the_saved_model_loads_and_predicts(smoke):
+def test_saved_model_loads_and_predicts(smoke):
     model = jaxephys.load(smoke[1])
-    assert model.predict_proba(plant(400).table).shape == (400, 5)
+    assert model.predict_proba(make_synthetic_cells(400).table).shape == (400, 5)
 
 
 MISTAKES = {
     "a preset that is misspelt": (("smok",), "did you mean 'smoke'?"),
     "a field that is misspelt": (("smoke", "--sedes", "3"), "did you mean '--seeds'?"),
-    "a folder to resume that is none": (("--resume", "nowhere"), "nowhere is no run folder"),
+    "a folder to resume that is none": (("--resume", "nowhere"), "nowhere is not a run folder"),
     "a device that is absent": (("smoke", "--device", "tpu"), "'tpu' is not available"),
     "too few cells": (("smoke", "--cells", "20"), "too few"),
-    "no seed": (("smoke", "--seeds", "0"), "the run axis is empty"),
+    "no seed": (("smoke", "--seeds", "0"), "the run grid is empty"),
     "no epochs": (("smoke", "--max-epochs", "0"), "max_epochs"),
     "an output folder that is a file": (("smoke", "--out", "file"), "choose another --out"),
 }
 
 
-def test_a_run_does_not_go_on_with_other_data(tmp_path):
-    def greet(data: np.ndarray, settings: Settings) -> None:
-        RunFolder(tmp_path, "test", settings, [], Console(quiet=True)).greet(1, cells=data)
+def test_a_run_is_not_resumed_with_other_data(tmp_path):
+    def announce(data: np.ndarray, settings: Settings) -> None:
+        RunFolder(tmp_path, "test", settings, [], Console(quiet=True)).announce_run(1, cells=data)
 
-    again = Settings(resume=tmp_path)
-    greet(np.zeros(3), again)  # it was killed before it wrote a word
-    greet(np.zeros(3), again)
+    resumed = Settings(resume=tmp_path)
+    announce(np.zeros(3), resumed)  # the run was killed before it wrote a manifest
+    announce(np.zeros(3), resumed)
     with pytest.raises(ValueError, match="the data of cells are not those"):
-        greet(np.ones(3), again)
-    greet(np.ones(3), Settings())
+        announce(np.ones(3), resumed)
+    announce(np.ones(3), Settings())
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(ValueError, match="damaged: remove it"):
-        greet(np.ones(3), again)
+        announce(np.ones(3), resumed)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_one_sentence(mistake, tmp_path):
+def test_mistake_is_reported_in_one_sentence(mistake, tmp_path):
     arguments, hint = MISTAKES[mistake]
     (tmp_path / "file").touch()
     done = run("experiments.quickstart", *arguments, cwd=tmp_path)
@@ -120,14 +121,14 @@ def test_a_mistake_is_one_sentence(mistake, tmp_path):
     assert not list(tmp_path.glob("runs/*/*/scores.csv"))
 
 
-def test_an_unknown_device_is_refused(tmp_path):
+def test_unknown_device_is_rejected(tmp_path):
     done = run("experiments.quickstart", "smoke", "--device", "abacus", cwd=tmp_path)
     assert done.returncode == 2
     assert "abacus" in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_disk_that_is_full_is_one_sentence(tmp_path):
+def test_full_disk_is_reported_in_one_sentence(tmp_path):
     cache = str(tmp_path / "cache")  # its files are cut short, too
     done = run("experiments.quickstart", "smoke", cwd=tmp_path, largest_file=4096, JAX_COMPILATION_CACHE_DIR=cache)
     assert done.returncode == 2
@@ -136,14 +137,14 @@ def test_a_disk_that_is_full_is_one_sentence(tmp_path):
     assert not list(tmp_path.glob("runs/*/*/scores.csv"))
 
 
-def test_the_doctor_says_what_is_there(tmp_path):
+def test_doctor_lists_versions_and_speed(tmp_path):
     done = run("jaxephys", cwd=tmp_path)
     assert done.returncode == 0
     for word in ("jaxephys", "orbax-checkpoint", "GFLOP/s"):
         assert word in done.stdout
 
 
-def test_the_doctor_is_loud_about_an_idle_gpu(tmp_path):
+def test_doctor_reports_an_unused_gpu(tmp_path):
     fake = tmp_path / "nvidia-smi"
     fake.write_text("#!/bin/sh\necho NVIDIA H200\n")
     fake.chmod(0o755)

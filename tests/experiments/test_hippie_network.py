@@ -1,4 +1,4 @@
-"""Experiments that train networks on units, on simulated ones: what is held out stays out, and every number can be traced."""
+"""Experiments that train networks, on simulated units: held-out units are not used, and scores can be recomputed."""
 
 import sys
 from dataclasses import replace
@@ -8,15 +8,18 @@ import pytest
 from sklearn.model_selection import KFold
 
 import jaxephys
-from data_prep.units.registry import described, find
+from data_prep.units.registry import annotate_units, find_dataset, held_out
 from data_prep.units.simulate import simulate_units
-from data_prep.units.table import write_units
 from experiments import hippie_ablation, hippie_embed, hippie_impute, hippie_pretrain
+from experiments.command_line import main
 from jaxephys.hippie.benchmark import read_tables
 from jaxephys.hippie.estimator import Hippie
-from jaxephys.hippie.grid import cut_folds
+from jaxephys.hippie.grid import k_fold_splits
+from jaxephys.hippie.imputation_benchmark import BASELINES, blend_weights, complete_units
 from jaxephys.hippie.preprocessing import prepare
-from jaxephys.reporting.run_folder import main
+from jaxephys.hippie.pretraining import unrelated_tables
+from jaxephys.hippie.report import cluster_names
+from jaxephys.hippie.task import ABLATION
 from jaxephys.reporting.score_table import read_scores
 from jaxephys.schemas.unit_table import UnitTable
 from tests.experiments.command import only_run
@@ -29,21 +32,21 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "hippie"
     for seed, (name, units) in enumerate(SETS.items()):
         made = simulate_units(units, 6, seed=1 if name.startswith("hull") else seed)
-        copied = described(made, find("watson" if name == "watson" else name))
-        write_units(replace(copied, about={**copied.about, "dataset": [name] * units}), folder / name)
+        copied = annotate_units(made, find_dataset("watson" if name == "watson" else name))
+        replace(copied, about={**copied.about, "dataset": np.full(units, name)}).write(folder / name)
     return folder
 
 
-def started(module, monkeypatch, folder, *arguments):
-    """An experiment in this process, as from the command line."""
+def run_experiment(module, monkeypatch, folder, *arguments):
+    """Run an experiment in this process, as from the command line."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", [module.__name__, "smoke", *map(str, arguments)])
     main(module.__name__, module.__doc__, module.PRESETS, module.run)
     return only_run(folder)
 
 
-def of(scores, **told):
-    return [score for score in scores if all(getattr(score, name) == value for name, value in told.items())]
+def select(scores, **columns):
+    return [score for score in scores if all(getattr(score, name) == value for name, value in columns.items())]
 
 
 # Imputation.
@@ -52,92 +55,101 @@ def of(scores, **told):
 @pytest.fixture(scope="module")
 def imputed(data, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        yield started(hippie_impute, patch, tmp_path_factory.mktemp("impute"), "--data", data / "watson")
+        yield run_experiment(hippie_impute, patch, tmp_path_factory.mktemp("impute"), "--data", data / "watson")
 
 
 @pytest.mark.slow
-def test_everyone_draws_every_curve_of_every_fold(imputed):
+def test_every_model_predicts_every_curve_of_every_fold(imputed):
     scores = read_scores(imputed / "scores.csv")
     for modality in ("wave", "isi", "acg"):
-        for arm in (*hippie_impute.OPPONENTS, "network", "together", "blend"):
-            own = of(scores, metric=f"mse_{modality}", variant=arm)
-            assert sorted(score.fold for score in own) == [0, 1, 2, 3, 4] and sum(score.n for score in own) == 60
-        within = [score.value for score in of(scores, metric=f"coverage_{modality}")]
-        assert len(within) == 10 and 0 <= min(within) <= max(within) <= 1
-    assert "variance explained where the curve was seen" in (imputed / "report.md").read_text()
+        for model in (*BASELINES, "network", "ensemble", "blend"):
+            found = select(scores, metric=f"mse_{modality}", variant=model)
+            assert sorted(score.fold for score in found) == [0, 1, 2, 3, 4] and sum(score.n for score in found) == 60
+        coverage = [score.value for score in select(scores, metric=f"coverage_{modality}")]
+        assert len(coverage) == 10 and 0 <= min(coverage) <= max(coverage) <= 1
+    assert "Explained variance of curves that the encoder received" in (imputed / "report.md").read_text()
     assert jaxephys.load(imputed / "model" / "watson").describe().startswith("1 network of")
 
 
 @pytest.mark.slow
-def test_the_mean_of_training_units_is_what_it_says(imputed, data):
+def test_the_error_of_the_mean_is_that_of_training_units(imputed, data):
     units = UnitTable.read(data / "watson")
     curves = prepare(units.raw).curves["isi"]
-    ours = [row.value for row in of(read_scores(imputed / "scores.csv"), metric="mse_isi", variant="mean")]
+    ours = [row.value for row in select(read_scores(imputed / "scores.csv"), metric="mse_isi", variant="mean")]
     for (rest, test), value in zip(KFold(5, shuffle=True, random_state=42).split(curves), ours, strict=True):
         assert value == pytest.approx(np.mean((curves[test] - curves[rest].mean(axis=0)) ** 2), rel=1e-4)
 
 
 @pytest.mark.slow
-def test_waveforms_under_another_technology_are_held_against_the_truth(imputed):
-    scores = of(read_scores(imputed / "scores.csv"), metric="mse_counterfactual")
-    assert {score.variant for score in scores} == {"network", "as it was", "mean of the technology"}
+def test_waveforms_under_another_technology_are_compared_with_the_truth(imputed):
+    scores = select(read_scores(imputed / "scores.csv"), metric="mse_counterfactual")
+    assert {score.variant for score in scores} == {"network", "unchanged", "mean of the technology"}
     assert {score.test_on for score in scores} == {"neuropixels", "silicon_probe", "juxtacellular"}
     assert all(0 < score.n < 12 for score in scores)
 
 
-def test_folds_are_apart_and_the_same_for_every_seed():
-    splits = cut_folds(np.arange(7, 50), 2)
+def test_folds_are_disjoint_and_the_same_for_every_seed():
+    splits = k_fold_splits(np.arange(7, 50), 2)
     tested = np.concatenate([splits[1, fold].test for fold in range(5)])
     np.testing.assert_array_equal(np.sort(tested), np.arange(7, 50))
     np.testing.assert_array_equal(splits[0, 3].test, splits[1, 3].test)
     assert not np.array_equal(splits[0, 3].validation, splits[1, 3].validation)
 
 
-def test_a_blend_takes_what_is_right_on_validation_rows():
+def test_blend_weights_select_the_member_that_is_right_on_validation_rows():
     rng = np.random.default_rng(0)
     given = rng.normal(size=(120, 6))
     curves = given @ rng.normal(size=(6, 9))
-    split = cut_folds(np.arange(120), 1)[0, 0]
+    split = k_fold_splits(np.arange(120), 1)[0, 0]
     drawn = rng.normal(size=(1, len(split.validation), 9))
-    weights = hippie_impute.blend_weights([split], drawn, given, curves)
+    weights = blend_weights([split], drawn, given, curves)
     assert weights[1] == pytest.approx(1, abs=0.05) and abs(weights[[0, 2]]).max() < 0.05
-    weights = hippie_impute.blend_weights([split], curves[split.validation][None], rng.normal(size=(120, 6)), curves)
+    weights = blend_weights([split], curves[split.validation][None], rng.normal(size=(120, 6)), curves)
     assert weights[0] == pytest.approx(1, abs=0.01)
 
 
-def test_units_with_one_curve_have_nothing_to_be_drawn_from(data, tmp_path, monkeypatch, capsys):
+def test_units_with_one_curve_have_nothing_to_be_imputed_from(data):
     units = UnitTable.read(data / "watson")
     gone = {name: rows if name == "wave" else rows[:, :0] for name, rows in units.raw.items()}
-    assert hippie_impute.complete(replace(units, raw=gone)) is None
+    assert complete_units(replace(units, raw=gone)) is None
     acg = units.raw["acg"].copy()
     acg[:7] = np.nan
-    whole = hippie_impute.complete(replace(units, raw={**units.raw, "acg": acg}))
+    whole = complete_units(replace(units, raw={**units.raw, "acg": acg}))
     assert whole is not None and len(whole) == 53
 
 
 # Pretraining.
 
 
-def test_a_held_out_data_set_drags_its_copies_out_of_pretraining(data):
-    tables = read_tables(data)
-    assert list(hippie_pretrain.others_of("hull", tables)) == ["lisberger", "watson"] or set(
-        hippie_pretrain.others_of("hull", tables)
-    ) == {find("lisberger").name, find("watson").name}
-    assert len(hippie_pretrain.others_of("watson", tables)) == 2, "one copy of two"
+def test_copies_of_a_held_out_data_set_are_excluded_from_pretraining(data):
+    tables = read_tables(data, find_dataset)
+    assert set(unrelated_tables(["hull"], tables, find_dataset, held_out)) == {"lisberger", "watson"}
+    assert len(unrelated_tables(["watson"], tables, find_dataset, held_out)) == 2, "one copy of two"
     with pytest.raises(ValueError, match="no data set 'lisbon' to hold out: choose one of hull, hull_counts"):
-        hippie_pretrain.named("lisbon", tables)
-    with pytest.raises(ValueError, match="no data set is left to pretrain on without hull"):
-        hippie_pretrain.others_of("hull", {name: tables[name] for name in ("hull", "hull_counts")})
+        unrelated_tables(["lisbon"], tables, find_dataset, held_out)
+    assert (
+        unrelated_tables(["hull"], {name: tables[name] for name in ("hull", "hull_counts")}, find_dataset, held_out)
+        == {}
+    )
+
+
+def test_pretraining_needs_an_unrelated_data_set(data, tmp_path, monkeypatch, capsys):
+    for name in ("hull", "hull_counts"):
+        (tmp_path / "two" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "two" / name).symlink_to(data / name)
+    with pytest.raises(SystemExit, match="2"):
+        run_experiment(hippie_pretrain, monkeypatch, tmp_path, "--data", tmp_path / "two", "--held-out", "hull")
+    assert "no data set is left for pretraining without hull" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_pretraining_is_tuned_and_compared_with_none(data, tmp_path, monkeypatch):
-    run = started(hippie_pretrain, monkeypatch, tmp_path, "--data", data, "--held-out", "hull")
+def test_pretrained_networks_are_fine_tuned_and_compared_with_others(data, tmp_path, monkeypatch):
+    run = run_experiment(hippie_pretrain, monkeypatch, tmp_path, "--data", data, "--held-out", "hull")
     scores = read_scores(run / "scores.csv")
-    for arm in hippie_pretrain.ARMS:
-        assert len(of(scores, variant=arm, metric="r2_wave")) == 5
+    for variant in hippie_pretrain.VARIANTS:
+        assert len(select(scores, variant=variant, metric="r2_wave")) == 5
     model = jaxephys.load(run / "model")
-    tables = read_tables(data)
+    tables = read_tables(data, find_dataset)
     assert isinstance(model, Hippie) and not model.seen(tables["hull"]).any() and model.seen(tables["watson"]).all()
 
 
@@ -145,9 +157,9 @@ def test_pretraining_is_tuned_and_compared_with_none(data, tmp_path, monkeypatch
 
 
 @pytest.mark.slow
-def test_the_script_of_the_card_writes_all_units(data, tmp_path, monkeypatch):
+def test_the_script_of_the_model_card_writes_all_units(data, tmp_path, monkeypatch):
     out = tmp_path / "embeddings.npz"
-    run = started(hippie_embed, monkeypatch, tmp_path, "--datasets-root", data, "--output", out)
+    run = run_experiment(hippie_embed, monkeypatch, tmp_path, "--datasets-root", data, "--output", out)
     with np.load(out) as file:
         made = dict(file)
     assert made["embeddings"].shape == (220, 6) and made["map"].shape == (220, 2) and made["cluster"].min() >= -1
@@ -155,7 +167,7 @@ def test_the_script_of_the_card_writes_all_units(data, tmp_path, monkeypatch):
     assert (run / "figures" / "clusters.png").exists()
     again = tmp_path / "again"
     again.mkdir()
-    started(
+    run_experiment(
         hippie_embed, monkeypatch, again, "--datasets-root", data, "--output", again / "e.npz", "--model", run / "model"
     )
     with np.load(again / "e.npz") as file:
@@ -166,22 +178,23 @@ def test_the_script_of_the_card_writes_all_units(data, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_arms_are_one_fit_and_each_is_scored(data, tmp_path, monkeypatch):
-    run = started(hippie_ablation, monkeypatch, tmp_path, "--data", data / "lisberger")
+def test_variants_are_one_fit_and_each_is_scored(data, tmp_path, monkeypatch):
+    run = run_experiment(hippie_ablation, monkeypatch, tmp_path, "--data", data / "lisberger")
     scores = read_scores(run / "scores.csv")
-    arms = list(hippie_ablation.LADDER)[:3]
+    variants = list(ABLATION)[:3]
     for metric in ("r2_wave", "active", "balanced_accuracy", "kl"):
-        assert {score.variant for score in of(scores, metric=metric)} == set(arms)
-        assert len(of(scores, metric=metric)) == 15
+        assert {score.variant for score in select(scores, metric=metric)} == set(variants)
+        assert len(select(scores, metric=metric)) == 15
     assert len((run / "runs_ablation.csv").read_text().splitlines()) == 16
 
 
 def test_the_sweep_crosses_sizes_and_weights():
-    arms = hippie_ablation.arms_of(hippie_ablation.Ablation(arms="sweep", latent=20))
-    assert len(arms) == 9 and arms["z 5, beta 4.0"].latent == 5 and arms["z 20, beta 0.25"].beta == 0.25
+    objectives = hippie_ablation.objectives_of(hippie_ablation.Ablation(variants="sweep", latent=20))
+    assert len(objectives) == 9
+    assert objectives["z 5, beta 4.0"].latent == 5 and objectives["z 20, beta 0.25"].beta == 0.25
 
 
-def test_clusters_stand_in_the_order_of_their_numbers():
-    names = hippie_embed.spelled(np.array([10, -1, 2, 0]))
+def test_names_of_clusters_are_sorted_by_number():
+    names = cluster_names(np.array([10, -1, 2, 0]))
     assert names.tolist() == ["10", "none", "02", "00"] and np.unique(names).tolist()[-1] == "none"
-    assert hippie_embed.spelled(np.array([-1, -1])).tolist() == ["none", "none"]
+    assert cluster_names(np.array([-1, -1])).tolist() == ["none", "none"]

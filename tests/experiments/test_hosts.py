@@ -15,11 +15,11 @@ def test_two_processes_write_the_result_of_one(tmp_path):
     alone.mkdir()
     cluster = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2"}
     hosts = [
-        start("experiments.quickstart", *SMALL, "--distributed", cwd=together, JAX_PROCESS_ID=str(place), **cluster)
-        for place in range(2)
+        start("experiments.quickstart", *SMALL, "--distributed", cwd=together, JAX_PROCESS_ID=str(index), **cluster)
+        for index in range(2)
     ]
-    said = [host.communicate(timeout=240) for host in hosts]
-    assert [host.returncode for host in hosts] == [0, 0], said
+    outputs = [host.communicate(timeout=240) for host in hosts]
+    assert [host.returncode for host in hosts] == [0, 0], outputs
     assert run("experiments.quickstart", *SMALL, cwd=alone).returncode == 0
 
     ours, theirs = only_run(together), only_run(alone)
@@ -27,11 +27,11 @@ def test_two_processes_write_the_result_of_one(tmp_path):
     assert (ours / "history.csv").read_bytes() == (theirs / "history.csv").read_bytes()
     assert json.loads((ours / "manifest.json").read_text())["hosts"] == 2
     assert sorted(path.name for path in (ours / "checkpoints").iterdir()) == ["host0", "host1"]
-    assert "Test scores" in said[0][0]
-    assert "Test scores" not in said[1][0], "the second host has nothing to show"
+    assert "Test scores" in outputs[0][0]
+    assert "Test scores" not in outputs[1][0], "the second host has nothing to show"
 
 
-def test_half_a_cluster_address_is_one_sentence(tmp_path):
+def test_incomplete_cluster_address_is_reported_in_one_sentence(tmp_path):
     done = run("experiments.quickstart", "smoke", "--distributed", cwd=tmp_path, JAX_NUM_PROCESSES="2")
     assert done.returncode == 2
     assert "JAX_PROCESS_ID" in done.stderr.splitlines()[-1]

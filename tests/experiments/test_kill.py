@@ -1,4 +1,4 @@
-"""A run that is killed without warning, again and again, ends with the same scores as one that is left alone."""
+"""A run that is killed repeatedly and resumed has the same scores as an uninterrupted one."""
 
 import random
 import signal

@@ -1,4 +1,4 @@
-"""The Patch-seq experiments on a small table of known classes: every arm is scored on every split, and nothing leaks."""
+"""The Patch-seq experiments on a small table of known classes: every model is scored on every split, and nothing depends on test labels."""
 
 import csv
 import itertools
@@ -13,6 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 
 import jaxephys
+from data_prep.patchseq.feature_csv import read_cells
 from experiments import patchseq_human, patchseq_mouse
 from jaxephys.evaluation.calibration import (
     apply_temperature,
@@ -21,21 +22,23 @@ from jaxephys.evaluation.calibration import (
     fit_temperature,
     selective_curve,
 )
-from jaxephys.evaluation.comparison import Arms, Held, measure
+from jaxephys.evaluation.comparison import CalibrationRows, ModelComparison, score_rows
 from jaxephys.evaluation.metrics import classification_scores
-from jaxephys.patchseq.classical_models import NAMES
-from jaxephys.patchseq.grid import draw_splits, read_cells, train_opponents
-from jaxephys.patchseq.report import ladder_table
-from jaxephys.patchseq.task import LADDER
-from jaxephys.reporting.run_folder import RunFolder, Settings
-from jaxephys.reporting.score_table import Score, read_scores
+from jaxephys.evaluation.scores import Score
+from jaxephys.patchseq.classical_models import CLASSICAL_MODELS
+from jaxephys.patchseq.grid import draw_splits, train_baselines
+from jaxephys.patchseq.report import AVERAGE, ablation_table
+from jaxephys.patchseq.task import ABLATION
+from jaxephys.reporting.run_folder import RunFolder
+from jaxephys.reporting.score_table import read_scores
+from jaxephys.reporting.settings import Settings
 from tests.experiments.command import only_run, run
 
 CLASSES = ("Lamp5", "Pvalb", "Sst", "Vip")
 
 
 def write_cells(path, cells: int = 96, species: str = "human") -> None:
-    """Three features tell the classes, one does not; some values are missing, and donors hold three cells each."""
+    """Three features separate the classes, one does not; some values are missing, and donors hold three cells each."""
     rng = np.random.default_rng(0)
     label = rng.permutation(np.resize(CLASSES, cells))
     values = rng.normal(size=(cells, 4)) + 3 * np.array([[name == c for c in CLASSES] for name in label]) @ np.eye(4)
@@ -62,33 +65,34 @@ def cells_of(run_folder):
     return read_cells(run_folder.parents[2], "human.csv", "subclass4")
 
 
-def test_every_arm_is_scored_on_every_split(finished):
+def test_every_model_is_scored_on_every_split(finished):
     scores = [score for score in read_scores(finished / "scores.csv") if score.metric == "macro_f1"]
-    ladder = {f"{prefix}{name}" for prefix in ("", "published ") for name in LADDER}
-    arms = {*ladder, *patchseq_human.OPPONENTS, *NAMES, "attention ensemble", "tabular", "vote", "vote + offsets"}
-    assert {score.variant for score in scores} == arms
+    variants = {f"{prefix}{name}" for prefix in ("", "published ") for name in ABLATION}
+    ensembles = {"attention ensemble", "tabular", AVERAGE, f"{AVERAGE} + offsets"}
+    models = {*variants, *patchseq_human.BASELINES, *CLASSICAL_MODELS, *ensembles}
+    assert {score.variant for score in scores} == models
     for kind in ("cell", "donor"):
-        assert len([score for score in scores if score.test_on == kind]) == 2 * len(arms)
+        assert len([score for score in scores if score.test_on == kind]) == 2 * len(models)
     parts = {score.test_on for score in scores}
     assert parts == {"cell", "donor"} | {f"{a}, {b}" for a in ("cell", "donor") for b in ("acute", "culture")}
     both = {part: sum(score.n for score in scores if (score.test_on, score.variant) == (part, "lda")) for part in parts}
     assert both["cell"] == both["cell, acute"] + both["cell, culture"] == 96
 
 
-def test_what_is_planted_is_found(finished):
+def test_separable_classes_are_found(finished):
     scores = read_scores(finished / "scores.csv")
-    for arm in ("lda", "vote", "robust svm"):
-        found = [s.value for s in scores if (s.variant, s.metric, s.test_on) == (arm, "macro_f1", "cell")]
-        assert np.mean(found) > 0.7, arm
+    for model in ("lda", AVERAGE, "signed-log svm"):
+        found = [s.value for s in scores if (s.variant, s.metric, s.test_on) == (model, "macro_f1", "cell")]
+        assert np.mean(found) > 0.7, model
 
 
 def test_the_report_has_its_tables_and_figures(finished):
     report = (finished / "report.md").read_text()
     for kind in ("cell", "donor"):
-        for table in ("", ": each class", ": the ladder", ": what is left open"):
+        for table in ("", ": each class", ": the ablation", ": uncertainty"):
             assert f"## Folds by {kind}{table}\n" in report
     assert "## Test cells: donor, culture" in report
-    assert "macro_f1, ours | macro_f1, published encoder | accuracy, ours" in report
+    assert "Macro F1, ours | Macro F1, published encoder | Accuracy, ours" in report
     drawn = {path.stem for path in (finished / "figures").glob("*.png")}
     assert drawn == {"bars_macro_f1", "classes_f1", "selective", "confusion", "attention"}
 
@@ -98,14 +102,14 @@ def test_the_predictions_reproduce_the_scores(finished):
     np.testing.assert_array_equal(file["cell"], cells.cell)
     np.testing.assert_array_equal(file["classes"][file["label"]], cells.label)
     wanted = {s[1:6]: s.value for s in read_scores(finished / "scores.csv") if s.metric == "accuracy"}
-    for (a, arm), place in itertools.product(enumerate(file["arm"]), range(len(file["folds"]))):
-        rows = file["test"][place][file["test"][place] >= 0]
-        assert (file["part"][place, rows] == 2).all()
-        said = file["probability"][a, place, : len(rows)]
-        kind = str(file["folds"][place])
-        score = wanted[str(arm), "human", kind, int(file["seed"][place]), int(file["fold"][place])]
-        assert (said.argmax(axis=1) == file["label"][rows]).mean() == pytest.approx(score)
-        assert np.isnan(file["probability"][a, place, len(rows) :]).all(), "padding holds no number"
+    for (a, model), key in itertools.product(enumerate(file["arm"]), range(len(file["folds"]))):
+        rows = file["test"][key][file["test"][key] >= 0]
+        assert (file["part"][key, rows] == 2).all()
+        probability = file["probability"][a, key, : len(rows)]
+        kind = str(file["folds"][key])
+        score = wanted[str(model), "human", kind, int(file["seed"][key]), int(file["fold"][key])]
+        assert (probability.argmax(axis=1) == file["label"][rows]).mean() == pytest.approx(score)
+        assert np.isnan(file["probability"][a, key, len(rows) :]).all(), "padding holds no number"
 
 
 def test_every_grid_leaves_its_history_and_the_model_loads(finished):
@@ -115,211 +119,236 @@ def test_every_grid_leaves_its_history_and_the_model_loads(finished):
         assert len(lines) == {"": 4 * (4 + 1), "_tabular": 4 * 2}.get(tag, 4 * 4)
         assert (finished / f"history{tag}.csv").stat().st_size > 100
     model, cells = jaxephys.load(finished), cells_of(finished)
-    said = model.predict_proba(cells)
-    assert said.shape == (96, 4) and model.predict_proba(cells, per_seed=True).shape == (2 * 2, 96, 4)
+    probability = model.predict_proba(cells)
+    assert probability.shape == (96, 4) and model.predict_proba(cells, per_seed=True).shape == (2 * 2, 96, 4)
     with np.load(finished / "predictions.npz") as left:  # one of its networks is that of the first split
-        place = (list(left["arm"]).index("attention"), int(np.flatnonzero(left["folds"] == "cell")[0]))
-        test = left["test"][place[1]]
-        test, saved = test[test >= 0], left["probability"][place][test >= 0]
+        key = (list(left["arm"]).index("attention"), int(np.flatnonzero(left["folds"] == "cell")[0]))
+        test = left["test"][key[1]]
+        test, saved = test[test >= 0], left["probability"][key][test >= 0]
     networks = model.predict_proba(cells, per_seed=True)[:, test].argmax(axis=-1)
     assert (networks == saved.argmax(axis=-1)).all(axis=1).any()
 
 
 def test_the_released_rules_are_those_of_the_released_code():
     human, mouse = patchseq_human.RELEASED, patchseq_mouse.RELEASED
-    assert {rung.selection for rung in mouse.variants.values()} == {"accuracy"}
-    rules = {name: (rung.weights, rung.selection) for name, rung in human.variants.items()}
+    assert {variant.selection for variant in mouse.variants.values()} == {"accuracy"}
+    rules = {name: (variant.weights, variant.selection) for name, variant in human.variants.items()}
     assert rules == {
         "baseline": ("inverse", "macro_f1"),
         "attention": ("inverse", "macro_f1"),
         "attention+smote": ("none", "macro_f1"),
         "arcface+smote": ("effective", "accuracy"),
     }
-    assert (mouse.prior, human.prior) == (0.7, -1.0)
+    assert (mouse.prior_power, human.prior_power) == (0.7, -1.0)
 
 
 def quiet_folder(path, settings=None) -> RunFolder:
     return RunFolder(path, "test", settings or Settings(), [], Console(quiet=True))
 
 
-def test_the_mouse_votes_with_its_members(tmp_path, monkeypatch):
-    """All but the ladders, which the human experiment has run."""
+def test_average_ensemble_of_the_mouse_experiment_agrees_with_its_members(tmp_path, monkeypatch):
+    """Everything except the ablations, which the human experiment trains."""
     write_cells(tmp_path / "mouse_v1.csv", species="mouse")
-    monkeypatch.setattr(patchseq_mouse, "train_ladders", lambda *_: np.full((4, 2), 0.5))
+    monkeypatch.setattr(patchseq_mouse, "train_ablations", lambda *_: np.full((4, 2), 0.5))
     settings = replace(patchseq_mouse.PRESETS["smoke"], data=tmp_path, members=1, released=True)
     patchseq_mouse.run(settings, quiet_folder(tmp_path, settings))
     file = np.load(tmp_path / "predictions.npz")
-    said = {str(arm): probability[0] for arm, probability in zip(file["arm"], file["probability"], strict=True)}
-    members = [said[name] for name in patchseq_mouse.MEMBERS]
-    assert np.abs(members[0] - members[1]).max() > 1e-3, "the two scalings are two views"
-    # A temperature keeps the order of the classes, so where all members agree the vote does.
-    answers = np.array([member.argmax(axis=1) for member in members])
-    agreed = (answers == answers[0]).all(axis=0)
-    assert agreed.sum() > 5 and (said["vote"].argmax(axis=1) == answers[0])[agreed].all()
-    assert "which the paper does not say" in (tmp_path / "report.md").read_text(), "the defects are said"
+    probability = {
+        str(model): probability[0] for model, probability in zip(file["arm"], file["probability"], strict=True)
+    }
+    members = [probability[name] for name in patchseq_mouse.MEMBERS]
+    assert np.abs(members[0] - members[1]).max() > 1e-3, "the two scales lead to different models"
+    # A temperature keeps the order of the classes, so where all members agree their average does.
+    predictions = np.array([member.argmax(axis=1) for member in members])
+    agreed = (predictions == predictions[0]).all(axis=0)
+    assert agreed.sum() > 5 and (probability[AVERAGE].argmax(axis=1) == predictions[0])[agreed].all()
+    assert "which is not in the paper" in (tmp_path / "report.md").read_text(), "deviations are reported"
 
 
-def test_the_ladder_stands_three_ways_side_by_side():
+def test_ablation_table_shows_all_encoders_side_by_side():
     def score(variant, value):
         return Score("e", variant, "a", "cell", 0, 0, "test", "macro_f1", value, 9)
 
     rows = [score("attention", 0.8), score("published attention", 0.7), score("released arcface+smote", 0.6)]
-    columns = ladder_table([*rows, rows[0]._replace(metric="accuracy")]).columns
+    columns = ablation_table([*rows, rows[0]._replace(metric="accuracy")]).columns
     texts = {name: [cell.text for cell in column] for name, column in columns.items()}
     assert texts == {
-        "variant": list(LADDER),
-        "macro_f1, ours": ["-", "0.800", "-", "-"],
-        "macro_f1, published encoder": ["-", "0.700", "-", "-"],
-        "macro_f1, as released": ["-", "-", "-", "0.600"],
-        "accuracy, ours": ["-", "0.800", "-", "-"],
+        "Variant": list(ABLATION),
+        "Macro F1, ours": ["-", "0.800", "-", "-"],
+        "Macro F1, published encoder": ["-", "0.700", "-", "-"],
+        "Macro F1, as released": ["-", "-", "-", "0.600"],
+        "Accuracy, ours": ["-", "0.800", "-", "-"],
     }
 
 
-def make_arms(folder, relabelled=None) -> Arms:
-    """Two arms that know the same, one of them too sure of it, on one split; ``relabelled`` rows have another class."""
+def make_comparison(folder, relabelled=None) -> ModelComparison:
+    """Two models with the same information, one overconfident, on one split; ``relabelled`` rows have another class."""
     write_cells(folder / "human.csv")
     cells = read_cells(folder, "human.csv", "subclass4")
-    splits = draw_splits(cells, ("cell",), 1, patchseq_mouse.cut_once)
-    ((place, split),) = splits.items()
+    splits = draw_splits(cells, ("cell",), 1)
+    ((key, split),) = splits.items()
     rng, codes = np.random.default_rng(0), cells.codes()
     logits = 1.5 * np.eye(4)[codes] + rng.normal(size=(len(cells), 4))
     if relabelled is not None:
         rows = getattr(split, relabelled)
         label = cells.label.copy()
         label[rows] = cells.classes[(codes[rows] + 1 + np.arange(len(rows)) % 2) % 4]
-        cells = replace(cells, label=label)
-    arms = Arms(cells, splits)
+        cells = cells.with_label(label)
+    comparison = ModelComparison(cells, splits)
     for name, sure in (("calm", 1.0), ("sure", 8.0)):
-        said = softmax(sure * logits, axis=1)
-        arms.add(name, place, said[split.test], Held(split.validation, said[split.validation]))
-    return arms
+        probability = softmax(sure * logits, axis=1)
+        comparison.add(
+            name, key, probability[split.test], CalibrationRows(split.validation, probability[split.validation])
+        )
+    return comparison
 
 
-class Unguarded(Arms):
-    """Arms that may be calibrated on any row."""
+class Unguarded(ModelComparison):
+    """A comparison without the check of calibration rows."""
 
-    def add(self, arm, place, test, held=None):
-        self.tested.setdefault(arm, {})[place] = test
-        self.held.setdefault(arm, {})[place] = held
+    def add(self, model, key, test, calibration=None):
+        self.test_probability.setdefault(model, {})[key] = test
+        self.calibration.setdefault(model, {})[key] = calibration
 
 
-def calibrated(arms: Arms) -> np.ndarray:
-    """All that is fitted on held rows: the vote, its offsets, and the sets."""
-    (place,) = arms.splits
-    arms.vote("vote", ("calm", "sure"))
-    arms.offset("offsets", "vote")
-    held = arms.held["vote"][place]
-    thresholds = conformal_thresholds(held.probability, arms.codes[held.rows])
-    both = np.concatenate([arms.tested["vote"][place], arms.tested["offsets"][place]])
+def calibrated(comparison: ModelComparison) -> np.ndarray:
+    """Everything that is fitted to calibration rows: the average, its offsets, and the sets."""
+    (key,) = comparison.splits
+    comparison.add_average_ensemble("average", ("calm", "sure"))
+    comparison.add_class_offsets("offsets", "average")
+    calibration = comparison.calibration["average"][key]
+    thresholds = conformal_thresholds(calibration.probability, comparison.codes[calibration.rows])
+    both = np.concatenate([comparison.test_probability["average"][key], comparison.test_probability["offsets"][key]])
     return np.concatenate([both, conformal_sets(both, thresholds)])
 
 
-def test_a_vote_is_the_mean_of_its_members_each_at_its_temperature(tmp_path):
-    arms = make_arms(tmp_path)
-    ((place, split),) = arms.splits.items()
-    arms.vote("vote", ("calm", "sure"))
+def test_average_ensemble_is_the_mean_of_its_members_each_at_its_temperature(tmp_path):
+    comparison = make_comparison(tmp_path)
+    ((key, split),) = comparison.splits.items()
+    comparison.add_average_ensemble("average", ("calm", "sure"))
     expected = []
     for name in ("calm", "sure"):
-        held = arms.held[name][place]
-        temperature = fit_temperature(held.probability, arms.codes[split.validation])
-        expected.append(apply_temperature(arms.tested[name][place], temperature))
-    np.testing.assert_allclose(arms.tested["vote"][place], np.mean(expected, axis=0), atol=1e-6)
-    arms.vote("cool", ("sure",))
-    np.testing.assert_allclose(arms.tested["cool"][place], expected[1], atol=1e-6)
-    assert expected[1].max(axis=1).mean() < arms.tested["sure"][place].max(axis=1).mean(), "it was too sure"
+        calibration = comparison.calibration[name][key]
+        temperature = fit_temperature(calibration.probability, comparison.codes[split.validation])
+        expected.append(apply_temperature(comparison.test_probability[name][key], temperature))
+    np.testing.assert_allclose(comparison.test_probability["average"][key], np.mean(expected, axis=0), atol=1e-6)
+    comparison.add_average_ensemble("cool", ("sure",))
+    np.testing.assert_allclose(comparison.test_probability["cool"][key], expected[1], atol=1e-6)
+    assert expected[1].max(axis=1).mean() < comparison.test_probability["sure"][key].max(axis=1).mean(), (
+        "it was overconfident"
+    )
 
 
 def test_nothing_is_fitted_to_the_labels_of_test_rows(tmp_path):
-    usual = calibrated(make_arms(tmp_path))
-    np.testing.assert_array_equal(calibrated(make_arms(tmp_path, "test")), usual)
-    assert not np.array_equal(calibrated(make_arms(tmp_path, "validation")), usual), "those of held rows do count"
+    usual = calibrated(make_comparison(tmp_path))
+    np.testing.assert_array_equal(calibrated(make_comparison(tmp_path, "test")), usual)
+    assert not np.array_equal(calibrated(make_comparison(tmp_path, "validation")), usual), (
+        "labels of calibration rows do have an effect"
+    )
 
 
-def test_a_planted_leak_is_caught(tmp_path):
-    """Test rows among the held ones are refused; and if they came in, the test above would see it."""
-    arms = make_arms(tmp_path)
-    ((place, split),) = arms.splits.items()
+def test_calibration_on_test_rows_is_refused(tmp_path):
+    """Test rows among the calibration rows are refused; without the check, the test above would fail."""
+    comparison = make_comparison(tmp_path)
+    ((key, split),) = comparison.splits.items()
     rows = np.append(split.validation, split.test[3])
     with pytest.raises(
-        ValueError, match=f"leaky, .*: test row {split.test[3]} is among the rows that calibrate, 1 leak"
+        ValueError, match=rf"leaky, .*: test row {split.test[3]} is also a calibration row \(1 in total\)"
     ):
-        arms.add("leaky", place, arms.tested["calm"][place], Held(rows, np.full((len(rows), 4), 0.25)))
-    said = []
+        comparison.add(
+            "leaky", key, comparison.test_probability["calm"][key], CalibrationRows(rows, np.full((len(rows), 4), 0.25))
+        )
+    probability = []
     for relabelled in (None, "test"):
-        arms = make_arms(tmp_path, relabelled)
-        leaky = Unguarded(arms.table, arms.splits)
+        comparison = make_comparison(tmp_path, relabelled)
+        leaky = Unguarded(comparison.table, comparison.splits)
         for name in ("calm", "sure"):
-            leaky.add(name, place, arms.tested[name][place], Held(split.test, arms.tested[name][place]))
-        said.append(calibrated(leaky))
-    assert not np.array_equal(*said)
+            leaky.add(
+                name,
+                key,
+                comparison.test_probability[name][key],
+                CalibrationRows(split.test, comparison.test_probability[name][key]),
+            )
+        probability.append(calibrated(leaky))
+    assert not np.array_equal(*probability)
 
 
-def test_who_is_calibrated_on_other_rows_does_not_vote_along(tmp_path):
-    arms = make_arms(tmp_path)
-    ((place, split),) = arms.splits.items()
-    arms.held["calm"][place] = Held(split.train, np.full((len(split.train), 4), 0.25))
+def test_average_ensemble_refuses_members_calibrated_on_other_rows(tmp_path):
+    comparison = make_comparison(tmp_path)
+    ((key, split),) = comparison.splits.items()
+    comparison.calibration["calm"][key] = CalibrationRows(split.train, np.full((len(split.train), 4), 0.25))
     with pytest.raises(ValueError, match="calm, sure are calibrated on different rows"):
-        arms.vote("vote", ("calm", "sure"))
+        comparison.add_average_ensemble("average", ("calm", "sure"))
 
 
 @pytest.mark.parametrize("with_validation", [True, False])
-def test_nobody_speaks_of_rows_that_he_was_trained_on(tmp_path, with_validation):
-    """The nearest neighbour repeats what it has seen: on labels that mean nothing it must be no better than chance."""
-    arms = make_arms(tmp_path)
-    ((place, split),) = arms.splits.items()
-    arms = Arms(replace(arms.table, label=np.random.default_rng(1).permutation(arms.table.label)), arms.splits)
+def test_calibration_rows_are_predicted_by_models_not_trained_on_them(tmp_path, with_validation):
+    """A nearest neighbour memorizes its training rows: with random labels it must be no better than chance."""
+    comparison = make_comparison(tmp_path)
+    ((key, split),) = comparison.splits.items()
+    comparison = ModelComparison(
+        comparison.table.with_label(np.random.default_rng(1).permutation(comparison.table.label)), comparison.splits
+    )
     nearest = {"nearest": lambda seed: make_pipeline(SimpleImputer(), KNeighborsClassifier(1))}
-    train_opponents(quiet_folder(tmp_path), arms, nearest, with_validation=with_validation, crossed=nearest)
-    held = arms.held["nearest"][place]
+    train_baselines(
+        quiet_folder(tmp_path), comparison, nearest, with_validation=with_validation, cross_calibrated=nearest
+    )
+    calibration = comparison.calibration["nearest"][key]
     rows = np.sort(np.concatenate([split.train, split.validation])) if with_validation else split.validation
-    np.testing.assert_array_equal(held.rows, rows)
-    np.testing.assert_allclose(held.probability.sum(axis=1), 1)
-    assert (held.probability.argmax(axis=1) == arms.codes[rows]).mean() < 0.5
-    seen = make_pipeline(SimpleImputer(), KNeighborsClassifier(1)).fit(arms.table.values[rows], arms.codes[rows])
-    assert seen.score(arms.table.values[rows], arms.codes[rows]) == 1.0, "it would have been found out"
+    np.testing.assert_array_equal(calibration.rows, rows)
+    np.testing.assert_allclose(calibration.probability.sum(axis=1), 1)
+    assert (calibration.probability.argmax(axis=1) == comparison.codes[rows]).mean() < 0.5
+    seen = make_pipeline(SimpleImputer(), KNeighborsClassifier(1)).fit(
+        comparison.table.values[rows], comparison.codes[rows]
+    )
+    assert seen.score(comparison.table.values[rows], comparison.codes[rows]) == 1.0, (
+        "training rows would be predicted perfectly"
+    )
 
 
-def test_the_released_prior_is_that_of_the_training_cells(tmp_path):
-    arms = make_arms(tmp_path)
-    ((place, split),) = arms.splits.items()
-    share = np.bincount(arms.codes[split.train]) / len(split.train)
-    before = arms.tested["calm"][place]
-    arms.weigh("weighed", "calm", -1.0)
+def test_released_prior_is_that_of_the_training_cells(tmp_path):
+    comparison = make_comparison(tmp_path)
+    ((key, split),) = comparison.splits.items()
+    share = np.bincount(comparison.codes[split.train]) / len(split.train)
+    before = comparison.test_probability["calm"][key]
+    comparison.add_prior_weighted("weighed", "calm", -1.0)
     expected = before / share / (before / share).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(arms.tested["weighed"][place], expected, rtol=1e-5)
+    np.testing.assert_allclose(comparison.test_probability["weighed"][key], expected, rtol=1e-5)
 
 
-def test_doubts_are_shares_of_the_test_cells(tmp_path):
-    arms = make_arms(tmp_path)
-    ((place, split),) = arms.splits.items()
-    found, label = arms.doubts("calm", place), arms.codes[split.test]
-    held, said = arms.held["calm"][place], arms.tested["calm"][place]
+def test_uncertainty_scores_are_shares_of_the_test_cells(tmp_path):
+    comparison = make_comparison(tmp_path)
+    ((key, split),) = comparison.splits.items()
+    found, label = comparison.uncertainty_scores("calm", key), comparison.codes[split.test]
+    calibration, probability = comparison.calibration["calm"][key], comparison.test_probability["calm"][key]
     assert found["single"] + found["several"] + found["empty"] == pytest.approx(1)
-    sets = conformal_sets(said, conformal_thresholds(held.probability, arms.codes[held.rows], 0.9))
+    sets = conformal_sets(
+        probability, conformal_thresholds(calibration.probability, comparison.codes[calibration.rows], 0.9)
+    )
     assert found["set_size"] == pytest.approx(sets.sum() / len(sets))
     assert found["covered Sst"] == pytest.approx(sets[label == 2, 2].mean())
-    assert found["selective_error"] == pytest.approx(selective_curve(said, label).area)
-    del arms.held["calm"]
-    assert set(arms.doubts("calm", place)) == {"selective_error"}
+    assert found["selective_error"] == pytest.approx(selective_curve(probability, label).area)
+    del comparison.calibration["calm"]
+    assert set(comparison.uncertainty_scores("calm", key)) == {"selective_error"}
 
 
-def test_scores_of_a_part_are_those_of_its_rows_alone():
+def test_scores_of_selected_rows_depend_on_these_rows_only():
     rng = np.random.default_rng(0)
-    label, said, chosen = (
+    label, probability, selected = (
         rng.integers(4, size=30),
         rng.dirichlet(np.ones(4), 30).astype(np.float32),
         rng.random(30) < 0.5,
     )
-    found = measure(label, said, chosen, 41, CLASSES)
-    alone = classification_scores(label[chosen], said[chosen], np.ones(chosen.sum(), np.float32))
+    found = score_rows(label, probability, selected, 41, CLASSES)
+    alone = classification_scores(label[selected], probability[selected], np.ones(selected.sum(), np.float32))
     for name, value in alone.items():
         assert found[name] == pytest.approx(float(value), abs=1e-6), name
-    truth, guess = label[chosen], said[chosen].argmax(axis=1)
+    truth, guess = label[selected], probability[selected].argmax(axis=1)
     assert found["recall Pvalb"] == pytest.approx((guess[truth == 1] == 1).mean())
-    assert measure(label, said, np.zeros(30, bool), 41, CLASSES) == {}
+    assert score_rows(label, probability, np.zeros(30, bool), 41, CLASSES) == {}
 
 
-def test_a_folder_without_cells_is_one_sentence(tmp_path):
+def test_folder_without_cells_gives_one_sentence(tmp_path):
     done = run("experiments.patchseq_human", "smoke", "--data", str(tmp_path), cwd=tmp_path)
     assert done.returncode == 2 and "holds neither human.csv nor a table of data_prep" in done.stderr
     assert done.stderr.strip().count("\n") == 0

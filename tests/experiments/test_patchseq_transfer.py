@@ -1,32 +1,32 @@
-"""The transfer experiment on small planted tables: every arm is scored on the same folds, and the words follow the intervals."""
+"""The transfer experiment on small synthetic tables: models are scored on the same folds, and conclusions follow intervals."""
 
 import csv
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import patchseq_transfer
-from experiments.patchseq_transfer import PRESETS, Transfer, read_species
-from jaxephys.evaluation.comparison import Arms
+from data_prep.patchseq.feature_csv import read_cells
+from experiments.patchseq_transfer import FILE, PRESETS
+from jaxephys.evaluation.comparison import ModelComparison, SplitKey
+from jaxephys.evaluation.scores import Score
 from jaxephys.patchseq.grid import draw_splits
-from jaxephys.patchseq.source_transfer import Labelled, Lender, mean_f1
-from jaxephys.patchseq.transfer_grid import labelled_part, train_classical
-from jaxephys.patchseq.transfer_report import donor_bootstrap, gains, verdict
-from jaxephys.patchseq.transfer_task import is_mouse
+from jaxephys.patchseq.source_transfer import LabelledCells, SourceDomain, macro_f1_of_confusion
+from jaxephys.patchseq.transfer_grid import labelled_rows, train_classical_models
+from jaxephys.patchseq.transfer_report import conclusion, donor_bootstrap, gains
+from jaxephys.patchseq.transfer_task import human_cells_first, is_mouse
 from jaxephys.reporting.run_folder import RunFolder
-from jaxephys.reporting.score_table import Score, read_scores
+from jaxephys.reporting.score_table import read_scores
 from tests.experiments.command import only_run, run
 
 CLASSES = ("Lamp5", "Pvalb", "Sst", "Vip")
 NAMES = ("vrest", "ri", "sag", "updown_ramp", "threshold_v_ramp")
-PLACES = 3.0 * np.eye(4, 5)
+CENTERS = 3.0 * np.eye(4, 5)
 
 
 def write_both(path, human: int = 96, mouse: int = 160) -> None:
-    """Four features tell the classes, in both species; the mouse lies elsewhere, and some of its Vip cells are Sncg."""
+    """Four features separate the classes, in both species; mouse cells have other values, and some of its Vip cells are Sncg."""
     rng = np.random.default_rng(0)
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -34,12 +34,12 @@ def write_both(path, human: int = 96, mouse: int = 160) -> None:
         writer.writerow((*about, *NAMES))
         for species, cells in (("mouse", mouse), ("human", human)):  # the order of the real file
             label = rng.permutation(np.resize(np.arange(4), cells))
-            values = PLACES[label] + rng.normal(size=(cells, 5)) + 20 * (species == "mouse")
+            values = CENTERS[label] + rng.normal(size=(cells, 5)) + 20 * (species == "mouse")
             for i in range(cells):
                 name = CLASSES[label[i]]
                 fine = "Sncg" if species == "mouse" and name == "Vip" and i % 3 == 0 else name
                 row = ["" if rng.random() < 0.03 else f"{value:.4f}" for value in values[i]]
-                known = (f"{species}{i}", species, "planted", name, fine, "", f"{species}{i // 3}", "V1")
+                known = (f"{species}{i}", species, "synthetic", name, fine, "", f"{species}{i // 3}", "V1")
                 writer.writerow((*known, ("acute", "culture")[i % 2], *row))
 
 
@@ -61,14 +61,14 @@ def finished(tables):
     return only_run(tables)
 
 
-def test_every_arm_is_scored_on_every_fold(finished):
+def test_every_model_is_scored_on_every_fold(finished):
     scores = [score for score in read_scores(finished / "scores.csv") if score.metric == "macro_f1"]
     networks = ("network", "network by accuracy", "mouse network", "sequential network", "joint network, alpha 0")
-    networks += ("joint network, alpha 0.5", "joint network, chosen alpha", "joint network, tuned")
-    kernels = ("human vote", "kernel", "kernel, mouse types", "kernel, shuffled types")
+    networks += ("joint network, alpha 0.5", "joint network, selected alpha", "joint network, tuned")
+    kernels = ("human-only average", "kernel", "kernel, mouse types", "kernel, shuffled types")
     classical = (
         "lda",
-        "tethered lda",
+        "source-regularised lda",
         "logistic",
         "svm",
         "stacked logistic",
@@ -77,27 +77,33 @@ def test_every_arm_is_scored_on_every_fold(finished):
         *kernels,
     )
     full = [score for score in scores if "labels" not in score.train_on and score.test_on == "cell"]
-    assert {score.variant for score in full} == {*networks, *classical, "carried over"}
-    assert all(sum(s.n for s in full if s.variant == arm) == 96 for arm in networks), (
+    assert {score.variant for score in full} == {*networks, *classical, "unlabelled transfer"}
+    assert all(sum(s.n for s in full if s.variant == model) == 96 for model in networks), (
         "every human cell once, no mouse cell"
     )
     assert {s.train_on for s in full if s.variant == "mouse network"} == {"mouse"}
     few = {score.variant for score in scores if score.train_on == "20% of the labels"}
-    assert few == {"lda", "tethered lda", "lda, unlabelled", "tethered lda, unlabelled", *kernels[:3]}
+    assert few == {
+        "lda",
+        "source-regularised lda",
+        "lda, unlabelled",
+        "source-regularised lda, unlabelled",
+        *kernels[:3],
+    }
 
 
-def test_what_is_planted_is_found_and_carries_over(finished):
+def test_separable_classes_are_found_and_transferred(finished):
     scores = [score for score in read_scores(finished / "scores.csv") if "labels" not in score.train_on]
-    for arm in ("lda", "tethered lda", "joint logistic", "mouse logistic", "carried over"):
-        found = [s.value for s in scores if (s.variant, s.metric, s.test_on) == (arm, "macro_f1", "cell")]
-        assert np.mean(found) > 0.75, arm
+    for model in ("lda", "source-regularised lda", "joint logistic", "mouse logistic", "unlabelled transfer"):
+        found = [s.value for s in scores if (s.variant, s.metric, s.test_on) == (model, "macro_f1", "cell")]
+        assert np.mean(found) > 0.75, model
 
 
-def test_the_report_says_what_the_intervals_say_and_names_the_confounds(finished):
+def test_report_has_conclusions_and_names_the_deviations(finished):
     report = (finished / "report.md").read_text()
     for heading in ("Folds by cell", "Folds by cell: few labels", "Folds by cell: no label", "Test cells: cell, acute"):
         assert f"## {heading}" in report
-    assert "Folds by cell, all labels: " in report and "differs in the selection alone" in report
+    assert "Folds by cell, all labels: " in report and "differs in the selection only" in report
     assert "mouse Sncg cells count as Lamp5" in report
     assert {path.name for path in (finished / "figures").glob("*.png")} == {"bars_cell.png", "few_labels.png"}
     manifest = json.loads((finished / "manifest.json").read_text())
@@ -111,55 +117,56 @@ def test_a_finished_run_resumes_to_the_same_scores(finished, tables):
     (finished / "scores.csv").unlink()
     done = run("experiments.patchseq_transfer", "--resume", str(finished), cwd=tables, **QUICK)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("going on from the last checkpoint") == 6
+    assert done.stderr.count("resuming from the last checkpoint") == 6
     assert (finished / "scores.csv").read_bytes() == before
 
 
 # What it is made of.
 
 
-def test_human_cells_come_first_and_sncg_goes_where_the_preset_says(tables):
+def test_human_cells_come_first_and_sncg_is_labelled_as_requested(tables):
     for released, name in ((False, "Vip"), (True, "Lamp5")):
-        both = read_species(Transfer(data=tables, released=released))
+        table = read_cells(tables, FILE, "subclass5" if released else "subclass4")
+        both = human_cells_first(table, sncg_as_lamp5=released)
         mouse = is_mouse(both)
         assert not mouse[:96].any() and mouse[96:].all() and set(both.classes) == set(CLASSES)
         assert set(both.label[both.about["subclass5"] == "Sncg"]) == {name}
 
 
-def test_a_larger_part_of_the_labels_holds_the_smaller_and_two_of_each_class_at_least():
+def test_larger_fractions_of_labels_include_smaller_ones_and_two_cells_of_each_class():
     codes, rows = np.repeat([0, 1, 2], [100, 40, 10]), np.arange(0, 150, 2)
-    parts = [labelled_part(codes, rows, fraction, ("cell", 3, 1)) for fraction in (0.05, 0.2, 1.0)]
+    parts = [labelled_rows(codes, rows, fraction, SplitKey("cell", 3, 1)) for fraction in (0.05, 0.2, 1.0)]
     assert np.bincount(codes[parts[0]]).tolist() == [2, 2, 2] and np.bincount(codes[parts[1]]).tolist() == [10, 4, 2]
     assert set(parts[0]) <= set(parts[1]) <= set(parts[2]) == set(rows)
 
 
-def test_no_arm_looks_at_what_a_test_cell_is(tables):
-    """Poison the labels of the test cells of one fold: no probability of it changes."""
-    both = read_species(Transfer(data=tables))
+def test_no_prediction_depends_on_the_labels_of_test_cells(tables):
+    """Changed labels of the test cells of one fold change none of its probabilities."""
+    both = human_cells_first(read_cells(tables, FILE, "subclass4"))
     human, mouse = both.rows(np.arange(96)), both.rows(np.arange(96, len(both)))
-    splits = draw_splits(human, ("donor",), 1, lambda *args: patchseq_transfer.cut_folds(*args, parts=2))
-    place = ("donor", 0, 1)
+    splits = draw_splits(human, ("donor",), 1, n_folds=2)
+    key = SplitKey("donor", 0, 1)
     label = human.label.copy()
-    label[splits[place].test] = np.roll(label[splits[place].test], 1)
-    lender, said = Lender(Labelled(mouse.values, mouse.codes())), []
-    for table in (human, replace(human, label=label)):
-        arms = Arms(table, {place: splits[place]})
+    label[splits[key].test] = np.roll(label[splits[key].test], 1)
+    source, probabilities = SourceDomain(LabelledCells(mouse.values, mouse.codes())), []
+    for table in (human, human.with_label(label)):
+        comparison = ModelComparison(table, {key: splits[key]})
         folder = RunFolder(tables, "patchseq_transfer", PRESETS["smoke"], [], Console(quiet=True))
-        curve = train_classical(folder, arms, lender, (0.2,))
-        said.append([*arms.tested.values(), *curve[0.2].tested.values()])
-    for ours, again in zip(*said, strict=True):
-        np.testing.assert_array_equal(ours[place], again[place])
+        few_labels = train_classical_models(folder, comparison, source, (0.2,))
+        probabilities.append([*comparison.test_probability.values(), *few_labels[0.2].test_probability.values()])
+    for ours, again in zip(*probabilities, strict=True):
+        np.testing.assert_array_equal(ours[key], again[key])
 
 
-def few_scores(**arms: list[float]) -> list[Score]:
+def few_scores(**models: list[float]) -> list[Score]:
     return [
-        Score("x", arm, "human", "cell", seed // 5, seed % 5, "test", "macro_f1", value, 100)
-        for arm, values in arms.items()
+        Score("x", model, "human", "cell", seed // 5, seed % 5, "test", "macro_f1", value, 100)
+        for model, values in models.items()
         for seed, value in enumerate(values)
     ]
 
 
-def test_the_verdict_follows_the_interval():
+def test_conclusion_follows_the_interval():
     base = np.random.default_rng(0).normal(0.7, 0.03, 50)
     noise = np.random.default_rng(1).normal(0, 0.02, 50)
     found = gains(
@@ -168,12 +175,12 @@ def test_the_verdict_follows_the_interval():
         "lda",
         400,
     )
-    said = verdict(found, "lda", "here")
-    assert "excludes 0 for up +0.0" in said and "Clearly worse: down -0.050" in said and "same" not in said
-    said = verdict({"same": found["same"]}, "lda", "here")
+    sentence = conclusion(found, "lda", "here")
+    assert "excludes 0 for up +0.0" in sentence and "Clearly worse: down -0.050" in sentence and "same" not in sentence
+    sentence = conclusion({"same": found["same"]}, "lda", "here")
     assert (
-        said.startswith("here: no gain over lda is established: of 1 arms the best is same")
-        and "None is clearly worse" in said
+        sentence.startswith("here: no gain over lda is established: of 1 models the best is same")
+        and "None is clearly worse" in sentence
     )
 
 
@@ -187,6 +194,6 @@ def test_the_bootstrap_counts_donors_not_cells():
             truth = donor % 2
             counted[donor, 0, truth, truth if good else 1 - truth] = cells
         interval = donor_bootstrap(counted)
-        assert interval.estimate == pytest.approx(mean_f1(counted.sum(axis=(0, 1)))) == pytest.approx(0.5)
+        assert interval.estimate == pytest.approx(macro_f1_of_confusion(counted.sum(axis=(0, 1)))) == pytest.approx(0.5)
         widths.append(interval.high - interval.low)
     assert widths[0] == pytest.approx(widths[1]) and widths[0] > 0.3

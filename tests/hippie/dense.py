@@ -1,13 +1,13 @@
-"""Dense trunks where a network asks for ResNets: all that surrounds them is the real one, and it compiles in seconds."""
+"""Dense trunks instead of ResNets: everything around them is the real code, and it compiles in seconds."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
 
-from jaxephys.hippie.imputation import drawing
+from jaxephys.hippie.imputation import decoding_task
 from jaxephys.hippie.network.cvae import TRUNKS
-from jaxephys.hippie.network.initialization import _shapes
+from jaxephys.hippie.network.initialization import variable_shapes
 from jaxephys.hippie.task import make_task
 
 
@@ -15,12 +15,12 @@ from jaxephys.hippie.task import make_task
 def dense_networks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(TRUNKS, "resnet", TRUNKS["dense"])
-        forget()
+        clear_caches()
         yield
-    forget()
+    clear_caches()
 
 
-def forget() -> None:
-    """The tasks of networks that are other ones now."""
-    for remembered in (_shapes, make_task, drawing):
-        remembered.cache_clear()
+def clear_caches() -> None:
+    """Forget the tasks of networks whose trunk has changed."""
+    for cached in (variable_shapes, make_task, decoding_task):
+        cached.cache_clear()

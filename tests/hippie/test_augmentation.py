@@ -1,4 +1,4 @@
-"""Augmentations: moments and chances of each, SciPy's own filter, and nothing at all when off."""
+"""Augmentations: moments and probabilities of each, SciPy's filter, and no change when off."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter1d
 
 from jaxephys.hippie import augmentation as module
-from jaxephys.hippie.augmentation import LIGHT, OFF, STRENGTHS, STRONG, Strength, augment, smooth, warp
+from jaxephys.hippie.augmentation import LIGHT, OFF, STRENGTHS, STRONG, AugmentationStrength, augment, smooth, warp
 
 KEY = jax.random.key(3)
 ROWS = 3000
@@ -20,7 +20,7 @@ def curves(rows=ROWS):
     return {"wave": wave, "isi": np.tile(np.cos(9 * np.linspace(0, 1, 100)), (rows, 1)).astype(np.float32)}
 
 
-def drawn(strength):
+def augmented(strength):
     return jax.jit(lambda *inputs: augment(*inputs))(
         curves(), strength, KEY
     )  # a new function: CHANCES may have changed
@@ -29,11 +29,11 @@ def drawn(strength):
 def only(monkeypatch, name, strength=LIGHT):
     """One change alone, of every row."""
     monkeypatch.setattr(module, "CHANCES", {**ALONE, name: 1.0})
-    return drawn(strength._replace(probability=np.float32(1.0)))
+    return augmented(strength._replace(probability=np.float32(1.0)))
 
 
 def test_off_is_the_identity_to_the_bit():
-    for name, curve in drawn(OFF).items():
+    for name, curve in augmented(OFF).items():
         np.testing.assert_array_equal(curve, curves()[name])
 
 
@@ -44,14 +44,14 @@ def test_the_published_numbers():
 
 
 @pytest.mark.parametrize("name", ["light", "strong"])
-def test_so_many_rows_change_and_modalities_choose_alone(name):
-    plain, changed = curves(), drawn(STRENGTHS[name])
+def test_rows_change_with_the_given_probability_and_modalities_independently(name):
+    plain, changed = curves(), augmented(STRENGTHS[name])
     moved = {which: (np.asarray(changed[which]) != plain[which]).any(axis=1) for which in plain}
     p = float(STRENGTHS[name].probability)
     some = 1 - (1 - 0.5) * (1 - 0.5) * (1 - 0.3) * (1 - 0.4) * (1 - 0.3)  # of five changes at least one
     for share in moved.values():
         assert share.mean() == pytest.approx(p * some, abs=0.03)
-    # A row is chosen once for all its modalities, then each draws for itself.
+    # A row is chosen once for all its modalities; then each modality draws independently.
     assert (moved["wave"] & moved["isi"]).mean() == pytest.approx(p * some**2, abs=0.03)
 
 
@@ -80,8 +80,8 @@ def test_smoothing_is_scipys_filter():
         np.testing.assert_allclose(ours, gaussian_filter1d(row, float(sd)), atol=1e-5)
 
 
-def test_the_warp_reads_each_curve_at_times_that_move_by_a_twentieth_at_most():
-    ramp = jnp.tile(jnp.arange(100.0), (500, 1))  # a curve that tells the time at which it was read
+def test_the_warp_samples_each_curve_at_times_displaced_by_a_twentieth_at_most():
+    ramp = jnp.tile(jnp.arange(100.0), (500, 1))  # the value of the curve is the time at which it was sampled
     moves = jax.random.uniform(KEY, (500, 10), minval=-1.0)
     moved = np.asarray(warp(ramp, moves)) - np.asarray(ramp)
     assert 4.0 < np.abs(moved).max() <= 5.0
@@ -94,6 +94,6 @@ def test_the_warp_reads_each_curve_at_times_that_move_by_a_twentieth_at_most():
 
 def test_runs_of_different_strength_train_in_one_program():
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), OFF, LIGHT)
-    both = jax.jit(jax.vmap(lambda s: augment(curves(50), Strength(*s), KEY)["wave"]))(stacked)
+    both = jax.jit(jax.vmap(lambda s: augment(curves(50), AugmentationStrength(*s), KEY)["wave"]))(stacked)
     np.testing.assert_array_equal(both[0], curves(50)["wave"])
     assert (np.asarray(both[1]) != curves(50)["wave"]).any()

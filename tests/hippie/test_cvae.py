@@ -1,4 +1,4 @@
-"""What reaches what: classes the decoder alone, absent curves nothing. Sizes of the published network, by shape only."""
+"""The network: only the decoder receives classes, absent curves have no effect, and the published sizes."""
 
 import json
 
@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxephys.hippie.network.cvae import ConditionalVAE, Conditions, network_of, settings_of
-from jaxephys.hippie.torch_checkpoint import shapes_of
+from jaxephys.hippie.network.cvae import ConditionalVAE, Conditions, network_config, network_from_config
+from jaxephys.hippie.network.initialization import variable_shapes
 
 TINY = {"modalities": (("wave", 6), ("acg", 9)), "latent": 3, "width": 1, "sources": 2, "classes": 3}
 UNITS = 4
 
 
-def drawn(network):
+def random_variables(network):
     """Variables at random, none of them 0: an init would be compiled for longer than all else here."""
     rng = np.random.default_rng(5)
 
@@ -24,7 +24,7 @@ def drawn(network):
             rng.uniform(0.5, 1.5, leaf.shape) * rng.choice([-1, 1], leaf.shape) / inputs**0.5, jnp.float32
         )
 
-    variables = jax.tree.map(draw, shapes_of(network))
+    variables = jax.tree.map(draw, variable_shapes(network))
     return {**variables, "batch_stats": jax.tree.map(jnp.abs, variables["batch_stats"])}
 
 
@@ -38,7 +38,7 @@ def curves():
 def tiny(curves):
     """A network, its variables, and every use of it as one compiled function."""
     network = ConditionalVAE(**TINY)
-    variables = drawn(network)
+    variables = random_variables(network)
 
     read = jax.jit(network.apply)
     return network, variables, lambda *given: read(variables, *given)
@@ -57,20 +57,20 @@ def differ(a, b):
 
 @pytest.mark.parametrize("classes, sources, parameters", [(2, 4, 24_327_317), (4, 13, 24_327_372)])
 def test_the_published_network_has_the_published_number_of_parameters(classes, sources, parameters):
-    shapes = shapes_of(ConditionalVAE(classes=classes, sources=sources, mask_token=False))
+    shapes = variable_shapes(ConditionalVAE(classes=classes, sources=sources, mask_token=False))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == parameters
     assert shapes["params"]["fusion_encoder"]["dense_0"]["kernel"].shape == (190, 60)
     assert shapes["params"]["decoder_fcs_isi"]["dense_0"]["kernel"].shape == (40, 60)
 
 
 def test_a_mask_token_is_two_latents_a_modality_and_a_slot_is_five_more_inputs():
-    shapes = shapes_of(ConditionalVAE(**{**TINY, "classes": 0, "regions": 4}))["params"]
+    shapes = variable_shapes(ConditionalVAE(**{**TINY, "classes": 0, "regions": 4}))["params"]
     assert shapes["mask_token_acg"].shape == (6,)
     assert shapes["region_embedding"].shape == (4, 5) and "label_embedding" not in shapes
     assert shapes["fusion_encoder"]["dense_0"]["kernel"].shape == (2 * 6 + 5 + 5, 6)
 
 
-def test_curves_come_out_as_they_went_in_and_are_drawn_at_mu_plus_noise(tiny, curves):
+def test_reconstructions_have_the_shape_of_the_input_and_are_decoded_from_mu_plus_noise(tiny, curves):
     _, _, read = tiny
     out = read(curves, labels(), ALL)
     assert {name: curve.shape for name, curve in out.curves.items()} == {"wave": (UNITS, 6), "acg": (UNITS, 9)}
@@ -81,7 +81,7 @@ def test_curves_come_out_as_they_went_in_and_are_drawn_at_mu_plus_noise(tiny, cu
     assert differ(noisy.curves["acg"], out.curves["acg"])
 
 
-def test_the_class_reaches_the_decoder_alone_and_the_source_both(tiny, curves):
+def test_only_the_decoder_receives_the_class_and_both_receive_the_source(tiny, curves):
     _, _, read = tiny
     out, other = read(curves, labels(label=0), ALL), read(curves, labels(label=2), ALL)
     np.testing.assert_array_equal(out.latent.hidden, other.latent.hidden)
@@ -91,7 +91,7 @@ def test_the_class_reaches_the_decoder_alone_and_the_source_both(tiny, curves):
     assert differ(out.latent.mu, moved.latent.mu) and differ(out.curves["wave"], moved.curves["wave"])
 
 
-def test_an_unknown_class_is_a_vector_of_zeros_and_one_past_the_table_no_number(tiny, curves):
+def test_an_unknown_class_is_a_vector_of_zeros_and_one_past_the_table_is_nan(tiny, curves):
     network, variables, _ = tiny
     emptied = {**variables["params"], "label_embedding": jnp.zeros((3, 5))}
     decode = jax.jit(lambda params, z, c: network.apply({**variables, "params": params}, z, c, method="decode"))
@@ -106,7 +106,7 @@ def test_an_unknown_class_is_a_vector_of_zeros_and_one_past_the_table_no_number(
     assert np.isnan(decode(variables["params"], z, labels(label=3))["acg"]).all()
 
 
-def test_the_content_of_an_absent_curve_changes_nothing(tiny, curves):
+def test_the_content_of_an_absent_curve_has_no_effect(tiny, curves):
     _, _, read = tiny
     present = ALL.at[1, 1].set(False)
     out = read(curves, labels(), present)
@@ -116,14 +116,14 @@ def test_the_content_of_an_absent_curve_changes_nothing(tiny, curves):
     assert differ(out.latent.mu[1], read(curves, labels(), ALL).latent.mu[1]), "the token is not the encoding"
     changed["acg"] = curves["acg"] + np.float32(1) * (np.arange(UNITS) == 2)[:, None]
     moved = read(changed, labels(), present).latent.mu
-    assert differ(moved[2], out.latent.mu[2]), "a present curve is seen"
+    assert differ(moved[2], out.latent.mu[2]), "a present curve has an effect"
     rest = jnp.array([0, 1, 3])
     np.testing.assert_allclose(moved[rest], out.latent.mu[rest], atol=1e-6)
 
 
 def test_without_a_token_an_absent_curve_is_the_constant_of_the_original(curves):
     network = ConditionalVAE(**{**TINY, "modalities": (("acg", 9),), "mask_token": False})
-    encode = jax.jit(lambda *given: network.apply(drawn(network), *given, method="encode"))
+    encode = jax.jit(lambda *given: network.apply(random_variables(network), *given, method="encode"))
     present = ALL[:, :1].at[1].set(False)
     constant, hidden = curves["acg"].copy(), curves["acg"].copy()
     constant[1], hidden[1] = -1, np.nan
@@ -132,9 +132,9 @@ def test_without_a_token_an_absent_curve_is_the_constant_of_the_original(curves)
     )
 
 
-def test_in_training_absent_curves_and_padding_rows_move_neither_statistics_nor_gradient(curves):
+def test_in_training_absent_curves_and_padding_change_neither_statistics_nor_gradient(curves):
     network = ConditionalVAE(**{**TINY, "modalities": (("acg", 9),)})
-    variables, acg = drawn(network), curves["acg"]
+    variables, acg = random_variables(network), curves["acg"]
     present, rows = jnp.array([[True], [False], [True], [True]]), jnp.array([True, True, True, False])
 
     @jax.jit
@@ -162,7 +162,7 @@ def test_in_training_absent_curves_and_padding_rows_move_neither_statistics_nor_
     np.testing.assert_array_equal(slot, 0, "the class slot of the encoder receives zeros")
 
 
-def test_what_does_not_fit_is_named(curves):
+def test_inputs_that_do_not_fit_are_named(curves):
     network = ConditionalVAE(**TINY)
     with pytest.raises(ValueError, match="this network reads"):
         jax.eval_shape(network.init, jax.random.key(0), {"wave": curves["wave"]})
@@ -170,7 +170,7 @@ def test_what_does_not_fit_is_named(curves):
         jax.eval_shape(network.init, jax.random.key(0), curves, Conditions(region=jnp.zeros(UNITS, int)))
 
 
-def test_a_network_is_built_again_from_its_settings():
+def test_a_network_is_restored_from_its_config():
     network = ConditionalVAE(**TINY, mask_token=False, form="shifted")
-    again = network_of(json.loads(json.dumps(settings_of(network))))
-    assert again == network.clone(form="columns"), "the form is a choice of the device, not of the model"
+    again = network_from_config(json.loads(json.dumps(network_config(network))))
+    assert again == network.clone(form="columns"), "the form depends on the device, not on the model"

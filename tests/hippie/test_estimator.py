@@ -1,4 +1,4 @@
-"""The user's object on simulated units, and the published card's snippets on a converted checkpoint."""
+"""Hippie on simulated units, and the snippets of the published model card on a converted checkpoint."""
 
 import json
 import sys
@@ -13,14 +13,13 @@ from sklearn.base import clone
 
 import jaxephys
 from data_prep.units.simulate import simulate_units
-from data_prep.units.table import write_units
 from jaxephys import TECHNOLOGY_IDS, Hippie, UnitTable
-from jaxephys.__main__ import main
+from jaxephys.cli import main
 from jaxephys.engine.checkpoint import CheckpointError
 from jaxephys.hippie.preprocessing import prepare
-from jaxephys.hippie.task import OURS
-from tests.hippie.test_torch_checkpoint import PARITY, TINY, made_up, state_in
-from tests.hippie.torch_file import Global, Made, tensors, write
+from jaxephys.hippie.task import OURS, Objective, objective_from_dict
+from tests.hippie.test_torch_checkpoint import PARITY, TINY, random_state_dict, state_in
+from tests.hippie.torch_file import Call, Global, tensors, write
 
 SMALL = {
     "latent": 6,
@@ -37,7 +36,7 @@ TRAIN = np.arange(220)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("units")
-    write_units(simulate_units(300, 6, seed=1), path)
+    simulate_units(300, 6, seed=1).write(path)
     return path
 
 
@@ -48,7 +47,7 @@ def units(folder):
 
 @pytest.fixture(scope="module")
 def new(units):
-    """Units that no fit has seen."""
+    """Units that no model was trained on."""
     return units.rows(np.arange(220, 300))
 
 
@@ -64,7 +63,7 @@ def measured(units):
 # What it learns.
 
 
-def test_every_modality_is_explained_and_the_latent_is_alive(fitted, new):
+def test_every_modality_is_explained_and_the_latent_is_active(fitted, new):
     for row in fitted.score_table(new):
         assert row["active"] >= 0.5 and row["n"] == len(new)
         assert min(row[f"r2_{name}"] for name in ("wave", "isi", "acg")) > 0.5
@@ -73,61 +72,61 @@ def test_every_modality_is_explained_and_the_latent_is_alive(fitted, new):
 
 
 @pytest.mark.parametrize("modality", ["isi", "acg"])
-def test_imputation_beats_the_mean_and_knows_how_far_it_is_off(fitted, units, new, modality):
+def test_imputation_beats_the_mean_and_its_sd_is_calibrated(fitted, units, new, modality):
     truth, mean = measured(new)[modality], measured(units.rows(TRAIN))[modality].mean(axis=0)
-    drawn = fitted.impute(new, modality)
-    assert np.mean((drawn.mean - truth) ** 2) < 0.6 * np.mean((mean - truth) ** 2)
-    within = np.abs(drawn.mean - truth) < 1.645 * drawn.sd  # 0.90 if errors are normal
+    imputed = fitted.impute(new, modality)
+    assert np.mean((imputed.mean - truth) ** 2) < 0.6 * np.mean((mean - truth) ** 2)
+    within = np.abs(imputed.mean - truth) < 1.645 * imputed.sd  # 0.90 if errors are normal
     assert 0.8 < within.mean() < 0.98
-    spoilt = replace(new, raw={**new.raw, modality: np.roll(new.raw[modality], 1, axis=0)})
-    np.testing.assert_array_equal(fitted.impute(spoilt, modality).mean, drawn.mean, err_msg="it looked")
+    changed = replace(new, raw={**new.raw, modality: np.roll(new.raw[modality], 1, axis=0)})
+    np.testing.assert_array_equal(fitted.impute(changed, modality).mean, imputed.mean, err_msg="the curve was used")
 
 
-def test_less_is_known_from_less(fitted, new):
+def test_fewer_given_curves_make_imputation_less_certain(fitted, new):
     both, one = fitted.impute(new, "isi"), fitted.impute(new, "isi", given=["wave"])
     truth = measured(new)["isi"]
     assert np.mean((one.mean - truth) ** 2) > np.mean((both.mean - truth) ** 2)
     assert one.sd.mean() > both.sd.mean()
 
 
-def test_a_unit_without_a_curve_is_embedded_and_given_one(fitted, new):
+def test_a_unit_without_a_curve_is_embedded_and_the_curve_reconstructed(fitted, new):
     acg = new.raw["acg"].copy()
     acg[::2] = np.nan
-    lacking = replace(new, raw={**new.raw, "acg": acg})
-    whole, drawn = fitted.embed(new), fitted.reconstruct(lacking)["acg"]
-    np.testing.assert_allclose(fitted.embed(lacking)[1::2], whole[1::2], atol=1e-5)
-    np.testing.assert_allclose(drawn[::2], fitted.reconstruct(replace(new, raw={**new.raw, "acg": acg}))["acg"][::2])
-    assert np.isfinite(fitted.embed(lacking)).all() and np.isfinite(drawn).all()
+    incomplete = replace(new, raw={**new.raw, "acg": acg})
+    whole, decoded = fitted.embed(new), fitted.reconstruct(incomplete)["acg"]
+    np.testing.assert_allclose(fitted.embed(incomplete)[1::2], whole[1::2], atol=1e-5)
+    np.testing.assert_allclose(decoded[::2], fitted.reconstruct(replace(new, raw={**new.raw, "acg": acg}))["acg"][::2])
+    assert np.isfinite(fitted.embed(incomplete)).all() and np.isfinite(decoded).all()
 
 
 def test_a_counterfactual_is_nearer_to_the_truth_than_the_unit_as_it_was(fitted, new):
-    """Units recorded with one probe, drawn under the other: the simulator knows what they would have looked like."""
+    """Units recorded with one probe, predicted under the other, against the truth of the simulation."""
     names = new.provenance["technologies"]
     source, target = "juxtacellular", "neuropixels"
     some = new.rows(np.flatnonzero(new.about["technology"] == source))
     under = some.truth["waveform_under"]
     truth = prepare({**some.raw, "wave": under[:, names.index(target)]}).curves["wave"]
-    drawn, kept = fitted.counterfactual(some, target)["wave"], fitted.reconstruct(some)["wave"]
-    assert np.mean((drawn - truth) ** 2) < 0.8 * np.mean((kept - truth) ** 2)
+    predicted, unchanged = fitted.counterfactual(some, target)["wave"], fitted.reconstruct(some)["wave"]
+    assert np.mean((predicted - truth) ** 2) < 0.8 * np.mean((unchanged - truth) ** 2)
     same = fitted.counterfactual(some, source)
-    np.testing.assert_allclose(same["wave"], kept, atol=1e-5)
+    np.testing.assert_allclose(same["wave"], unchanged, atol=1e-5)
 
 
-def test_a_walk_passes_through_the_unit(fitted, new):
+def test_a_traversal_at_the_encoded_value_is_the_reconstruction(fitted, new):
     some = new.rows(np.arange(3))
     here = float(fitted.embed(some, seed=1)[0, 2])
-    walked = fitted.traverse(some, 2, (-2.0, here, 2.0), seed=1)
-    assert walked["wave"].shape == (3, 3, 50)
+    traversed = fitted.traverse(some, 2, (-2.0, here, 2.0), seed=1)
+    assert traversed["wave"].shape == (3, 3, 50)
     one = Hippie(**SMALL).set_params(seeds=1)
     one.network_, one.preparation_, one.noise_, one.trained_on_ = (
         fitted.network_, fitted.preparation_, fitted.noise_, fitted.trained_on_,
     )  # fmt: skip
     one.variables_ = jax.tree.map(lambda leaf: leaf[1:], fitted.variables_)
-    np.testing.assert_allclose(walked["wave"][0, 1], one.reconstruct(some)["wave"][0], atol=1e-5)
-    assert np.abs(walked["wave"][0, 0] - walked["wave"][0, 2]).max() > 1e-3
+    np.testing.assert_allclose(traversed["wave"][0, 1], one.reconstruct(some)["wave"][0], atol=1e-5)
+    assert np.abs(traversed["wave"][0, 0] - traversed["wave"][0, 2]).max() > 1e-3
 
 
-def test_the_order_of_units_is_that_of_the_answers(fitted, new):
+def test_results_have_the_order_of_the_units(fitted, new):
     order = np.random.default_rng(0).permutation(len(new))
     moved = new.rows(order)
     np.testing.assert_allclose(fitted.embed(moved), fitted.embed(new)[order], atol=1e-5)
@@ -136,25 +135,27 @@ def test_the_order_of_units_is_that_of_the_answers(fitted, new):
     np.testing.assert_allclose(ours.sd, again.sd[order], atol=1e-5)
 
 
-# Stages and what was seen.
+# Phases of training and what they used.
 
 
-def test_what_is_held_out_by_name_is_not_seen_in_any_phase(fitted, units, new):
+def test_units_held_out_by_name_are_not_used_in_any_phase(fitted, units, new):
     assert fitted.seen(units.rows(TRAIN)).all() and not fitted.seen(new).any()
     short = {**SMALL, "max_epochs": 2}
     pretrained = Hippie(**short).fit(units.rows(TRAIN), held_out=units.rows(np.arange(50, 100)))
     assert pretrained.seen(units).sum() == 170 and not pretrained.seen(units.rows(np.arange(50, 100))).any()
-    tuned = Hippie(**short).fit(new, start=pretrained)
+    tuned = Hippie(**short).fit(new, initial=pretrained)
     assert tuned.seen(new).all() and tuned.seen(units).sum() == 170 + len(new)
-    assert tuned.history_["train_loss"][0, 0] < pretrained.history_["train_loss"][0, 0], "it went on from the weights"
+    assert tuned.history_["train_loss"][0, 0] < pretrained.history_["train_loss"][0, 0], (
+        "it starts from the trained weights"
+    )
     with pytest.raises(ValueError, match="was trained on: calibrate"):
         tuned.calibrate(new)
 
 
 @pytest.mark.slow
-def test_two_tables_train_together_if_names_tell_their_units_apart(units):
+def test_two_tables_train_together_if_names_distinguish_their_units(units):
     parts = [units.rows(TRAIN[:40]), units.rows(TRAIN[:20])]
-    with pytest.raises(ValueError, match="stands in two tables: give each a dataset= of its own"):
+    with pytest.raises(ValueError, match="is in two tables: give each a dataset= of its own"):
         Hippie(**SMALL).fit(parts)
     named = [
         replace(part, about={**part.about, "dataset": np.full(len(part), name)})
@@ -162,28 +163,28 @@ def test_two_tables_train_together_if_names_tell_their_units_apart(units):
     ]
     model = Hippie(**{**SMALL, "max_epochs": 1}).fit(named)
     assert sorted(model.trained_on_) == sorted([*named[0].name, *named[1].name])
-    assert not model.seen(units).any(), "without its data set a unit is another"
+    assert not model.seen(units).any(), "without its data set a unit has another name"
 
 
 @pytest.mark.slow
-def test_labels_pull_classes_together(fitted, units, new):
+def test_labels_separate_classes(fitted, units, new):
     train = units.rows(TRAIN)
-    told = Hippie(**{**SMALL, "max_epochs": 20}, contrast=300.0).fit(train, train.label, start=fitted)
+    contrasted = Hippie(**{**SMALL, "max_epochs": 20}, contrast=300.0).fit(train, train.label, initial=fitted)
 
-    def apart(model):
-        place = model.embed(new)
-        place = place / np.linalg.norm(place, axis=1, keepdims=True)
+    def separation(model):
+        position = model.embed(new)
+        position = position / np.linalg.norm(position, axis=1, keepdims=True)
         same = new.label[:, None] == new.label
-        cosine = place @ place.T
+        cosine = position @ position.T
         return cosine[same & ~np.eye(len(new), dtype=bool)].mean() - cosine[~same].mean()
 
-    assert apart(told) > apart(fitted) + 0.1
+    assert separation(contrasted) > separation(fitted) + 0.1
 
 
 # Saving.
 
 
-def test_what_is_loaded_answers_bit_for_bit(fitted, new, tmp_path):
+def test_a_loaded_model_gives_the_same_results_bit_for_bit(fitted, new, tmp_path):
     fitted.save(tmp_path / "model")
     loaded = jaxephys.load(tmp_path / "model")
     assert isinstance(loaded, Hippie) and loaded.network_ == fitted.network_
@@ -196,7 +197,7 @@ def test_what_is_loaded_answers_bit_for_bit(fitted, new, tmp_path):
         fitted.save(tmp_path / "model")
 
 
-def test_an_objective_of_ones_own_survives_saving(fitted, tmp_path):
+def test_a_custom_objective_survives_saving(fitted, tmp_path):
     model = clone(Hippie(objective=replace(OURS, beta=0.5)))
     for name in ("network_", "preparation_", "noise_", "trained_on_", "variables_"):
         setattr(model, name, getattr(fitted, name))
@@ -204,25 +205,32 @@ def test_an_objective_of_ones_own_survives_saving(fitted, tmp_path):
     assert jaxephys.load(tmp_path / "model").objective == replace(OURS, beta=0.5)
 
 
-# The published card.
+def test_an_objective_saved_by_version_0_1_0_is_restored():
+    old = {"hidden": 0.2, "clean": False, "beta": 0.5}
+    assert objective_from_dict(old) == Objective(mask_probability=0.2, clean_target=False, beta=0.5)
 
 
-def of_card(folder, network=TINY):
-    """A checkpoint file with weights at random; a variance is none below 0."""
-    state = {name: np.abs(array) if "running_var" in name else array for name, array in made_up(network).items()}
+# The published model card.
+
+
+def card_checkpoint(folder, network=TINY):
+    """A checkpoint file with random weights; variances are not negative."""
+    state = {
+        name: np.abs(array) if "running_var" in name else array for name, array in random_state_dict(network).items()
+    }
     return write(folder / "hippie_techcond_v1.ckpt", {"state_dict": OrderedDict(tensors(state)), "epoch": 4})
 
 
-def prepared(count=40):
+def prepared_curves(count=40):
     rng = np.random.default_rng(0)
     return {name: rng.uniform(-1, 1, (count, length)).astype(np.float32) for name, length in TINY.modalities}
 
 
 def test_the_snippets_of_the_card(tmp_path, monkeypatch):
-    of_card(tmp_path)
+    card_checkpoint(tmp_path)
     monkeypatch.chdir(tmp_path)
-    wave, acg = prepared().values()
-    HIPPIEClassifier = Hippie  # the one word that differs
+    wave, acg = prepared_curves().values()
+    HIPPIEClassifier = Hippie  # the only name that differs
 
     classifier = HIPPIEClassifier.from_checkpoint("hippie_techcond_v1.ckpt", device="cpu")
     embeddings = classifier.get_embeddings(wave=wave, acg=acg, tech_id=TECHNOLOGY_IDS["neuropixels"], batch_size=16)
@@ -262,13 +270,13 @@ def test_clusters_and_a_map(monkeypatch):
         Hippie.umap_reduce(embeddings)
 
 
-def test_from_pretrained_takes_the_file_of_the_hub(tmp_path, monkeypatch):
-    path, asked = of_card(tmp_path), {}
+def test_from_pretrained_downloads_the_file_from_the_hub(tmp_path, monkeypatch):
+    path, options = card_checkpoint(tmp_path), {}
     monkeypatch.setitem(
-        sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=lambda **o: asked.update(o) or str(path))
+        sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=lambda **o: options.update(o) or str(path))
     )
     model = Hippie.from_pretrained("Jesusgf23/hippie")
-    assert asked["repo_id"] == "Jesusgf23/hippie" and asked["filename"] == "hippie_techcond_v1.ckpt"
+    assert options["repo_id"] == "Jesusgf23/hippie" and options["filename"] == "hippie_techcond_v1.ckpt"
     assert model.network_ == TINY
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(
@@ -289,17 +297,23 @@ def test_the_embeddings_of_the_card_are_those_of_pytorch(tmp_path):
     np.testing.assert_allclose(model.get_embeddings(**curves, tech_id=source), arrays["mu"][same], atol=1e-5)
 
 
-def test_a_converted_model_learns_its_noise_from_units(tmp_path, units):
-    model, some = Hippie.from_checkpoint(of_card(tmp_path)), units.rows(np.flatnonzero(units.technology < 2)[:12])
+def test_the_noise_of_a_converted_model_is_measured_on_units(tmp_path, units):
+    model, some = (
+        Hippie.from_checkpoint(card_checkpoint(tmp_path)),
+        units.rows(np.flatnonzero(units.technology_codes < 2)[:12]),
+    )
     assert not model.seen(some).any() and np.isnan(model.impute(some, "acg").sd).all()
     model.calibrate(some)
     assert np.isfinite(model.impute(some, "acg").sd).all()
 
 
 @pytest.mark.slow
-def test_a_converted_model_is_trained_on(tmp_path, units):
-    model, some = Hippie.from_checkpoint(of_card(tmp_path)), units.rows(np.flatnonzero(units.technology < 2)[:12])
-    tuned = Hippie(**{**SMALL, "max_epochs": 1}).fit(some, start=model)
+def test_a_converted_model_can_be_fine_tuned(tmp_path, units):
+    model, some = (
+        Hippie.from_checkpoint(card_checkpoint(tmp_path)),
+        units.rows(np.flatnonzero(units.technology_codes < 2)[:12]),
+    )
+    tuned = Hippie(**{**SMALL, "max_epochs": 1}).fit(some, initial=model)
     assert tuned.network_ == TINY and tuned.preparation_ == model.preparation_
 
 
@@ -312,15 +326,15 @@ def run(monkeypatch, *words):
 
 
 def test_convert_and_info(tmp_path, monkeypatch, capsys):
-    assert run(monkeypatch, "convert", of_card(tmp_path), tmp_path / "model") == 0
-    said = capsys.readouterr().out
-    assert "1 network of" in said and "2 x source, 3 x label" in said and "no mask token" in said
+    assert run(monkeypatch, "convert", card_checkpoint(tmp_path), tmp_path / "model") == 0
+    output = capsys.readouterr().out
+    assert "1 network of" in output and "2 x source, 3 x label" in output and "no mask token" in output
     assert run(monkeypatch, "info", tmp_path / "model") == 0
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["version"] == jaxephys.__version__ and config["preparation"]["order"] == "card"
 
 
-def test_the_verbs_write_what_the_model_says(fitted, new, folder, tmp_path, monkeypatch, capsys):
+def test_the_commands_write_the_results_of_the_model(fitted, new, folder, tmp_path, monkeypatch, capsys):
     fitted.save(tmp_path / "model")
     model = tmp_path / "model"
     assert run(monkeypatch, "embed", model, folder, "--out", tmp_path / "e.npz") == 0
@@ -332,13 +346,13 @@ def test_the_verbs_write_what_the_model_says(fitted, new, folder, tmp_path, monk
     np.testing.assert_allclose(imputed["mean"][220:], fitted.impute(new, "isi").mean, atol=1e-5)
     np.testing.assert_allclose(changed["wave"][220:], fitted.counterfactual(new, "silicon_probe")["wave"], atol=1e-5)
     assert embedded["unit"].shape == (300,) and imputed["sd"].shape == imputed["measured"].shape
-    walk = ("--values", "-1", "0.5", "--out", tmp_path / "t.npz")
-    assert run(monkeypatch, "traverse", model, folder, *walk) == 0
-    dimension, walked = int(fitted.embed(UnitTable.read(folder)).var(axis=0).argmax()), np.load(tmp_path / "t.npz")
-    np.testing.assert_allclose(walked["isi"][220:], fitted.traverse(new, dimension, (-1.0, 0.5))["isi"], atol=1e-5)
-    said = capsys.readouterr().out
-    assert "isi of 300 units, 220 of which were trained on" in said
-    assert f"dimension {dimension} of 300 units at -1, 0.5" in said and "of the variance over units" in said
+    options = ("--values", "-1", "0.5", "--out", tmp_path / "t.npz")
+    assert run(monkeypatch, "traverse", model, folder, *options) == 0
+    dimension, traversed = int(fitted.embed(UnitTable.read(folder)).var(axis=0).argmax()), np.load(tmp_path / "t.npz")
+    np.testing.assert_allclose(traversed["isi"][220:], fitted.traverse(new, dimension, (-1.0, 0.5))["isi"], atol=1e-5)
+    output = capsys.readouterr().out
+    assert "isi of 300 units, 220 of which were trained on" in output
+    assert f"dimension {dimension} of 300 units at -1, 0.5" in output and "of the variance over units" in output
 
 
 # What is wrong.
@@ -346,7 +360,7 @@ def test_the_verbs_write_what_the_model_says(fitted, new, folder, tmp_path, monk
 
 def malicious(folder):
     path = folder / "bad.ckpt"
-    return write(path, {"state_dict": Made(Global("os", "system"), f"touch {folder / 'ran'}")})
+    return write(path, {"state_dict": Call(Global("os", "system"), f"touch {folder / 'ran'}")})
 
 
 MISTAKES = {
@@ -356,7 +370,7 @@ MISTAKES = {
     "modality": (lambda model, units: Hippie(modalities=("lfp",)).fit(units), "no modality 'lfp'"),
     "technology": (lambda model, units: model.embed(units, technology="patch"), "no technology 'patch'"),
     "target": (lambda model, units: model.counterfactual(units, "patch"), "no technology 'patch'"),
-    "drawn from itself": (lambda model, units: model.impute(units, "isi", given=["isi"]), "leave it out of given"),
+    "imputed from itself": (lambda model, units: model.impute(units, "isi", given=["isi"]), "leave it out of given"),
     "imputed": (lambda model, units: model.impute(units, "lfp"), "no modality 'lfp'"),
     "dimension": (lambda model, units: model.traverse(units, 6), "no dimension 6"),
     "seed": (lambda model, units: model.embed(units, seed=2), "no network 2"),
@@ -366,7 +380,7 @@ MISTAKES = {
         lambda model, units: model.get_embeddings(wave=np.zeros((2, 50)), isi=np.zeros((3, 100))),
         "{'wave': 2, 'isi': 3} rows",
     ),
-    "arrays": (lambda model, units: UnitTable.of(label="PV"), "no curves were given"),
+    "arrays": (lambda model, units: UnitTable.from_arrays(label="PV"), "no curves were given"),
 }
 
 
@@ -386,12 +400,12 @@ def test_a_malicious_pickle_and_a_checkpoint_of_another_model_are_refused(tmp_pa
         with pytest.raises(CheckpointError, match=hint):
             Hippie.from_checkpoint(path)
         assert run(monkeypatch, "convert", path, tmp_path / "model") == 2
-        said = capsys.readouterr().err
-        assert said.startswith("error: ") and said.count("\n") == 1 and str(path) in said
+        output = capsys.readouterr().err
+        assert output.startswith("error: ") and output.count("\n") == 1 and str(path) in output
     assert not (tmp_path / "ran").exists() and not (tmp_path / "model").exists()
 
 
-def test_verbs_of_units_need_a_hippie_and_units(fitted, folder, tmp_path, monkeypatch, capsys):
+def test_commands_need_a_hippie_and_units(fitted, folder, tmp_path, monkeypatch, capsys):
     fitted.save(tmp_path / "model")
     assert run(monkeypatch, "embed", tmp_path / "model", tmp_path / "nowhere") == 2
     assert "there are no units in" in capsys.readouterr().err

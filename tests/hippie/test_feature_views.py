@@ -1,9 +1,9 @@
-"""Views: what must not matter does not, what is measured is right, and a unit without a curve has no view of it."""
+"""Feature views: invariances, measured numbers, and units without a curve."""
 
 import numpy as np
 import pytest
 
-from jaxephys.hippie.feature_views import views_of
+from jaxephys.hippie.feature_views import compute_feature_views
 
 COUNT = 12
 TIME = np.linspace(-1.0, 1.0, 30)  # with ten samples on both sides, 50: as many as the network reads
@@ -22,7 +22,7 @@ def make_raw(shift=0):
 
 
 RAW = make_raw()
-VIEWS = views_of(RAW)
+VIEWS = compute_feature_views(RAW)
 
 
 def test_the_views_of_all_three_curves():
@@ -32,15 +32,15 @@ def test_the_views_of_all_three_curves():
     assert all(len(view) == COUNT and np.isfinite(view).all() for view in VIEWS.values())
 
 
-def test_neither_amplitude_nor_the_number_of_spikes_is_told():
+def test_views_depend_neither_on_amplitude_nor_on_the_number_of_spikes():
     factors = np.linspace(0.5, 30, COUNT)[:, None]
-    louder = views_of({name: (rows * factors).astype(np.float32) for name, rows in RAW.items()})
+    louder = compute_feature_views({name: (rows * factors).astype(np.float32) for name, rows in RAW.items()})
     for name, view in VIEWS.items():
         np.testing.assert_allclose(louder[name], view, atol=2e-3, err_msg=name)
 
 
-def test_a_spike_that_stands_elsewhere_has_the_same_shape_slope_and_spectrum():
-    moved = views_of(make_raw(shift=3))
+def test_a_shifted_spike_has_the_same_shape_slope_and_spectrum():
+    moved = compute_feature_views(make_raw(shift=3))
     for name in ("shape", "slope", "spectrum"):
         np.testing.assert_allclose(moved[name], VIEWS[name], atol=0.02, err_msg=name)
     trough = np.abs(moved["shape"] - np.median(moved["shape"], axis=1, keepdims=True)).argmax(axis=1)
@@ -50,7 +50,7 @@ def test_a_spike_that_stands_elsewhere_has_the_same_shape_slope_and_spectrum():
 def test_the_width_of_a_spike_and_the_direction_it_points_in_are_measured():
     sign, width = VIEWS["numbers"][:, 0], VIEWS["numbers"][:, 4]
     assert (sign == -1).all() and (np.diff(width) >= 0).all() and width[-1] > width[0] + 3
-    upward = views_of({**RAW, "wave": -RAW["wave"]})["numbers"]
+    upward = compute_feature_views({**RAW, "wave": -RAW["wave"]})["numbers"]
     assert (upward[:, 0] == 1).all()
     np.testing.assert_allclose(upward[:, 1:8], VIEWS["numbers"][:, 1:8], atol=1e-4)
 
@@ -64,25 +64,25 @@ def test_intervals_are_shares_and_quantiles_are_counted():
     assert VIEWS["numbers"][3, 8] == pytest.approx((share * np.log(np.arange(80) + 0.5)).sum(), abs=1e-4)
 
 
-def test_the_two_sides_of_a_correlogram_are_taken_together():
-    mirrored = views_of({**RAW, "acg": RAW["acg"][:, ::-1].copy()})
+def test_the_two_sides_of_an_autocorrelogram_are_added():
+    mirrored = compute_feature_views({**RAW, "acg": RAW["acg"][:, ::-1].copy()})
     np.testing.assert_allclose(mirrored["near"], VIEWS["near"], atol=1e-6)
     quiet = VIEWS["near"][:, 0] - VIEWS["near"][:, -1]
-    assert (quiet < -1).all(), "the gap in the middle is seen"
+    assert (quiet < -1).all(), "the gap in the middle has an effect"
 
 
 def test_a_unit_without_a_curve_has_nan_in_its_views_alone():
     raw = {name: rows.copy() for name, rows in RAW.items()}
     raw["isi"][4] = np.nan
-    views = views_of(raw)
+    views = compute_feature_views(raw)
     for name in ("intervals", "density", "cumulative"):
         assert np.isnan(views[name][4]).all()
         np.testing.assert_array_equal(np.delete(views[name], 4, axis=0), np.delete(VIEWS[name], 4, axis=0))
     np.testing.assert_array_equal(views["shape"], VIEWS["shape"])
     assert np.isnan(views["numbers"][4]).sum() == 9
-    assert "lags" not in views_of({**RAW, "acg": EMPTY})
+    assert "lags" not in compute_feature_views({**RAW, "acg": EMPTY})
 
 
 def test_units_without_any_curve_are_refused():
-    with pytest.raises(ValueError, match="no unit has a curve that says anything"):
-        views_of({"wave": EMPTY, "isi": EMPTY, "acg": EMPTY})
+    with pytest.raises(ValueError, match="no unit has a curve with information"):
+        compute_feature_views({"wave": EMPTY, "isi": EMPTY, "acg": EMPTY})

@@ -1,11 +1,12 @@
-"""Preprocessing: the published numbers, the two orders, counts and densities, and rows that hold nothing."""
+"""Preprocessing: the published numbers, the two orders, counts and densities, and rows without information."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from jaxephys.hippie.preprocessing import NOMINAL, Preparation, informative, interval_scale, prepare, resample
+from jaxephys.hippie.preprocessing import NOMINAL_INTERVALS, Preparation, interval_scale, prepare, resample
+from jaxephys.schemas.unit_table import informative
 
 ROOT = Path(__file__).parents[2]
 PARITY = ROOT.parent / "shared" / "parity" / "hippie_width8.npz"
@@ -22,10 +23,10 @@ def resampled_by_hand(row, length):
     """One sample after the other, from the definition."""
     new = []
     for i in range(length):
-        place = min(max((i + 0.5) * len(row) / length - 0.5, 0.0), len(row) - 1.0)
-        left = int(place)
+        position = min(max((i + 0.5) * len(row) / length - 0.5, 0.0), len(row) - 1.0)
+        left = int(position)
         right = min(left + 1, len(row) - 1)
-        new.append(row[left] + (place - left) * (row[right] - row[left]))
+        new.append(row[left] + (position - left) * (row[right] - row[left]))
     return np.array(new)
 
 
@@ -45,10 +46,10 @@ def test_the_published_order_gives_the_published_numbers():
         raw = {name: file[f"raw/{name}"] for name in RAW}
         wanted = {name: file[f"in/{name}"][:, 0] for name in RAW}
     for name, curves in prepare(raw, PUBLISHED).curves.items():
-        np.testing.assert_allclose(curves, wanted[name], atol=3e-5)  # theirs lose digits in 1 + x, in float32
+        np.testing.assert_allclose(curves, wanted[name], atol=3e-5)  # the original loses digits in 1 + x in float32
 
 
-def test_each_order_against_its_words():
+def test_each_order_against_its_description():
     for order in ("train", "card"):
         curves = prepare(RAW, Preparation(order=order, intervals="stored")).curves
         row = np.log1p(RAW["isi"][3].astype(float))
@@ -62,16 +63,16 @@ def test_the_orders_differ_and_only_one_spans_the_whole_range():
     np.testing.assert_allclose([card.min(axis=1), card.max(axis=1)], np.array([[-1.0] * 6, [1.0] * 6]), atol=1e-6)
 
 
-def test_counts_and_densities_of_one_unit_come_out_the_same_unless_taken_as_stored():
+def test_counts_and_densities_of_one_unit_give_the_same_result_unless_used_as_stored():
     density = {**RAW, "isi": RAW["isi"] / RAW["isi"].sum(axis=1, keepdims=True)}
     common, stored = ([prepare(raw, how).curves["isi"] for raw in (RAW, density)] for how in (Preparation(), PUBLISHED))
     np.testing.assert_allclose(*common, atol=1e-5)
     assert np.abs(stored[0] - stored[1]).max() > 0.1
-    wanted = np.log1p(NOMINAL * density["isi"][0].astype(float))
+    wanted = np.log1p(NOMINAL_INTERVALS * density["isi"][0].astype(float))
     np.testing.assert_allclose(common[0][0], resampled_by_hand(spread(wanted), 100), atol=1e-5)
 
 
-def test_the_scale_of_intervals_is_told_row_by_row():
+def test_the_scale_of_intervals_is_determined_row_by_row():
     counts, one = RAW["isi"], np.eye(70, dtype=np.float32)[:1]  # a single interval: whole as a count and as a density
     density = counts / counts.sum(axis=1, keepdims=True)
     assert interval_scale(np.concatenate([counts, one])) == "counts"
@@ -85,7 +86,7 @@ def test_the_scale_of_intervals_is_told_row_by_row():
     assert np.isfinite(prepare(mixed).curves["isi"]).all()
 
 
-def test_a_constant_or_missing_curve_is_absent_and_says_minus_one():
+def test_a_constant_or_missing_curve_is_absent_and_becomes_minus_one():
     raw = {name: rows.copy() for name, rows in RAW.items()}
     raw["wave"][1], raw["isi"][2], raw["acg"][3] = 4.0, np.nan, 0.0
     curves, present = prepare(raw)
@@ -104,25 +105,25 @@ def test_a_modality_that_no_unit_has():
     assert not informative(np.zeros((6, 0), np.float32)).any()
 
 
-def test_the_stamp_survives_json_and_refuses_another_version():
+def test_settings_survive_json_and_another_version_is_refused():
     ours = Preparation(order="card", lengths=(("wave", 40), ("acg", 20)))
-    stamp = ours.stamp
-    listed = {**stamp, "lengths": [list(pair) for pair in stamp["lengths"]]}
-    assert Preparation.of_stamp(listed) == ours
+    config = ours.to_dict()
+    listed = {**config, "lengths": [list(pair) for pair in config["lengths"]]}
+    assert Preparation.from_dict(listed) == ours
     with pytest.raises(ValueError, match="version 0, this is 1"):
-        Preparation.of_stamp({**stamp, "version": 0})
+        Preparation.from_dict({**config, "version": 0})
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"order": "both"}, "'both' is unknown: choose one of train, card"),
         ({"intervals": "log"}, "'log' is unknown: choose one of common, stored"),
         ({"lengths": (("spikes", 10),)}, "no modality 'spikes'"),
     ],
 )
-def test_unknown_choices_are_refused(settings, said):
-    with pytest.raises(ValueError, match=said):
+def test_unknown_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
         Preparation(**settings)
 
 

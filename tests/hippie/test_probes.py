@@ -1,4 +1,4 @@
-"""Probes against scikit-learn and against formulas written out; blocks, calibration and novelty on planted rows."""
+"""Probes against scikit-learn and against explicit formulas; blocks, calibration and novelty on simulated rows."""
 
 import numpy as np
 import pytest
@@ -7,13 +7,22 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 
-from jaxephys.hippie.probes import NAMES, Calibrated, KernelProbe, KNNProbe, Novelty, Standard, as_blocks, make_probe
+from jaxephys.hippie.probes import (
+    NAMES,
+    CalibratedProbe,
+    ClippedScaler,
+    KernelProbe,
+    KNNProbe,
+    NoveltyScorer,
+    join_blocks,
+    make_probe,
+)
 
 RNG = np.random.default_rng(3)
 CLASSES = np.array(["EXC", "PV", "SOM"])
 
 
-def planted(rows=(60, 40, 20), apart=1.5, columns=6, seed=0):
+def simulated_rows(rows=(60, 40, 20), apart=1.5, columns=6, seed=0):
     """Gaussian classes of unequal size."""
     rng = np.random.default_rng(seed)
     codes = rng.permutation(np.repeat(np.arange(len(rows)), rows))
@@ -22,27 +31,29 @@ def planted(rows=(60, 40, 20), apart=1.5, columns=6, seed=0):
     return x, CLASSES[codes]
 
 
-X, Y = planted()
-NEW, TRUTH = planted((40, 40, 40), seed=1)
+X, Y = simulated_rows()
+NEW, TRUTH = simulated_rows((40, 40, 40), seed=1)
 
 
 # Neighbours.
 
 
 def test_neighbours_are_those_of_scikit_learn_at_the_k_that_inner_folds_choose():
-    reached = []
+    accuracies = []
     for k in range(1, 21):
         inner = StratifiedKFold(5, shuffle=True, random_state=4).split(X, Y)
         model = KNeighborsClassifier(k, metric="cosine")
-        reached.append(np.mean([balanced_accuracy_score(Y[b], model.fit(X[a], Y[a]).predict(X[b])) for a, b in inner]))
+        accuracies.append(
+            np.mean([balanced_accuracy_score(Y[b], model.fit(X[a], Y[a]).predict(X[b])) for a, b in inner])
+        )
     probe = KNNProbe(seed=4).fit(X, Y)
-    assert probe.k_ == int(np.argmax(reached)) + 1 > 1
+    assert probe.k_ == int(np.argmax(accuracies)) + 1 > 1
     oracle = KNeighborsClassifier(probe.k_, metric="cosine").fit(X, Y)
     np.testing.assert_allclose(probe.predict_proba(NEW), oracle.predict_proba(NEW))
     np.testing.assert_array_equal(probe.predict(NEW), oracle.predict(NEW))
 
 
-def test_a_class_of_three_rows_is_cut_in_three_and_one_of_a_single_row_is_refused():
+def test_a_class_of_three_rows_gets_three_folds_and_one_of_a_single_row_is_refused():
     few = np.r_[np.flatnonzero(Y == "EXC"), np.flatnonzero(Y == "PV")[:3]]
     assert KNNProbe().fit(X[few], Y[few]).k_ <= 20
     with pytest.raises(ValueError, match="a class has one training row"):
@@ -53,7 +64,7 @@ def test_a_class_of_three_rows_is_cut_in_three_and_one_of_a_single_row_is_refuse
 
 
 def kernel_by_hand(x, rows, widths):
-    """One pair and one block after the other."""
+    """The kernel by loops over pairs and blocks."""
     found = np.zeros((len(x), len(rows)))
     for i, new in enumerate(x):
         for j, old in enumerate(rows):
@@ -70,27 +81,27 @@ def test_the_kernel_probe_is_weighted_regression_on_a_mean_of_kernels():
     x, y, new = X[rows], Y[rows], NEW[:5]
     probe = KernelProbe(widths).fit(x, y)
     mean, sd = x.mean(axis=0), x.std(axis=0)
-    seen, asked = (x - mean) / sd, (new - mean) / sd
+    training, query = (x - mean) / sd, (new - mean) / sd
     weight = np.where(y == "EXC", 13 / (2 * 9), 13 / (2 * 4))
     indicator = np.stack([y == "EXC", y == "SOM"], axis=1).astype(float)
     share = (weight[:, None] * indicator).sum(axis=0) / weight.sum()
     np.testing.assert_allclose(share, 0.5)
 
     def fitted(keep):
-        among = kernel_by_hand(seen[keep], seen[keep], widths) + np.diag(probe.regression_.noise / weight[keep])
+        among = kernel_by_hand(training[keep], training[keep], widths) + np.diag(probe.regression_.noise / weight[keep])
         return np.linalg.solve(among, indicator[keep] - share)
 
     everything = np.arange(len(x))
-    by_hand = share + kernel_by_hand(asked, seen, widths) @ fitted(everything)
+    by_hand = share + kernel_by_hand(query, training, widths) @ fitted(everything)
     soft = np.exp(probe.sharpness_ * by_hand)
     np.testing.assert_allclose(probe.predict_proba(new), soft / soft.sum(axis=1, keepdims=True), atol=1e-9)
-    for row in everything:  # left out in closed form: as if fitted without it
+    for row in everything:  # the leave-one-out prediction equals that of a fit without the row
         others = np.delete(everything, row)
-        alone = share + kernel_by_hand(seen[[row]], seen[others], widths) @ fitted(others)
+        alone = share + kernel_by_hand(training[[row]], training[others], widths) @ fitted(others)
         np.testing.assert_allclose(probe.regression_.left_out[row], alone[0], atol=1e-9)
 
 
-def test_a_block_counts_alike_whatever_its_width():
+def test_the_weight_of_a_block_does_not_depend_on_its_width():
     narrow = KernelProbe((3, 3)).fit(X, Y).predict_proba(NEW)
     wide = KernelProbe((3, 30)).fit(np.c_[X[:, :3], np.tile(X[:, 3:], 10)], Y)
     np.testing.assert_allclose(wide.predict_proba(np.c_[NEW[:, :3], np.tile(NEW[:, 3:], 10)]), narrow, atol=1e-9)
@@ -98,17 +109,17 @@ def test_a_block_counts_alike_whatever_its_width():
     assert np.abs(joined.predict_proba(np.c_[NEW[:, :3], np.tile(NEW[:, 3:], 10)]) - narrow).max() > 0.05
 
 
-def test_a_block_of_noise_hurts_less_as_a_block_than_among_the_columns():
+def test_noise_hurts_less_as_a_separate_block_than_among_the_columns():
     noise, other = np.random.default_rng(5).normal(size=(2, 120, 60))
     x, new = np.c_[X[:, :3], noise], np.c_[NEW[:, :3], other]
 
-    def reached(widths):
+    def accuracy(widths):
         return balanced_accuracy_score(TRUTH, KernelProbe(widths).fit(x, Y).predict(new))
 
-    assert reached((3, 60)) > reached((63,)) + 0.05
+    assert accuracy((3, 60)) > accuracy((63,)) + 0.05
 
 
-def test_each_class_counts_alike():
+def test_classes_have_equal_weight():
     """A point between two classes of very unequal size belongs to neither."""
     rng = np.random.default_rng(0)
     x = np.r_[rng.normal(-1, 1, size=(300, 1)), rng.normal(1, 1, size=(30, 1))]
@@ -118,14 +129,14 @@ def test_each_class_counts_alike():
     np.testing.assert_array_equal(KernelProbe().fit(x, y).predict(np.array([[-2.0], [2.0]])), ["PV", "SOM"])
 
 
-def test_what_is_missing_stands_at_the_mean_of_the_training_rows():
-    holed, filled = X.copy(), X.copy()
-    holed[::4, 1] = np.nan
-    mean = np.nanmean(holed[:, 1])
+def test_missing_values_become_the_mean_of_the_training_rows():
+    with_holes, filled = X.copy(), X.copy()
+    with_holes[::4, 1] = np.nan
+    mean = np.nanmean(with_holes[:, 1])
     filled[::4, 1] = mean
-    np.testing.assert_allclose(Standard().fit(holed).transform(holed)[::4, 1], 0)
-    probe = KernelProbe((3, 3)).fit(holed, Y)
-    assert np.isfinite(probe.predict_proba(holed)).all()
+    np.testing.assert_allclose(ClippedScaler().fit(with_holes).transform(with_holes)[::4, 1], 0)
+    probe = KernelProbe((3, 3)).fit(with_holes, Y)
+    assert np.isfinite(probe.predict_proba(with_holes)).all()
     as_mean, as_nan = NEW.copy(), NEW.copy()
     as_mean[:, 1], as_nan[:, 1] = mean, np.nan
     np.testing.assert_allclose(probe.predict_proba(as_nan), probe.predict_proba(as_mean), atol=1e-12)
@@ -137,7 +148,7 @@ def test_blocks_that_do_not_make_the_columns_are_refused():
 
 
 def test_views_side_by_side_and_their_widths():
-    values, widths = as_blocks({"shape": X[:, :2], "numbers": X[:, 2:]})
+    values, widths = join_blocks({"shape": X[:, :2], "numbers": X[:, 2:]})
     np.testing.assert_array_equal(values, X)
     assert widths == (2, 4)
 
@@ -146,7 +157,7 @@ def test_views_side_by_side_and_their_widths():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_probe_tells_planted_classes_and_looks_at_one_row_at_a_time(name):
+def test_every_probe_recognizes_simulated_classes_and_predicts_rows_independently(name):
     probe = make_probe(name, seed=0, widths=(3, 3)).fit(X, Y)
     assert balanced_accuracy_score(TRUTH, probe.predict(NEW)) > 0.55
     together = probe.predict_proba(NEW)
@@ -162,52 +173,55 @@ def test_an_unknown_probe_is_named():
 # Calibration.
 
 
-def off(probability, y):
-    """Expected minus reached accuracy, and the log loss."""
+def calibration_errors(probability, y):
+    """Difference between expected and actual accuracy, and the log loss."""
     right = probability[np.arange(len(y)), np.searchsorted(CLASSES, y)]
     return abs(probability.max(axis=1).mean() - (CLASSES[probability.argmax(axis=1)] == y).mean()), -np.log(
         right + 1e-12
     ).mean()
 
 
-def test_calibration_takes_back_overconfidence_and_changes_no_answer():
+def test_calibration_corrects_overconfidence_and_changes_no_prediction():
     bold = LogisticRegression(C=1e4, class_weight="balanced", max_iter=2000)
-    x, y = planted(apart=0.6, columns=40)
-    new, truth = planted((300, 200, 100), apart=0.6, columns=40, seed=1)
-    plain, cool = bold.fit(x, y), Calibrated(bold, even=True).fit(x, y)
+    x, y = simulated_rows(apart=0.6, columns=40)
+    new, truth = simulated_rows((300, 200, 100), apart=0.6, columns=40, seed=1)
+    plain, cool = bold.fit(x, y), CalibratedProbe(bold, even=True).fit(x, y)
     np.testing.assert_array_equal(cool.predict(new), plain.predict(new))
-    before, after = off(plain.predict_proba(new), truth), off(cool.predict_proba(new), truth)
+    before, after = (
+        calibration_errors(plain.predict_proba(new), truth),
+        calibration_errors(cool.predict_proba(new), truth),
+    )
     assert after[0] < 0.5 * before[0] and after[1] < before[1]
     assert cool.temperature_ > 1
 
 
 def test_calibrated_classes_are_as_frequent_as_in_training():
-    x, y = planted((300, 60, 30), apart=1.0)
-    new, truth = planted((1000, 200, 100), apart=1.0, seed=1)
+    x, y = simulated_rows((300, 60, 30), apart=1.0)
+    new, truth = simulated_rows((1000, 200, 100), apart=1.0, seed=1)
     shares = np.array([(truth == name).mean() for name in CLASSES])
     even = KernelProbe().fit(x, y).predict_proba(new).mean(axis=0)
-    frequent = Calibrated(KernelProbe(), even=True).fit(x, y).predict_proba(new).mean(axis=0)
+    frequent = CalibratedProbe(KernelProbe(), even=True).fit(x, y).predict_proba(new).mean(axis=0)
     assert np.abs(frequent - shares).max() < 0.06 < np.abs(even - shares).max()
 
 
 def test_a_vote_of_neighbours_is_never_certain_once_calibrated():
-    probe = Calibrated(KNNProbe(most=3)).fit(X, Y)
+    probe = CalibratedProbe(KNNProbe(max_neighbors=3)).fit(X, Y)
     assert probe.predict_proba(NEW).min() > 0
 
 
 # Novelty.
 
 
-def test_rows_of_the_same_population_score_evenly_and_strange_ones_at_the_top():
+def test_novelty_is_uniform_for_the_same_population_and_one_for_distant_rows():
     rng = np.random.default_rng(0)
     known, same = rng.normal(size=(2, 2000, 4))
-    score = Novelty().fit(known).score_samples(same)
+    score = NoveltyScorer().fit(known).score_samples(same)
     np.testing.assert_allclose(np.quantile(score, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.05)
-    assert Novelty().fit(known).score_samples(same[:5] + 20).min() == 1
-    copies = Novelty().fit(known).score_samples(known)  # one of the k nearest is the row itself
+    assert NoveltyScorer().fit(known).score_samples(same[:5] + 20).min() == 1
+    copies = NoveltyScorer().fit(known).score_samples(known)  # one of the k nearest is the row itself
     assert copies.mean() < 0.5
 
 
 def test_novelty_needs_more_rows_than_neighbours():
     with pytest.raises(ValueError, match="10 rows have no 10-th nearest other"):
-        Novelty().fit(X[:10])
+        NoveltyScorer().fit(X[:10])

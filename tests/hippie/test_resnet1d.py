@@ -1,11 +1,11 @@
-"""Convolutions against NumPy, batch normalisation as torch keeps it, the decoder's growth."""
+"""Convolutions against NumPy, batch normalization as in PyTorch, upsampling of the decoder."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxephys.hippie.network.resnet1d import FORMS, BatchNorm, Decoder, DecoderBlock, GrowingConvolution, convolve
+from jaxephys.hippie.network.resnet1d import FORMS, BatchNorm, Decoder, DecoderBlock, UpsamplingConvolution, convolve
 
 
 def by_hand(x, kernel, stride):
@@ -39,28 +39,28 @@ def test_an_unknown_form_is_named():
         convolve(jnp.ones((1, 4, 1)), jnp.ones((3, 1, 1)), 1, "winograd")
 
 
-def test_growing_repeats_each_position_and_adds_a_bias():
+def test_upsampling_repeats_each_position_and_adds_a_bias():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(2, 3, 4)).astype(np.float32)
     kernel, bias = rng.normal(size=(3, 4, 2)).astype(np.float32), np.array([0.5, -2.0], np.float32)
     variables = {"params": {"conv": {"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}}}
     twice = x[:, [0, 0, 1, 1, 2, 2]]
-    y = GrowingConvolution(2).apply(variables, jnp.asarray(x))
+    y = UpsamplingConvolution(2).apply(variables, jnp.asarray(x))
     np.testing.assert_allclose(y, by_hand(twice, kernel, 1) + bias, atol=1e-5)
 
 
 def test_a_block_has_the_same_parameters_and_numbers_in_every_form():
     x = jnp.asarray(np.random.default_rng(2).normal(size=(2, 4, 4)), jnp.float32)
-    block = DecoderBlock(grows=True, form=FORMS[0])
+    block = DecoderBlock(upsample=True, form=FORMS[0])
     variables = block.init(jax.random.key(0), x, None, train=False)
     plain = block.apply(variables, x, None, train=False)
     assert plain.shape == (2, 8, 2)
     for form in FORMS[1:]:
-        other = DecoderBlock(grows=True, form=form).apply(variables, x, None, train=False)
+        other = DecoderBlock(upsample=True, form=form).apply(variables, x, None, train=False)
         np.testing.assert_allclose(other, plain, atol=1e-5)
 
 
-def test_the_decoder_draws_sixty_four_positions_before_its_last_layer():
+def test_the_decoder_has_sixty_four_positions_before_its_last_layer():
     shapes = jax.eval_shape(Decoder(50, width=2).init, jax.random.key(0), jnp.zeros((1, 6)))
     assert shapes["params"]["linear_out"]["kernel"].shape == (64, 50)
     assert shapes["params"]["layer4_1"]["conv1"]["conv"]["kernel"].shape == (3, 16, 8)
@@ -87,7 +87,7 @@ def test_batch_statistics_are_those_of_torch():
     np.testing.assert_array_equal(kept["mean"], [5, 5])
 
 
-def test_rows_that_do_not_count_move_no_statistic():
+def test_rows_that_do_not_count_change_no_statistic():
     x = np.random.default_rng(4).normal(size=(5, 3, 2)).astype(np.float32)
     rows = jnp.array([True, True, False, True, False])
     alone, moved_alone = normalise(x[[0, 1, 3]])
@@ -97,7 +97,7 @@ def test_rows_that_do_not_count_move_no_statistic():
 
 
 def test_rows_that_do_not_count_stay_small_beside_a_single_one_that_does():
-    """Divided by its spread, which is none, they would overflow further on, and with them the gradients of all."""
+    """Divided by its variance of zero, they would overflow in later layers and make all gradients NaN."""
     x = np.random.default_rng(4).normal(0, 100, size=(4, 2)).astype(np.float32)
     y, _ = normalise(x, jnp.array([False, True, False, False]))
     np.testing.assert_allclose(y, np.broadcast_to([0.0, 3.0], (4, 2)), atol=1e-5)

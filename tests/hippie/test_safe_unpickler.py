@@ -1,4 +1,4 @@
-"""Files of torch without torch: every layout of a tensor, and pickles that must not run."""
+"""Reading PyTorch files without PyTorch: every layout of a tensor, and pickles that must not run."""
 
 import os
 import pickle
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from jaxephys.engine.checkpoint import CheckpointError
-from jaxephys.hippie.safe_unpickler import Inert, read_state_dict, read_torch
-from tests.hippie.torch_file import Global, Made, Storage, tensor, tensors, write
+from jaxephys.hippie.safe_unpickler import InertObject, read_state_dict, read_torch_file
+from tests.hippie.torch_file import Call, Global, Storage, tensor, tensors, write
 
 NUMBERS = np.arange(12, dtype=np.float32)
 
@@ -22,7 +22,7 @@ def one(storage, offset, size, stride):
 
 @pytest.mark.parametrize("byteorder", ["little", "big"])
 @pytest.mark.parametrize("dtype", ["f4", "f8", "f2", "i8", "u1", jnp.bfloat16])
-def test_every_kind_of_number_in_either_byte_order(tmp_path, dtype, byteorder):
+def test_every_number_format_in_either_byte_order(tmp_path, dtype, byteorder):
     array = np.arange(6).reshape(2, 3).astype(dtype)
     read = read_state_dict(write(tmp_path / "a.ckpt", {"state_dict": tensors({"w": array})}, byteorder))
     assert read["w"].dtype.itemsize == array.dtype.itemsize
@@ -51,27 +51,27 @@ def test_any_view_of_a_storage(tmp_path, offset, size, stride, expected):
 )
 def test_a_view_that_leaves_its_storage_is_refused(tmp_path, offset, size, stride):
     with pytest.raises(CheckpointError, match="it is no checkpoint"):
-        read_torch(write(tmp_path / "a.pt", one(Storage("0", NUMBERS), offset, size, stride)))
+        read_torch_file(write(tmp_path / "a.pt", one(Storage("0", NUMBERS), offset, size, stride)))
 
 
 def test_tensors_that_share_a_storage_and_parameters_are_read(tmp_path):
     shared = Storage("7", NUMBERS)
-    parameter = Made(Global("torch._utils", "_rebuild_parameter"), tensor(shared, 6, (6,), (1,)), True, OrderedDict())
+    parameter = Call(Global("torch._utils", "_rebuild_parameter"), tensor(shared, 6, (6,), (1,)), True, OrderedDict())
     read = read_state_dict(write(tmp_path / "a.pt", {"a": tensor(shared, 0, (6,), (1,)), "b": parameter}))
     np.testing.assert_array_equal(np.concatenate([read["a"], read["b"]]), NUMBERS)
 
 
-def test_what_lightning_puts_beside_the_tensors_is_inert(tmp_path):
-    config = Made(Global("hippie.config", "CVAEConfig"), 3, state={"z_dim": 30})
-    listed = Made(Global("lightning.utilities", "AttributeDict"), state=({"a": 1}, {"b": 2}))
+def test_other_objects_of_a_lightning_checkpoint_are_inert(tmp_path):
+    config = Call(Global("hippie.config", "CVAEConfig"), 3, state={"z_dim": 30})
+    listed = Call(Global("lightning.utilities", "AttributeDict"), state=({"a": 1}, {"b": 2}))
     content = {
         "epoch": 3,
         "hyper_parameters": {"config": config, "more": listed, "kind": Global("torch", "float16")},
         "state_dict": OrderedDict(tensors({"model.w": NUMBERS})),
     }
-    read = read_torch(write(tmp_path / "a.ckpt", content))
+    read = read_torch_file(write(tmp_path / "a.ckpt", content))
     kept = read["hyper_parameters"]
-    assert isinstance(kept["config"], Inert) and type(kept["config"]).origin == "hippie.config.CVAEConfig"
+    assert isinstance(kept["config"], InertObject) and type(kept["config"]).origin == "hippie.config.CVAEConfig"
     assert kept["kind"].origin == "torch.float16" and read["epoch"] == 3
     np.testing.assert_array_equal(read["state_dict"]["model.w"], NUMBERS)
 
@@ -106,12 +106,12 @@ def test_a_pickle_that_calls_runs_nothing(tmp_path, wrap):
     assert not trace.exists()
 
 
-def test_the_planted_pickle_would_have_run(tmp_path):
+def test_the_malicious_pickle_would_run_without_protection(tmp_path):
     pickle.loads(pickle.dumps(Harm(tmp_path / "harm")))
     assert (tmp_path / "harm").exists()
 
 
-def test_other_files_are_told_apart_in_one_sentence(tmp_path):
+def test_other_files_are_refused_in_one_sentence(tmp_path):
     old, text, empty, torn = (tmp_path / name for name in ("old.pt", "text.pt", "empty.pt", "torn.pt"))
     old.write_bytes(pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2) + pickle.dumps(1001, protocol=2))
     text.write_text("wave,isi\n")
@@ -120,11 +120,11 @@ def test_other_files_are_told_apart_in_one_sentence(tmp_path):
     whole = write(tmp_path / "whole.pt", tensors({"w": NUMBERS}))
     with zipfile.ZipFile(whole) as archive, zipfile.ZipFile(torn, "w") as copy:
         copy.writestr("archive/data.pkl", archive.read("archive/data.pkl")[:-20])
-    for path, said in [
+    for path, message in [
         (old, "torch before 1.6"),
         (text, "is no zip"),
         (empty, "0 records data.pkl"),
         (torn, "is damaged"),
     ]:
-        with pytest.raises(CheckpointError, match=said):
-            read_torch(path)
+        with pytest.raises(CheckpointError, match=message):
+            read_torch_file(path)

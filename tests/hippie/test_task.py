@@ -1,4 +1,4 @@
-"""The task: which rows and labels a run sees, what each switch does, and a planted latent that only one objective finds.
+"""The task: which rows and labels a run receives, what each setting does, and a simulated latent that only one objective finds.
 
 Most tests have dense trunks, which compile in seconds.
 """
@@ -21,21 +21,21 @@ from jaxephys.engine.predict import predict, score
 from jaxephys.engine.rows import pad_rows, plain_rows, stack_rows
 from jaxephys.engine.task import Task
 from jaxephys.evaluation.splits import Split
-from jaxephys.hippie.imputation import drawing
+from jaxephys.hippie.imputation import decoding_task
 from jaxephys.hippie.network.cvae import ConditionalVAE
-from jaxephys.hippie.network.initialization import draw_weights
+from jaxephys.hippie.network.initialization import initialize_variables
 from jaxephys.hippie.preprocessing import Preparation
 from jaxephys.hippie.task import (
     OURS,
     PUBLISHED,
     Objective,
-    Units,
-    even_batches,
+    UnitArrays,
+    even_batch_size,
     explained_variance,
-    hide,
     make_data,
-    make_runs,
+    make_run_inputs,
     make_task,
+    mask_curves,
 )
 from jaxephys.schemas.unit_table import UnitTable
 
@@ -52,7 +52,7 @@ def cosines(length):
     return np.cos(np.pi * np.outer(np.arange(1, FACTORS), (np.arange(length) + 0.5) / length))
 
 
-def plant():
+def simulate():
     """Four factors: the first three shape the waveform, the last three the intervals. The second makes the class."""
     rng = np.random.default_rng(0)
     z = rng.normal(size=(COUNT, FACTORS))
@@ -64,7 +64,7 @@ def plant():
     return UnitTable(raw, np.arange(COUNT).astype(str), {"label": label}), z
 
 
-TABLE, FACTOR = plant()
+TABLE, FACTOR = simulate()
 PREPARATION = Preparation(lengths=LENGTHS)
 DATA = make_data(TABLE, PREPARATION)
 
@@ -72,11 +72,11 @@ DATA = make_data(TABLE, PREPARATION)
 class Setting(NamedTuple):
     network: ConditionalVAE
     task: Task
-    data: Units
+    data: UnitArrays
     variables: dict
-    gather: Callable  # of the task, compiled: one primitive after the other they take minutes
+    gather: Callable  # compiled methods of the task: without compilation they take minutes
     loss: Callable
-    read: Callable  # the network, told no condition
+    apply: Callable  # the network without conditions
 
 
 @pytest.fixture(scope="module")
@@ -84,24 +84,24 @@ def setting():
     network = ConditionalVAE(LENGTHS, latent=LATENT, width=4, classes=2, trunk="dense")
     task = make_task(network)
 
-    def read(variables, curves, present, noise):
+    def apply(variables, curves, present, noise):
         return network.apply(variables, curves, present=present, noise=noise, train=True, mutable=["batch_stats"])[0]
 
-    data, compiled = jax.tree.map(jnp.asarray, DATA), (jax.jit(task.gather), jax.jit(task.loss), jax.jit(read))
+    data, compiled = jax.tree.map(jnp.asarray, DATA), (jax.jit(task.gather), jax.jit(task.loss), jax.jit(apply))
     return Setting(network, task, data, jax.jit(task.init)(KEY), *compiled)
 
 
-def constants_of(objective, table=TABLE):
-    stacked = make_runs(table.codes(), [SPLIT], [objective], batch_size=BATCH).constants
+def make_constants(objective, table=TABLE):
+    stacked = make_run_inputs(table.codes(), [SPLIT], [objective], batch_size=BATCH).constants
     return jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), stacked)
 
 
 def batch_of(setting, objective, key: jax.Array | None = KEY, count=BATCH):
-    return setting.gather(setting.data, constants_of(objective), plain_rows(SPLIT.train[:count]), key)
+    return setting.gather(setting.data, make_constants(objective), plain_rows(SPLIT.train[:count]), key)
 
 
 def loss_of(setting, objective, steps=0.0, **changed):
-    """The loss of one batch, with draws that are the same every time."""
+    """The loss of one batch, with the same random numbers every time."""
     variables = {**setting.variables, "tally": {**setting.variables["tally"], "steps": jnp.float32(steps)}}
     return float(setting.loss(variables, batch_of(setting, objective)._replace(**changed), KEY)[0])
 
@@ -109,91 +109,98 @@ def loss_of(setting, objective, steps=0.0, **changed):
 # Rows and labels.
 
 
-def test_a_run_holds_the_labels_of_its_training_rows_and_no_other():
-    label = np.asarray(constants_of(OURS).label)
+def test_a_run_has_the_labels_of_its_training_rows_and_no_other():
+    label = np.asarray(make_constants(OURS).label)
     np.testing.assert_array_equal(label[SPLIT.train], TABLE.codes()[SPLIT.train])
     assert (np.delete(label, SPLIT.train) == -1).all() and (label[SPLIT.train] >= 0).sum() == len(SPLIT.train) - 20
-    assert not any(name in Units._fields for name in ("label", "labels"))
+    assert not any(name in UnitArrays._fields for name in ("label", "labels"))
 
 
 def test_no_constant_changes_with_the_labels_of_other_rows():
     label = TABLE.label.copy()
     label[SPLIT.test], label[SPLIT.validation] = "fast", "regular"
     for ours, again in zip(
-        *map(jax.tree.leaves, (constants_of(OURS), constants_of(OURS, replace(TABLE, about={"label": label})))),
+        *map(jax.tree.leaves, (make_constants(OURS), make_constants(OURS, replace(TABLE, about={"label": label})))),
         strict=True,
     ):
         np.testing.assert_array_equal(ours, again)
 
 
-def test_without_a_key_nothing_is_drawn_hidden_or_labelled(setting):
-    batch = batch_of(setting, replace(PUBLISHED, hidden=0.9, augmentation="strong"), key=None)
+def test_without_a_key_nothing_is_augmented_masked_or_labelled(setting):
+    batch = batch_of(setting, replace(PUBLISHED, mask_probability=0.9, augmentation="strong"), key=None)
     for name, curve in batch.curves.items():
         np.testing.assert_array_equal(curve, DATA.curves[name][SPLIT.train[:BATCH]])
-    assert batch.seen.all() and (np.asarray(batch.label) == -1).all()
+    assert batch.visible.all() and (np.asarray(batch.label) == -1).all()
 
 
-def test_the_label_reaches_the_decoder_of_a_conditioned_run_alone(setting):
+def test_only_the_decoder_of_a_conditioned_run_receives_the_label(setting):
     label = batch_of(setting, PUBLISHED).label
     flipped = jnp.where(label >= 0, 1 - label, -1)
-    told = loss_of(setting, PUBLISHED, label=flipped)
-    assert np.isfinite(told) and told != loss_of(setting, PUBLISHED)
+    changed = loss_of(setting, PUBLISHED, label=flipped)
+    assert np.isfinite(changed) and changed != loss_of(setting, PUBLISHED)
     assert loss_of(setting, OURS) == loss_of(setting, OURS, label=flipped)
 
 
 def test_padding_changes_no_score(setting):
-    constants, rows = constants_of(OURS), plain_rows(SPLIT.validation)
-    look = jax.jit(setting.task.validate)
-    ours, again = (look(setting.variables, setting.data, constants, pad_rows(rows, n)) for n in (len(rows.index), 150))
+    constants, rows = make_constants(OURS), plain_rows(SPLIT.validation)
+    evaluate = jax.jit(setting.task.validate)
+    ours, again = (
+        evaluate(setting.variables, setting.data, constants, pad_rows(rows, n)) for n in (len(rows.index), 150)
+    )
     for name, value in ours.items():
         np.testing.assert_allclose(again[name], value, rtol=2e-5, atol=1e-6, err_msg=name)
 
 
 def test_padding_changes_no_loss_of_the_resnets():
     task, count = make_task(ConditionalVAE(LENGTHS[:1], latent=LATENT, width=2)), 6
-    variables, constants = jax.jit(task.init)(KEY), constants_of(replace(OURS, augmentation="off", hidden=0.0))
+    variables, constants = (
+        jax.jit(task.init)(KEY),
+        make_constants(replace(OURS, augmentation="off", mask_probability=0.0)),
+    )
     waves = DATA._replace(curves={"wave": DATA.curves["wave"]}, present=DATA.present[:, :1])
     batch = jax.jit(task.gather)(
         jax.tree.map(jnp.asarray, waves), constants, pad_rows(plain_rows(SPLIT.train[:count]), 9), None
     )
-    look = jax.jit(lambda batch: task.loss(variables, batch, KEY))
-    value, (moved, measured) = look(batch)
-    spoilt = {name: curve.at[count:].set(3.0) for name, curve in batch.targets.items()}
-    there = batch.counted.at[count:].set(True)
-    again = look(batch._replace(targets=spoilt, curves=spoilt, counted=there, seen=there))
+    evaluate = jax.jit(lambda batch: task.loss(variables, batch, KEY))
+    value, (moved, measured) = evaluate(batch)
+    changed = {name: curve.at[count:].set(3.0) for name, curve in batch.targets.items()}
+    there = batch.present.at[count:].set(True)
+    again = evaluate(batch._replace(targets=changed, curves=changed, present=there, visible=there))
     np.testing.assert_allclose(again[0], value, rtol=1e-5)
     for ours, theirs in zip(*map(jax.tree.leaves, ((moved, measured), again[1])), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
-# Switches.
+# Settings of the objective.
 
 
-def test_curves_are_hidden_as_often_as_told_and_one_always_stays():
+def test_curves_are_masked_with_the_given_probability_and_one_is_always_kept():
     present = jnp.asarray(np.random.default_rng(0).random((6000, 3)) < 0.8)
     present = present & present.any(axis=1, keepdims=True)
-    seen = np.asarray(hide(present, jnp.float32(0.3), KEY))
-    assert not (seen & ~np.asarray(present)).any(), "an absent curve does not appear"
-    assert (seen.any(axis=1) == np.asarray(present).any(axis=1)).all()
+    visible = np.asarray(mask_curves(present, jnp.float32(0.3), KEY))
+    assert not (visible & ~np.asarray(present)).any(), "an absent curve does not appear"
+    assert (visible.any(axis=1) == np.asarray(present).any(axis=1)).all()
     whole = np.asarray(present).all(axis=1)
-    assert (~seen[whole]).mean() == pytest.approx(0.3 - 0.3**3 / 3, abs=0.02)  # of three that would all go, one stays
-    np.testing.assert_array_equal(hide(present, jnp.float32(0.0), KEY), present)
+    assert (~visible[whole]).mean() == pytest.approx(
+        0.3 - 0.3**3 / 3, abs=0.02
+    )  # of three that would all be masked, one is kept
+    np.testing.assert_array_equal(mask_curves(present, jnp.float32(0.0), KEY), present)
 
 
-def test_ours_draws_the_measured_curve_and_the_published_one_the_augmented(setting):
-    for objective, same in ((OURS, "measured"), (replace(OURS, clean=False), "augmented")):
+def test_our_target_is_the_measured_curve_and_the_published_one_the_augmented(setting):
+    for objective, same in ((OURS, "measured"), (replace(OURS, clean_target=False), "augmented")):
         batch = batch_of(setting, replace(objective, augmentation="strong"))
         measured = DATA.curves["wave"][SPLIT.train[:BATCH]]
         assert (np.asarray(batch.curves["wave"]) != measured).any()
         np.testing.assert_array_equal(batch.targets["wave"], measured if same == "measured" else batch.curves["wave"])
-    assert not batch.seen.all() and batch.counted.all(), "a hidden curve is drawn and counted"
+    assert not batch.visible.all() and batch.present.all(), "a masked curve counts in the error"
 
 
 def test_the_published_loss_is_its_formula(setting):
     plain = replace(PUBLISHED, augmentation="off", consistency=0.0, conditioned=False, beta=0.7)
     batch = batch_of(setting, plain)
     noise = jax.random.normal(jax.random.split(KEY, 3)[0], (BATCH, LATENT))
-    reading = setting.read(setting.variables, batch.curves, batch.seen, noise)
+    reading = setting.apply(setting.variables, batch.curves, batch.visible, noise)
     mu, log_var = reading.latent.mu, reading.latent.log_var
     wanted = sum(float(jnp.mean((reading.curves[name] - batch.targets[name]) ** 2)) for name, _ in LENGTHS)
     wanted += 0.7 * float(jnp.mean(jnp.sum(-0.5 * (1 + log_var - mu**2 - jnp.exp(log_var)), axis=1)))
@@ -209,17 +216,17 @@ def test_the_consistency_term_warms_up_with_the_epochs(setting):
     assert loss_of(setting, PUBLISHED, steps=epoch + epoch - 1) - without == pytest.approx(at[1], rel=1e-3), "by epoch"
 
 
-def test_contrast_sees_labels_where_it_is_on(setting):
+def test_contrast_uses_labels_where_it_is_on(setting):
     flipped = batch_of(setting, OURS).label.at[:9].set(0)
     on = replace(OURS, contrast=1.0)
     assert loss_of(setting, on) > loss_of(setting, OURS)
     assert loss_of(setting, on) != loss_of(setting, on, label=flipped)
 
 
-def test_the_tally_follows_the_error_of_hidden_and_of_seen_curves_and_counts_steps(setting):
+def test_the_running_error_of_masked_and_of_visible_curves_is_updated_and_steps_are_counted(setting):
     batch = batch_of(setting, OURS)
-    batch = batch._replace(counted=jnp.ones((BATCH, 2), bool).at[:, 1].set(False))
-    batch = batch._replace(seen=batch.counted & (jnp.arange(BATCH) < 20)[:, None])
+    batch = batch._replace(present=jnp.ones((BATCH, 2), bool).at[:, 1].set(False))
+    batch = batch._replace(visible=batch.present & (jnp.arange(BATCH) < 20)[:, None])
     before = setting.variables["tally"]
     _, (moved, _) = setting.loss(setting.variables, batch, KEY)
     after = moved["tally"]
@@ -227,40 +234,40 @@ def test_the_tally_follows_the_error_of_hidden_and_of_seen_curves_and_counts_ste
     np.testing.assert_array_equal(after["variance"][:, 1], 1.0)  # no row has the second curve
     # The dense network has no batch statistics but those of fusion and expansion: the error is computed anew here.
     noise = jax.random.normal(jax.random.split(KEY, 3)[0], (BATCH, LATENT))
-    reading = setting.read(setting.variables, batch.curves, batch.seen, noise)
+    reading = setting.apply(setting.variables, batch.curves, batch.visible, noise)
     errors = np.mean((np.asarray(reading.curves["wave"]) - batch.targets["wave"]) ** 2, axis=1)
-    for place, some in enumerate((errors[20:], errors[:20])):
-        assert float(after["variance"][place, 0]) == pytest.approx(1 + 0.1 * (float(some.mean()) - 1), rel=1e-4)
+    for position, some in enumerate((errors[20:], errors[:20])):
+        assert float(after["variance"][position, 0]) == pytest.approx(1 + 0.1 * (float(some.mean()) - 1), rel=1e-4)
 
 
-def test_a_hidden_technology_is_unknown_as_often_as_a_curve(setting):
+def test_a_technology_is_masked_as_often_as_a_curve(setting):
     data = setting.data._replace(source=jnp.zeros(COUNT, int))
     index = plain_rows(np.resize(SPLIT.train, 4000))
     for objective, share in ((OURS, 0.3), (PUBLISHED, 0.0)):
-        source = np.asarray(setting.gather(data, constants_of(objective), index, KEY).source)
+        source = np.asarray(setting.gather(data, make_constants(objective), index, KEY).source)
         assert (source == -1).mean() == pytest.approx(share, abs=0.03)
-    assert (np.asarray(setting.gather(data, constants_of(OURS), index, None).source) == 0).all()
+    assert (np.asarray(setting.gather(data, make_constants(OURS), index, None).source) == 0).all()
 
 
 def test_explained_variance_is_that_of_scikit_learn(setting):
     batch = batch_of(setting, OURS, key=None)._replace(weight=jnp.ones(BATCH).at[20:].set(0.0))
-    drawn = jax.jit(drawing(setting.network).outputs)(setting.variables, batch).mean
+    drawn = jax.jit(decoding_task(setting.network).outputs)(setting.variables, batch).mean
     errors = jnp.stack([jnp.mean((drawn[name] - batch.targets[name]) ** 2, axis=1) for name, _ in LENGTHS], axis=1)
     ours = explained_variance(errors, batch, NAMES)
-    for place, (name, _) in enumerate(LENGTHS):
+    for position, (name, _) in enumerate(LENGTHS):
         wanted = r2_score(
             np.asarray(batch.targets[name])[:20], np.asarray(drawn[name])[:20], multioutput="variance_weighted"
         )
-        assert float(ours[place]) == pytest.approx(wanted, abs=1e-5)
-    nobody = explained_variance(errors, batch._replace(counted=batch.counted.at[:, 0].set(False)), NAMES)
+        assert float(ours[position]) == pytest.approx(wanted, abs=1e-5)
+    nobody = explained_variance(errors, batch._replace(present=batch.present.at[:, 0].set(False)), NAMES)
     assert np.isnan(nobody[0]) and nobody[1] == ours[1]
 
 
-def test_the_first_weights_are_those_that_the_network_draws():
+def test_initial_weights_are_distributed_as_those_of_flax():
     network = ConditionalVAE(LENGTHS[:1], latent=LATENT, width=4, sources=300, trunk="dense")
     curves = {"wave": jnp.zeros((1, 24))}
     theirs = jax.jit(lambda key: network.init(key, curves))(KEY)
-    ours = jax.jit(lambda key: draw_weights(network, key))(KEY)
+    ours = jax.jit(lambda key: initialize_variables(network, key))(KEY)
     assert jax.tree.structure(ours) == jax.tree.structure(theirs)
     for one, other in zip(*(map(np.asarray, jax.tree.leaves(tree)) for tree in (ours, theirs)), strict=True):
         assert one.shape == other.shape
@@ -271,21 +278,22 @@ def test_the_first_weights_are_those_that_the_network_draws():
             assert np.abs(one).max() == pytest.approx(np.abs(other).max(), rel=0.3)
 
 
-def test_only_the_dimensions_that_are_used_say_anything(setting):
+def test_only_the_used_dimensions_have_an_effect(setting):
     scores = jax.jit(setting.task.validate)
     rows = plain_rows(SPLIT.validation)
 
-    def look(objective, factor):
+    def scores_of(objective, factor):
         params = setting.variables["params"]
         last = {"z_mean": {**params["z_mean"], "kernel": params["z_mean"]["kernel"].at[:, 3:].multiply(factor)}}
         variables = {**setting.variables, "params": {**params, **last}}
         return {
-            name: float(value) for name, value in scores(variables, setting.data, constants_of(objective), rows).items()
+            name: float(value)
+            for name, value in scores(variables, setting.data, make_constants(objective), rows).items()
         }
 
-    assert look(replace(OURS, latent=3), 1.0) == look(replace(OURS, latent=3), 9.0)
-    assert look(OURS, 1.0) != look(OURS, 9.0)
-    assert look(replace(OURS, latent=3), 1.0)["kl"] < look(OURS, 1.0)["kl"]
+    assert scores_of(replace(OURS, latent=3), 1.0) == scores_of(replace(OURS, latent=3), 9.0)
+    assert scores_of(OURS, 1.0) != scores_of(OURS, 9.0)
+    assert scores_of(replace(OURS, latent=3), 1.0)["kl"] < scores_of(OURS, 1.0)["kl"]
 
 
 @pytest.mark.parametrize(
@@ -293,44 +301,46 @@ def test_only_the_dimensions_that_are_used_say_anything(setting):
     [([257], 128, 129), ([250], 32, 25), ([20], 128, 20), ([190], 128, 95), ([72, 73], 64, 73), ([1], 64, 1)],
 )
 def test_batches_are_even(rows, near, size):
-    assert even_batches(rows, near) == size
+    assert even_batch_size(rows, near) == size
     assert all((count - 1) % size + 1 > size / 2 for count in rows)
 
 
-def test_several_tables_stand_one_after_the_other():
+def test_several_tables_are_concatenated():
     parts = [TABLE.rows(ROWS[:9]), TABLE.rows(ROWS[9:15])]
     joined, whole = make_data(parts, PREPARATION), make_data(TABLE.rows(ROWS[:15]), PREPARATION)
     for ours, again in zip(*map(jax.tree.leaves, (joined, whole)), strict=True):
         np.testing.assert_array_equal(ours, again)
 
 
-def test_what_is_unknown_is_refused():
+def test_invalid_objectives_are_refused():
     with pytest.raises(ValueError, match="augmentation 'heavy' is unknown: choose one of off, light, strong"):
         Objective(augmentation="heavy")
-    with pytest.raises(ValueError, match=r"hidden is 1.0"):
-        Objective(hidden=1.0)
+    with pytest.raises(ValueError, match=r"mask_probability is 1.0"):
+        Objective(mask_probability=1.0)
 
 
-# A planted latent.
+# A simulated latent.
 
 
 @pytest.fixture(scope="module")
 def trained(setting):
-    """Both objectives in one program. Test rows hold NaN in training: had a run looked at one, it would diverge."""
+    """Both objectives in one program. Test rows are NaN in training: a run that used one would diverge."""
     objectives = {"published": PUBLISHED, "ours": OURS}
-    blind = {name: curve.copy() for name, curve in DATA.curves.items()}
-    for curve in blind.values():
+    masked = {name: curve.copy() for name, curve in DATA.curves.items()}
+    for curve in masked.values():
         curve[SPLIT.test] = np.nan
-    plan = TrainConfig(
+    config = TrainConfig(
         max_epochs=120, patience=None, monitor="loss", mode="min", batch_size=BATCH, learning_rate=5e-3,
         weight_decay=0.01, clip_norm=1.0, chunk_epochs=20, execution="map",
     )  # fmt: skip
-    runs = make_runs(TABLE.codes(), [SPLIT] * 2, list(objectives.values()), batch_size=BATCH)
-    result = fit(setting.task, DATA._replace(curves=blind), runs, RunGrid.cross(objective=objectives, seed=[0]), plan)
-    return result, runs.constants
+    inputs = make_run_inputs(TABLE.codes(), [SPLIT] * 2, list(objectives.values()), batch_size=BATCH)
+    result = fit(
+        setting.task, DATA._replace(curves=masked), inputs, RunGrid.cross(objective=objectives, seed=[0]), config
+    )
+    return result, inputs.constants
 
 
-def test_no_run_looks_at_a_test_row(trained):
+def test_no_run_uses_a_test_row(trained):
     assert trained[0].diverged() == []
 
 
@@ -344,7 +354,7 @@ def test_the_published_objective_collapses_and_ours_does_not(setting, trained):
     assert ours["r2_wave"] > 0.5 and ours["r2_isi"] > 0.5
 
 
-def test_the_planted_factors_are_in_the_embedding_of_new_units(setting, trained):
+def test_the_simulated_factors_are_in_the_embedding_of_new_units(setting, trained):
     result, constants = trained
     both = [
         predict(setting.task, DATA, result.best, stack_rows([plain_rows(part)] * 2), constants) for part in SPLIT[::2]
@@ -353,13 +363,13 @@ def test_the_planted_factors_are_in_the_embedding_of_new_units(setting, trained)
     assert line.score(both[1].mu[1], FACTOR[SPLIT.test]) > 0.5
 
 
-def test_a_hidden_curve_is_drawn_better_than_its_mean(setting, trained):
+def test_a_masked_curve_is_predicted_better_than_by_the_mean(setting, trained):
     result, constants = trained
-    best, own = (jax.tree.map(lambda leaf: jnp.asarray(leaf[1]), tree) for tree in (result.best, constants))
-    batch = setting.gather(setting.data, own, plain_rows(SPLIT.test), None)
-    drawn = jax.jit(drawing(setting.network).outputs)(best, batch._replace(seen=batch.seen.at[:, 1].set(False))).mean[
-        "isi"
-    ]
+    best, local = (jax.tree.map(lambda leaf: jnp.asarray(leaf[1]), tree) for tree in (result.best, constants))
+    batch = setting.gather(setting.data, local, plain_rows(SPLIT.test), None)
+    drawn = jax.jit(decoding_task(setting.network).outputs)(
+        best, batch._replace(visible=batch.visible.at[:, 1].set(False))
+    ).mean["isi"]
     mean = DATA.curves["isi"][SPLIT.train].mean(axis=0)
     target = batch.targets["isi"]
     assert float(jnp.mean((drawn - target) ** 2)) < 0.8 * float(jnp.mean((mean - target) ** 2))

@@ -1,4 +1,4 @@
-"""The published state dict in our layout: parity with PyTorch's arrays, every name accounted for."""
+"""Conversion of the published state dict: parity with PyTorch's arrays, and every name is accounted for."""
 
 import os
 from collections import OrderedDict
@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from jaxephys.engine.checkpoint import CheckpointError, read_export
+from jaxephys.engine.checkpoint import CheckpointError
 from jaxephys.hippie.estimator import Hippie
-from jaxephys.hippie.network.cvae import ConditionalVAE, Conditions, network_of
-from jaxephys.hippie.torch_checkpoint import network_in, shapes_of, torch_name, torch_shape, variables_of
+from jaxephys.hippie.network.cvae import ConditionalVAE, Conditions, network_from_config
+from jaxephys.hippie.network.initialization import variable_shapes
+from jaxephys.hippie.torch_checkpoint import convert_state_dict, infer_network, torch_name, torch_shape
+from jaxephys.models.saved_model import read_model
 from tests.hippie.torch_file import tensors, write
 
 DATA = Path(os.environ.get("JAXEPHYS_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
@@ -37,15 +39,15 @@ def state_in(arrays):
 
 @pytest.fixture(scope="module")
 def converted(parity):
-    network, variables = variables_of(state_in(parity))
+    network, variables = convert_state_dict(state_in(parity))
     curves = {name: jnp.asarray(parity[f"in/{name}"][:, 0]) for name in CURVES}
     source = jnp.asarray(parity["in/source"].astype(np.int32))
 
     @jax.jit
-    def read(variables, label):
-        """Encodings, latent, and curves of all three labellings at once: in evaluation no row knows of another."""
+    def evaluate(variables, label):
+        """Encodings, latent, and curves of all three labellings at once: in evaluation rows do not affect each other."""
         encodings = network.apply(
-            variables, method=lambda own: {name: own.encoders[name](curves[name]) for name in CURVES}
+            variables, method=lambda network: {name: network.encoders[name](curves[name]) for name in CURVES}
         )
         latent = network.apply(variables, curves, Conditions(source), method="encode")
         thrice = Conditions(jnp.tile(source, 3), label)
@@ -53,11 +55,11 @@ def converted(parity):
 
     known, half = parity["in/class"], parity["in/class_halfmasked"]
     label = np.concatenate([known, np.full_like(known, -1), half]).astype(np.int32)
-    encodings, latent, drawn = read(variables, jnp.asarray(label))
+    encodings, latent, drawn = evaluate(variables, jnp.asarray(label))
     return network, encodings, latent, {name: np.split(np.asarray(curve), 3) for name, curve in drawn.items()}
 
 
-def test_sizes_are_read_off_the_tensors(parity, converted):
+def test_sizes_are_inferred_from_the_tensors(parity, converted):
     network = converted[0]
     assert network.modalities == (("wave", 50), ("isi", 100), ("acg", 100))
     assert (network.latent, network.width, network.condition, network.mask_token) == (30, 8, 5, False)
@@ -74,11 +76,11 @@ def test_the_latent_is_that_of_pytorch(parity, converted):
     assert np.ptp(parity["mu"], axis=0).max() > 1e-3, "units differ by far more than the tolerance"
 
 
-@pytest.mark.parametrize("place, name", list(enumerate(["rec_class", "rec_noclass", "rec_halfmasked"])))
-def test_the_reconstructions_are_those_of_pytorch(parity, converted, place, name):
+@pytest.mark.parametrize("index, name", list(enumerate(["rec_class", "rec_noclass", "rec_halfmasked"])))
+def test_the_reconstructions_are_those_of_pytorch(parity, converted, index, name):
     for curve, drawn in converted[3].items():
-        np.testing.assert_allclose(drawn[place], parity[f"{name}/{curve}"][:, 0], atol=1e-5)
-    assert np.abs(parity["rec_class/wave"] - parity["rec_noclass/wave"]).max() > 1e-3, "the class is seen"
+        np.testing.assert_allclose(drawn[index], parity[f"{name}/{curve}"][:, 0], atol=1e-5)
+    assert np.abs(parity["rec_class/wave"] - parity["rec_noclass/wave"]).max() > 1e-3, "the class has an effect"
 
 
 def test_every_tensor_of_the_parity_state_is_one_of_the_786(parity):
@@ -109,11 +111,11 @@ def published_names():
     return [f"model.{module}.{leaf}" for module, leaves in tree.items() for leaf in leaves]
 
 
-def made_up(network):
-    """A state dict of a network, filled at random, tamely enough that the spread of its latent is a number."""
+def random_state_dict(network):
+    """A random state dict of a network, with numbers so small that the variance of its latent is finite."""
     rng = np.random.default_rng(0)
     state = {}
-    for path, leaf in traverse_util.flatten_dict(shapes_of(network)).items():
+    for path, leaf in traverse_util.flatten_dict(variable_shapes(network)).items():
         name = f"model.{torch_name(path)}"
         state[name] = 0.3 * rng.normal(size=torch_shape(path, leaf.shape)).astype(np.float32)
         if name.endswith("running_var"):
@@ -123,10 +125,10 @@ def made_up(network):
     return state
 
 
-def test_the_published_network_asks_for_the_published_names():
+def test_the_published_network_has_the_published_names():
     names = published_names()
     assert len(names) == len(set(names)) == 786
-    state = made_up(ConditionalVAE(width=1, sources=4, classes=6, mask_token=False))
+    state = random_state_dict(ConditionalVAE(width=1, sources=4, classes=6, mask_token=False))
     assert sorted(state) == sorted(names)
     assert sum(name.endswith("num_batches_tracked") for name in names) == 121
     assert state["model.fusion_encoder.0.weight"].shape == (60, 190)
@@ -134,50 +136,50 @@ def test_the_published_network_asks_for_the_published_names():
     assert state["model.encoders.acg.layer2.0.shortcut.0.weight"].shape == (2, 1, 1)
 
 
-def test_a_made_up_file_is_converted_whole(tmp_path):
-    state = made_up(TINY)
+def test_a_random_checkpoint_is_converted_completely(tmp_path):
+    state = random_state_dict(TINY)
     path = write(tmp_path / "tiny.ckpt", {"state_dict": OrderedDict(tensors(state)), "epoch": 4})
     model = Hippie.from_checkpoint(path)
     model.save(tmp_path / "model")
-    variables, config = read_export(tmp_path / "model")
-    assert config["kind"] == "Hippie" and network_of(config["network"]) == TINY
+    variables, config = read_model(tmp_path / "model")
+    assert config["kind"] == "Hippie" and network_from_config(config["network"]) == TINY
     noise = variables.pop("noise")
-    assert all(np.isnan(values).all() for values in noise.values()), "the checkpoint does not tell it"
-    shapes = jax.tree.map(lambda leaf: (1, *leaf.shape), shapes_of(TINY))
+    assert all(np.isnan(values).all() for values in noise.values()), "the checkpoint has no measurement of it"
+    shapes = jax.tree.map(lambda leaf: (1, *leaf.shape), variable_shapes(TINY))
     assert jax.tree.map(np.shape, variables) == shapes
     kernel = variables["params"]["encoders_acg"]["layer2_0"]["conv1"]["kernel"][0]
     np.testing.assert_array_equal(kernel, state["model.encoders.acg.layer2.0.conv1.weight"].transpose(2, 1, 0))
     np.testing.assert_array_equal(
-        variables["params"]["label_embedding"][0], state["model.class_embedding.weight"], "a table is not turned"
+        variables["params"]["label_embedding"][0], state["model.class_embedding.weight"], "a table is not transposed"
     )
     parameters = sum(np.size(leaf) for leaf in jax.tree.leaves(variables["params"]))
     assert f"1 network of {parameters:,} parameters" in model.describe()
 
 
-def test_a_state_without_prefix_with_regions_and_without_sources_is_told_by_its_tensors():
+def test_a_state_without_prefix_with_regions_and_without_sources_is_recognized_by_its_tensors():
     network = TINY.clone(sources=0, regions=4, layers=2)
-    state = {name.removeprefix("model."): array for name, array in made_up(network).items()}
+    state = {name.removeprefix("model."): array for name, array in random_state_dict(network).items()}
     assert "super_region_embedding.weight" in state and "layer_embedding.weight" in state
-    assert variables_of(state)[0] == network
+    assert convert_state_dict(state)[0] == network
 
 
-def test_what_is_missing_over_or_of_another_shape_is_named():
-    state = made_up(TINY)
-    gone, bent = "model.encoders.wave.layer3.1.bn2.running_var", "model.decoder_fcs.acg.2.weight"
+def test_missing_superfluous_and_misshapen_tensors_are_named():
+    state = random_state_dict(TINY)
+    missing_name, misshapen_name = "model.encoders.wave.layer3.1.bn2.running_var", "model.decoder_fcs.acg.2.weight"
     counter = "model.encoders.wave.bn1.num_batches_tracked"
-    del state[gone], state[counter]
-    state |= {bent: np.zeros((6, 7), np.float32), "model.teacher.weight": np.zeros(2, np.float32)}
+    del state[missing_name], state[counter]
+    state |= {misshapen_name: np.zeros((6, 7), np.float32), "model.teacher.weight": np.zeros(2, np.float32)}
     state |= {"model.encoders.wave.layer9.num_batches_tracked": np.array(1)}
     with pytest.raises(CheckpointError) as caught:
-        variables_of(state)
-    missing, over, shape = str(caught.value).split("; ")
+        convert_state_dict(state)
+    missing, superfluous, shape = str(caught.value).split("; ")
     assert missing.endswith("missing: encoders.wave.layer3.1.bn2.running_var")
-    assert over == "not used: teacher.weight, encoders.wave.layer9.num_batches_tracked"
+    assert superfluous == "not used: teacher.weight, encoders.wave.layer9.num_batches_tracked"
     assert shape == "of another shape: decoder_fcs.acg.2.weight (6, 7) instead of (6, 6)"
 
 
 @pytest.mark.parametrize(
-    "broken, said",
+    "broken, message",
     [
         (lambda state: {}, "no encoder of a modality"),
         (lambda state: {name.replace("acg", "lfp"): array for name, array in state.items()}, "an encoder of 'lfp'"),
@@ -185,26 +187,26 @@ def test_what_is_missing_over_or_of_another_shape_is_named():
         (lambda state: {**state, "class_embedding.weight": np.float32(1)}, "lacks class_embedding.weight"),
     ],
 )
-def test_a_state_whose_sizes_cannot_be_told_is_refused(broken, said):
-    state = {name.removeprefix("model."): array for name, array in made_up(TINY).items()}
-    with pytest.raises(CheckpointError, match=said):
-        network_in(broken(state))
+def test_a_state_whose_sizes_cannot_be_inferred_is_refused(broken, message):
+    state = {name.removeprefix("model."): array for name, array in random_state_dict(TINY).items()}
+    with pytest.raises(CheckpointError, match=message):
+        infer_network(broken(state))
 
 
 @dataclass
 class CVAEConfig:
-    """A class of the kind that a checkpoint names and our reader must do without."""
+    """A class like those that a checkpoint names and that are not needed to read it."""
 
     z_dim: int = 30
 
 
-def test_a_file_of_torch_itself_is_read_like_its_arrays(parity, tmp_path):
+def test_a_file_of_torch_itself_equals_its_arrays(parity, tmp_path):
     torch = pytest.importorskip("torch")
     state = state_in(parity)
     as_torch = OrderedDict((name, torch.from_numpy(array.copy())) for name, array in state.items())
-    turned = "model.z_mean.weight"
-    as_torch[turned] = as_torch[turned].T.contiguous().T  # the same numbers, not contiguous
-    assert not as_torch[turned].is_contiguous()
+    transposed = "model.z_mean.weight"
+    as_torch[transposed] = as_torch[transposed].T.contiguous().T  # the same numbers, not contiguous
+    assert not as_torch[transposed].is_contiguous()
     content = {
         "epoch": 4,
         "state_dict": as_torch,
@@ -215,4 +217,4 @@ def test_a_file_of_torch_itself_is_read_like_its_arrays(parity, tmp_path):
         tmp_path / "a.ckpt",
     )
     read = Hippie.from_checkpoint(tmp_path / "a.ckpt").variables_
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0], b), read, variables_of(state)[1])
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a[0], b), read, convert_state_dict(state)[1])

@@ -1,4 +1,4 @@
-"""Files as ``torch.save`` writes them, made by hand: no torch, and contents that torch would never write."""
+"""Files in the format of ``torch.save``, written without PyTorch, with contents that PyTorch would never write."""
 
 import pickle
 import zipfile
@@ -10,7 +10,7 @@ KINDS = {"f4": "Float", "f8": "Double", "f2": "Half", "i8": "Long", "u1": "Byte"
 
 
 class Global(NamedTuple):
-    """A name that the pickle will ask for, whether or not there is such a thing."""
+    """A name that the pickle refers to, whether or not it exists."""
 
     module: str
     name: str
@@ -24,8 +24,8 @@ class Storage(NamedTuple):
     numbers: np.ndarray
 
 
-class Made:
-    """What the pickle makes by calling ``function`` with ``arguments``, and then gives ``state``."""
+class Call:
+    """An object that the pickle creates by calling ``function`` with ``arguments`` and then setting ``state``."""
 
     def __init__(self, function, *arguments, state=None):
         self.parts = (function, arguments) if state is None else (function, arguments, state)
@@ -35,8 +35,8 @@ class Made:
 
 
 def tensor(storage, offset, size, stride):
-    hooks = Made(Global("collections", "OrderedDict"))
-    return Made(Global("torch._utils", "_rebuild_tensor_v2"), storage, offset, size, stride, False, hooks)
+    hooks = Call(Global("collections", "OrderedDict"))
+    return Call(Global("torch._utils", "_rebuild_tensor_v2"), storage, offset, size, stride, False, hooks)
 
 
 def tensors(arrays):
@@ -48,7 +48,7 @@ def tensors(arrays):
     return made
 
 
-class Pen(pickle._Pickler):  # the one written in Python: its table can be added to
+class Writer(pickle._Pickler):  # the one written in Python: its table can be added to
     dispatch: ClassVar = dict(pickle._Pickler.dispatch)
 
     def __init__(self, file, byteorder):
@@ -73,9 +73,9 @@ class Pen(pickle._Pickler):  # the one written in Python: its table can be added
 def write(path, content, byteorder="little"):
     with zipfile.ZipFile(path, "w") as archive:
         with archive.open("archive/data.pkl", "w") as file:
-            pen = Pen(file, {"little": "<", "big": ">"}[byteorder])
-            pen.dump(content)
+            writer = Writer(file, {"little": "<", "big": ">"}[byteorder])
+            writer.dump(content)
         archive.writestr("archive/byteorder", byteorder)
-        for key, record in pen.records.items():
+        for key, record in writer.records.items():
             archive.writestr(f"archive/data/{key}", record)
     return path

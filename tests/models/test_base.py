@@ -1,4 +1,4 @@
-"""Saving and finding again, with a model of two arrays: every folder that holds none is one sentence."""
+"""Save and load an estimator of two arrays; a folder without a usable model is reported in one sentence."""
 
 import json
 
@@ -6,37 +6,44 @@ import numpy as np
 import pytest
 
 from jaxephys.engine.checkpoint import CheckpointError
-from jaxephys.models.base import SavedModel, count_parameters, load, mean_over_runs
+from jaxephys.models import migrations, registry
+from jaxephys.models.base import EnsembleEstimator, mean_over_runs, score_row
+from jaxephys.models.migrations import SCHEMA_VERSION, migrate, migration
+from jaxephys.models.saved_model import load
 
 
 @pytest.fixture
 def kind(monkeypatch):
-    """A model class that is known during one test."""
-    monkeypatch.setattr(SavedModel, "_kinds", dict(SavedModel._kinds))
+    """An estimator class that is registered during one test."""
+    monkeypatch.setattr(registry, "_classes", dict(registry._classes))
+    monkeypatch.setattr(migrations, "_migrations", dict(migrations._migrations))
 
-    class Line(SavedModel):
-        def __init__(self, slope, name):
-            self.slope, self.name = slope, name
+    class Line(EnsembleEstimator):
+        def __init__(self, unit="mV"):
+            self.unit = unit
 
-        def _arrays(self):
-            return {"params": {"line": {"slope": self.slope}}}
+        def fit(self, slope, name):
+            self.variables_, self.name_ = {"params": {"line": {"slope": slope}}}, name
+            return self
 
-        def _settings(self):
-            return {"name": self.name}
+        def _saved_arrays(self):
+            return self.variables_
 
-        @classmethod
-        def _from_saved(cls, arrays, settings):
-            return cls(arrays["params"]["line"]["slope"], settings["name"])
+        def _saved_settings(self):
+            return {"name": self.name_}
 
-        def describe(self):
-            return self.name
+        def _restore(self, arrays, config):
+            self.fit(arrays["params"]["line"]["slope"], config["name"])
+
+        def _summary(self):
+            return self.name_
 
     return Line
 
 
 @pytest.fixture
 def saved(kind, tmp_path):
-    return kind(np.arange(6.0).reshape(2, 3), "a").save(tmp_path / "deep" / "model")
+    return kind("pA").fit(np.arange(6.0).reshape(2, 3), "a").save(tmp_path / "deep" / "model")
 
 
 def change(folder, **fields):
@@ -46,30 +53,38 @@ def change(folder, **fields):
 
 def test_a_saved_model_is_found_by_its_kind(kind, saved):
     model = load(saved)
-    assert type(model) is kind and model.name == "a"
-    np.testing.assert_array_equal(model.slope, np.arange(6.0).reshape(2, 3))
-    assert json.loads((saved / "config.json").read_text())["version"]
+    assert type(model) is kind and model.name_ == "a" and model.unit == "pA"
+    np.testing.assert_array_equal(model.variables_["params"]["line"]["slope"], np.arange(6.0).reshape(2, 3))
+    config = json.loads((saved / "config.json").read_text())
+    assert config["version"] and config["schema_version"] == SCHEMA_VERSION
+    assert model.describe() == "2 networks of 3 parameters, a"
+
+
+def test_an_estimator_that_was_not_fitted_cannot_be_saved(kind, tmp_path):
+    with pytest.raises(ValueError, match="not fitted yet"):
+        kind().save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_the_folder_of_a_finished_run_will_do(saved):
     (saved.parent / "checkpoints").mkdir()
-    assert load(saved.parent).describe() == "a"
+    assert load(saved.parent).name_ == "a"
 
 
-def test_an_existing_folder_is_replaced_only_when_asked(kind, saved):
-    other = kind(np.zeros((1, 1)), "b")
+def test_an_existing_folder_is_replaced_only_with_overwrite(kind, saved):
+    other = kind().fit(np.zeros((1, 1)), "b")
     with pytest.raises(ValueError, match=r"exists: choose another name or pass overwrite=True"):
         other.save(saved)
-    assert load(saved).describe() == "a"
+    assert load(saved).name_ == "a"
     other.save(saved, overwrite=True)
-    assert load(saved).describe() == "b"
+    assert load(saved).name_ == "b"
     assert [path.name for path in saved.parent.iterdir()] == ["model"], "nothing is left beside it"
 
 
 def test_a_save_that_fails_leaves_the_old_model(kind, saved):
     with pytest.raises(TypeError):
-        kind(np.zeros((1, 1)), {1, 2}).save(saved, overwrite=True)  # a set is no JSON
-    assert load(saved).describe() == "a"
+        kind().fit(np.zeros((1, 1)), {1, 2}).save(saved, overwrite=True)  # a set is no JSON
+    assert load(saved).name_ == "a"
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
 
 
@@ -94,10 +109,14 @@ def spoil(folder, how):
         (folder / "config.json").write_text("{")
     elif how == "kind":
         change(folder, kind="Cube")
+    elif how == "no kind":
+        (folder / "config.json").write_text("{}")
     elif how == "array":
         np.savez(params, x=np.zeros(3))
     elif how == "setting":
-        (folder / "config.json").write_text('{"kind": "Line"}')
+        (folder / "config.json").write_text('{"kind": "Line", "parameters": {}}')
+    elif how == "newer":
+        change(folder, schema_version=SCHEMA_VERSION + 1, version="9.1.0")
 
 
 SPOILED = {
@@ -109,42 +128,67 @@ SPOILED = {
     "no params": "params.npz is missing",
     "no json": "damaged: save it again",
     "kind": "of the kind 'Cube': this version knows .*Line",
+    "no kind": "of the kind None: this version knows .*Line",
     "array": "lacks 'params': save it again",
     "setting": "lacks 'name': save it again",
+    "newer": "by jaxephys 9.1.0, but this version reads schema versions up to .*: update jaxephys",
 }
 
 
 @pytest.mark.parametrize("how", SPOILED)
-def test_a_spoiled_model_is_one_sentence(saved, how):
+def test_a_spoiled_model_is_reported_in_one_sentence(saved, how):
     spoil(saved, how)
     with pytest.raises(CheckpointError, match=SPOILED[how]) as caught:
         load(saved)
     assert str(saved) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_folder_without_a_model_says_so(tmp_path):
+def test_a_folder_without_a_model_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "nowhere", str(tmp_path / "nowhere")):
         with pytest.raises(CheckpointError, match="holds no saved model$"):
             load(path)
 
 
 @pytest.mark.parametrize("config", [True, False])
-def test_the_folder_of_an_unfinished_run_says_how_to_go_on(tmp_path, config):
+def test_for_the_folder_of_an_unfinished_run_the_command_that_resumes_it_is_given(tmp_path, config):
     (tmp_path / "checkpoints").mkdir()
     if config:
         (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(CheckpointError, match=f"has not ended, go on with --resume {tmp_path}"):
+    with pytest.raises(CheckpointError, match=f"has not finished, continue it with --resume {tmp_path}"):
         load(tmp_path)
 
 
-def test_parameters_are_counted_for_one_run():
-    assert (
-        count_parameters({"params": {"a": np.zeros((7, 2, 3)), "b": {"c": np.zeros((7, 4))}}, "stats": np.zeros(7)})
-        == 10
-    )
+def test_a_model_of_an_earlier_schema_is_migrated(kind, saved):
+    """A file without a schema version is of version 0: the parameter ``unit`` was called ``scale`` and the slope ``s``."""
+
+    @migration("Line", from_version=0)
+    def rename(config, arrays):
+        config["parameters"]["unit"] = config["parameters"].pop("scale")
+        return config, {"params": {"line": {"slope": arrays["params"]["s"]}}}
+
+    np.savez(saved / "params.npz", **{"params/s": np.ones((4, 2))})
+    (saved / "config.json").write_text('{"kind": "Line", "parameters": {"scale": "nA"}, "name": "old"}')
+    model = load(saved)
+    assert (model.unit, model.name_, model.n_networks_) == ("nA", "old", 4)
 
 
-def test_the_answer_of_an_ensemble_is_the_mean_of_its_runs():
+def test_a_model_without_a_migration_is_unchanged():
+    config, arrays = migrate({"kind": "unknown", "name": "a"}, {"params": 1})
+    assert config == {"kind": "unknown", "name": "a", "schema_version": SCHEMA_VERSION} and arrays == {"params": 1}
+
+
+def test_networks_and_parameters_of_one_network_are_counted(kind):
+    model = kind()
+    model.variables_ = {"params": {"a": np.zeros((7, 2, 3)), "b": {"c": np.zeros((7, 4))}}, "stats": np.zeros(7)}
+    assert (model.n_networks_, model.n_parameters_) == (7, 10)
+
+
+def test_the_prediction_of_an_ensemble_is_the_mean_of_its_runs():
     values = np.array([[[1.0, 0.0]], [[0.0, 1.0]], [[0.5, 0.5]]])
     np.testing.assert_array_equal(mean_over_runs(values, per_seed=False), [[0.5, 0.5]])
     assert mean_over_runs(values, per_seed=True) is values
+
+
+def test_a_score_row_holds_plain_numbers():
+    row = score_row("ensemble", {"accuracy": np.float32(0.5)}, 8)
+    assert row == {"network": "ensemble", "accuracy": 0.5, "n": 8} and type(row["accuracy"]) is float

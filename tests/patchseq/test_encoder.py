@@ -1,21 +1,21 @@
-"""The network: the fold at the widths of the paper, what each direction reads, and the switches of a run."""
+"""The network: the projection at the published widths, what each direction reads, and the switches of a run."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxephys.patchseq.network.classifier import SubclassNetwork, Switches
-from jaxephys.patchseq.network.encoder import FamilyEncoder, TokenEncoder, folded_projection
+from jaxephys.patchseq.network.classifier import NetworkSwitches, SubclassNetwork
+from jaxephys.patchseq.network.encoder import FamilyEncoder, TokenEncoder, layer_norm_projection
 from jaxephys.patchseq.network.lstm import lstm
-from jaxephys.patchseq.network.ragged_layout import Staircase
+from jaxephys.patchseq.network.ragged_layout import RaggedLayout
 
 PAPER = (150, 149, 100, 150, 150, 150, 150, 150, 150, 420, 140, 150)
 
 
-def padded(table: np.ndarray, stairs: Staircase) -> np.ndarray:
-    out = np.zeros((len(table), len(stairs.widths), stairs.padded), np.float32)
-    for family, columns in enumerate(np.split(table, np.cumsum(stairs.widths)[:-1], axis=1)):
+def padded(table: np.ndarray, layout: RaggedLayout) -> np.ndarray:
+    out = np.zeros((len(table), len(layout.widths), layout.padded_width), np.float32)
+    for family, columns in enumerate(np.split(table, np.cumsum(layout.widths)[:-1], axis=1)):
         out[:, family, : columns.shape[1]] = columns
     return out
 
@@ -28,8 +28,8 @@ def naive_projection(x, scale, shift, kernel, bias):
     return jnp.stack([out[0], out[1, ::-1]])
 
 
-def test_the_fold_at_the_paper_widths_to_five_digits():
-    stairs = Staircase.of(PAPER, 498)
+def test_layer_norm_projection_at_the_published_widths_to_five_digits():
+    layout = RaggedLayout.from_widths(PAPER, 498)
     rng = np.random.default_rng(0)
     table = rng.normal(size=(8, sum(PAPER))).astype(np.float32)
     bound = 128**-0.5
@@ -42,18 +42,18 @@ def test_the_fold_at_the_paper_widths_to_five_digits():
             *map(jnp.asarray, (scale, shift, kernel, bias))
         )
 
-    ours = value(lambda x, *p: folded_projection(x, stairs, *p), jnp.asarray(stairs.pack(table)))
-    plain = value(naive_projection, jnp.asarray(padded(table, stairs)))
+    ours = value(lambda x, *p: layer_norm_projection(x, layout, *p), jnp.asarray(layout.pack(table)))
+    plain = value(naive_projection, jnp.asarray(padded(table, layout)))
     for left, right in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(left, right, atol=1e-5 * max(1.0, float(np.abs(right).max())))
 
 
 @pytest.fixture(scope="module")
 def network():
-    stairs = Staircase.of((4, 3, 5))
-    model = SubclassNetwork(stairs, 3, hidden=4)
-    packed = jnp.asarray(np.random.default_rng(0).normal(size=(6, stairs.size)), jnp.float32)
-    switches = Switches(jnp.asarray(True), jnp.asarray(False))
+    layout = RaggedLayout.from_widths((4, 3, 5))
+    model = SubclassNetwork(layout, 3, hidden=4)
+    packed = jnp.asarray(np.random.default_rng(0).normal(size=(6, layout.size)), jnp.float32)
+    switches = NetworkSwitches(jnp.asarray(True), jnp.asarray(False))
     return model, model.init(jax.random.key(0), packed, 0 * packed, switches, train=False), packed
 
 
@@ -61,7 +61,7 @@ def network():
 def test_attention_sums_to_one_and_the_baseline_reads_the_last_family(network, attention):
     model, variables, packed = network
     readout = model.apply(
-        variables, packed, 0 * packed, Switches(jnp.asarray(attention), jnp.asarray(False)), train=False
+        variables, packed, 0 * packed, NetworkSwitches(jnp.asarray(attention), jnp.asarray(False)), train=False
     )
     np.testing.assert_allclose(readout.attention.sum(axis=1), 1, atol=1e-6)
     assert bool((readout.attention[:, -1] == 1).all()) == (not attention)
@@ -69,7 +69,7 @@ def test_attention_sums_to_one_and_the_baseline_reads_the_last_family(network, a
 
 def test_what_a_run_does_not_use_receives_no_gradient(network):
     model, variables, packed = network
-    switches = Switches(jnp.asarray(False), jnp.asarray(False))
+    switches = NetworkSwitches(jnp.asarray(False), jnp.asarray(False))
 
     def value(params):
         return model.apply({"params": params}, packed, 0 * packed, switches, train=False).linear.sum()
@@ -84,8 +84,8 @@ def test_the_order_of_families_matters(network):
     model, variables, _ = network
     x = np.random.default_rng(1).normal(size=(2, 12)).astype(np.float32)
     swapped = np.concatenate([x[:, 4:7], x[:, 4:5], x[:, :3], x[:, 7:]], axis=1)
-    pack, on = model.stairs.pack, Switches(jnp.asarray(True), jnp.asarray(False))
-    none = jnp.zeros((2, model.stairs.size))
+    pack, on = model.layout.pack, NetworkSwitches(jnp.asarray(True), jnp.asarray(False))
+    none = jnp.zeros((2, model.layout.size))
     first, second = (
         model.apply(variables, jnp.asarray(pack(table)), none, on, train=False).linear for table in (x, swapped)
     )
@@ -93,15 +93,15 @@ def test_the_order_of_families_matters(network):
 
 
 def test_each_direction_has_read_the_families_on_its_side_alone():
-    stairs, hidden = Staircase.of((4, 3, 5)), 4
-    encoder = FamilyEncoder(stairs, hidden)
-    packed = jnp.asarray(np.random.default_rng(0).normal(size=(1, stairs.size)), jnp.float32)
+    layout, hidden = RaggedLayout.from_widths((4, 3, 5)), 4
+    encoder = FamilyEncoder(layout, hidden)
+    packed = jnp.asarray(np.random.default_rng(0).normal(size=(1, layout.size)), jnp.float32)
     variables = encoder.init(jax.random.key(0), packed)
     reach = jax.jit(jax.jacobian(lambda x: encoder.apply(variables, x)[0]))(packed)[:, :, 0]  # [family, pooled, packed]
-    family_of = np.searchsorted(np.cumsum(stairs.widths), stairs.source, side="right")
+    family_of = np.searchsorted(np.cumsum(layout.widths), layout.source_column, side="right")
     for family in range(3):
         for source in range(3):
-            columns = (family_of == source) & (stairs.source >= 0)
+            columns = (family_of == source) & (layout.source_column >= 0)
             forward, backward = np.split(np.abs(reach[family][:, columns]).max(axis=1), 2)
             assert (forward > 0).all() == (source <= family) and (source <= family or not forward.any())
             assert (backward > 0).all() == (source >= family) and (source >= family or not backward.any())
@@ -110,9 +110,9 @@ def test_each_direction_has_read_the_families_on_its_side_alone():
 @pytest.fixture(scope="module")
 def tokens():
     """Ours: families of unequal width, each with a projection of its own."""
-    stairs = Staircase.of((4, 3, 5))
-    encoder = TokenEncoder(stairs, hidden=4, token=6)
-    packed = jnp.asarray(np.random.default_rng(0).normal(size=(5, stairs.size)), jnp.float32)
+    layout = RaggedLayout.from_widths((4, 3, 5))
+    encoder = TokenEncoder(layout, hidden=4, token=6)
+    packed = jnp.asarray(np.random.default_rng(0).normal(size=(5, layout.size)), jnp.float32)
     return encoder, encoder.init(jax.random.key(0), packed, 0 * packed, train=False), packed
 
 
@@ -123,8 +123,8 @@ def test_tokens_are_the_formula(tokens):
     params = jax.tree.map(np.asarray, variables["params"])
     table, holes = (np.zeros((5, 12), np.float32) for _ in range(2))
     for column in range(12):
-        place = int(np.flatnonzero(encoder.stairs.source == column)[0])
-        table[:, column], holes[:, column] = packed[:, place], missing[:, place]
+        index = int(np.flatnonzero(encoder.layout.source_column == column)[0])
+        table[:, column], holes[:, column] = packed[:, index], missing[:, index]
     steps = []
     for number, columns in enumerate(np.split(np.arange(12), [4, 7])):
         dense = params[f"family_{number}"]
@@ -146,7 +146,7 @@ def test_how_large_features_are_is_seen_by_ours_and_not_by_the_published_encoder
     encoder, variables, packed = tokens
     ours, larger = (encoder.apply(variables, x, 0 * packed, train=False) for x in (packed, 3 * packed))
     assert float(jnp.abs(ours - larger).max()) > 0.01
-    published = FamilyEncoder(encoder.stairs, 4)
+    published = FamilyEncoder(encoder.layout, 4)
     weights = published.init(jax.random.key(0), packed)
     np.testing.assert_allclose(*(published.apply(weights, x) for x in (100 * packed, 300 * packed)), atol=1e-4)
 

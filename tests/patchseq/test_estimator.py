@@ -1,4 +1,4 @@
-"""The task and the classifier: no look at test rows, a planted answer learnt, save = load, and scikit-learn's manners."""
+"""The classifier: independence of test rows, learning of a known answer, save and load, and scikit-learn's conventions."""
 
 import jax
 import numpy as np
@@ -10,8 +10,8 @@ import jaxephys
 from jaxephys import FeatureTable, PatchSeqClassifier
 from jaxephys.evaluation.calibration import apply_temperature, fit_temperature
 from jaxephys.evaluation.splits import Split
-from jaxephys.patchseq.network.ragged_layout import Staircase
-from jaxephys.patchseq.task import LADDER, Variant, make_runs
+from jaxephys.patchseq.network.ragged_layout import RaggedLayout
+from jaxephys.patchseq.task import ABLATION, Variant, make_run_inputs
 
 WIDTHS = {"isi": 3, "psth": 2}
 SMALL = {
@@ -39,7 +39,7 @@ def fitted():
     return PatchSeqClassifier(**SMALL).fit(*make_cells())
 
 
-def test_a_planted_answer_is_learnt(fitted):
+def test_separable_classes_are_learned(fitted):
     rng = np.random.default_rng(9)
     x, y = make_cells(60)
     x = x + 0.1 * rng.normal(size=x.shape).astype(np.float32)
@@ -93,7 +93,7 @@ def test_a_damaged_model_is_one_sentence(fitted, tmp_path, how):
     assert "\n" not in str(caught.value)
 
 
-def test_the_folder_of_a_run_that_has_not_ended_says_how_to_go_on(tmp_path):
+def test_folder_of_an_unfinished_run_explains_how_to_continue(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match="--resume"):
@@ -108,7 +108,7 @@ MISTAKES = {
     "no families": (lambda x, y: PatchSeqClassifier(**{**SMALL, "families": None}).fit(x, y), "give families="),
     "nan": (lambda x, y: PatchSeqClassifier(**SMALL).fit(np.full_like(x, np.nan), y), "has no value at all"),
     "no labels": (lambda x, y: PatchSeqClassifier(**SMALL).fit(x), "no labels"),
-    "no seeds": (lambda x, y: PatchSeqClassifier(**{**SMALL, "seeds": 0}).fit(x, y), "run axis is empty"),
+    "no seeds": (lambda x, y: PatchSeqClassifier(**{**SMALL, "seeds": 0}).fit(x, y), "run grid is empty"),
 }
 
 
@@ -121,39 +121,39 @@ def test_a_mistake_is_one_sentence(mistake):
 
 def test_other_families_than_in_training_are_refused(fitted):
     with pytest.raises(ValueError, match="the same families in the same order"):
-        fitted.predict(FeatureTable.of(np.zeros((2, 5)), {"psth": 2, "isi": 3}))
+        fitted.predict(FeatureTable.from_arrays(np.zeros((2, 5)), {"psth": 2, "isi": 3}))
 
 
 def make_grid(values: np.ndarray, y: np.ndarray):
-    table = FeatureTable.of(values, WIDTHS, y)
-    stairs = Staircase.of(table.widths)
+    table = FeatureTable.from_arrays(values, WIDTHS, y)
+    layout = RaggedLayout.from_widths(table.widths)
     split = Split(np.arange(0, 60), np.arange(60, 75), np.arange(75, 90))
-    variants = list(LADDER.values())
-    return table, stairs, split, make_runs(table, stairs, [split] * 4, variants, [0] * 4)
+    variants = list(ABLATION.values())
+    return table, layout, split, make_run_inputs(table, layout, [split] * 4, variants, [0] * 4)
 
 
 def test_nothing_that_is_fitted_knows_the_test_rows():
     x, y = make_cells()
-    *_, runs = make_grid(x, y)
+    *_, inputs = make_grid(x, y)
     moved = x.copy()
     moved[75:] = 1e6
-    for ours, again in zip(jax.tree.leaves(runs), jax.tree.leaves(make_grid(moved, y)[-1]), strict=True):
+    for ours, again in zip(jax.tree.leaves(inputs), jax.tree.leaves(make_grid(moved, y)[-1]), strict=True):
         np.testing.assert_array_equal(ours, again)
-    planted = x.copy()
-    planted[:60] += 1
-    assert not np.array_equal(make_grid(planted, y)[-1].constants.scale.median, runs.constants.scale.median)
+    changed = x.copy()
+    changed[:60] += 1
+    assert not np.array_equal(make_grid(changed, y)[-1].constants.scale.median, inputs.constants.scale.median)
 
 
-def test_variants_are_told_apart_by_constants_alone():
-    *_, runs = make_grid(*make_cells())
-    assert list(runs.constants.switches.attention) == [False, True, True, True]
-    assert list(runs.constants.switches.arcface) == [False, False, False, True]
-    assert (runs.train.mix[:2] == 0).all()
+def test_variants_differ_in_constants_only():
+    *_, inputs = make_grid(*make_cells())
+    assert list(inputs.constants.switches.attention) == [False, True, True, True]
+    assert list(inputs.constants.switches.arcface) == [False, False, False, True]
+    assert (inputs.train.mix[:2] == 0).all()
     with pytest.raises(ValueError, match="choose one of none"):
         Variant(weights="heavy")
 
 
-# What the classifier says beside a label.
+# Outputs besides the label.
 
 
 def test_the_published_encoder_is_saved_and_loaded_as_well(tmp_path):
@@ -168,7 +168,7 @@ def test_temperature_and_sets_come_from_cells_that_a_network_did_not_train_on(fi
     x, y = make_cells()
     codes = np.unique(y, return_inverse=True)[1]
     rows = [fitted._split(codes, seed).validation for seed in (0, 1)]
-    plain = fitted._read(fitted._table(x, None)).probability
+    plain = fitted._predict(fitted._table(x, None)).probability
     pooled = np.concatenate([run[part] for run, part in zip(plain, rows, strict=True)])
     assert fitted.temperature_ == pytest.approx(fit_temperature(pooled, codes[np.concatenate(rows)]))
     held = np.unique(np.concatenate(rows))
@@ -179,7 +179,7 @@ def test_temperature_and_sets_come_from_cells_that_a_network_did_not_train_on(fi
     np.testing.assert_array_equal(fitted.held_out_codes_, codes[held])
 
 
-def test_sets_hold_the_truth_as_often_as_asked_and_grow_with_it(fitted):
+def test_sets_contain_the_truth_with_the_requested_coverage_and_grow_with_it(fitted):
     x, y = make_cells(300)
     x = x + 0.5 * np.random.default_rng(3).normal(size=x.shape).astype(np.float32)
     codes = np.unique(y, return_inverse=True)[1]

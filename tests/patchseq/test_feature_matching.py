@@ -1,13 +1,14 @@
-"""New cells for a trained model: matched by name, what is missing is missing, and what looks wrong is said."""
+"""New cells for a trained model: columns are matched by name, absent ones are missing, suspicious ones are reported."""
 
+import argparse
 import csv
 
 import numpy as np
 import pytest
 
 from jaxephys import FeatureTable, PatchSeqClassifier
-from jaxephys.__main__ import predict_cells
-from jaxephys.patchseq.feature_matching import match
+from jaxephys.cli.model import predict
+from jaxephys.patchseq.feature_matching import match_features
 
 FEATURES = ("tau", "ri", "width", "updown")
 MIDDLE, UNIT = np.array([20.0, 150.0, 0.4, 2.0]), np.array([5.0, 40.0, 0.1, 0.5])
@@ -20,7 +21,7 @@ def make_table(values, features=FEATURES, **known) -> FeatureTable:
 
 
 def matched(table: FeatureTable):
-    return match(table, ("passive", "spike"), (2, 2), FEATURES, MIDDLE, UNIT)
+    return match_features(table, ("passive", "spike"), (2, 2), FEATURES, MIDDLE, UNIT)
 
 
 def usual(cells: int = 8) -> np.ndarray:
@@ -31,14 +32,14 @@ def test_columns_are_put_in_the_order_of_the_model_by_name():
     values = usual()
     ours = matched(make_table(values[:, [2, 0, 3, 1]], ("width", "tau", "updown", "ri")))
     np.testing.assert_allclose(ours.table.values, values, rtol=1e-6)
-    assert ours.said == [] and ours.table.families == ("passive", "spike")
+    assert ours.messages == [] and ours.table.families == ("passive", "spike")
 
 
-def test_what_the_table_lacks_is_missing_and_what_it_has_beside_is_said():
+def test_absent_features_are_missing_and_unused_features_are_reported():
     values = usual()
     ours = matched(make_table(np.c_[values[:, :3], np.ones(8)], ("tau", "ri", "width", "depth")))
     assert np.isnan(ours.table.values[:, 3]).all() and not np.isnan(ours.table.values[:, :3]).any()
-    assert ours.said == [
+    assert ours.messages == [
         "1 of 4 features are not in the table and count as missing: updown",
         "1 features of the table are not read by the model: depth",
     ]
@@ -49,7 +50,7 @@ def test_a_cell_without_any_feature_is_left_out_by_name():
     values[3, :4] = np.nan
     ours = matched(make_table(values, (*FEATURES, "depth")))
     assert len(ours.table) == 7 and "c3" not in ours.table.cell
-    assert ours.said[-1] == "1 cells have no feature that the model reads and are left out: c3"
+    assert ours.messages[-1] == "1 cells have no feature that the model reads and are left out: c3"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_another_unit_is_noticed(column, factor, hint):
     values = usual()
     values[:, column] = factor * np.abs(values[:, column])
     far = np.array([1.0, 1.0, 1.0, 1.0]) * UNIT / 4  # narrow classes: 20 ms in s is 16 deviations away
-    (sentence,) = match(make_table(values), ("all",), (4,), FEATURES, MIDDLE, far).said
+    (sentence,) = match_features(make_table(values), ("all",), (4,), FEATURES, MIDDLE, far).messages
     assert sentence.startswith(FEATURES[column]) and hint in sentence
 
 
@@ -70,30 +71,31 @@ def test_a_table_of_something_else_is_refused():
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """Two classes, told by the width alone."""
+    """Two classes that differ in the width only."""
     rng = np.random.default_rng(1)
     label = np.array(["Pvalb", "Sst"])[np.arange(60) % 2]
     values = MIDDLE + UNIT * rng.normal(size=(60, 4))
     values[:, 2] += 0.5 * (label == "Sst")
-    table = FeatureTable(
-        values.astype(np.float32), ("passive", "spike"), (2, 2), FEATURES, np.arange(60).astype(str), label
-    )
+    table = FeatureTable.from_arrays(values, {"passive": FEATURES[:2], "spike": FEATURES[2:]}, label)
     small = {"seeds": 2, "hidden": 4, "max_epochs": 25, "batch_size": 16, "learning_rate": 0.02, "progress": False}
     folder = tmp_path_factory.mktemp("model") / "model"
     PatchSeqClassifier(**small).fit(table).save(folder)
     return folder, values, label
 
 
-def test_predict_writes_a_line_a_cell_and_says_what_it_did(model, tmp_path, capsys):
+def predict_cells(model, table, out, coverage=0.9, label=None):
+    return predict(argparse.Namespace(model=model, table=table, out=out, coverage=coverage, label=label))
+
+
+def test_predict_writes_one_row_per_cell_and_reports_changes(model, tmp_path):
     folder, values, label = model
     order = [3, 2, 0]  # without the resistance
     table = make_table(values[:, order], [FEATURES[i] for i in order], about={"subclass4": label})
     table.save(tmp_path / "table.npz")
-    assert predict_cells(str(folder), str(tmp_path), str(tmp_path / "said.csv"), label="subclass4") == 0
-    printed = capsys.readouterr().out
+    printed = predict_cells(str(folder), str(tmp_path), str(tmp_path / "predictions.csv"), label="subclass4")
     assert "1 of 4 features are not in the table and count as missing: ri" in printed
     assert "against subclass4 (60 cells): macro-F1" in printed
-    with (tmp_path / "said.csv").open() as file:
+    with (tmp_path / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["cell"] for row in rows] == [f"c{i}" for i in range(60)]
     assert np.mean([row["prediction"] == name for row, name in zip(rows, label, strict=True)]) > 0.8

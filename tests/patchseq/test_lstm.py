@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxephys.patchseq.network.lstm import activate, lstm, matmul
+from jaxephys.patchseq.network.lstm import gate_activations, lstm, matmul
 
 
 def plain_lstm(inputs, recurrent):
-    """The recurrence as it stands in a textbook, a scan over time for each direction."""
+    """The textbook recurrence, a scan over time for each direction."""
 
     def direction(inputs, recurrent):
         def step(carry, z):
@@ -91,7 +91,7 @@ def test_gates_are_sigmoids_and_one_tanh():
     z = jnp.linspace(-30, 30, 2 * 3 * 8, dtype=jnp.float32).reshape(2, 3, 8)
     i, f, g, o = jnp.split(z, 4, axis=-1)
     want = jnp.concatenate([jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)], axis=-1)
-    np.testing.assert_allclose(activate(z), want, atol=1e-6)
+    np.testing.assert_allclose(gate_activations(z), want, atol=1e-6)
 
 
 def test_the_product_has_the_gradient_of_a_product():

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from jaxephys.patchseq.losses import effective_number_weights, focal
-from jaxephys.patchseq.network.classifier import SubclassNetwork, Switches
+from jaxephys.patchseq.network.classifier import NetworkSwitches, SubclassNetwork
 from jaxephys.patchseq.network.encoder import AdditiveAttention, FamilyEncoder
-from jaxephys.patchseq.network.heads import SoftmaxHead, arcface_logits, unit
-from jaxephys.patchseq.network.ragged_layout import Staircase
+from jaxephys.patchseq.network.heads import SoftmaxHead, arcface_logits, unit_vectors
+from jaxephys.patchseq.network.ragged_layout import RaggedLayout
 
 PARITY = Path(__file__).parents[1] / "parity"
 
@@ -56,10 +56,10 @@ def close(ours, theirs) -> None:
 
 def test_bilstm_layers_match_torch(torch_arrays):
     x = torch_arrays["x"]
-    stairs = Staircase.of([37] * 12)
-    packed = jnp.asarray(stairs.pack(x.reshape(9, -1)))
+    layout = RaggedLayout.from_widths([37] * 12)
+    packed = jnp.asarray(layout.pack(x.reshape(9, -1)))
     params = params_of(torch_arrays)
-    states = FamilyEncoder(stairs, 16).apply({"params": params["encoder"]}, packed)
+    states = FamilyEncoder(layout, 16).apply({"params": params["encoder"]}, packed)
     close(states, torch_arrays["states"])
     attention = AdditiveAttention(16).apply({"params": params["attention"]}, states)
     close(attention, torch_arrays["attention"])
@@ -72,17 +72,19 @@ def test_bilstm_layers_match_torch(torch_arrays):
 
 @pytest.mark.parametrize("attention, name", [(True, "logits"), (False, "logits_last_step")])
 def test_switches_choose_the_published_variant(torch_arrays, attention, name):
-    stairs = Staircase.of([37] * 12)
-    network = SubclassNetwork(stairs, 5, hidden=16)
-    switches = Switches(jnp.asarray(attention), jnp.asarray(False))
-    packed = jnp.asarray(stairs.pack(torch_arrays["x"].reshape(9, -1)))
+    layout = RaggedLayout.from_widths([37] * 12)
+    network = SubclassNetwork(layout, 5, hidden=16)
+    switches = NetworkSwitches(jnp.asarray(attention), jnp.asarray(False))
+    packed = jnp.asarray(layout.pack(torch_arrays["x"].reshape(9, -1)))
     readout = network.apply({"params": params_of(torch_arrays)}, packed, 0 * packed, switches, train=False)
     close(readout.linear, torch_arrays[name])
 
 
 def test_arcface_and_class_balanced_focal_match_torch():
     arrays = np.load(PARITY / "arcface.npz")
-    cosine = unit(jnp.asarray(arrays["embedding"]), axis=-1) @ unit(jnp.asarray(arrays["weight"].T), axis=0)
+    cosine = unit_vectors(jnp.asarray(arrays["embedding"]), axis=-1) @ unit_vectors(
+        jnp.asarray(arrays["weight"].T), axis=0
+    )
     scale, margin, label = float(arrays["s"]), float(arrays["m"]), jnp.asarray(arrays["label"].astype(np.int32))
     assert np.arccos(cosine[0, label[0]]) + margin > np.pi, "row 0 is meant to reach the fallback branch"
     close(scale * cosine, arrays["logits_eval"])

@@ -1,4 +1,4 @@
-"""The tabular arm: scaling by training cells alone, missing values and their flags, and a planted answer learnt."""
+"""Tabular models: scales fitted to training cells only, missing values and their flags, and learning of a known answer."""
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +13,18 @@ from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.predict import predict
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.evaluation.splits import Split
-from jaxephys.patchseq.classical_models import NAMES, RegularisedDiscriminant, make_robust
+from jaxephys.patchseq.classical_models import CLASSICAL_MODELS, RegularizedDiscriminant, make_classical_model
 from jaxephys.patchseq.network.tabular import TabularNetwork
-from jaxephys.patchseq.preprocessing import CUT, SHARES, SignedLogScaler, fit_quantiles, fit_signed_log, flags, scaled
-from jaxephys.patchseq.tabular_task import make_columns, make_tabular_runs, make_tabular_task
+from jaxephys.patchseq.preprocessing import (
+    CLIP,
+    QUANTILE_LEVELS,
+    SignedLogScaler,
+    apply_scale,
+    fit_quantiles,
+    fit_signed_log,
+    missing_flags,
+)
+from jaxephys.patchseq.tabular_task import make_tabular_data, make_tabular_inputs, make_tabular_task
 from jaxephys.schemas.feature_table import FeatureTable
 
 CELLS = 90
@@ -26,7 +34,7 @@ LABELS = np.array(["Pvalb", "Sst", "Vip"])[np.arange(CELLS) % 3]
 
 
 def make_values() -> np.ndarray:
-    """Heavy tails, a constant column, a column that is missing where it tells the class, and one never measured."""
+    """Heavy tails, a constant column, a column that is missing in one class, and one never measured."""
     rng = np.random.default_rng(0)
     values = rng.standard_t(1.5, size=(CELLS, 6)).astype(np.float32)
     values[:, 0] = 10 ** (rng.normal(size=CELLS) + 1.5 * (LABELS == "Sst"))
@@ -38,7 +46,7 @@ def make_values() -> np.ndarray:
 
 
 def make_table(values=None) -> FeatureTable:
-    return FeatureTable.of(make_values() if values is None else values, {"a": 3, "b": 3}, LABELS)
+    return FeatureTable.from_arrays(make_values() if values is None else values, {"a": 3, "b": 3}, LABELS)
 
 
 def test_the_signed_log_is_its_formula():
@@ -46,17 +54,17 @@ def test_the_signed_log_is_its_formula():
     scale = fit_signed_log(values)
     assert (scale.median[0], scale.unit[0]) == (1.0, 1.0)
     z = np.sign(values - 1) * np.log1p(np.abs(values - 1))
-    want = np.clip((z - z.mean()) / z.std(), -CUT, CUT)
-    np.testing.assert_allclose(scaled(values.astype(np.float32), scale), want, atol=1e-6)
+    want = np.clip((z - z.mean()) / z.std(), -CLIP, CLIP)
+    np.testing.assert_allclose(apply_scale(values.astype(np.float32), scale), want, atol=1e-6)
 
 
 def test_training_cells_have_unit_spread_and_nothing_lies_beyond_the_cut():
     values = make_values()
     scale = fit_signed_log(values[SPLIT.train])
-    z = np.asarray(scaled(values, scale))
-    assert np.isfinite(z).all() and np.abs(z).max() <= CUT
+    z = np.asarray(apply_scale(values, scale))
+    assert np.isfinite(z).all() and np.abs(z).max() <= CLIP
     np.testing.assert_allclose(z[SPLIT.train][:, [0, 1, 5]].std(axis=0), 1, atol=0.05)
-    assert np.abs(z[:, [2, 4]]).max() < 1e-6, "no spread, or no value: nothing to say"
+    assert np.abs(z[:, [2, 4]]).max() < 1e-6, "no variation, or no value: no information"
 
 
 def test_a_missing_value_stands_at_the_median_and_has_a_flag():
@@ -64,8 +72,8 @@ def test_a_missing_value_stands_at_the_median_and_has_a_flag():
     scale = fit_signed_log(values[SPLIT.train])
     at_median = values.copy()
     at_median[np.isnan(values)] = np.broadcast_to(scale.median, values.shape)[np.isnan(values)]
-    np.testing.assert_allclose(scaled(values, scale), scaled(at_median, scale), atol=1e-6)
-    shown = np.asarray(flags(values, scale))
+    np.testing.assert_allclose(apply_scale(values, scale), apply_scale(at_median, scale), atol=1e-6)
+    shown = np.asarray(missing_flags(values, scale))
     np.testing.assert_array_equal(shown[:, 3], np.isnan(values[:, 3]))
     assert shown[:, 4].all() and not shown[:, [0, 1, 2, 5]].any()
 
@@ -78,37 +86,37 @@ def test_a_rare_gap_has_no_flag():
 
 def test_quantiles_are_those_of_the_normal_distribution():
     values = np.random.default_rng(0).gamma(0.3, size=(5000, 1)).astype(np.float32)
-    z = np.asarray(scaled(values, fit_quantiles(values)))[:, 0]
+    z = np.asarray(apply_scale(values, fit_quantiles(values)))[:, 0]
     below = (values[:, 0].argsort().argsort() + 0.5) / len(values)
     inner = (below > 0.02) & (below < 0.98)
     np.testing.assert_allclose(z[inner], norm.ppf(below[inner]), atol=0.05)
-    assert z.max() == -z.min() == pytest.approx(norm.ppf(SHARES[-1])), "beyond the last knot nothing grows"
+    assert z.max() == -z.min() == pytest.approx(norm.ppf(QUANTILE_LEVELS[-1])), "beyond the last knot nothing grows"
 
 
 def test_quantiles_keep_the_order_and_put_what_is_shared_in_its_middle():
     values = np.array([[0.0]] * 40 + [[1.0]] * 30 + [[5.0]] * 30, np.float32)
-    z = np.asarray(scaled(np.array([[0.0], [0.5], [1.0], [5.0], [99.0]], np.float32), fit_quantiles(values)))[:, 0]
+    z = np.asarray(apply_scale(np.array([[0.0], [0.5], [1.0], [5.0], [99.0]], np.float32), fit_quantiles(values)))[:, 0]
     assert z[2] == pytest.approx(norm.ppf([0.405, 0.695]).mean(), abs=1e-5), "between its first knot and its last"
     assert (np.diff(z) >= 0).all() and z[0] < z[1] < z[2] < z[3]
-    assert z[4] == pytest.approx(norm.ppf(SHARES[-1]))
+    assert z[4] == pytest.approx(norm.ppf(QUANTILE_LEVELS[-1]))
 
 
 def test_quantiles_of_what_is_missing_or_constant_are_nought():
     values = make_values()
     scale = fit_quantiles(values[SPLIT.train])
-    z = np.asarray(scaled(values, scale))
+    z = np.asarray(apply_scale(values, scale))
     assert np.isfinite(z).all()
     np.testing.assert_array_equal(z[np.isnan(values)], 0)
     np.testing.assert_array_equal(z[:, [2, 4]], 0)
     np.testing.assert_array_equal(scale.flagged, fit_signed_log(values[SPLIT.train]).flagged)
 
 
-def test_the_scaler_of_scikit_learn_says_the_same():
+def test_scikit_learn_transformer_gives_the_same():
     values = make_values()
     scaler = SignedLogScaler().fit(values[SPLIT.train])
     out = scaler.transform(values)
     assert out.shape == (CELLS, 6 + 2), "two columns have a flag"
-    np.testing.assert_allclose(out[:, :6], scaled(values, scaler.scale_), atol=1e-6)
+    np.testing.assert_allclose(out[:, :6], apply_scale(values, scaler.scale_), atol=1e-6)
 
 
 @pytest.mark.parametrize("fit_scale", [fit_signed_log, fit_quantiles])
@@ -116,36 +124,40 @@ def test_nothing_fitted_changes_with_test_or_validation_rows(fit_scale):
     moved = make_values()
     moved[SPLIT.test] = -1e6
     moved[SPLIT.validation] = 1e6
-    ours, again = (make_tabular_runs(make_table(values), [SPLIT], fit_scale) for values in (make_values(), moved))
+    ours, again = (make_tabular_inputs(make_table(values), [SPLIT], fit_scale) for values in (make_values(), moved))
     for left, right in zip(jax.tree.leaves(ours), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(left, right)
     moved[SPLIT.train[0]] += 100
-    other = make_tabular_runs(make_table(moved), [SPLIT], fit_scale)
+    other = make_tabular_inputs(make_table(moved), [SPLIT], fit_scale)
     assert not np.array_equal(other.constants[0], ours.constants[0]), "the training rows do count"
 
 
 @pytest.fixture(scope="module")
 def trained():
     table = make_table()
-    axis = RunGrid.cross(seed=range(2))
-    runs = make_tabular_runs(table, [SPLIT] * 2)
+    grid = RunGrid.cross(seed=range(2))
+    inputs = make_tabular_inputs(table, [SPLIT] * 2)
     task = make_tabular_task(TabularNetwork(3, hidden=16), 6)
-    plan = TrainConfig(max_epochs=40, patience=None, batch_size=16, learning_rate=0.01)
-    return table, task, runs, fit(task, make_columns(table), runs, axis, plan)
+    config = TrainConfig(max_epochs=40, patience=None, batch_size=16, learning_rate=0.01)
+    return table, task, inputs, fit(task, make_tabular_data(table), inputs, grid, config)
 
 
-def test_a_planted_answer_is_learnt(trained):
-    table, task, runs, result = trained
-    said = predict(task, make_columns(table), result.best, stack_rows([plain_rows(SPLIT.test)] * 2), runs.constants)
-    np.testing.assert_allclose(said.sum(axis=-1), 1, atol=1e-5)
-    assert (said.mean(axis=0).argmax(axis=1) == table.codes()[SPLIT.test]).mean() > 0.85
-    assert np.abs(said[0] - said[1]).max() > 1e-3, "two seeds are two networks"
+def test_separable_classes_are_learned(trained):
+    table, task, inputs, result = trained
+    probability = predict(
+        task, make_tabular_data(table), result.best, stack_rows([plain_rows(SPLIT.test)] * 2), inputs.constants
+    )
+    np.testing.assert_allclose(probability.sum(axis=-1), 1, atol=1e-5)
+    assert (probability.mean(axis=0).argmax(axis=1) == table.codes()[SPLIT.test]).mean() > 0.85
+    assert np.abs(probability[0] - probability[1]).max() > 1e-3, "two seeds are two networks"
 
 
 def test_padding_rows_change_no_loss(trained):
-    table, task, runs, result = trained
-    data = jax.tree.map(jnp.asarray, make_columns(table))
-    variables, scale = (jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), tree) for tree in (result.best, runs.constants))
+    table, task, inputs, result = trained
+    data = jax.tree.map(jnp.asarray, make_tabular_data(table))
+    variables, scale = (
+        jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), tree) for tree in (result.best, inputs.constants)
+    )
     plain = plain_rows(SPLIT.train)
     padded = stack_rows([plain, plain_rows(np.resize(SPLIT.train, len(SPLIT.train) + 7))])
     short = jax.tree.map(lambda column: jnp.asarray(column[0]), padded)
@@ -158,10 +170,10 @@ def test_padding_rows_change_no_loss(trained):
     assert losses[0] == losses[1] and np.isfinite(losses[0])
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_robust_opponents_learn_and_never_see_a_nan(name):
+@pytest.mark.parametrize("name", CLASSICAL_MODELS)
+def test_classical_models_learn_with_missing_values(name):
     values, codes = make_values(), make_table().codes()
-    model = make_robust(name, 0).fit(values[SPLIT.train], codes[SPLIT.train])
+    model = make_classical_model(name, 0).fit(values[SPLIT.train], codes[SPLIT.train])
     assert (model.predict(values[SPLIT.test]) == codes[SPLIT.test]).mean() > 0.7
 
 
@@ -170,27 +182,29 @@ def test_the_regularised_discriminant_is_linear_and_quadratic_at_its_ends():
     y = np.repeat([0, 1, 2], 40)
     x = rng.normal(size=(120, 3)) * (1 + y[:, None]) + y[:, None]
     linear = LinearDiscriminantAnalysis(solver="lsqr").fit(x, y)
-    ours = RegularisedDiscriminant(own=0.0, shrinkage=0.0).fit(x, y)
+    ours = RegularizedDiscriminant(class_covariance=0.0, shrinkage=0.0).fit(x, y)
     np.testing.assert_allclose(ours.predict_proba(x), linear.predict_proba(x), atol=1e-6)
-    own = RegularisedDiscriminant(own=1.0, shrinkage=0.0).fit(x, y)
+    quadratic = RegularizedDiscriminant(class_covariance=1.0, shrinkage=0.0).fit(x, y)
     density = [multivariate_normal(x[y == k].mean(0), np.cov(x[y == k].T, bias=True)).pdf(x) for k in range(3)]
-    np.testing.assert_allclose(own.predict_proba(x), np.array(density).T / np.sum(density, axis=0)[:, None], atol=1e-6)
+    np.testing.assert_allclose(
+        quadratic.predict_proba(x), np.array(density).T / np.sum(density, axis=0)[:, None], atol=1e-6
+    )
 
 
 def test_the_regularised_discriminant_of_a_wide_table_is_that_of_the_whole_covariances():
     rng = np.random.default_rng(1)
     y = np.repeat([0, 1, 2], 10)
     x, new = (rng.normal(size=(30, 50)) * (1 + y[:, None]) + y[:, None] for _ in range(2))
-    told = RegularisedDiscriminant().fit(x, y).decision_function(new)
+    decision = RegularizedDiscriminant().fit(x, y).decision_function(new)
     scatters = [np.cov(x[y == k].T, bias=True) for k in range(3)]
     wanted = []
     for k, scatter in enumerate(scatters):
         mixed = 0.7 * sum(scatters) / 3 + 0.3 * scatter
         whole = 0.8 * mixed + 0.2 * np.trace(mixed) / 50 * np.eye(50)
         wanted.append(multivariate_normal(x[y == k].mean(0), whole).logpdf(new))
-    np.testing.assert_allclose(told.T - told[:, 0], np.array(wanted) - wanted[0], atol=1e-8)
+    np.testing.assert_allclose(decision.T - decision[:, 0], np.array(wanted) - wanted[0], atol=1e-8)
 
 
-def test_an_unknown_robust_model_is_named():
-    with pytest.raises(ValueError, match="unknown classifier 'robust tree': choose one of robust lda"):
-        make_robust("robust tree", 0)
+def test_unknown_classical_model_is_named():
+    with pytest.raises(ValueError, match="unknown classifier 'tree': choose one of signed-log lda"):
+        make_classical_model("tree", 0)

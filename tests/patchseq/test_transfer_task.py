@@ -10,31 +10,31 @@ import pytest
 from sklearn.metrics import f1_score
 
 from jaxephys.engine.config import TrainConfig
-from jaxephys.engine.fit import fit, take_runs, transplant
+from jaxephys.engine.fit import fit, initial_variables, take_runs
 from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.optimizer import make_optimizer
 from jaxephys.engine.rows import plain_rows
 from jaxephys.patchseq.losses import inverse_frequency_weights
-from jaxephys.patchseq.network.ragged_layout import Staircase
-from jaxephys.patchseq.network.two_species import SHARED, TwoHeads
+from jaxephys.patchseq.network.ragged_layout import RaggedLayout
+from jaxephys.patchseq.network.two_species import SHARED_MODULES, TwoSpeciesNetwork
 from jaxephys.patchseq.transfer_task import (
-    Mixture,
+    TransferRun,
     is_mouse,
-    make_transfer_runs,
+    make_transfer_data,
+    make_transfer_inputs,
     make_transfer_task,
-    make_two_species,
-    mixed_rows,
+    training_rows,
 )
 from jaxephys.schemas.feature_table import FeatureTable
 
 FAMILIES = {"isi": 3, "width": 2}
-STAIRS = Staircase.of(tuple(FAMILIES.values()))
+LAYOUT = RaggedLayout.from_widths(tuple(FAMILIES.values()))
 CELLS = 90
 SPECIES = np.array(["human", "mouse", "mouse"])[np.arange(CELLS) % 3]
 LABEL = np.array(["Pvalb", "Sst", "Sst", "Vip"])[np.random.default_rng(1).permutation(CELLS) % 4]
-HUMAN, MOUSE = (np.flatnonzero([own == name for own in SPECIES]) for name in ("human", "mouse"))
+HUMAN, MOUSE = (np.flatnonzero([of_species == name for of_species in SPECIES]) for name in ("human", "mouse"))
 TRAIN, VALID, TEST = HUMAN[10:22], HUMAN[22:], HUMAN[:10]  # the test part holds row 0, at which padding points
-JOINT = Mixture(VALID, TRAIN, MOUSE, alpha=0.5)
+JOINT = TransferRun(VALID, TRAIN, MOUSE, alpha=0.5)
 PLAN = TrainConfig(max_epochs=3, batch_size=16, patience=None, monitor="selection")
 
 
@@ -44,10 +44,10 @@ def make_table(change=None, label=LABEL) -> FeatureTable:
     values[::7, 1] = np.nan
     if change is not None:
         change(values)
-    return FeatureTable.of(values, FAMILIES, label, species=SPECIES)
+    return FeatureTable.from_arrays(values, FAMILIES, label, species=SPECIES)
 
 
-TASK = make_transfer_task(TwoHeads(STAIRS, 3, hidden=4, dropout=0.0))
+TASK = make_transfer_task(TwoSpeciesNetwork(LAYOUT, 3, hidden=4, dropout=0.0))
 VARIABLES = jax.jit(TASK.init)(jax.random.key(0))
 gather = jax.jit(lambda data, constants, rows: TASK.gather(data, constants, rows, None))
 gradient = jax.jit(jax.value_and_grad(lambda variables, batch: TASK.loss(variables, batch, jax.random.key(1))[0]))
@@ -61,14 +61,14 @@ def one(tree):
 
 def batch_of(rows, mixture=JOINT):
     table = make_table()
-    constants = one(make_transfer_runs(table, STAIRS, [mixture]).constants)
-    return gather(make_two_species(table, STAIRS), constants, plain_rows(rows))
+    constants = one(make_transfer_inputs(table, LAYOUT, [mixture]).constants)
+    return gather(make_transfer_data(table, LAYOUT), constants, plain_rows(rows))
 
 
-def train(table, mixtures, plan=PLAN, start=None):
-    axis = RunGrid.cross(seed=range(len(mixtures)))
-    runs = make_transfer_runs(table, STAIRS, mixtures)
-    return fit(TASK, make_two_species(table, STAIRS), runs, axis, plan, initial=start)
+def train(table, mixtures, config=PLAN, start=None):
+    grid = RunGrid.cross(seed=range(len(mixtures)))
+    inputs = make_transfer_inputs(table, LAYOUT, mixtures)
+    return fit(TASK, make_transfer_data(table, LAYOUT), inputs, grid, config, initial=start)
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +84,14 @@ def assert_same(left, right):
 # What is fitted.
 
 
-def test_each_species_is_scaled_by_its_own_training_cells():
+def test_each_species_is_scaled_by_its_training_cells():
     table = make_table()
-    constants = one(make_transfer_runs(table, STAIRS, [JOINT]).constants)
+    constants = one(make_transfer_inputs(table, LAYOUT, [JOINT]).constants)
     for species, rows in ((constants.human, TRAIN), (constants.mouse, MOUSE)):
         median = np.nanmedian(table.values[rows], axis=0)
         filled = np.where(np.isnan(table.values[rows]), median, table.values[rows])
-        np.testing.assert_allclose(species.scale.median, STAIRS.pack(median), rtol=1e-5)
-        np.testing.assert_allclose(species.scale.sd, STAIRS.pack(filled.std(axis=0), fill=1.0), rtol=1e-4)
+        np.testing.assert_allclose(species.scale.median, LAYOUT.pack(median), rtol=1e-5)
+        np.testing.assert_allclose(species.scale.sd, LAYOUT.pack(filled.std(axis=0), fill=1.0), rtol=1e-4)
         counts = np.bincount(table.codes()[rows], minlength=3)
         np.testing.assert_allclose(species.class_weight, inverse_frequency_weights(counts), rtol=1e-6)
 
@@ -101,14 +101,14 @@ def test_mouse_cells_are_never_in_the_human_scale():
         values[MOUSE] += 100.0
 
     ours, moved = (
-        one(make_transfer_runs(table, STAIRS, [JOINT]).constants) for table in (make_table(), make_table(move))
+        one(make_transfer_inputs(table, LAYOUT, [JOINT]).constants) for table in (make_table(), make_table(move))
     )
     assert_same(ours.human, moved.human)
     assert not np.array_equal(ours.mouse.scale.median, moved.mouse.scale.median)
 
 
 def test_training_cells_of_both_species_come_out_standardised():
-    real = STAIRS.source >= 0
+    real = LAYOUT.source_column >= 0
     for rows in (TRAIN, MOUSE):
         x = np.asarray(batch_of(rows).x)[:, real]
         np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-5)
@@ -140,11 +140,11 @@ def test_the_loss_is_that_of_each_species_alone():
     """Against the formula in NumPy, from the probabilities of each head."""
     rows = np.concatenate([TRAIN, MOUSE[:12]])
     batch, codes, terms = batch_of(rows), make_table().codes(), []
-    said = outputs(VARIABLES, batch)
-    for probability, chosen, fitted in ((said.human, slice(12), TRAIN), (said.mouse, slice(12, 24), MOUSE)):
-        own = codes[rows[chosen]]
-        weight = inverse_frequency_weights(np.bincount(codes[fitted], minlength=3))[own]
-        price = -np.log(np.asarray(probability)[chosen][np.arange(12), own])
+    output = outputs(VARIABLES, batch)
+    for probability, chosen, fitted in ((output.human, slice(12), TRAIN), (output.mouse, slice(12, 24), MOUSE)):
+        of_species = codes[rows[chosen]]
+        weight = inverse_frequency_weights(np.bincount(codes[fitted], minlength=3))[of_species]
+        price = -np.log(np.asarray(probability)[chosen][np.arange(12), of_species])
         terms.append((weight * price).sum() / weight.sum())
     assert float(gradient(VARIABLES, batch)[0]) == pytest.approx(terms[0] + 0.5 * terms[1], rel=1e-5)
 
@@ -170,7 +170,7 @@ def test_alpha_0_is_training_on_human_cells_alone():
         params, state = VARIABLES["params"], optimiser.init(VARIABLES["params"])
         for number in range(4):
             rows = np.concatenate([np.roll(TRAIN, number), np.roll(MOUSE, 3 * number)[:12]])
-            batch = batch_of(rows, Mixture(VALID, TRAIN, MOUSE, alpha))
+            batch = batch_of(rows, TransferRun(VALID, TRAIN, MOUSE, alpha))
             weight = np.repeat(np.array([1.0, mouse_weight], np.float32), 12)
             params, state = step(params, state, batch._replace(weight=weight))
         return {name: tree for name, tree in params.items() if name != "mouse"}
@@ -182,34 +182,34 @@ def test_alpha_0_is_training_on_human_cells_alone():
 def test_in_one_grid_alpha_0_knows_nothing_of_the_mouse():
     shuffled = LABEL.copy()
     shuffled[MOUSE] = np.roll(shuffled[MOUSE], 1)
-    grid = [Mixture(VALID, TRAIN, MOUSE, alpha) for alpha in (0.0, 1.0)]
+    grid = [TransferRun(VALID, TRAIN, MOUSE, alpha) for alpha in (0.0, 1.0)]
     ours, other = (train(make_table(label=label), grid) for label in (LABEL, shuffled))
-    own, again = (
+    of_species, again = (
         {name: tree for name, tree in result.best["params"].items() if name != "mouse"} for result in (ours, other)
     )
-    assert_same(take_runs(own, [0]), take_runs(again, [0]))
-    assert not np.array_equal(own["encoder"]["kernel"][1], again["encoder"]["kernel"][1])
+    assert_same(take_runs(of_species, [0]), take_runs(again, [0]))
+    assert not np.array_equal(of_species["encoder"]["kernel"][1], again["encoder"]["kernel"][1])
 
 
 # Rows, selection, phases.
 
 
 def test_human_rows_are_repeated_until_they_are_as_many_as_the_mouse_rows():
-    rows = mixed_rows(JOINT)
+    rows = training_rows(JOINT)
     assert len(rows.index) == 2 * len(MOUSE) and (rows.weight == 1).all()
     times = np.bincount(rows.index, minlength=CELLS)
     assert set(times[MOUSE]) == {1} and set(times[TRAIN]) == {5} and not times[np.union1d(VALID, TEST)].any()
-    np.testing.assert_array_equal(mixed_rows(Mixture(VALID, TRAIN)).index, TRAIN)
-    np.testing.assert_array_equal(mixed_rows(Mixture(VALID, mouse=MOUSE)).index, MOUSE)
+    np.testing.assert_array_equal(training_rows(TransferRun(VALID, TRAIN)).index, TRAIN)
+    np.testing.assert_array_equal(training_rows(TransferRun(VALID, mouse=MOUSE)).index, MOUSE)
 
 
 @pytest.mark.parametrize("species", ["human", "mouse"])
 @pytest.mark.parametrize("selection", ["accuracy", "macro_f1"])
 def test_validation_is_by_the_head_of_the_species_and_selects_by_one_score(species, selection):
     table, rows = make_table(), (HUMAN if species == "human" else MOUSE)[:24]
-    mixture = Mixture(VALID, TRAIN, MOUSE, by_accuracy=selection == "accuracy")
-    constants = one(make_transfer_runs(table, STAIRS, [mixture]).constants)
-    data = make_two_species(table, STAIRS)
+    mixture = TransferRun(VALID, TRAIN, MOUSE, by_accuracy=selection == "accuracy")
+    constants = one(make_transfer_inputs(table, LAYOUT, [mixture]).constants)
+    data = make_transfer_data(table, LAYOUT)
     found = validate(VARIABLES, jax.tree.map(jnp.asarray, data), constants, plain_rows(rows))
     guess = np.asarray(getattr(outputs(VARIABLES, gather(data, constants, plain_rows(rows))), species)).argmax(axis=1)
     expected = {"macro_f1": f1_score(table.codes()[rows], guess, average="macro", labels=range(3), zero_division=0)}
@@ -220,10 +220,10 @@ def test_validation_is_by_the_head_of_the_species_and_selects_by_one_score(speci
 
 def test_pretraining_then_a_head_alone_leaves_the_encoder_as_it_was():
     table = make_table()
-    pretrained = train(table, [Mixture(MOUSE[:12], mouse=MOUSE[12:])])
-    start = transplant(take_runs(pretrained.best, [0, 0]), drop=("human",))
-    warm = train(table, [Mixture(VALID, TRAIN)] * 2, replace(PLAN, freeze=SHARED), start)
-    for name in SHARED:
+    pretrained = train(table, [TransferRun(MOUSE[:12], mouse=MOUSE[12:])])
+    start = initial_variables(take_runs(pretrained.best, [0, 0]), drop=("human",))
+    warm = train(table, [TransferRun(VALID, TRAIN)] * 2, replace(PLAN, freeze=SHARED_MODULES), start)
+    for name in SHARED_MODULES:
         assert_same(warm.best["params"][name], start["params"][name])
     kernels = warm.best["params"]["human"]["dense"]["kernel"]
     fresh = jax.jit(jax.vmap(lambda seed: TASK.init(jax.random.fold_in(jax.random.key(seed), 0))))(jnp.arange(2))
@@ -232,6 +232,6 @@ def test_pretraining_then_a_head_alone_leaves_the_encoder_as_it_was():
 
 
 def test_a_table_of_one_species_is_refused():
-    alone = FeatureTable.of(np.ones((4, 5)), FAMILIES, LABEL[:4], species=np.full(4, "mouse"))
-    with pytest.raises(ValueError, match="4 of 4 cells are said to be of the mouse: give a table of both species"):
+    alone = FeatureTable.from_arrays(np.ones((4, 5)), FAMILIES, LABEL[:4], species=np.full(4, "mouse"))
+    with pytest.raises(ValueError, match="4 of 4 cells are from a mouse: give a table of both species"):
         is_mouse(alone)

@@ -1,13 +1,10 @@
-"""Recordings: what is read is what was written, windows predict every bin once, and bad input is named in a sentence."""
+"""Recording: files are read back as written, splits are disjoint, and invalid data are refused with a message that names them."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxephys.schemas import recording
-from jaxephys.schemas.recording import Recording
-from jaxephys.spikes.history import Filters, last_of, no_history, trace
+from jaxephys.schemas.recording import KEYS, SCHEMA, Recording, check_splits, split_hash
+from jaxephys.schemas.storage import DataError
 
 RNG = np.random.default_rng(0)
 BINS, UNITS = 400, 11
@@ -16,19 +13,22 @@ SPLITS = np.array([[0, 200], [210, 300], [305, 400]])
 RECORDING = Recording.from_array(SPIKES, name="slice", domain="in vitro", bin_ms=0.5, splits=SPLITS)
 
 
-def contents(recording=RECORDING, **changed):
-    told = {name: getattr(recording, name) for name in recording.KEYS if name != "split_sha256"}
-    return {"schema": recording.SCHEMA, "split_sha256": recording.sha256, "provenance": "{}", **told, **changed}
-
-
-def written(folder, **changed):
+def write_changed(folder, **changed):
+    """Write the recording with some keys changed, or left out where the new value is None."""
+    arrays = {name: getattr(RECORDING, name) for name in KEYS if name != "split_sha256"}
+    arrays |= {"schema": SCHEMA, "split_sha256": RECORDING.sha256, "provenance": "{}", **changed}
     path = folder / "slice.npz"
-    np.savez(path, **{name: value for name, value in contents(**changed).items() if value is not None})
+    np.savez(path, **{name: value for name, value in arrays.items() if value is not None})
     return path
 
 
-def test_a_file_reads_back_as_it_was_written(tmp_path):
-    read = Recording.read(written(tmp_path))
+def test_file_without_provenance_is_read(tmp_path):
+    read = Recording.read(write_changed(tmp_path, provenance=None))
+    assert read.provenance == {} and read.seams == () and read.sha256 == RECORDING.sha256
+
+
+def test_file_is_read_back_as_written(tmp_path):
+    read = Recording.read(write_changed(tmp_path))
     assert (read.name, read.domain, read.units, read.bin_ms) == ("slice", "in vitro", UNITS, 0.5)
     np.testing.assert_array_equal(read.bits(0, BINS), SPIKES)
     np.testing.assert_array_equal(read.splits, SPLITS)
@@ -37,82 +37,98 @@ def test_a_file_reads_back_as_it_was_written(tmp_path):
     assert repr(read) == "Recording('slice', 11 units, 400 bins of 0.5 ms, 0 s)"
 
 
-def test_the_hash_is_that_of_data_prep():
-    splits = pytest.importorskip("data_prep.spikes.splits")
-    assert RECORDING.sha256 == splits.split_hash(SPLITS, RECORDING.packed)
+def test_recording_is_read_back_as_written(tmp_path):
+    made = Recording.from_array(
+        SPIKES, name="toy", domain="in vitro", splits=SPLITS, provenance={"seams": [205], "notes": ["a note"]}
+    )
+    path = made.write(tmp_path)
+    read = Recording.read(path)
+    np.testing.assert_array_equal(read.packed, made.packed)
+    assert (read.name, read.domain, read.units, read.bin_ms, read.seams) == ("toy", "in vitro", UNITS, 1.0, (205,))
+    assert read.unit_id.tolist() == made.unit_id.tolist()
+    assert read.sha256 == made.sha256 and read.provenance == {"seams": [205], "notes": ["a note"]}
+    with np.load(path) as file:
+        assert set(file.files) == {
+            "schema", "name", "domain", "packed", "units", "unit_id", "bin_ms", "splits", "split_sha256", "provenance",
+        }  # fmt: skip
+        assert file["schema"] == "jaxephys spikes 1" and file["units"] == UNITS and file["packed"].shape == (BINS, 2)
+        assert file["splits"].dtype == np.int64
+    assert [x.name for x in tmp_path.iterdir()] == ["toy.npz"], "no temporary file is left"
+
+
+def test_failed_write_keeps_the_previous_file(tmp_path, monkeypatch):
+    path = RECORDING.write(tmp_path)
+    before = path.read_bytes()
+
+    def fail(file, **content):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(np, "savez_compressed", fail)
+    with pytest.raises(OSError, match="disk full"):
+        Recording.from_array(1 - SPIKES, name="slice").write(tmp_path)
+    assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_hash_depends_on_splits_and_their_bits_only():
+    packed = RECORDING.packed
+    outside, inside = packed.copy(), packed.copy()
+    outside[205] ^= 1
+    inside[299] ^= 1
+    assert split_hash(SPLITS, outside) == split_hash(SPLITS, packed) != split_hash(SPLITS, inside)
+    assert split_hash(SPLITS - 0, packed) != split_hash(SPLITS - [[0, 1]] * 3, packed)
 
 
 @pytest.mark.parametrize("units", [1, 7, 8, 9, 128])
-def test_bits_are_unpacked_on_the_device_as_numpy_does(units):
-    spikes = RNG.random((20, units)) < 0.5
-    packed = np.packbits(spikes, axis=1, bitorder="little")
-    np.testing.assert_array_equal(jax.jit(recording.unpack, static_argnums=1)(packed, units), spikes)
+def test_bits_and_events_are_those_of_the_array(units):
+    spikes = RNG.random((200, units)) < 0.3
+    made = Recording.from_array(spikes, splits=[[0, 50], [50, 100], [100, 200]])
+    np.testing.assert_array_equal(made.bits(3, 150), spikes[3:150])
+    bins, unit = made.events(10, 90)
+    rows, columns = np.nonzero(spikes[10:90])
+    assert bins.tolist() == (rows + 10).tolist() and unit.tolist() == columns.tolist()
+    assert [part.size for part in made.events(10, 10)] == [0, 0]
 
 
-def test_cut_takes_bins_from_the_start_told():
-    taken = jax.jit(recording.cut, static_argnums=(2, 3))(jnp.asarray(RECORDING.packed), jnp.int32(123), 50, UNITS)
-    np.testing.assert_array_equal(taken, SPIKES[123:173])
-
-
-@pytest.mark.parametrize("split", recording.SPLITS)
-def test_windows_predict_bins_of_their_split_once_and_leave_less_than_a_window(split):
-    start, stop = RECORDING.span(split)
-    predicted = np.concatenate([np.arange(first + 1, first + 16) for first in RECORDING.windows(split, 15)])
-    np.testing.assert_array_equal(predicted, np.arange(max(start, 1), predicted[-1] + 1))
-    assert stop - 15 <= predicted[-1] + 1 <= stop
-
-
-def test_windows_as_long_as_the_split_and_in_strides():
-    np.testing.assert_array_equal(RECORDING.windows("test", 95), [304])
-    np.testing.assert_array_equal(RECORDING.windows("train", 199), [0])
-    np.testing.assert_array_equal(RECORDING.windows("test", 90, stride=2), [304, 306, 308])
-
-
-def test_a_plain_array_is_split_in_time_with_gaps():
+def test_array_is_split_in_time_with_gaps():
     recording = Recording.from_array(SPIKES)
     assert recording.splits.tolist() == [[0, 200], [204, 300], [304, 400]]
     assert recording.unit_id.tolist() == [str(unit) for unit in range(UNITS)]
 
 
-def test_checkpoints_are_the_history_of_all_bins_before():
-    filters = Filters(bin_ms=0.5)
-    kept = recording.checkpoints(filters, jnp.asarray(RECORDING.packed), UNITS, 90)
-    assert kept.age.tolist() == [0, 90, 180, 270]
-    whole = last_of(trace(filters, no_history(filters, UNITS), jnp.asarray(SPIKES[:270], jnp.float32)))
-    for got, wanted in zip(kept, whole, strict=True):
-        np.testing.assert_allclose(got[3], wanted, rtol=1e-5, atol=1e-7)
-
-
 REFUSED = {
     "schema": ({"schema": "jaxephys units 1"}, "has the schema jaxephys units 1"),
     "a key is missing": ({"bin_ms": None}, "has no bin_ms"),
-    "changed after it was written": ({"packed": RECORDING.packed ^ np.uint8(1)}, "is not what was written"),
+    "changed after it was written": ({"packed": RECORDING.packed ^ np.uint8(1)}, "was changed after it was written"),
     "too few bytes": (
         {"units": 17, "unit_id": np.arange(17).astype(str)},
         r"shape \(400, 2\) and type uint8 for 17 units",
     ),
-    "units that do not exist": ({"packed": np.full((BINS, 2), 255, np.uint8)}, "spikes of units beyond its 11"),
+    "spikes of units that do not exist": (
+        {"packed": np.full((BINS, 2), 255, np.uint8)},
+        "spikes of units beyond its 11",
+    ),
     "empty": ({"packed": np.zeros((BINS, 2), np.uint8)}, "holds not one spike in 400 bins"),
-    "no width": ({"bin_ms": 0.0}, "bins of 0.0 ms"),
-    "an id twice": ({"unit_id": np.array(["a"] * UNITS)}, "names 1 different units and has 11"),
+    "bins without a width": ({"bin_ms": 0.0}, "bins of 0.0 ms"),
+    "an identifier twice": ({"unit_id": np.array(["a"] * UNITS)}, "has 1 different identifiers for 11 units"),
     "not three splits": ({"splits": SPLITS[:2]}, r"splits of the shape \(2, 2\)"),
-    "broken bins": ({"splits": SPLITS * 1.0}, "type float64"),
+    "splits that are not integers": ({"splits": SPLITS * 1.0}, "type float64"),
     "beyond the end": (
         {"splits": np.add(SPLITS, [[0, 0], [0, 0], [0, 1]])},
-        r"test \[305, 401\) of slice is no part of its 400",
+        r"test \[305, 401\) of slice goes beyond its 400 bins",
     ),
-    "turned round": ({"splits": SPLITS[:, ::-1]}, r"train \[200, 0\)"),
+    "reversed splits": ({"splits": SPLITS[:, ::-1]}, r"train \[200, 0\)"),
     "overlapping": ({"splits": [[0, 211], [210, 300], [305, 400]]}, r"train \[0, 211\) and validation \[210, 300\)"),
 }
 
 
-@pytest.mark.parametrize("changed, said", REFUSED.values(), ids=REFUSED)
-def test_a_bad_file_is_refused_in_a_sentence(tmp_path, changed, said):
-    with pytest.raises(ValueError, match=said):
-        Recording.read(written(tmp_path, **changed))
+@pytest.mark.parametrize("changed, message", REFUSED.values(), ids=REFUSED)
+def test_invalid_file_is_refused(tmp_path, changed, message):
+    with pytest.raises(DataError, match=message):
+        Recording.read(write_changed(tmp_path, **changed))
 
 
-def test_what_is_no_file_of_arrays_is_refused(tmp_path):
+def test_missing_and_unreadable_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="there is no recording"):
         Recording.read(tmp_path / "absent.npz")
     (tmp_path / "text.npz").write_text("spikes")
@@ -120,7 +136,7 @@ def test_what_is_no_file_of_arrays_is_refused(tmp_path):
         Recording.read(tmp_path / "text.npz")
 
 
-def test_bad_arrays_lengths_and_names_are_refused():
+def test_invalid_arrays_and_split_names_are_refused():
     counts = SPIKES.copy()
     counts[3, 2] = 2
     with pytest.raises(ValueError, match=r"bin 3 of unit 2 holds 2"):
@@ -129,11 +145,27 @@ def test_bad_arrays_lengths_and_names_are_refused():
         Recording.from_array(np.array([[0.0, np.nan]]))
     with pytest.raises(ValueError, match=r"shape \(400,\)"):
         Recording.from_array(SPIKES[:, 0])
-    with pytest.raises(ValueError, match=r"96 bins does not fit into test of slice, \[305, 400\)"):
-        RECORDING.windows("test", 96)
-    with pytest.raises(ValueError, match=r"200 bins does not fit into train of slice"):
-        RECORDING.windows("train", 200)
     with pytest.raises(ValueError, match="no split 'tset'"):
         RECORDING.span("tset")
-    with pytest.raises(ValueError, match="every 401 bins of 400"):
-        recording.checkpoints(Filters(), jnp.asarray(RECORDING.packed), UNITS, 401)
+
+
+BAD_SPLITS = [
+    ([[0, 500], [400, 700], [700, 900]], (), r"train \[0, 500\) and validation \[400, 700\) of toy overlap"),
+    ([[500, 900], [0, 100], [50, 300]], (), r"validation \[0, 100\) and test \[50, 300\) of toy overlap"),
+    ([[0, 500], [500, 700], [700, 1001]], (), r"test \[700, 1001\) of toy goes beyond its 1000 bins"),
+    ([[0, 500], [700, 700], [700, 900]], (), r"validation \[700, 700\) of toy holds no bins"),
+    ([[-1, 500], [500, 700], [700, 900]], (), r"train \[-1, 500\) of toy holds no bins"),
+    ([[0, 500], [500, 700], [700, 900]], (600,), r"validation \[500, 700\) of toy contains the seam .* at bin 600"),
+]
+
+
+@pytest.mark.parametrize(("splits", "seams", "message"), BAD_SPLITS)
+def test_invalid_splits_are_refused(splits, seams, message):
+    with pytest.raises(DataError, match=message):
+        check_splits(np.array(splits), 1000, seams, "toy")
+
+
+def test_splits_may_touch_and_be_in_any_order():
+    check_splits(
+        np.array([[500, 1000], [0, 250], [250, 500]]), 1000, (500, 250)
+    )  # a seam between two splits divides neither

@@ -1,14 +1,13 @@
-"""Units at the border: both kinds of source tell the same, and what is wrong is named."""
+"""UnitTable: files and CSV folders give the same table, and invalid data are refused with a message that names them."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_prep.units.folder import read_folder
-from data_prep.units.registry import described
-from data_prep.units.table import TECHNOLOGIES, Units, write_units
-from jaxephys.schemas import unit_table as module
+from data_prep.units.registry import annotate_units
+from jaxephys.schemas.storage import DataError, content_hash
+from jaxephys.schemas.unit_csv import read_folder
 from jaxephys.schemas.unit_table import UnitTable
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data" / "hippie"
@@ -23,9 +22,9 @@ LABELS = ["PV", "", "SOM", "PV", "VIP"]
 FILES = {"wave": "waveforms.csv", "isi": "isi_dist.csv", "acg": "acg.csv"}
 
 
-def table(**changed):
-    whole = {"raw": RAW, "unit": np.array(list("abcde")), "about": {"label": np.array(LABELS)}}
-    return UnitTable(**{**whole, **changed})
+def make_table(**changed):
+    complete = {"raw": RAW, "unit": np.array(list("abcde")), "about": {"label": np.array(LABELS)}}
+    return UnitTable(**{**complete, **changed})
 
 
 def write_csv(path, rows, *, index=False, header=None):
@@ -48,7 +47,7 @@ def folder(tmp_path):
 # Sources.
 
 
-def test_a_folder_of_csv(folder):
+def test_csv_folder_is_read(folder):
     units = UnitTable.read(folder)
     for name, rows in RAW.items():
         np.testing.assert_allclose(units.raw[name], rows)
@@ -56,36 +55,52 @@ def test_a_folder_of_csv(folder):
     assert units.unit.tolist() == ["s1/1", "s1/2", "s2/1", "s2/2", "s2/3"]
     assert units.groups("subject").tolist() == ["m1", "m1", "m2", "m2", "m2"]
     assert units.fold.tolist() == [1, -1, 0, 0, -1]
-    assert units.technology.tolist() == [-1] * COUNT
+    assert units.technology_codes.tolist() == [-1] * COUNT
 
 
-def test_what_data_prep_writes_is_read(tmp_path):
+def test_written_table_is_read_back(tmp_path):
+    curves = RAW["wave"].copy()
+    curves[2], curves[3] = np.nan, 1.0
     about = {"label": LABELS, "technology": ["neuropixels", "", "tetrode", "", ""]}
-    rows = RAW["wave"].copy()
-    rows[2] = np.nan
-    written = Units(list("abcde"), rows, RAW["isi"], RAW["acg"], about, {"width": np.arange(5.0)}, {"seed": 3})
-    write_units(written, tmp_path)
+    written = UnitTable.from_arrays(
+        **{**RAW, "wave": curves},
+        unit=list("abcde"),
+        truth={"width": np.arange(5.0)},
+        provenance={"seed": 3, "notes": ["größer"]},
+        **about,
+    )
+    written.write(tmp_path)
     for path in (tmp_path, tmp_path / "units.npz"):
         units = UnitTable.read(path)
-        np.testing.assert_array_equal(units.raw["wave"], rows)
-        assert units.technology.tolist() == [0, -1, 3, -1, -1] == written.technology_id.tolist()
-        np.testing.assert_array_equal(units.present, written.present)
-        assert units.truth["width"].tolist() == [0, 1, 2, 3, 4] and units.provenance == {"seed": 3}
-    assert module.TECHNOLOGIES == TECHNOLOGIES
+        for name, values in written.raw.items():
+            np.testing.assert_array_equal(units.raw[name], values)
+        assert units.technology_codes.tolist() == [0, -1, 3, -1, -1], "an unknown technology is not the first one"
+        assert units.present[:, 0].tolist() == [True, True, False, False, True], "a constant curve is no use to a model"
+        assert units.finite[:, 0].tolist() == [True, True, False, True, True]
+        assert units.unit.tolist() == list("abcde") and units.provenance == {"seed": 3, "notes": ["größer"]}
+        assert units.truth["width"].tolist() == [0, 1, 2, 3, 4] and units.label.tolist() == LABELS
+    with np.load(tmp_path / "units.npz") as stored:
+        np.testing.assert_array_equal(stored["present"], units.finite)
+        assert str(stored["sha256"]) == units.sha256 != make_table().sha256
+        arrays = {name: stored[name] for name in stored.files if name not in ("schema", "sha256", "provenance")}
+        assert set(arrays) == {
+            "unit", "waveform", "isi", "acg", "present", "about", "about_label", "about_technology", "truths", "truth_width",
+        }  # fmt: skip
+        assert content_hash(arrays) == units.sha256
 
 
-def test_both_sources_of_one_folder_tell_the_same(folder, tmp_path_factory):
+def test_csv_folder_and_table_built_from_it_are_equal(folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("built")
-    write_units(described(read_folder(folder)), out)
-    built, ours = UnitTable.read(out), UnitTable.read(folder)
-    assert built.unit.tolist() == ours.unit.tolist()
-    assert built.label.tolist() == ours.label.tolist() and built.fold.tolist() == ours.fold.tolist()
+    annotate_units(UnitTable(**read_folder(folder))).write(out)
+    built, direct = UnitTable.read(out), UnitTable.read(folder)
+    assert built.unit.tolist() == direct.unit.tolist()
+    assert built.label.tolist() == direct.label.tolist() and built.fold.tolist() == direct.fold.tolist()
     for name in RAW:
-        np.testing.assert_array_equal(built.raw[name], ours.raw[name])
+        np.testing.assert_array_equal(built.raw[name], direct.raw[name])
 
 
-def test_a_changed_file_is_refused(tmp_path):
-    write_units(Units(list("abcde"), *RAW.values()), tmp_path)
+def test_changed_file_is_refused(tmp_path):
+    make_table().write(tmp_path)
     with np.load(tmp_path / "units.npz") as file:
         arrays = dict(file)
     arrays["isi"][0, 0] += 1
@@ -97,75 +112,91 @@ def test_a_changed_file_is_refused(tmp_path):
 # The table.
 
 
-def test_codes_are_places_in_the_classes_and_minus_one_without_a_label():
-    assert table().classes.tolist() == ["PV", "SOM", "VIP"]
-    assert table().codes().tolist() == [0, -1, 1, 0, 2]
-    assert table().codes(np.array(["PV", "SOM", "VIP", "X"])).tolist() == [0, -1, 1, 0, 2]
+def test_codes_are_indices_of_the_classes_and_minus_one_without_a_label():
+    assert make_table().classes.tolist() == ["PV", "SOM", "VIP"]
+    assert make_table().codes().tolist() == [0, -1, 1, 0, 2]
+    assert make_table().codes(np.array(["PV", "SOM", "VIP", "X"])).tolist() == [0, -1, 1, 0, 2]
     with pytest.raises(ValueError, match="'SOM' is not one of the classes PV, VIP"):
-        table().codes(np.array(["PV", "VIP"]))
+        make_table().codes(np.array(["PV", "VIP"]))
 
 
-def test_rows_take_everything_along_and_small_classes_can_go():
-    some = table(truth={"width": np.arange(5.0)}).labelled(least=2)
+def test_rows_keep_all_columns_and_small_classes_can_be_removed():
+    some = make_table(truth={"width": np.arange(5.0)}).labelled(min_count=2)
     assert some.unit.tolist() == ["a", "d"] and some.truth["width"].tolist() == [0.0, 3.0]
     np.testing.assert_array_equal(some.raw["acg"], RAW["acg"][[0, 3]])
 
 
-def test_the_hash_tells_content_not_order_of_mappings():
-    assert table().sha256 == table(provenance={"x": 1}).sha256
+def test_hash_depends_on_content_and_not_on_provenance():
+    assert make_table().sha256 == make_table(provenance={"x": 1}).sha256
     moved = {**RAW, "isi": RAW["isi"] + 1}
-    others = [table(raw=moved), table(about={}), table(unit=np.array(list("abcdf")))]
-    assert len({table().sha256, *(other.sha256 for other in others)}) == 4
+    others = [make_table(raw=moved), make_table(about={}), make_table(unit=np.array(list("abcdf")))]
+    assert len({make_table().sha256, *(other.sha256 for other in others)}) == 4
 
 
-def spoilt(name, row, value):
+def with_value(name, row, value):
     rows = RAW[name].copy()
     rows[row, 1] = value
     return {"raw": {**RAW, name: rows}}
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
-        (spoilt("wave", 2, np.inf), "wave of unit c is finite in part"),
-        (spoilt("acg", 1, np.nan), "acg of unit b is finite in part"),
-        (spoilt("isi", 3, -2.0), "isi of unit d holds a number below 0"),
-        ({"unit": np.array(list("abcda"))}, "unit a stands 2 times"),
+        (with_value("wave", 2, np.inf), "wave of unit c is finite in part"),
+        (with_value("acg", 1, np.nan), "acg of unit b is finite in part"),
+        (with_value("isi", 3, -2.0), "isi of unit d has a negative value"),
+        ({"unit": np.array(list("abcda"))}, "unit a occurs 2 times"),
         ({"about": {"label": np.array(["PV"])}}, r"label has the shape \(1,\) for 5 units"),
         ({"about": {"technology": np.array(["patch"] * 5)}}, "no technology 'patch'"),
-        ({"raw": {"wave": RAW["wave"]}}, "with wave, isi, acg in order"),
+        ({"raw": {"wave": RAW["wave"]}}, "give wave, isi, acg in order"),
     ],
 )
-def test_what_is_wrong_is_named(changed, said):
-    with pytest.raises(ValueError, match=said):
-        table(**changed)
+def test_invalid_table_is_refused(changed, message):
+    with pytest.raises(DataError, match=message):
+        make_table(**changed)
 
 
-def test_groups_must_be_known_of_every_unit():
-    with pytest.raises(ValueError, match="the subject is known of no unit"):
-        table().groups("subject")
-    with pytest.raises(ValueError, match="the subject is known not of unit b"):
-        table(about={"subject": np.array(["m", "", "m", "n", "n"])}).groups("subject")
+def test_groups_must_be_known_for_every_unit():
+    with pytest.raises(ValueError, match="the subject of any unit is unknown"):
+        make_table().groups("subject")
+    with pytest.raises(ValueError, match="the subject of unit b is unknown"):
+        make_table(about={"subject": np.array(["m", "", "m", "n", "n"])}).groups("subject")
 
 
 @pytest.mark.parametrize(
-    ("file", "text", "said"),
+    ("file", "text", "message"),
     [
         ("acg.csv", "0,1\n1.0,2.0\n", r"different numbers of rows \(waveforms.csv 5, isi_dist.csv 5, acg.csv 1\)"),
-        ("waveforms.csv", "0.3,0.1\n" + "1.0,2.0\n" * 5, "the first line of .* is a unit, not a header"),
-        ("waveforms.csv", "0,1\n" + "1.0,two\n" * 5, "is no table of numbers"),
-        ("labels.csv", "label\nPV\n", "has 1 rows of 1 columns for 5 units"),
-        ("folds.csv", "unit,label,fold\n0,SOM,1\n", "unit '0' of class 'SOM' in fold '1': it is of other units"),
-        ("metadata.csv", "label\nSOM\nPV\nPV\nPV\nPV\n", "one is in another order"),
+        (
+            "waveforms.csv",
+            "0.3,0.1,0.3.1\n" + "1.0,2.0,3.0\n" * 5,
+            "the first line of .* is a unit that was taken for a header",
+        ),
+        (
+            "waveforms.csv",
+            "0.3,0.1\n" + "1.0,2.0\n" * 5,
+            r"different numbers of rows \(waveforms.csv 6, isi_dist.csv 5",
+        ),
+        ("waveforms.csv", "0,1\n", "holds no rows"),
+        ("waveforms.csv", "0,1\n" + "1.0,two\n" * 5, "is not a table of numbers"),
+        ("labels.csv", "label\nPV\n", r"has 1 rows \(and a header\) for 5 units"),
+        ("labels.csv", "label\nPV\nPV\nPV\nPV\n", r"has 4 rows \(and a header\) for 5 units"),
+        (
+            "folds.csv",
+            "unit,label,fold\n0,SOM,1\n",
+            "has the label 'SOM' for unit 0 .* the folds belong to other units",
+        ),
+        ("folds.csv", "unit,label,fold\n0,PV,first\n", "has unit '0' in fold 'first'"),
+        ("metadata.csv", "label\nSOM\nPV\nPV\nPV\nPV\n", "one of them is in another order"),
     ],
 )
-def test_a_broken_folder_is_refused(folder, file, text, said):
+def test_malformed_csv_folder_is_refused(folder, file, text, message):
     (folder / file).write_text(text)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(DataError, match=message):
         UnitTable.read(folder)
 
 
-def test_no_folder_and_an_empty_one(tmp_path):
+def test_missing_and_empty_folders_are_refused(tmp_path):
     with pytest.raises(ValueError, match="there are no units in"):
         UnitTable.read(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="none of units.npz, waveforms.csv"):
@@ -180,12 +211,12 @@ def test_no_folder_and_an_empty_one(tmp_path):
     ("name", "units", "present", "folds", "classes"),
     [
         ("lisberger", 1152, [1151, 1151, 1151], 668, 5),
-        ("hull_counts", 103, [103, 103, 103], 101, 5),  # GoC, of two units, stands in no fold
+        ("hull_counts", 103, [103, 103, 103], 101, 5),  # GoC, of two units, is in no fold
         ("watson", 221, [201, 221, 221], 221, 2),
         ("s1", 224, [224, 224, 0], 224, 5),
     ],
 )
-def test_the_published_folders(name, units, present, folds, classes):
+def test_published_folders(name, units, present, folds, classes):
     table = UnitTable.read(REAL / name)
     assert len(table) == units and len(table.classes) == classes
     assert table.present.sum(axis=0).tolist() == present

@@ -1,4 +1,4 @@
-"""The blocked attention against the plain one with its array of time x time: values, gradients, what is not touched."""
+"""Blocked attention against plain attention with its array of size time x time: values, gradients, memory, unused blocks."""
 
 from functools import partial
 from typing import Any
@@ -17,13 +17,13 @@ RNG = np.random.default_rng(0)
 def plain(q, k, v, window=None, causal=True, start=0):
     """softmax(q k') v with everything in memory."""
     query, key = jnp.arange(len(q))[:, None] + len(k) - len(q), jnp.arange(len(k))[None]
-    allowed = jnp.ones((len(q), len(k)), bool)
+    visible = jnp.ones((len(q), len(k)), bool)
     if causal:
-        allowed = (key <= query) & (key >= start)
+        visible = (key <= query) & (key >= start)
     if window is not None:
-        allowed &= key >= query - window
+        visible &= key >= query - window
     score = jnp.einsum("ihd,jhd->hij", q, k) / np.sqrt(q.shape[-1])
-    return jnp.einsum("hij,jhd->ihd", jax.nn.softmax(jnp.where(allowed, score, -jnp.inf), axis=-1), v)
+    return jnp.einsum("hij,jhd->ihd", jax.nn.softmax(jnp.where(visible, score, -jnp.inf), axis=-1), v)
 
 
 def arrays(*lengths, heads=2, width=8, scale=1.0):
@@ -33,7 +33,7 @@ def arrays(*lengths, heads=2, width=8, scale=1.0):
 CASES = {
     "causal": (70, 70, {}),
     "window": (70, 70, {"window": 13}),
-    "only itself": (40, 40, {"window": 0}),
+    "own bin only": (40, 40, {"window": 0}),
     "a past": (50, 83, {"window": 33}),
     "a past that begins late": (50, 83, {"window": 33, "start": 21}),
     "one bin": (1, 34, {"window": 33, "start": 30}),
@@ -42,11 +42,11 @@ CASES = {
 
 
 @pytest.mark.parametrize("block", [16, 40])
-@pytest.mark.parametrize("time, keys, how", CASES.values(), ids=CASES)
-def test_values_and_gradients_are_those_of_the_plain_softmax(time, keys, how, block):
+@pytest.mark.parametrize("time, keys, options", CASES.values(), ids=CASES)
+def test_values_and_gradients_are_those_of_the_plain_softmax(time, keys, options, block):
     q, k, v, bar = arrays(time, keys, keys, time)
-    wanted, pull = jax.vjp(lambda q, k, v: plain(q, k, v, **how), q, k, v)
-    got, pull_blocked = jax.vjp(jax.jit(lambda q, k, v: blocked_attention(q, k, v, block=block, **how)), q, k, v)
+    wanted, pull = jax.vjp(lambda q, k, v: plain(q, k, v, **options), q, k, v)
+    got, pull_blocked = jax.vjp(jax.jit(lambda q, k, v: blocked_attention(q, k, v, block=block, **options)), q, k, v)
     np.testing.assert_allclose(got, wanted, atol=3e-6)
     for one, other in zip(pull_blocked(bar), pull(bar), strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5)
@@ -61,18 +61,18 @@ def test_large_scores_neither_overflow_nor_vanish():
     np.testing.assert_allclose(pull_blocked(bar)[2], pull(bar)[2], rtol=1e-3, atol=1e-2)
 
 
-def test_a_batch_and_a_stack_are_their_members():
+def test_a_batch_equals_its_members():
     q, k, v = (jnp.stack(arrays(30, 30, 30)) for _ in range(3))
     loss = jax.jit(jax.value_and_grad(lambda q, k, v: jnp.sum(attend(q, k, v, window=9) ** 3), argnums=(0, 1, 2)))
     together = jax.jit(jax.vmap(loss))(q, k, v)
-    for place in range(3):
+    for index in range(3):
         for one, other in zip(
-            jax.tree.leaves(together), jax.tree.leaves(loss(q[place], k[place], v[place])), strict=True
+            jax.tree.leaves(together), jax.tree.leaves(loss(q[index], k[index], v[index])), strict=True
         ):
-            np.testing.assert_allclose(one[place], other, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(one[index], other, rtol=1e-5, atol=1e-6)
 
 
-def test_a_start_of_its_own_in_each_member_of_a_batch():
+def test_members_of_a_batch_may_have_different_starts():
     q, k, v = arrays(8, 20, 20)
     starts = jnp.array([0, 5, 12])
     together = jax.vmap(lambda start: attend(q, k, v, window=12, start=start))(starts)
@@ -80,37 +80,39 @@ def test_a_start_of_its_own_in_each_member_of_a_batch():
         np.testing.assert_allclose(got, plain(q, k, v, 12, start=start), atol=3e-6)
 
 
-@pytest.mark.parametrize("how", [{}, {"window": 20}], ids=["causal", "window"])
-def test_outputs_keep_every_bit_when_keys_out_of_sight_change(how):
+@pytest.mark.parametrize("options", [{}, {"window": 20}], ids=["causal", "window"])
+def test_outputs_do_not_change_when_invisible_keys_change(options):
     q, k, v = arrays(90, 90, 90)
-    attention_of = jax.jit(lambda k, v: blocked_attention(q, k, v, block=32, **how))
+    attention_of = jax.jit(lambda k, v: blocked_attention(q, k, v, block=32, **options))
     before = attention_of(k, v)
     for t in (0, 17, 31, 32, 60, 88):
         later = attention_of(k.at[t + 1 :].multiply(-7), v.at[t + 1 :].add(3))
         np.testing.assert_array_equal(later[: t + 1], before[: t + 1])
-        if how:
+        if options:
             earlier = attention_of(k.at[:t].multiply(-7), v.at[:t].add(3))
             np.testing.assert_allclose(earlier[t + 20 :], before[t + 20 :], atol=1e-6)
 
 
-def test_blocks_before_the_window_and_in_the_future_are_never_touched():
-    """A NaN that is touched spreads, even under a weight of 0."""
+def test_blocks_before_the_window_and_in_the_future_are_not_computed():
+    """A NaN in a computed block spreads even with a weight of 0."""
     q, k, v = arrays(128, 128, 128)
-    poisoned = v.at[:32].set(jnp.nan).at[96:].set(jnp.nan)
-    out = np.asarray(blocked_attention(q, k, poisoned, window=16, block=16))
+    with_nan = v.at[:32].set(jnp.nan).at[96:].set(jnp.nan)
+    out = np.asarray(blocked_attention(q, k, with_nan, window=16, block=16))
     assert np.isfinite(out[64:96]).all() and np.isnan(out[:32]).all() and np.isnan(out[96:]).all()
 
 
-def largest(time, how):
+def temporary_bytes(time, options):
     shapes = [jax.ShapeDtypeStruct((time, 4, 16), jnp.float32)] * 3
-    step = jax.jit(jax.grad(lambda q, k, v: blocked_attention(q, k, v, **how).sum(), argnums=(0, 1, 2)))
+    step = jax.jit(jax.grad(lambda q, k, v: blocked_attention(q, k, v, **options).sum(), argnums=(0, 1, 2)))
     planned: Any = step.lower(*shapes).compile().memory_analysis()
     return planned.temp_size_in_bytes
 
 
-@pytest.mark.parametrize("how", [{}, {"window": 256}, {"causal": False}], ids=["causal", "window", "both directions"])
-def test_memory_grows_with_time_and_not_with_its_square(how):
-    short, long = largest(2048, how), largest(8192, how)
+@pytest.mark.parametrize(
+    "options", [{}, {"window": 256}, {"causal": False}], ids=["causal", "window", "both directions"]
+)
+def test_memory_grows_with_time_and_not_with_its_square(options):
+    short, long = temporary_bytes(2048, options), temporary_bytes(8192, options)
     assert long < 5 * short and long < 4 * 8192**2 / 4, "one array of time x time alone is 256 MiB a head"
 
 
@@ -120,27 +122,27 @@ def test_the_size_of_blocks_follows_heads_and_window():
     assert block_size(1, 2, 128) == 8
 
 
-def test_the_kernel_of_the_accelerator_is_asked_for_what_it_can(monkeypatch):
-    asked = {}
+def test_the_gpu_kernel_is_used_where_it_applies(monkeypatch):
+    calls = {}
 
-    def stands_in(q, k, v, **how):
-        asked.update(how, type=q.dtype, bins=q.shape[0])
+    def kernel(q, k, v, **options):
+        calls.update(options, type=q.dtype, bins=q.shape[0])
         return q
 
     monkeypatch.setattr(attention.jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(attention.jax.nn, "dot_product_attention", stands_in)
+    monkeypatch.setattr(attention.jax.nn, "dot_product_attention", kernel)
     q, k, v = arrays(27, 27, 27)
     out = attend(q, k, v, window=5)
-    assert asked == dict(is_causal=True, local_window_size=(5, 0), implementation="cudnn", type=jnp.bfloat16, bins=32)
+    assert calls == dict(is_causal=True, local_window_size=(5, 0), implementation="cudnn", type=jnp.bfloat16, bins=32)
     assert out.shape == q.shape and out.dtype == jnp.float32
-    asked.clear()
+    calls.clear()
     attend(q, k, v, causal=False)
     attend(q[-3:], k, v, window=24)
     attend(*arrays(9, 9, 9, width=6))
-    assert not asked, "a past, both directions and heads of 6 are not for it"
+    assert not calls, "it supports neither a past, nor both directions, nor heads of 6"
 
 
-def test_what_has_no_meaning_is_refused():
+def test_invalid_shapes_are_refused():
     q, k, v = arrays(10, 5, 5)
     with pytest.raises(ValueError, match="10 queries and 5 keys"):
         attend(q, k, v)

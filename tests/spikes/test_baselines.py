@@ -1,4 +1,4 @@
-"""The baselines: features against a slow loop, regressions against scikit-learn and a known generator, no look ahead."""
+"""The baselines: features against a slow loop, regressions against scikit-learn and a known generator, causality."""
 
 import numpy as np
 import pytest
@@ -9,22 +9,22 @@ from sklearn.metrics import roc_auc_score
 from jaxephys.schemas.recording import Recording
 from jaxephys.spikes import baselines
 from jaxephys.spikes.baselines import (
-    BY_CHANNEL,
-    CHOICES,
-    NAMES,
-    POPULATION,
-    REFRACTORY,
+    BASELINE_NAMES,
+    EXPONENTIAL_CHOICES,
+    POPULATION_FILTERS,
+    REFRACTORY_BINS,
     TAU_MS,
+    USED_BY_CHANNEL,
+    baseline_inputs,
+    count_baseline_outcomes,
     fit_baselines,
-    gather,
-    regress,
-    tally_baselines,
+    fit_logistic_regression,
 )
-from jaxephys.spikes.streaming_scores import scores
+from jaxephys.spikes.streaming_scores import compute_scores
 
 BINS, UNITS = 20_000, 8
 FAST, GAIN, REST = 20.0, 0.8, -3.0  # ms, weight of the level of that mean, weight of the bin after a spike
-LEVELS = 3 + REFRACTORY  # where the levels begin among the features
+LEVELS = 3 + REFRACTORY_BINS  # where the levels begin among the features
 
 
 def generate(seed: int, units: int = UNITS, bins: int = BINS) -> tuple[Recording, np.ndarray]:
@@ -38,125 +38,127 @@ def generate(seed: int, units: int = UNITS, bins: int = BINS) -> tuple[Recording
         truth[t] = expit(np.log(base) + GAIN * level + (REST * spikes[t - 1] if t else 0))
         spikes[t] = rng.random(units) < truth[t]
         mean = decay * mean + (1 - decay) * spikes[t]
-    return Recording.from_array(spikes, name=f"planted {seed}"), truth
+    return Recording.from_array(spikes, name=f"synthetic {seed}"), truth
 
 
 @pytest.fixture(scope="module")
-def planted():
+def synthetic():
     recording, truth = generate(0)
     return recording, truth, fit_baselines(recording)
 
 
-def evidence_of(recording, start, stop, first=0):
-    parts = list(gather(recording, start, stop, first))
+def inputs_of(recording, start, stop, first=0):
+    parts = list(baseline_inputs(recording, start, stop, first))
     assert parts[0].start == start
-    return baselines.Evidence(start, *(np.concatenate(part) for part in list(zip(*parts, strict=True))[1:]))
+    return baselines.BaselineInputs(start, *(np.concatenate(part) for part in list(zip(*parts, strict=True))[1:]))
 
 
-def test_the_evidence_is_that_of_a_slow_loop(monkeypatch):
-    monkeypatch.setattr(baselines, "BLOCK", 7)  # so that several blocks meet
+def test_features_equal_those_of_a_slow_loop(monkeypatch):
+    monkeypatch.setattr(baselines, "BLOCK_BINS", 7)  # so that several blocks meet
     spikes = (np.random.default_rng(1).random((60, 3)) < 0.2).astype(np.uint8)
     spikes[:, 2] = 0
     spikes[55, 2] = 1
     recording = Recording.from_array(spikes, bin_ms=2.0, splits=[[0, 30], [30, 45], [45, 60]])
-    found = evidence_of(recording, 20, 60)
+    found = inputs_of(recording, 20, 60)
     for t in range(20, 60):
         for unit in range(3):
             before = spikes[:t, unit]
             rate = (before.sum() + 500 * 0.002) / (t + 500)
-            everyone = (spikes[:t].mean(1).sum() + 500 * 0.002) / (t + 500)
+            population_rate = (spikes[:t].mean(1).sum() + 500 * 0.002) / (t + 500)
             when = np.flatnonzero(before)
             since = t - when[-1] if len(when) else 10**7
-            feature = [
+            features = [
                 1,
                 np.log(rate),
                 np.clip(np.log(since * rate), -5, 5),
-                *(since == k + 1 for k in range(REFRACTORY)),
+                *(since == k + 1 for k in range(REFRACTORY_BINS)),
             ]
 
-            def mean(train, tau, t=t):
-                return sum((1 - np.exp(-2 / tau)) * np.exp(-2 * (t - 1 - s) / tau) * train[s] for s in range(t))
+            def mean(spikes_so_far, tau, t=t):
+                return sum((1 - np.exp(-2 / tau)) * np.exp(-2 * (t - 1 - s) / tau) * spikes_so_far[s] for s in range(t))
 
-            own = np.array([mean(before, tau) for tau in TAU_MS])
-            feature += list(np.minimum(np.log((own + 0.1 * rate) / (1.1 * rate)), 5))
-            for place in POPULATION:
-                feature.append(np.log((mean(spikes[:t].mean(1), TAU_MS[place]) + 0.1 * everyone) / (1.1 * everyone)))
-            np.testing.assert_allclose(found.feature[t - 20, unit], feature, rtol=1e-4, atol=1e-4)
-            np.testing.assert_allclose(found.mean[t - 20, unit], own[list(CHOICES)], rtol=1e-4, atol=1e-9)
+            means = np.array([mean(before, tau) for tau in TAU_MS])
+            features += list(np.minimum(np.log((means + 0.1 * rate) / (1.1 * rate)), 5))
+            for index in POPULATION_FILTERS:
+                features.append(
+                    np.log((mean(spikes[:t].mean(1), TAU_MS[index]) + 0.1 * population_rate) / (1.1 * population_rate))
+                )
+            np.testing.assert_allclose(found.features[t - 20, unit], features, rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(found.mean[t - 20, unit], means[list(EXPONENTIAL_CHOICES)], rtol=1e-4, atol=1e-9)
             assert found.rate[t - 20, unit] == pytest.approx(rate, rel=1e-5)
 
 
-def test_only_bins_from_the_first_on_are_read(planted):
-    recording, _, _ = planted
+def test_bins_before_the_first_are_not_read(synthetic):
+    recording, _, _ = synthetic
     later = Recording.from_array(recording.bits(12_000, BINS), splits=[[0, 2000], [2000, 4000], [4000, 8000]])
-    found, alone = evidence_of(recording, 15_000, 15_100, 12_000), evidence_of(later, 3000, 3100)
-    np.testing.assert_array_equal(found.feature, alone.feature)
-    assert (found.feature != evidence_of(recording, 15_000, 15_100).feature).any()
+    found, alone = inputs_of(recording, 15_000, 15_100, 12_000), inputs_of(later, 3000, 3100)
+    np.testing.assert_array_equal(found.features, alone.features)
+    assert (found.features != inputs_of(recording, 15_000, 15_100).features).any()
 
 
-def test_nothing_is_said_from_a_later_bin(planted):
-    recording, _, fitted = planted
+def test_logits_do_not_depend_on_later_bins(synthetic):
+    recording, _, fitted = synthetic
     at = 15_000
     spikes = recording.bits(0, BINS)
     other = spikes.copy()
     other[at:] = np.random.default_rng(2).random(other[at:].shape) < 0.3
     changed = Recording.from_array(other, splits=recording.splits)
-    one, two = (fitted.logits(evidence_of(each, at - 50, at + 50)) for each in (recording, changed))
-    for name in NAMES:
+    one, two = (fitted.compute_logits(inputs_of(each, at - 50, at + 50)) for each in (recording, changed))
+    for name in BASELINE_NAMES:
         np.testing.assert_array_equal(one[name][:51], two[name][:51])
         assert (one[name][51:] != two[name][51:]).any() == (name != "training rate")
 
 
-def test_a_regression_is_that_of_scikit_learn():
+def test_a_regression_equals_that_of_scikit_learn():
     rng = np.random.default_rng(3)
     x = np.concatenate([np.ones((800, 1)), rng.normal(size=(800, 4))], axis=1)
     spike = (rng.random(800) < expit(x @ [-2, 1, 0, -1, 0.5])).astype(float)
     weight = rng.uniform(0.5, 5, 800)
     theirs = LogisticRegression(C=1 / 3.0, fit_intercept=False, tol=1e-10, max_iter=1000).fit(x, spike, weight)
-    np.testing.assert_allclose(regress(x, spike, weight, 3.0), theirs.coef_[0], atol=1e-5)
+    np.testing.assert_allclose(fit_logistic_regression(x, spike, weight, 3.0), theirs.coef_[0], atol=1e-5)
     split = np.array([0.5, 0, 0, 0, 0])  # an offset is a part of the logit that is not fitted, nor penalised
-    moved = regress(x, spike, weight, 1e-9, x @ split) + split
-    np.testing.assert_allclose(moved, regress(x, spike, weight, 1e-9), atol=1e-5)
+    moved = fit_logistic_regression(x, spike, weight, 1e-9, x @ split) + split
+    np.testing.assert_allclose(moved, fit_logistic_regression(x, spike, weight, 1e-9), atol=1e-5)
 
 
-def test_a_known_generator_is_found(planted):
-    recording, truth, fitted = planted
-    levels = dict(zip(TAU_MS, fitted.shared[LEVELS:], strict=False))
+def test_a_known_generator_is_recovered(synthetic):
+    recording, truth, fitted = synthetic
+    levels = dict(zip(TAU_MS, fitted.shared_weights[LEVELS:], strict=False))
     assert max(levels, key=lambda tau: levels[tau]) in (10.0, FAST, 40.0)
     start, stop = recording.span("test")
-    said = fitted.logits(evidence_of(recording, start, stop))["shared GLM"]
-    away = np.abs(expit(said) - truth[start:stop]).mean() / truth[start:stop].mean()
+    logits = fitted.compute_logits(inputs_of(recording, start, stop))["shared GLM"]
+    away = np.abs(expit(logits) - truth[start:stop]).mean() / truth[start:stop].mean()
     constant = np.abs(fitted.rate - truth[start:stop]).mean() / truth[start:stop].mean()
     assert away < 0.3 < 0.5 < constant
     after = recording.bits(start - 1, stop - 1) > 0
-    rest, burst = (expit(said)[bins].mean() for bins in (after, np.roll(after, 1, axis=0)))
+    rest, burst = (expit(logits)[bins].mean() for bins in (after, np.roll(after, 1, axis=0)))
     assert rest < 0.01 < 0.03 < burst < 0.07, (
         "the bin after a spike rests (0.003), the second after it does not (0.056)"
     )
 
 
-def test_the_order_of_the_opponents_on_what_was_planted(planted):
-    recording, truth, fitted = planted
+def test_the_order_of_the_baselines_on_synthetic_spikes(synthetic):
+    recording, truth, fitted = synthetic
     start, stop = recording.span("test")
     block_of = np.full(len(recording), -1)
     block_of[start:stop] = np.arange(stop - start) * 4 // (stop - start)
-    tallies = tally_baselines(fitted, recording, block_of)
-    found = {name: scores(tally) for name, tally in tallies.items()}
-    assert {len(np.asarray(tally.loss)) for tally in tallies.values()} == {4}
-    assert all(np.asarray(tally.count).sum() == (stop - start) * UNITS for tally in tallies.values())
+    counts = count_baseline_outcomes(fitted, recording, block_of)
+    found = {name: compute_scores(one) for name, one in counts.items()}
+    assert {len(np.asarray(one.loss)) for one in counts.values()} == {4}
+    assert all(np.asarray(one.histogram).sum() == (stop - start) * UNITS for one in counts.values())
     assert found["training rate"]["roc_auc_within_unit"] == pytest.approx(0.5)
     assert found["exponential"]["roc_auc_within_unit"] > 0.6
     assert found["shared GLM"]["bits_per_spike"] > found["exponential"]["bits_per_spike"] > 0
     spikes = recording.bits(start, stop)
     best = roc_auc_score(spikes.ravel(), truth[start:stop].ravel())
     assert best - 0.02 < found["shared GLM"]["roc_auc"] < best + 0.01
-    said = fitted.logits(evidence_of(recording, start, stop))
-    for name in NAMES:  # places far out are wide, and tie the faintest means
-        auc = roc_auc_score(spikes.ravel(), said[name].ravel())
+    logits = fitted.compute_logits(inputs_of(recording, start, stop))
+    for name in BASELINE_NAMES:  # outer histogram bins are wide, and tie the smallest means
+        auc = roc_auc_score(spikes.ravel(), logits[name].ravel())
         assert found[name]["roc_auc"] == pytest.approx(auc, abs=1e-2 if name == "exponential" else 1e-3)
 
 
-def test_the_time_constant_follows_the_source():
+def test_the_time_constant_follows_the_training_recording():
     def wandering(tau: float, seed: int) -> Recording:
         rng = np.random.default_rng(seed)
         hidden, decay = np.zeros((BINS, 4)), np.exp(-1 / tau)
@@ -168,25 +170,25 @@ def test_the_time_constant_follows_the_source():
     assert quick <= 80 and slow >= 160
 
 
-def test_strangers_are_paired_by_channel_or_share_all(planted):
-    _, _, fitted = planted
+def test_other_recordings_use_channels_or_shared_weights(synthetic):
+    _, _, fitted = synthetic
     other, _ = generate(5, units=UNITS + 2, bins=3000)
-    said = fitted.logits(evidence_of(other, 2000, 2100))
-    np.testing.assert_allclose(expit(said["training rate"][0, :UNITS]), fitted.rate, rtol=1e-5)
-    np.testing.assert_allclose(expit(said["training rate"][0, UNITS:]), fitted.rate.mean(), rtol=1e-5)
-    np.testing.assert_allclose(said["per-unit GLM"][:, UNITS:], said["shared GLM"][:, UNITS:], rtol=1e-4)
+    logits = fitted.compute_logits(inputs_of(other, 2000, 2100))
+    np.testing.assert_allclose(expit(logits["training rate"][0, :UNITS]), fitted.rate, rtol=1e-5)
+    np.testing.assert_allclose(expit(logits["training rate"][0, UNITS:]), fitted.rate.mean(), rtol=1e-5)
+    np.testing.assert_allclose(logits["per-unit GLM"][:, UNITS:], logits["shared GLM"][:, UNITS:], rtol=1e-4)
     order = np.random.default_rng(6).permutation(UNITS + 2)
     turned = Recording.from_array(other.bits(0, len(other))[:, order], splits=other.splits)
-    again = fitted.logits(evidence_of(turned, 2000, 2100))
-    for name in NAMES:
-        same = np.allclose(again[name], said[name][:, order], atol=1e-5)
-        assert same == (name not in BY_CHANNEL), name
+    again = fitted.compute_logits(inputs_of(turned, 2000, 2100))
+    for name in BASELINE_NAMES:
+        same = np.allclose(again[name], logits[name][:, order], atol=1e-5)
+        assert same == (name not in USED_BY_CHANNEL), name
 
 
-def test_a_unit_that_never_fired_has_what_all_share():
+def test_a_silent_unit_has_the_shared_weights():
     recording, _ = generate(7, units=3, bins=4000)
     spikes = recording.bits(0, 4000)
     spikes[:, 1] = 0
     fitted = fit_baselines(Recording.from_array(spikes))
-    assert (fitted.own[1] == 0).all() and (fitted.own[0] != 0).any()
+    assert (fitted.unit_weights[1] == 0).all() and (fitted.unit_weights[0] != 0).any()
     assert 0 < fitted.rate[1] < 1e-3

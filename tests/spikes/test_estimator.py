@@ -1,8 +1,9 @@
-"""The estimator: learns the echo, streams as it scores, is calibrated, saved, carried to other units, and generates;
-and its verb: a file of spikes, and how far they lie from the test bins."""
+"""The estimator: learning a known dependence, streaming, calibration, parameters, saving, other units, generation; and its command."""
 
 import argparse
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,81 +16,85 @@ from sklearn.base import clone
 from jaxephys import SpikeTransformer, load
 from jaxephys.schemas.recording import Recording
 from jaxephys.spikes import cli
-from jaxephys.spikes.expert_mixture import BELIEVED, HALF_LIFE, PRIOR, Earned, mix
-from jaxephys.spikes.forecaster import Forecaster, begin, fit_scale_and_shift, forecast, run_of
+from jaxephys.spikes.expert_mixture import HALF_LIFE, N_FAVORED, PRIOR_NATS, ExpertWeights, mix_experts
+from jaxephys.spikes.forecaster import Forecaster, counts_of_run, fit_scale_and_shift, forecast, initial_state
 from jaxephys.spikes.generation import generate
 from jaxephys.spikes.history import Filters
-from jaxephys.spikes.network import PopulationTransformer
-from jaxephys.spikes.streaming_scores import PLACES, place_of, scores
-from tests.spikes.synthetic import AGAIN, LAG, RATE, SMALL, planted
+from jaxephys.spikes.network import NetworkOptions, PopulationTransformer
+from jaxephys.spikes.streaming_scores import HISTOGRAM_BINS, compute_scores, histogram_bin
+from jaxephys.spikes.task import Objective
+from tests.spikes.synthetic import AGAIN, LAG, RATE, SMALL, SMALL_NETWORK, synthetic_recording
 
-ONE, OTHER = planted(0), planted(1)
+CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
+ONE, OTHER = synthetic_recording(0), synthetic_recording(1)
 
 
 @pytest.fixture(scope="module")
 def model():
-    """Two networks, one a recording, trained once for all tests that only ask them."""
-    return SpikeTransformer(**SMALL, learning_rate=0.02, progress=False).fit([ONE, OTHER])
+    """Two networks, one per recording, trained once for all tests that only predict."""
+    return SpikeTransformer(SMALL_NETWORK, **SMALL, learning_rate=0.02, progress=False).fit([ONE, OTHER])
 
 
-def test_it_finds_the_echo_and_knows_where_it_does(model):
+def test_it_learns_the_dependence_on_the_past(model):
     rows = model.score_table(ONE)
     assert [(row["train_on"], row["test_on"]) for row in rows] == [
-        ("planted 0", "planted 0"),
-        ("planted 1", "planted 0"),
+        ("synthetic 0", "synthetic 0"),
+        ("synthetic 1", "synthetic 0"),
     ]
     assert all(row["bits_per_spike"] > 1.4 and row["roc_auc_within_unit"] > 0.75 and row["ece"] < 0.01 for row in rows)
     assert model.score(ONE) == pytest.approx(np.mean([row["bits_per_spike"] for row in rows]))
-    said = model.predict_proba(ONE)
+    probability = model.predict_proba(ONE)
     start, stop = ONE.span("test")
     echo = ONE.bits(start - LAG, stop - LAG) == 1
-    assert said.shape == (stop - start, ONE.units)
-    assert said[echo].mean() == pytest.approx(AGAIN, abs=0.1) and said[~echo].mean() == pytest.approx(RATE, abs=0.005)
-    assert model.leak_.causal and "causal" in model.describe() and "planted 0, planted 1" in model.describe()
+    assert probability.shape == (stop - start, ONE.units)
+    assert probability[echo].mean() == pytest.approx(AGAIN, abs=0.1) and probability[~echo].mean() == pytest.approx(
+        RATE, abs=0.005
+    )
+    assert model.causality_.causal and "causal" in model.describe() and "synthetic 0, synthetic 1" in model.describe()
 
 
-def test_the_grid_has_a_row_for_each_training_recording_and_a_column_for_each_test(model):
+def test_the_transfer_grid_has_a_row_per_training_recording_and_a_column_per_test_recording(model):
     grid = model.transfer_grid([OTHER, ONE])
     assert grid["roc_auc"].shape == (2, 2)
     assert grid["roc_auc"][1, 0] == model.score_table(OTHER)[1]["roc_auc"]
 
 
-def test_streamed_scores_are_those_of_the_probabilities(model):
+def test_streamed_scores_equal_those_of_the_probabilities(model):
     bins = ONE.bits(*ONE.span("test"))
-    said = model.predict_proba(ONE, per_network=True)[0]
-    found = scores(run_of(model.tally(ONE), 0))
-    nats = np.log(np.where(bins == 1, said, 1 - said)).sum()
+    probability = model.predict_proba(ONE, per_network=True)[0]
+    found = compute_scores(counts_of_run(model.count_outcomes(ONE), 0))
+    nats = np.log(np.where(bins == 1, probability, 1 - probability)).sum()
     rate = bins.mean(axis=0)
     null = np.log(np.where(bins == 1, rate, 1 - rate)).sum()
     assert found["bits_per_spike"] == pytest.approx((nats - null) / np.log(2) / bins.sum(), abs=1e-3)
 
 
-def test_a_forecast_in_windows_is_one_in_single_bins(model):
+def test_a_forecast_in_windows_equals_one_in_single_bins(model):
     forecaster = model.forecaster_
-    fitted = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), forecaster.fitted)
+    parameters = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), forecaster.parameters)
     bins = jnp.asarray(ONE.bits(0, 60), jnp.float32)
 
     @jax.jit
     def singly(state):
         def one(state, spikes):
-            logits, state = forecast(forecaster.manner, fitted, spikes[None], state)
+            logits, state = forecast(forecaster.config, parameters, spikes[None], state)
             return state, logits[0]
 
         return jax.lax.scan(one, state, bins)[1]
 
-    state = begin(forecaster.manner, fitted.variables, ONE.units)
-    whole, _ = jax.jit(forecast, static_argnums=0)(forecaster.manner, fitted, bins, state)
+    state = initial_state(forecaster.config, parameters.variables, ONE.units)
+    whole, _ = jax.jit(forecast, static_argnums=0)(forecaster.config, parameters, bins, state)
     np.testing.assert_allclose(singly(state), whole, atol=1e-3)
 
 
-def test_it_takes_units_in_any_order(model):
-    """Of the network itself to the last bit, see its own tests; the mixture behind it may round otherwise."""
+def test_units_may_be_in_any_order(model):
+    """The network is exact, see its own tests; the mixture behind it may be rounded differently."""
     order = np.random.default_rng(0).permutation(ONE.units)
-    turned = Recording.from_array(ONE.bits(0, len(ONE))[:, order])
-    np.testing.assert_allclose(model.predict_proba(turned), model.predict_proba(ONE)[:, order], atol=1e-6)
+    permuted = Recording.from_array(ONE.bits(0, len(ONE))[:, order])
+    np.testing.assert_allclose(model.predict_proba(permuted), model.predict_proba(ONE)[:, order], atol=1e-6)
 
 
-def test_what_is_loaded_says_the_same(model, tmp_path):
+def test_a_loaded_model_predicts_the_same(model, tmp_path):
     again: Any = load(model.save(tmp_path / "model"))
     np.testing.assert_array_equal(again.predict_proba(ONE), model.predict_proba(ONE))
     assert again.describe() == model.describe() and again.get_params() == model.get_params()
@@ -98,23 +103,25 @@ def test_what_is_loaded_says_the_same(model, tmp_path):
     assert copy.get_params() == model.get_params()
 
 
-def test_what_it_generates_echoes_too(model):
-    drawn = model.generate(ONE, 3000, seed=3)
-    np.testing.assert_array_equal(drawn, model.generate(ONE, 3000, seed=3))
-    assert drawn.shape == (3000, ONE.units) and (drawn != model.generate(ONE, 3000, seed=4)).any()
-    after = drawn[LAG:][drawn[:-LAG] == 1].mean()
-    assert after > 0.4 > 0.1 > drawn.mean() > 0.5 * RATE
+def test_generated_spikes_have_the_dependence_too(model):
+    generated = model.generate(ONE, 3000, seed=3)
+    np.testing.assert_array_equal(generated, model.generate(ONE, 3000, seed=3))
+    assert generated.shape == (3000, ONE.units) and (generated != model.generate(ONE, 3000, seed=4)).any()
+    after = generated[LAG:][generated[:-LAG] == 1].mean()
+    assert after > 0.4 > 0.1 > generated.mean() > 0.5 * RATE
 
 
-def test_what_is_drawn_is_kept_near_what_the_past_has_shown():
-    """A network that says half of the rate: by itself it fades to silence, kept it goes on at half of the rate."""
-    network = PopulationTransformer(width=8, depth=0, hidden=8, cell=8, filters=Filters((2.0, 5.0, 20.0, 300.0)))
+def test_bounded_generation_stays_near_the_past():
+    """A network that predicts half of the rate: unbounded it fades to silence, bounded it continues at half of the rate."""
+    network = PopulationTransformer(width=8, depth=0, hidden=8, unit_width=8, filters=Filters((2.0, 5.0, 20.0, 300.0)))
     past = ONE.bits(0, 2000)
     silent = jax.tree.map(jnp.zeros_like, network.init(jax.random.key(0), past[:10].astype(np.float32)))
-    one = Forecaster.of(network, jax.tree.map(lambda leaf: leaf[None], silent), adaptive=False, length=100)
-    halved = replace(one, fitted=one.fitted._replace(shift=np.full(1, np.log(0.5), np.float32)))
-    kept, free = (generate(halved, past, 3000, kept=kept)[0, 1000:].mean() / past.mean() for kept in (True, False))
-    assert 0.3 < kept < 0.7 and free < 0.15
+    one = Forecaster.from_variables(network, jax.tree.map(lambda leaf: leaf[None], silent), adaptive=False, length=100)
+    halved = replace(one, parameters=one.parameters._replace(shift=np.full(1, np.log(0.5), np.float32)))
+    bounded, free = (
+        generate(halved, past, 3000, bounded=bounded)[0, 1000:].mean() / past.mean() for bounded in (True, False)
+    )
+    assert 0.3 < bounded < 0.7 and free < 0.15
 
 
 def test_attention_sums_to_one_over_the_lags_of_its_window(model):
@@ -123,13 +130,13 @@ def test_attention_sums_to_one_over_the_lags_of_its_window(model):
     np.testing.assert_allclose(profile.sum(axis=-1), 1.0, atol=0.1)  # the first bins of a window have fewer
 
 
-def test_scale_and_shift_mend_logits_that_were_bent():
+def test_scale_and_shift_correct_miscalibrated_logits():
     rng = np.random.default_rng(0)
     true = rng.normal(-3, 1.5, 400_000)
     target = (rng.random(len(true)) < expit(true)).astype(int)
-    bent = (true + 1.0) / 0.5
-    count = np.zeros((PLACES, 2))
-    np.add.at(count, (np.asarray(place_of(bent, PLACES)), target), 1)
+    miscalibrated = (true + 1.0) / 0.5
+    count = np.zeros((HISTOGRAM_BINS, 2))
+    np.add.at(count, (np.asarray(histogram_bin(miscalibrated, HISTOGRAM_BINS)), target), 1)
     scale, shift = fit_scale_and_shift(count)
     assert scale == pytest.approx(0.5, rel=0.03) and shift == pytest.approx(-1.0, abs=0.05)
     assert fit_scale_and_shift(np.tile([1.0, 0.0], (8, 1))) == (1.0, 0.0)
@@ -137,61 +144,85 @@ def test_scale_and_shift_mend_logits_that_were_bent():
 
 def test_the_mixture_is_bayes_rule_with_a_fading_memory():
     rng = np.random.default_rng(1)
-    said = rng.normal(-1, 1, (50, 3, 4)).astype(np.float32)
+    probability = rng.normal(-1, 1, (50, 3, 4)).astype(np.float32)
     spikes = (rng.random((50, 3)) < 0.3).astype(np.float32)
-    earned = Earned(jnp.zeros((3, 4)), jnp.zeros((3, 4)))
-    mix_once = jax.jit(mix)
-    first, between = mix_once(earned, jnp.asarray(said[:20]), jnp.asarray(spikes[:20]))
-    second, _ = mix_once(between, jnp.asarray(said[20:]), jnp.asarray(spikes[20:]))
+    weights = ExpertWeights(jnp.zeros((3, 4)), jnp.zeros((3, 4)))
+    mix_once = jax.jit(mix_experts)
+    first, between = mix_once(weights, jnp.asarray(probability[:20]), jnp.asarray(spikes[:20]))
+    second, _ = mix_once(between, jnp.asarray(probability[20:]), jnp.asarray(spikes[20:]))
     got = np.concatenate([first, second])
     nats = np.zeros((3, 4))
     for t in range(50):
         if t:
-            p = expit(said[t - 1])
+            p = expit(probability[t - 1])
             nats = nats + np.log(np.where(spikes[t][:, None] == 1, p, 1 - p))
         else:
             nats = nats + np.log(0.5)
         nats = nats * 2 ** (-1 / HALF_LIFE)
-        weight = np.exp(nats + np.array([PRIOR] * BELIEVED + [0]))
-        p = (weight * expit(said[t])).sum(axis=1) / weight.sum(axis=1)
+        weight = np.exp(nats + np.array([PRIOR_NATS] * N_FAVORED + [0]))
+        p = (weight * expit(probability[t])).sum(axis=1) / weight.sum(axis=1)
         np.testing.assert_allclose(expit(got[t]), p, atol=1e-4)
 
 
-def test_the_legacy_network_reconstructs_and_says_so():
+def test_the_legacy_network_is_reported_as_a_reconstruction():
     legacy = SpikeTransformer(
-        "legacy", loss="published_dice", **{**SMALL, "max_epochs": 20}, learning_rate=0.01, progress=False
+        "legacy", objective="published_dice", **{**SMALL, "max_epochs": 20}, learning_rate=0.01, progress=False
     )
-    with pytest.raises(ValueError, match="heads do not part"):
+    with pytest.raises(ValueError, match="heads cannot divide"):
         legacy.fit(ONE)
-    wide = planted(3, bins=2000, units=32)
+    wide = synthetic_recording(3, bins=2000, units=32)
     legacy.fit(wide)
-    assert not legacy.leak_.causal and "a reconstruction" in legacy.describe() and "LEAKS" in legacy.describe()
+    assert (
+        not legacy.causality_.causal and "a reconstruction" in legacy.describe() and "NOT causal" in legacy.describe()
+    )
     with pytest.raises(ValueError, match="cannot generate"):
         legacy.generate(wide, 10)
-    same = scores(run_of(legacy.tally(wide), 0))["roc_auc"]
-    honest = scores(run_of(legacy.forecaster_.tally(wide, same_bin=False), 0))["roc_auc"]
+    same = compute_scores(counts_of_run(legacy.count_outcomes(wide), 0))["roc_auc"]
+    honest = compute_scores(counts_of_run(legacy.forecaster_.count_outcomes(wide, same_bin=False), 0))["roc_auc"]
     assert same > honest + 0.1
-    with pytest.raises(ValueError, match="has 6 units, and a 'legacy' network knows 32"):
+    with pytest.raises(ValueError, match="has 6 units, but a 'legacy' network takes the 32 units"):
         legacy.predict_proba(ONE)
 
 
-def test_what_does_not_fit_is_refused(model):
-    with pytest.raises(ValueError, match=r"bins of 2 ms, and the networks were trained on bins of\s+1 ms"):
+def test_invalid_recordings_and_networks_are_refused(model):
+    with pytest.raises(ValueError, match=r"bins of 2 ms, but the networks were trained on bins of 1 ms"):
         model.predict_proba(replace(ONE, bin_ms=2.0))
     with pytest.raises(ValueError, match="network 'deep' is unknown"):
         SpikeTransformer("deep").fit(ONE)
 
 
-# The verb.
+def test_parameters_of_network_and_loss_have_nested_names():
+    model = SpikeTransformer("units", objective="focal", seeds=3)
+    assert model.network_options == NetworkOptions("units") and model.loss_options == Objective("focal")
+    params = model.get_params()
+    assert (params["network"], params["network__kind"], params["objective__gamma"]) == ("units", "units", 2.0)
+    model.set_params(network__heads=4, objective__gamma=1.0, seeds=2)
+    assert model.network == NetworkOptions("units", heads=4) and model.objective == Objective("focal", gamma=1.0)
+    copy: Any = clone(model)
+    assert copy.get_params() == model.get_params() and copy.seeds == 2
+    with pytest.raises(ValueError, match="parameter 'network__layers' is unknown"):
+        model.set_params(network__layers=2)
+
+
+def test_old_parameters_are_grouped():
+    config = json.loads((CHECKPOINTS / "0.1.0" / "spikes" / "config.json").read_text())
+    model: Any = load(CHECKPOINTS / "0.1.0" / "spikes")
+    assert config["parameters"]["width"] == 8 and model.network_options.width == 8
+    assert model.entries_per_window == config["parameters"]["cells"]
+    with np.load(CHECKPOINTS / "0.1.0" / "spikes_predictions.npz") as file:
+        np.testing.assert_array_equal(model.thresholds_, file["thresholds"])
+
+
+# The command.
 
 
 @pytest.fixture(scope="module")
 def folder(model, tmp_path_factory):
-    place = tmp_path_factory.mktemp("spikes")
-    model.save(place / "model")
+    path = tmp_path_factory.mktemp("spikes")
+    model.save(path / "model")
     splits, units = ONE.splits, ONE.units
     np.savez(
-        place / "planted.npz",
+        path / "synthetic.npz",
         schema="jaxephys spikes 1",
         name=ONE.name,
         domain="",
@@ -202,28 +233,28 @@ def folder(model, tmp_path_factory):
         splits=splits,
         split_sha256=ONE.sha256,
     )
-    return place
+    return path
 
 
-def called(*words):
+def run_command(*words):
     parser = argparse.ArgumentParser()
-    cli.add_verbs(parser.add_subparsers())
+    cli.add_commands(parser.add_subparsers())
     arguments = parser.parse_args([str(word) for word in words])
     return arguments.call(arguments)
 
 
-def test_generate_writes_spikes_and_says_how_true_they_are(folder):
-    out = folder / "new" / "drawn.npz"
-    said = called("generate", folder / "model", folder / "planted.npz", "--bins", 400, "--out", out)
+def test_generate_writes_spikes_and_their_distances(folder):
+    out = folder / "new" / "generated.npz"
+    text = run_command("generate", folder / "model", folder / "synthetic.npz", "--bins", 400, "--out", out)
     with np.load(out) as file:
         assert file["packed"].shape == (400, 1) and int(file["units"]) == 6
         assert np.unpackbits(file["packed"], axis=1, bitorder="little").sum() > 0
-    lines = said.splitlines()
-    assert "leak test at 6 times: causal" in said and lines[-1] == f"-> {out}"
+    lines = text.splitlines()
+    assert "causality test at 6 bins: causal" in text and lines[-1] == f"-> {out}"
     assert {line.split()[0] for line in lines} >= {"rate", "intervals", "cv2", "autocorrelation", "population_coupling"}
 
 
 def test_another_kind_of_model_is_refused(folder, monkeypatch):
     monkeypatch.setattr(cli, "load", lambda path: object())
     with pytest.raises(ValueError, match="is a object: generate needs a SpikeTransformer"):
-        called("generate", folder / "model", folder / "planted.npz")
+        run_command("generate", folder / "model", folder / "synthetic.npz")

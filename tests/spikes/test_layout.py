@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist, squareform
 
-from jaxephys.spikes.layout import distances, find_substitutes, make_layout, rank_seeds, rank_targets, similarities
+from jaxephys.spikes.layout import (
+    distances,
+    find_substitutes,
+    make_layout,
+    predictability,
+    similarities,
+    source_quality,
+)
 
 RNG = np.random.default_rng(1)
 POINTS = RNG.normal(size=(7, 3)) * 0.3
@@ -17,7 +24,7 @@ def test_distances_by_hand():
     np.testing.assert_allclose(distances(grid), [[0, 1], [1, 0]])
 
 
-def test_points_in_space_are_found_again():
+def test_known_points_are_recovered():
     found = make_layout(GRID, restarts=8)
     np.testing.assert_allclose(pdist(found.points), pdist(POINTS), atol=1e-3)
     assert found.stress[0] < 1e-6 and found.relative_stress < 1e-3
@@ -29,22 +36,22 @@ def test_stress_is_the_sum_over_pairs():
     flat = make_layout(GRID, dimensions=1, restarts=4)
     assert flat.stress[0] == pytest.approx(((pdist(flat.points) - pdist(POINTS)) ** 2).sum())
     assert flat.stress[0] > 0.01, "seven points of space do not fit a line"
-    assert flat.disparity.max() > 1e-3, "on a line, random starts end in different dips"
+    assert flat.disparity.max() > 1e-3, "on a line, random starts end in different local minima"
 
 
-def test_the_same_seed_draws_the_same_map_and_another_only_turns_it():
+def test_the_same_seed_gives_the_same_map_and_another_seed_the_same_points():
     first, again, other = (make_layout(GRID, restarts=8, seed=seed) for seed in (0, 0, 5))
     np.testing.assert_array_equal(first.points, again.points)
     np.testing.assert_allclose(first.points, other.points, atol=5e-3)
 
 
-def test_ranks_leave_out_the_score_of_a_recording_on_itself():
+def test_quality_and_predictability_leave_out_the_diagonal():
     grid = np.array([[1.0, 0.6, 0.8], [0.5, 1, 0.9], [0.3, 0.7, 1]])
-    np.testing.assert_allclose(rank_seeds(grid), [0.7, 0.7, 0.5])
-    np.testing.assert_allclose(rank_targets(grid), [0.4, 0.65, 0.85])
+    np.testing.assert_allclose(source_quality(grid), [0.7, 0.7, 0.5])
+    np.testing.assert_allclose(predictability(grid), [0.4, 0.65, 0.85])
 
 
-def test_the_substitutes_are_the_nearest_with_their_score_on_the_recording():
+def test_substitutes_are_the_nearest_with_their_score_on_the_recording():
     grid = np.array([[1.0, 0.6, 0.8], [0.5, 1, 0.9], [0.3, 0.7, 1]])
     found = find_substitutes(grid, ["a", "b", "c"], 2)
     assert found["a"] == [("b", 0.55, 0.5), ("c", 0.55, 0.3)]
@@ -53,14 +60,14 @@ def test_the_substitutes_are_the_nearest_with_their_score_on_the_recording():
 
 
 @pytest.mark.parametrize("score", [np.nan, 0.0, 1.2])
-def test_a_score_without_a_distance_is_named(score):
+def test_an_invalid_score_is_named(score):
     grid = GRID.copy()
     grid[2, 4] = score
     with pytest.raises(ValueError, match=r"recording 2 on 4 is"):
         distances(grid)
 
 
-def test_a_map_needs_a_square_of_three():
+def test_a_map_needs_a_square_grid_of_three_recordings():
     with pytest.raises(ValueError, match=r"\(3, 2\)"):
         similarities(np.ones((3, 2)))
     with pytest.raises(ValueError, match="not 2"):

@@ -1,4 +1,4 @@
-"""Losses against NumPy in float64, written from the formulas; gradients that stay finite."""
+"""Losses against NumPy in float64, written from the formulas; finite gradients."""
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,8 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-np.asarray(x, np.float64)))
 
 
-def seen(p):
-    """The probability given to what was seen."""
+def observed_probability(p):
+    """Probability of the observed outcome."""
     return np.where(SPIKES == 1, p, 1 - p)
 
 
@@ -28,24 +28,28 @@ def overlap(p, axis=None):
 P = sigmoid(LOGITS)
 ALPHA = np.where(SPIKES == 1, 0.8, 0.2)
 ORACLES = {
-    "bce": (losses.bce, {}, -np.log(seen(P)).mean()),
-    "focal": (losses.focal, {}, (-((1 - seen(P)) ** 2) * np.log(seen(P))).mean()),
-    "focal of 0": (losses.focal, {"gamma": 0.0}, -np.log(seen(P)).mean()),
+    "bce": (losses.bce, {}, -np.log(observed_probability(P)).mean()),
+    "focal": (losses.focal, {}, (-((1 - observed_probability(P)) ** 2) * np.log(observed_probability(P))).mean()),
+    "focal of 0": (losses.focal, {"gamma": 0.0}, -np.log(observed_probability(P)).mean()),
     "focal with alpha": (
         losses.focal,
         {"gamma": 0.5, "alpha": 0.8},
-        (-ALPHA * (1 - seen(P)) ** 0.5 * np.log(seen(P))).mean(),
+        (-ALPHA * (1 - observed_probability(P)) ** 0.5 * np.log(observed_probability(P))).mean(),
     ),
     "dice": (losses.dice, {}, overlap(P)),
     "dice of units": (losses.dice, {"over": "unit"}, overlap(P, 1).mean()),
     "dice of bins": (losses.dice, {"over": "time"}, overlap(P, 2).mean()),
-    "dice and bce": (losses.dice_bce, {"weight": 0.3}, 0.3 * overlap(P) - 0.7 * np.log(seen(P)).mean()),
+    "dice and bce": (
+        losses.dice_bce,
+        {"dice_share": 0.3},
+        0.3 * overlap(P) - 0.7 * np.log(observed_probability(P)).mean(),
+    ),
     "published": (
         losses.published_dice,
         {},
         0.9 * np.log(1 + overlap(sigmoid(P))) + np.maximum(P.mean() - SPIKES.mean(), 0),
     ),
-    "published, density told": (
+    "published, given density": (
         losses.published_dice,
         {"density": 0.01},
         0.9 * np.log(1 + overlap(sigmoid(P))) + np.maximum(P.mean() - 0.01, 0),
@@ -53,13 +57,13 @@ ORACLES = {
 }
 
 
-@pytest.mark.parametrize("loss, how, wanted", ORACLES.values(), ids=ORACLES)
-def test_the_loss_is_its_formula(loss, how, wanted):
-    np.testing.assert_allclose(loss(LOGITS, SPIKES, **how), wanted, rtol=2e-6)
+@pytest.mark.parametrize("loss, options, expected", ORACLES.values(), ids=ORACLES)
+def test_the_loss_is_its_formula(loss, options, expected):
+    np.testing.assert_allclose(loss(LOGITS, SPIKES, **options), expected, rtol=2e-6)
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
-def test_a_step_down_the_gradient_lowers_the_loss_and_raises_spikes_above_silence(name):
+def test_a_gradient_step_lowers_the_loss_and_separates_spikes_from_silence(name):
     loss = losses.LOSSES[name]
     before, slope = jax.value_and_grad(loss)(jnp.asarray(LOGITS), SPIKES)
     after = loss(LOGITS - 0.1 * slope / jnp.abs(slope).max(), SPIKES)
@@ -68,29 +72,29 @@ def test_a_step_down_the_gradient_lowers_the_loss_and_raises_spikes_above_silenc
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
-def test_sure_answers_give_finite_losses_and_gradients(name):
-    sure = jnp.array([[-200.0, 200.0], [200.0, -200.0], [0.0, 0.0]])
+def test_extreme_logits_give_finite_losses_and_gradients(name):
+    extreme = jnp.array([[-200.0, 200.0], [200.0, -200.0], [0.0, 0.0]])
     spikes = jnp.array([[0.0, 1.0], [0.0, 1.0], [0.0, 1.0]])
-    value, slope = jax.value_and_grad(losses.LOSSES[name])(sure, spikes)
+    value, slope = jax.value_and_grad(losses.LOSSES[name])(extreme, spikes)
     assert np.isfinite(value) and np.isfinite(slope).all()
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
-def test_half_precision_is_raised_before_anything_is_summed(name):
+def test_half_precision_is_converted_before_sums(name):
     half = jnp.asarray(LOGITS, jnp.bfloat16)
     value = losses.LOSSES[name](half, jnp.asarray(SPIKES, bool).astype(jnp.bfloat16))
     assert value.dtype == jnp.float32
     np.testing.assert_array_equal(value, losses.LOSSES[name](half.astype(jnp.float32), SPIKES))
 
 
-def test_silence_answered_by_silence_costs_dice_nothing():
-    for over in losses.AXES:
+def test_dice_of_correct_silence_is_zero():
+    for over in losses.OVERLAP_AXES:
         np.testing.assert_allclose(losses.dice(jnp.full((9, 4), -40.0), jnp.zeros((9, 4)), over), 0.0, atol=1e-6)
 
 
 def test_the_penalty_of_the_published_loss_has_no_gradient():
     slope = jax.grad(losses.published_dice)(jnp.asarray(LOGITS), SPIKES)
-    wanted = jax.grad(lambda logits: 0.9 * jnp.log1p(losses.published_overlap(logits, SPIKES)))(jnp.asarray(LOGITS))
+    wanted = jax.grad(lambda logits: 0.9 * jnp.log1p(losses.published_dice_term(logits, SPIKES)))(jnp.asarray(LOGITS))
     np.testing.assert_array_equal(slope, wanted)
 
 
@@ -100,8 +104,8 @@ def test_an_unknown_overlap_is_refused():
 
 
 @pytest.mark.parametrize("name", losses.LOSSES)
-def test_a_window_that_counts_twice_is_one_that_comes_twice_and_none_is_padding(name):
+def test_weights_repeat_windows_and_zero_is_padding(name):
     loss = jax.jit(losses.LOSSES[name])
-    counted = np.array([1.0, 2.0, 0.0], np.float32)[:, None, None]
+    weights = np.array([1.0, 2.0, 0.0], np.float32)[:, None, None]
     rows = np.array([0, 1, 1])
-    np.testing.assert_allclose(loss(LOGITS, SPIKES, counted=counted), loss(LOGITS[rows], SPIKES[rows]), rtol=1e-5)
+    np.testing.assert_allclose(loss(LOGITS, SPIKES, weights=weights), loss(LOGITS[rows], SPIKES[rows]), rtol=1e-5)

@@ -1,4 +1,4 @@
-"""The networks: any number and order of units, streams, the beginning as a running rate, what every parameter does."""
+"""The networks: number and order of units, streaming, the initial running rate, and the effect of every parameter."""
 
 from functools import cache, partial
 from typing import Any
@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from jaxephys.spikes.history import Filters
-from jaxephys.spikes.network import PopulationTransformer, PublishedLayer, fixed_point_mean, rotate
+from jaxephys.spikes.network import PopulationTransformer, PublishedLayer, fixed_point_mean
+from jaxephys.spikes.network.layers import rotate
 
 RNG = np.random.default_rng(4)
 BINS, UNITS = 90, 12
 SPIKES = jnp.asarray(RNG.random((BINS, UNITS)) < 0.15, jnp.float32)
 FEW = Filters(tau_ms=(2.0, 30.0, 30000.0))
-SMALL: dict[str, Any] = dict(width=8, depth=1, heads=2, window=20, hidden=12, cell=8, filters=FEW)
+SMALL: dict[str, Any] = dict(width=8, depth=1, heads=2, window=20, hidden=12, unit_width=8, filters=FEW)
 NETWORKS = {
     "any units": PopulationTransformer(**SMALL),
     "fixed units": PopulationTransformer(units=UNITS, **SMALL),
@@ -25,22 +26,22 @@ NETWORKS = {
 
 
 @partial(jax.jit, static_argnums=0)
-def say(network, variables, spikes, memory=None):
+def apply(network, variables, spikes, memory=None):
     return network.apply(variables, spikes, memory)
 
 
 @cache
-def shaken(network, units=UNITS):
-    """Variables away from their start, where some are 0."""
+def noisy_variables(network: Any, units=UNITS):
+    """Variables with noise, because some are 0 initially."""
     drawn = jax.jit(network.init)(jax.random.key(0), jnp.zeros((2, units)))
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda leaf: leaf + 0.2 * jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), drawn)
 
 
 @pytest.mark.parametrize("units", [1, 7, 128])
-def test_another_order_of_units_is_another_order_of_outputs_to_the_last_bit(units):
-    network = PopulationTransformer(**SMALL)
-    variables = shaken(network)  # drawn with 12 units: any number does
+def test_permuting_units_permutes_outputs_to_the_last_bit(units):
+    network: Any = PopulationTransformer(**SMALL)
+    variables = noisy_variables(network)  # drawn with 12 units: any number does
     spikes = jnp.asarray(RNG.random((61, units)) < RNG.random(units) * 0.3, jnp.float32)
     logits_of = jax.jit(lambda spikes: network.apply(variables, spikes)[0])
     logits = logits_of(spikes)
@@ -50,20 +51,20 @@ def test_another_order_of_units_is_another_order_of_outputs_to_the_last_bit(unit
         np.testing.assert_array_equal(logits_of(spikes[:, order]), logits[:, order])
 
 
-def test_units_hear_of_one_another():
+def test_units_influence_each_other():
     network = NETWORKS["any units"]
-    variables = shaken(network)
+    variables = noisy_variables(network)
     slope = jax.jit(jax.grad(lambda spikes: network.apply(variables, spikes)[0][60, 0]))(SPIKES)
     assert (np.abs(slope[41:61, 1:]).sum(axis=0) > 0).all()
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
 def test_a_stream_of_windows_is_one_window(network):
-    variables = shaken(network)
-    whole, at_end = say(network, variables, SPIKES)
+    variables = noisy_variables(network)
+    whole, at_end = apply(network, variables, SPIKES)
     memory, got = None, []
     for part in jnp.split(SPIKES, 3):
-        logits, memory = say(network, variables, part, memory)
+        logits, memory = apply(network, variables, part, memory)
         got.append(logits)
     np.testing.assert_allclose(jnp.concatenate(got), whole, atol=1e-4)
     for one, other in zip(jax.tree.leaves(memory), jax.tree.leaves(at_end), strict=True):
@@ -71,11 +72,11 @@ def test_a_stream_of_windows_is_one_window(network):
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
-def test_single_bins_are_a_stream_too(network):
-    """As generation goes: a scan whose carry is the memory."""
-    variables = shaken(network)
-    whole, _ = say(network, variables, SPIKES)
-    _, memory = say(network, variables, SPIKES[:30])
+def test_a_stream_of_single_bins_is_one_window(network):
+    """As in generation: a scan whose carry is the memory."""
+    variables = noisy_variables(network)
+    whole, _ = apply(network, variables, SPIKES)
+    _, memory = apply(network, variables, SPIKES[:30])
 
     def one(memory, spikes):
         logits, memory = network.apply(variables, spikes[None], memory)
@@ -86,25 +87,25 @@ def test_single_bins_are_a_stream_too(network):
 
 
 @pytest.mark.parametrize("name", ["any units", "fixed units"])
-def test_a_network_begins_as_the_running_rate(name):
+def test_an_untrained_network_predicts_the_running_rate(name):
     network = NETWORKS[name]
-    logits, _ = say(network, jax.jit(network.init)(jax.random.key(0), SPIKES), SPIKES)
+    logits, _ = apply(network, jax.jit(network.init)(jax.random.key(0), SPIKES), SPIKES)
     rate = jnp.cumsum(SPIKES, axis=0) / jnp.arange(1, BINS + 1)[:, None]
     np.testing.assert_allclose(jax.nn.sigmoid(logits[-1]), (BINS * rate[-1] + 1) / (BINS + 200), rtol=0.02)
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
-def test_every_parameter_moves_the_outputs(network):
-    variables = shaken(network)
+def test_every_parameter_changes_the_outputs(network):
+    variables = noisy_variables(network)
     slopes = jax.jit(jax.grad(lambda variables: jnp.sum(jnp.sin(network.apply(variables, SPIKES)[0]))))(variables)
     still = [jax.tree_util.keystr(path) for path, leaf in jax.tree_util.tree_leaves_with_path(slopes) if not leaf.any()]
     assert still == []
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
-def test_dropout_is_for_training_alone(network):
-    variables = shaken(network)
-    plain = say(network, variables, SPIKES)[0]
+def test_dropout_is_applied_in_training_only(network):
+    variables = noisy_variables(network)
+    plain = apply(network, variables, SPIKES)[0]
 
     @jax.jit
     def draw(seed):
@@ -117,11 +118,11 @@ def test_dropout_is_for_training_alone(network):
 
 def test_a_batch_is_its_windows():
     network = NETWORKS["any units"]
-    variables = shaken(network)
+    variables = noisy_variables(network)
     windows = SPIKES.reshape(3, 30, UNITS)
     together, _ = jax.jit(jax.vmap(lambda window: network.apply(variables, window)))(windows)
     for window, logits in zip(windows, together, strict=True):
-        np.testing.assert_allclose(logits, say(network, variables, window)[0], atol=1e-4)
+        np.testing.assert_allclose(logits, apply(network, variables, window)[0], atol=1e-4)
 
 
 def test_the_published_layer_has_the_published_number_of_parameters():
@@ -129,7 +130,7 @@ def test_the_published_layer_has_the_published_number_of_parameters():
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == 116_096
 
 
-def test_rotated_products_know_the_distance_alone():
+def test_rotated_products_depend_on_the_distance_only():
     a, b = jnp.asarray(RNG.normal(size=(2, 1, 1, 16)), jnp.float32)
     products = [jnp.sum(rotate(a, t + 9) * rotate(b, t)) for t in (0, 1, 50, 400)]
     np.testing.assert_allclose(products, products[0], rtol=1e-4)
@@ -137,7 +138,7 @@ def test_rotated_products_know_the_distance_alone():
     np.testing.assert_allclose(jnp.sum(rotate(a, 77) ** 2), jnp.sum(a**2), rtol=1e-5)
 
 
-def test_the_fixed_point_mean_is_a_mean_that_no_order_changes():
+def test_the_fixed_point_mean_does_not_depend_on_the_order():
     x = jnp.asarray(np.tanh(RNG.normal(size=(5, 301, 4))), jnp.float32)
     mean = fixed_point_mean(x)
     np.testing.assert_allclose(mean, x.mean(axis=1), atol=2**-17)
@@ -148,10 +149,10 @@ def test_the_fixed_point_mean_is_a_mean_that_no_order_changes():
     np.testing.assert_array_equal(fixed_point_mean(jnp.ones((1, 32_767, 1))), 1.0)
 
 
-def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="has 12 units, and this network knows 128"):
+def test_invalid_sizes_are_refused():
+    with pytest.raises(ValueError, match="has 12 units, and this network was built for 128"):
         PublishedLayer().init(jax.random.key(0), SPIKES)
-    with pytest.raises(ValueError, match="has 3 units, and this network knows 12"):
+    with pytest.raises(ValueError, match="has 3 units, and this network was built for 12"):
         NETWORKS["fixed units"].init(jax.random.key(0), SPIKES[:, :3])
-    with pytest.raises(ValueError, match="5 heads do not part 12 numbers"):
+    with pytest.raises(ValueError, match="5 heads cannot divide a width of 12"):
         PublishedLayer(UNITS, heads=5).init(jax.random.key(0), SPIKES)

@@ -73,7 +73,7 @@ def test_losses_are_those_of_torch(torch_arrays):
         np.testing.assert_allclose(value, torch_arrays[name], rtol=1e-5, err_msg=name)
     found = [
         (
-            float(losses.published_overlap(logits_of, target)),
+            float(losses.published_dice_term(logits_of, target)),
             float(losses.published_dice(logits_of, target, density=1.0)),
         )
         for logits_of in (torch_arrays["logits_bidirectional"], logits)

@@ -1,4 +1,4 @@
-"""The task: which bins a row shows and asks for, cells that stand for all, losses side by side, and a planted echo."""
+"""The task: input and target of a row, sampled entries, several losses in one program, and learning a known dependence."""
 
 from dataclasses import replace
 
@@ -14,26 +14,25 @@ from jaxephys.engine.rows import plain_rows
 from jaxephys.spikes import losses
 from jaxephys.spikes.history import Filters
 from jaxephys.spikes.network import PopulationTransformer, PublishedLayer
+from jaxephys.spikes.preprocessing import make_data, window_indices
 from jaxephys.spikes.task import (
     Objective,
-    choose_cells,
-    make_data,
-    make_runs,
+    make_inputs,
     make_task,
-    windows_of,
+    sample_entries,
 )
-from tests.spikes.synthetic import planted
+from tests.spikes.synthetic import synthetic_recording
 
 LENGTH, UNITS = 100, 6
-RECORDINGS = [planted(0), planted(1, bins=4000)]
+RECORDINGS = [synthetic_recording(0), synthetic_recording(1, bins=4000)]
 FILTERS = Filters(tau_ms=(2.0, 30.0, 3000.0))
-NETWORK = PopulationTransformer(width=8, depth=0, hidden=8, cell=8, dropout=0.0, filters=FILTERS)
+NETWORK = PopulationTransformer(width=8, depth=0, hidden=8, unit_width=8, dropout=0.0, filters=FILTERS)
 LAYER = PublishedLayer(UNITS, heads=3, hidden=4, dropout=0.0, window=0)
-DATA = make_data(RECORDINGS, NETWORK, LENGTH)
+DATA = make_data(RECORDINGS, NETWORK.filters, LENGTH)
 
 
 def constants_of(objective, source=0, others=()):
-    runs = make_runs(RECORDINGS, [source, *[0] * len(others)], [objective, *others], LENGTH, batch_size=4)
+    runs = make_inputs(RECORDINGS, [source, *[0] * len(others)], [objective, *others], LENGTH, batch_size=4)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), runs.constants)
 
 
@@ -43,17 +42,17 @@ def gathered(task, rows, source=0):
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_the_bins_that_windows_ask_for_lie_in_their_split(split):
+def test_predicted_bins_lie_in_their_split(split):
     for recording in RECORDINGS:
         start, stop = recording.span(split)
-        some = windows_of(recording, split, LENGTH)
+        some = window_indices(recording, split, LENGTH)
         first, last = some[0] * LENGTH + 1, (some[-1] + 1) * LENGTH
         assert start <= first < start + LENGTH and stop - LENGTH <= last < stop
         assert np.diff(some).tolist() == [1] * (len(some) - 1)
 
 
-def test_a_row_shows_bins_and_asks_for_those_that_follow():
-    batch = gathered(make_task(NETWORK, UNITS, length=LENGTH, cells=None), [3, 7], source=1)
+def test_targets_are_the_bins_after_the_input():
+    batch = gathered(make_task(NETWORK, UNITS, length=LENGTH, n_entries=None), [3, 7], source=1)
     bins = RECORDINGS[1].bits(0, 2000)
     np.testing.assert_array_equal(batch.spikes[1], bins[700:800])
     np.testing.assert_array_equal(batch.target[1], bins[701:801])
@@ -62,21 +61,21 @@ def test_a_row_shows_bins_and_asks_for_those_that_follow():
     np.testing.assert_array_equal(batch.spikes, batch.target)
 
 
-def test_a_window_begins_with_all_of_its_past():
-    """Without a transformer the filters are the whole memory: a window says what one long stream says there."""
-    task = make_task(NETWORK, UNITS, length=LENGTH, cells=None)
+def test_a_window_starts_from_the_whole_past():
+    """Without a transformer the filters are the whole memory: a window gives the logits of one long stream."""
+    task = make_task(NETWORK, UNITS, length=LENGTH, n_entries=None)
     variables = jax.jit(task.init)(jax.random.key(0))
     variables = jax.tree.map(lambda leaf: leaf + 0.1, variables)
     spikes = jnp.asarray(RECORDINGS[0].bits(0, 1000), jnp.float32)
     whole, _ = jax.jit(NETWORK.apply)(variables, spikes)
-    said = jax.jit(task.outputs)(variables, gathered(task, [6]))
-    np.testing.assert_allclose(said[0], whole[600:700], atol=1e-4)
+    logits = jax.jit(task.outputs)(variables, gathered(task, [6]))
+    np.testing.assert_allclose(logits[0], whole[600:700], atol=1e-4)
 
 
-def test_chosen_cells_stand_for_all():
+def test_sampled_entries_are_unbiased():
     target = jnp.asarray(RECORDINGS[0].bits(0, 200), jnp.float32)
     value = jnp.asarray(np.random.default_rng(0).normal(1, 1, target.shape), jnp.float32)
-    draw = jax.jit(jax.vmap(lambda key: choose_cells(key, target, 64)))
+    draw = jax.jit(jax.vmap(lambda key: sample_entries(key, target, 64)))
     where, counted = draw(jax.random.split(jax.random.key(1), 2000))
     for some, total in ((target, target.sum()), (1 - target, (1 - target).sum()), (value, value.sum())):
         sums = np.asarray((counted * some[where.bin, where.unit]).sum(axis=1))
@@ -84,29 +83,29 @@ def test_chosen_cells_stand_for_all():
     assert target[where.bin, where.unit].mean() > 0.25 > 5 * target.mean()
 
 
-def test_cells_of_a_silent_window_stand_for_all_too():
-    _, counted = jax.jit(lambda: choose_cells(jax.random.key(0), jnp.zeros((50, 4)), 64))()
+def test_entries_of_a_silent_window_are_unbiased():
+    _, counted = jax.jit(lambda: sample_entries(jax.random.key(0), jnp.zeros((50, 4)), 64))()
     assert counted.sum() == pytest.approx(200, rel=1e-5) and counted.min() == 0
 
 
 @pytest.mark.parametrize("name", ["focal", "dice", "dice_bce"])
-def test_each_run_has_the_loss_that_it_asks_for(name):
-    objective, others = Objective(name, gamma=1.5, alpha=0.8, mix=0.3), [Objective("bce"), Objective("dice")]
+def test_each_run_uses_its_loss(name):
+    objective, others = Objective(name, gamma=1.5, alpha=0.8, dice_share=0.3), [Objective("bce"), Objective("dice")]
     task = make_task(LAYER, UNITS, [objective, *others], LENGTH)
     variables = jax.jit(task.init)(jax.random.key(0))
     rows = jax.tree.map(jnp.asarray, plain_rows([2, 5, 0]))._replace(weight=jnp.array([1.0, 1.0, 0.0]))
     batch = task.gather(DATA, constants_of(objective, 0, others), rows, None)
-    said = jax.jit(task.outputs)(variables, batch)
-    given = {"focal": {"gamma": 1.5, "alpha": 0.8}, "dice_bce": {"weight": 0.3}}.get(name, {})
+    logits = jax.jit(task.outputs)(variables, batch)
+    given = {"focal": {"gamma": 1.5, "alpha": 0.8}, "dice_bce": {"dice_share": 0.3}}.get(name, {})
     found, _ = jax.jit(task.loss)(variables, batch, jax.random.key(0))
-    wanted = losses.LOSSES[name](said[:2], batch.target[:2], **given)
+    wanted = losses.LOSSES[name](logits[:2], batch.target[:2], **given)
     assert float(found) == pytest.approx(float(wanted), rel=1e-5), "the third row is padding"
 
 
 def test_padding_does_not_change_a_validation_score():
-    task = make_task(NETWORK, UNITS, length=LENGTH, cells=32)
+    task = make_task(NETWORK, UNITS, length=LENGTH, n_entries=32)
     variables = jax.jit(task.init)(jax.random.key(0))
-    runs = make_runs(RECORDINGS, [0], [Objective()], LENGTH, batch_size=4)
+    runs = make_inputs(RECORDINGS, [0], [Objective()], LENGTH, batch_size=4)
     rows, constants = (jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), part) for part in runs[1:])
     longer = jax.tree.map(lambda column: jnp.pad(column, (0, 7)), rows)
     validate = jax.jit(task.validate)
@@ -115,22 +114,22 @@ def test_padding_does_not_change_a_validation_score():
         np.testing.assert_allclose(one[name], other[name], rtol=1e-5, err_msg=name)
 
 
-def test_recordings_and_losses_train_as_one_program_and_find_the_echo():
+def test_recordings_and_losses_train_as_one_program_and_learn_the_dependence():
     objectives = [Objective("bce"), Objective("bce"), Objective("dice")]
-    runs = make_runs(RECORDINGS, [0, 1, 0], objectives, LENGTH, batch_size=4)
-    task = make_task(NETWORK, UNITS, objectives, LENGTH, cells=200)
+    runs = make_inputs(RECORDINGS, [0, 1, 0], objectives, LENGTH, batch_size=4)
+    task = make_task(NETWORK, UNITS, objectives, LENGTH, n_entries=200)
     plan = TrainConfig(6, None, monitor="loss", mode="min", batch_size=4, learning_rate=0.03, chunk_epochs=6)
     axis = RunGrid(("source", "loss", "seed"), ((0, "bce", 0), (1, "bce", 0), (0, "dice", 0)))
     history = fit(task, DATA, runs, axis, plan).history
-    assert (history["valid_bits_per_spike"][:2, -1] > 1.5).all(), "the echo is worth some two bits a spike"
+    assert (history["valid_bits_per_spike"][:2, -1] > 1.5).all(), "the dependence is worth about two bits per spike"
     assert (history["valid_average_precision"][:, -1] > 0.35).all()
     assert history["valid_objective"][2, -1] < 0.6 < history["valid_objective"][2, 0]
 
 
-def test_what_cannot_be_trained_is_said():
+def test_invalid_inputs_are_refused():
     with pytest.raises(ValueError, match=r"recordings of \[6, 7\] units"):
-        make_data([RECORDINGS[0], planted(2, units=7)], NETWORK, LENGTH)
-    with pytest.raises(ValueError, match="no window of 1600 bins lies in validation of planted 0"):
-        windows_of(RECORDINGS[0], "validation", 1600)
+        make_data([RECORDINGS[0], synthetic_recording(2, units=7)], NETWORK.filters, LENGTH)
+    with pytest.raises(ValueError, match="no window of 1600 bins lies in validation of synthetic 0"):
+        window_indices(RECORDINGS[0], "validation", 1600)
     with pytest.raises(ValueError, match="loss 'huber' is unknown"):
         Objective("huber")

@@ -1,12 +1,12 @@
-"""ConditionalVAE: curves of a unit -> one joint latent -> the curves again, given what is known besides.
+"""ConditionalVAE: the curves of a unit are encoded into one joint latent vector, from which all curves are decoded.
 
-    encoding_m        = Encoder_m(curve_m)                                       2z numbers a modality
+    encoding_m        = Encoder_m(curve_m)                                       2 x latent numbers per modality
     hidden            = fusion(encoding_1, ..., source, class = 0, region, layer)
     mu, log_var       = dense(hidden), dense(hidden)
     reconstruction_m  = Decoder_m(expand_m(z, source, class, region, layer))
 
-The class reaches the decoder alone: its slot in the encoder exists, as in the published tensors, and is always zero, so
-that no embedding can hold the label of the unit it embeds.
+Only the decoder receives the class. Its slot in the input of the encoder exists, as in the published tensors, but is always zero,
+so that no embedding can contain the label of the unit that it embeds.
 """
 
 from __future__ import annotations
@@ -26,16 +26,28 @@ from jaxephys.hippie.network.resnet1d import FORM, BatchNorm, Decoder, Encoder, 
 
 LENGTHS = {"wave": 50, "isi": 100, "acg": 100}  # the published modalities, in the order of the fusion's input
 TRUNKS = {"resnet": (Encoder, Decoder), "dense": (DenseEncoder, DenseDecoder)}
-F = TypeVar("F", bound=Callable)
 SLOPE = 0.2  # of the leaky ReLU between dense layers
-ABSENT = -1.0  # what the original's scaling makes of a curve of zeros
+F = TypeVar("F", bound=Callable)
+ABSENT = -1.0  # the constant that the original's scaling makes of a curve of zeros
 
 
 class Conditions(NamedTuple):
-    """What is known of units besides their curves. -1, or None for all of them, says unknown and is a vector of zeros."""
+    """What is known of each unit besides its curves. -1, or None for all units, means unknown: an embedding of zeros.
 
-    source: Int[AnyArray, "batch"] | None = None  # the technology, or the data set
-    label: Int[AnyArray, "batch"] | None = None  # the class: seen by the decoder only
+    Parameters
+    ----------
+    source : int array (batch,), optional
+        Recording technology, or data set.
+    label : int array (batch,), optional
+        Class. Only the decoder receives it.
+    region : int array (batch,), optional
+        Brain region.
+    layer : int array (batch,), optional
+        Cortical layer.
+    """
+
+    source: Int[AnyArray, "batch"] | None = None
+    label: Int[AnyArray, "batch"] | None = None
     region: Int[AnyArray, "batch"] | None = None
     layer: Int[AnyArray, "batch"] | None = None
 
@@ -44,23 +56,66 @@ UNKNOWN = Conditions()
 
 
 class Latent(NamedTuple):
+    """The posterior of each unit, a normal distribution with independent dimensions.
+
+    Parameters
+    ----------
+    mu : array (batch, latent)
+        Mean; it is the embedding of a unit.
+    log_var : array (batch, latent)
+        Logarithm of the variance.
+    hidden : array (batch, latent)
+        Output of the fusion layers, from which both are computed.
+    """
+
     mu: Float[Array, "batch latent"]
     log_var: Float[Array, "batch latent"]
-    hidden: Float[Array, "batch latent"]  # the fusion's output
+    hidden: Float[Array, "batch latent"]
 
 
-class Reading(NamedTuple):
+class VAEOutput(NamedTuple):
+    """Output of the whole network.
+
+    Parameters
+    ----------
+    latent : Latent
+        Posterior of each unit.
+    z : array (batch, latent)
+        Latent vector that was decoded: a sample of the posterior, or its mean.
+    curves : dict of arrays (batch, length)
+        Reconstruction of each modality, scaled like its input.
+    """
+
     latent: Latent
     z: Float[Array, "batch latent"]
     curves: dict[str, Float[Array, "batch _"]]
 
 
 class ConditionalVAE(nn.Module):
-    """Any subset of modalities, each with its length. A number of sources, classes, regions or layers of 0: no such slot.
+    """The conditional variational autoencoder of HIPPIE for any subset of modalities.
 
-    With ``mask_token`` a learnt vector stands for the encoding of an absent modality, whose content is then neither seen
-    nor counted in batch statistics. Without, as published and so in any converted checkpoint, an absent curve is the
-    constant -1, which the original's scaling makes of zeros, and goes through the encoder like any other.
+    Parameters
+    ----------
+    modalities : tuple of (str, int)
+        Name and number of samples of each modality.
+    latent : int
+        Number of latent dimensions.
+    width : int
+        Channels of the first layer of the encoders; 64 is published.
+    sources, classes, regions, layers : int
+        Number of levels of each condition; 0 if the network does not receive it.
+    condition : int
+        Length of the embedding of a condition.
+    class_dropout : float
+        Dropout rate of the class embedding in training.
+    mask_token : bool
+        With True, a learned vector replaces the encoding of an absent curve, whose content then affects neither the encoding nor the
+        batch statistics. With False, as published and in converted checkpoints, an absent curve is the constant -1 and passes
+        through the encoder like any other.
+    trunk : {"resnet", "dense"}
+        Type of encoders and decoders. "resnet" is published; "dense" suits a few hundred units.
+    form : str
+        How convolutions are computed, see `jaxephys.hippie.network.resnet1d.convolve`. It changes no result.
     """
 
     modalities: tuple[tuple[str, int], ...] = tuple(LENGTHS.items())
@@ -70,13 +125,20 @@ class ConditionalVAE(nn.Module):
     classes: int = 0
     regions: int = 0
     layers: int = 0
-    condition: int = 5  # numbers that stand for a source, a class, ...
+    condition: int = 5
     class_dropout: float = 0.3
     mask_token: bool = True
-    trunk: str = "resnet"  # published; "dense" for a few hundred units
-    form: str = FORM  # of the convolutions; changes no number
+    trunk: str = "resnet"
+    form: str = FORM
 
     def setup(self) -> None:
+        """Create the submodules. Flax calls it.
+
+        Raises
+        ------
+        ValueError
+            If ``trunk`` is unknown.
+        """
         if self.trunk not in TRUNKS:
             raise ValueError(f"the trunk {self.trunk!r} is unknown: choose one of {', '.join(TRUNKS)}")
         encoder, decoder = TRUNKS[self.trunk]
@@ -96,7 +158,7 @@ class ConditionalVAE(nn.Module):
 
     @property
     def slots(self) -> dict[str, int]:
-        """The conditions that this network has a table for, in the order of the concatenation, and its rows."""
+        """Number of levels of each condition that this network has an embedding table for, in the order of concatenation."""
         sizes = {"source": self.sources, "label": self.classes, "region": self.regions, "layer": self.layers}
         return {slot: size for slot, size in sizes.items() if size}
 
@@ -106,25 +168,26 @@ class ConditionalVAE(nn.Module):
         conditions: Conditions = UNKNOWN,
         present: Bool[AnyArray, "batch modality"] | None = None,
         noise: Float[AnyArray, "batch latent"] | None = None,
-        kept: Bool[AnyArray, "latent"] | None = None,
+        latent_mask: Bool[AnyArray, "latent"] | None = None,
         *,
         rows: Bool[AnyArray, "batch"] | None = None,
         train: bool = False,
         deterministic: bool = True,
-    ) -> Reading:
-        """Encode, draw ``z = mu + noise exp(log_var / 2)``, mu itself without noise, and decode.
+    ) -> VAEOutput:
+        """Encode, draw ``z = mu + noise exp(log_var / 2)`` (``mu`` without noise), and decode.
 
-        ``rows`` are those that count in the batch statistics of ``train``; ``deterministic`` drops no class embedding. Only
-        ``kept`` dimensions say anything, so that networks of several sizes train in one program.
+        ``latent_mask`` selects the dimensions that are used; mu, log-variance and noise of the others are 0, so that networks of
+        several latent sizes train in one program. ``deterministic`` disables the dropout of the class embedding. The other
+        arguments are those of `encode`.
         """
         latent = self.encode(curves, conditions, present, rows=rows, train=train)
-        if kept is not None:
-            latent = latent._replace(mu=latent.mu * kept, log_var=latent.log_var * kept)
+        if latent_mask is not None:
+            latent = latent._replace(mu=latent.mu * latent_mask, log_var=latent.log_var * latent_mask)
         z = latent.mu
         if noise is not None:
-            z = z + noise * jnp.exp(latent.log_var / 2) * (1 if kept is None else kept)
-        drawn = self.decode(z, conditions, rows=rows, train=train, deterministic=deterministic)
-        return Reading(latent, z, drawn)
+            z = z + noise * jnp.exp(latent.log_var / 2) * (1 if latent_mask is None else latent_mask)
+        decoded = self.decode(z, conditions, rows=rows, train=train, deterministic=deterministic)
+        return VAEOutput(latent, z, decoded)
 
     def encode(
         self,
@@ -135,13 +198,37 @@ class ConditionalVAE(nn.Module):
         rows: Bool[AnyArray, "batch"] | None = None,
         train: bool = False,
     ) -> Latent:
-        """``present`` None: every modality of every unit."""
+        """Compute the posterior of each unit.
+
+        Parameters
+        ----------
+        curves : dict of arrays (batch, length)
+            Curves of every modality of the network, scaled to [-1, 1].
+        conditions : Conditions
+            What is known of the units. The class is ignored.
+        present : bool array (batch, modality), optional
+            Which curves a unit has; by default all.
+        rows : bool array (batch,), optional
+            Rows that count in the batch statistics; by default all.
+        train : bool
+            Normalize by the statistics of the batch and update the running averages.
+
+        Returns
+        -------
+        Latent
+            The posterior.
+
+        Raises
+        ------
+        ValueError
+            If modalities or lengths are not those of the network.
+        """
         lengths = {name: curve.shape[1] for name, curve in curves.items()}
         if lengths != dict(self.modalities):
             raise ValueError(f"the curves have the lengths {lengths}: this network reads {dict(self.modalities)}")
         encodings = [
-            self._encode_one(name, curves[name], None if present is None else present[:, place], rows, train=train)
-            for place, (name, _) in enumerate(self.modalities)
+            self._encode_one(name, curves[name], None if present is None else present[:, index], rows, train=train)
+            for index, (name, _) in enumerate(self.modalities)
         ]
         slots = self._embed(conditions._replace(label=None), len(encodings[0]))
         hidden = self.fusion_encoder(jnp.concatenate([*encodings, *slots.values()], axis=1), rows, train=train)
@@ -156,7 +243,26 @@ class ConditionalVAE(nn.Module):
         train: bool = False,
         deterministic: bool = True,
     ) -> dict[str, Float[Array, "batch _"]]:
-        """All curves of each z, whichever its unit had."""
+        """Compute all curves of each latent vector, including those that its unit did not have.
+
+        Parameters
+        ----------
+        z : array (batch, latent)
+            Latent vectors.
+        conditions : Conditions
+            What is known of the units, including the class.
+        rows : bool array (batch,), optional
+            Rows that count in the batch statistics; by default all.
+        train : bool
+            Normalize by the statistics of the batch and update the running averages.
+        deterministic : bool
+            Disable the dropout of the class embedding.
+
+        Returns
+        -------
+        dict of arrays (batch, length)
+            Curves by modality.
+        """
         slots = self._embed(conditions, len(z))
         if "label" in slots:
             slots["label"] = self.dropout(slots["label"], deterministic=deterministic)
@@ -185,21 +291,27 @@ class ConditionalVAE(nn.Module):
         return jnp.where(present[:, None], encoder(curve, counted, train=train), self.tokens[name])
 
     def _embed(self, conditions: Conditions, batch: int) -> dict[str, Float[Array, "batch condition"]]:
-        """A vector for each slot. A number past the end of a table gives NaN, not a neighbour's vector."""
-        for slot, numbers in conditions._asdict().items():
-            if numbers is not None and slot not in self.slots:
+        """Return a vector for each condition. An index past the end of a table gives NaN, not another level's vector."""
+        for slot, indices in conditions._asdict().items():
+            if indices is not None and slot not in self.slots:
                 raise ValueError(f"conditions give a {slot}, for which this network has no table: leave it None")
-        found = {}
+        vectors = {}
         for slot in self.slots:
             index = getattr(conditions, slot)
             index = jnp.full(batch, -1) if index is None else jnp.asarray(index)
-            vectors = jnp.take(self.embeddings[slot], index, axis=0, mode="fill", fill_value=jnp.nan)
-            found[slot] = jnp.where((index >= 0)[:, None], vectors, 0.0)
-        return found
+            looked_up = jnp.take(self.embeddings[slot], index, axis=0, mode="fill", fill_value=jnp.nan)
+            vectors[slot] = jnp.where((index >= 0)[:, None], looked_up, 0.0)
+        return vectors
 
 
 class Fusion(nn.Module):
-    """All encodings and conditions -> the hidden vector of a unit. Dense, batch normalisation, leaky ReLU, dense."""
+    """Encodings and conditions to the hidden vector of a unit: dense, batch normalization, leaky ReLU, dense.
+
+    Parameters
+    ----------
+    latent : int
+        Length of the hidden vector.
+    """
 
     latent: int
 
@@ -213,7 +325,13 @@ class Fusion(nn.Module):
 
 
 class Expansion(nn.Module):
-    """z and conditions -> what a decoder draws from. Dense, leaky ReLU, dense, batch normalisation, leaky ReLU."""
+    """Latent vector and conditions to the input of a decoder: dense, leaky ReLU, dense, batch normalization, leaky ReLU.
+
+    Parameters
+    ----------
+    features : int
+        Length of the decoder's input.
+    """
 
     features: int
 
@@ -226,17 +344,50 @@ class Expansion(nn.Module):
         return nn.leaky_relu(BatchNorm(name="norm_3")(x, rows, train=train), SLOPE)
 
 
-def remember(function: F) -> F:
-    """Answer from memory when asked again of the same network, which compiles nothing anew. Modules of flax are hashable."""
+def memoize(function: F) -> F:
+    """Cache the results of a function of a network, so that equal networks share one task and are compiled once.
+
+    Parameters
+    ----------
+    function : callable
+        A function whose arguments are hashable, as Flax modules are.
+
+    Returns
+    -------
+    callable
+        The function with a cache of 16 results.
+    """
     return lru_cache(maxsize=16)(function)  # pyright: ignore[reportReturnType]
 
 
-def settings_of(network: ConditionalVAE) -> dict[str, Any]:
-    """What a saved model needs to build the network again, as JSON."""
-    own = {field.name: getattr(network, field.name) for field in fields(network)}
-    return {name: value for name, value in own.items() if name not in ("form", "parent", "name")}
+def network_config(network: ConditionalVAE) -> dict[str, Any]:
+    """Return the fields of a network as JSON values, for ``config.json`` of a saved model.
+
+    Parameters
+    ----------
+    network : ConditionalVAE
+        The network.
+
+    Returns
+    -------
+    dict
+        Values by field name, without ``form``, which depends on the device and changes no result.
+    """
+    values = {field.name: getattr(network, field.name) for field in fields(network)}
+    return {name: value for name, value in values.items() if name not in ("form", "parent", "name")}
 
 
-def network_of(settings: dict[str, Any]) -> ConditionalVAE:
-    """The inverse; lists, which JSON makes of tuples, are tuples again."""
-    return ConditionalVAE(**{**settings, "modalities": tuple(map(tuple, settings["modalities"]))})
+def network_from_config(config: dict[str, Any]) -> ConditionalVAE:
+    """Build a network from the output of `network_config`.
+
+    Parameters
+    ----------
+    config : dict
+        Values by field name. JSON turns tuples into lists; they become tuples again.
+
+    Returns
+    -------
+    ConditionalVAE
+        The network.
+    """
+    return ConditionalVAE(**{**config, "modalities": tuple(map(tuple, config["modalities"]))})

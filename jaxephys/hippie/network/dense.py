@@ -1,7 +1,7 @@
-"""Dense trunks in the place of the ResNets, for a few hundred units: a linear map and, added to it, two hidden layers.
+"""Dense encoders and decoders that replace the ResNets for data sets of a few hundred units.
 
-They compile in seconds and train some fifty times faster. With few units they also guess better what was not measured: the linear
-map alone is a ridge regression, which is hard to beat there, and the layers add what it misses.
+They compile in seconds and train about fifty times faster. Each is a linear map plus two hidden layers: the linear map alone is a
+ridge regression, which predicts missing curves well from few units, and the hidden layers add what it misses.
 """
 
 from __future__ import annotations
@@ -12,11 +12,23 @@ from jaxtyping import Array, Bool, Float
 from jaxephys.dimensions import AnyArray
 from jaxephys.hippie.network.resnet1d import FORM, SLOPE, dense_init
 
-HIDDEN = 8  # times the width, as many as a ResNet's last layer has channels
+HIDDEN_FACTOR = 8  # hidden units per unit of width, as many as the last layer of a ResNet has channels
 
 
 class Trunk(nn.Module):
-    """``dense_linear(x) + dense_out(leaky(dense_1(leaky(dense_0(x)))))``."""
+    """A linear map plus a network of two hidden layers.
+
+    Parameters
+    ----------
+    features : int
+        Number of outputs.
+    width : int
+        An eighth of the number of hidden units.
+
+    Notes
+    -----
+    ``y = linear(x) + dense_out(f(dense_1(f(dense_0(x)))))`` with the leaky ReLU f.
+    """
 
     features: int
     width: int
@@ -25,12 +37,23 @@ class Trunk(nn.Module):
     def __call__(self, x: Float[Array, "batch in"]) -> Float[Array, "batch _"]:
         linear = nn.Dense(self.features, kernel_init=dense_init, name="linear")(x)
         for layer in (0, 1):
-            x = nn.leaky_relu(nn.Dense(HIDDEN * self.width, kernel_init=dense_init, name=f"dense_{layer}")(x), SLOPE)
+            x = nn.Dense(HIDDEN_FACTOR * self.width, kernel_init=dense_init, name=f"dense_{layer}")(x)
+            x = nn.leaky_relu(x, SLOPE)
         return linear + nn.Dense(self.features, kernel_init=dense_init, name="dense_out")(x)
 
 
 class DenseEncoder(nn.Module):
-    """A curve -> ``features`` numbers. No statistic of a batch, so that ``rows`` and ``train`` change nothing."""
+    """A dense encoder of one curve. It has no batch statistics: ``rows`` and ``train`` change nothing.
+
+    Parameters
+    ----------
+    features : int
+        Length of the encoding.
+    width : int
+        An eighth of the number of hidden units.
+    form : str
+        Unused; present because the ResNet encoder has it.
+    """
 
     features: int
     width: int = 16
@@ -48,7 +71,17 @@ class DenseEncoder(nn.Module):
 
 
 class DenseDecoder(nn.Module):
-    """Numbers -> a curve of ``length``."""
+    """A dense decoder of one curve. It has no batch statistics: ``rows`` and ``train`` change nothing.
+
+    Parameters
+    ----------
+    length : int
+        Number of samples of the curve.
+    width : int
+        An eighth of the number of hidden units.
+    form : str
+        Unused; present because the ResNet decoder has it.
+    """
 
     length: int
     width: int = 16

@@ -1,6 +1,6 @@
-"""The first weights of a network, as ``network.init`` draws them, in one call of the generator.
+"""Initial weights of a network, distributed as by ``network.init`` but drawn by one call of the random number generator.
 
-A network of ResNets has hundreds of arrays, and a call for each takes XLA a minute to compile.
+A network of ResNets has hundreds of arrays; XLA takes a minute to compile one call for each of them.
 """
 
 from __future__ import annotations
@@ -11,29 +11,59 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
+from jaxtyping import Array
 
-from jaxephys.engine.task import Key, Variables
-from jaxephys.hippie.network.cvae import ConditionalVAE, remember
-from jaxephys.hippie.torch_checkpoint import shapes_of
+from jaxephys.hippie.network.cvae import ConditionalVAE, memoize
 
-ONES = ("scale", "var")
-LOWEST = float(np.nextafter(np.float32(-1), np.float32(0)))  # at -1 the inverse of the error function is infinite
+ONES = ("scale", "var")  # names of arrays that are initialized to 1
+LOWEST = float(np.nextafter(np.float32(-1), np.float32(0)))  # the inverse error function is infinite at -1
 
 
-def draw_weights(network: ConditionalVAE, key: Key) -> Variables:
-    """Kernels U(-b, b), b = fan_in^-1/2; embeddings N(0, 1); scales and variances 1; the rest 0."""
-    shapes: dict[Any, Any] = dict(traverse_util.flatten_dict(_shapes(network)))
-    chance = {path: leaf.shape for path, leaf in shapes.items() if path[-1] == "kernel" or "_embedding" in path[-1]}
-    sizes = [int(np.prod(shape)) for shape in chance.values()]
+def initialize_variables(network: ConditionalVAE, key: Array) -> dict[str, Any]:
+    """Draw the initial variables of a network.
+
+    Parameters
+    ----------
+    network : ConditionalVAE
+        The network.
+    key : jax.Array
+        Random key.
+
+    Returns
+    -------
+    dict
+        The collections ``params`` and ``batch_stats``. Kernels are uniform in (-b, b) with b = fan_in^-1/2, embeddings are standard
+        normal, scales and variances are 1 and everything else is 0.
+    """
+    shapes: dict[Any, Any] = dict(traverse_util.flatten_dict(variable_shapes(network)))
+    random = {path: leaf.shape for path, leaf in shapes.items() if path[-1] == "kernel" or "_embedding" in path[-1]}
+    sizes = [int(np.prod(shape)) for shape in random.values()]
     numbers = jnp.split(jax.random.uniform(key, (sum(sizes),), minval=LOWEST, maxval=1.0), np.cumsum(sizes)[:-1])
-    drawn = {path: jnp.full(leaf.shape, float(path[-1] in ONES)) for path, leaf in shapes.items()}
-    for (path, shape), number in zip(chance.items(), numbers, strict=True):
+    variables = {path: jnp.full(leaf.shape, float(path[-1] in ONES)) for path, leaf in shapes.items()}
+    for (path, shape), number in zip(random.items(), numbers, strict=True):
         number = number.reshape(shape)
         bound = int(np.prod(shape[:-1])) ** -0.5
-        drawn[path] = bound * number if path[-1] == "kernel" else np.sqrt(2) * jax.lax.erf_inv(number)
-    return traverse_util.unflatten_dict(drawn)
+        variables[path] = bound * number if path[-1] == "kernel" else np.sqrt(2) * jax.lax.erf_inv(number)
+    return traverse_util.unflatten_dict(variables)
 
 
-@remember
-def _shapes(network: ConditionalVAE) -> Variables:
-    return shapes_of(network)
+@memoize
+def variable_shapes(network: ConditionalVAE) -> dict[str, Any]:
+    """Return the shape and type of every variable of a network, without computing any.
+
+    Parameters
+    ----------
+    network : ConditionalVAE
+        The network. Results are cached by network.
+
+    Returns
+    -------
+    dict
+        Collections of ``jax.ShapeDtypeStruct``.
+    """
+
+    def init(key: jax.Array) -> dict[str, Any]:
+        curves = {name: np.zeros((1, length), np.float32) for name, length in network.modalities}
+        return dict(network.init(key, curves))
+
+    return jax.eval_shape(init, jax.random.key(0))

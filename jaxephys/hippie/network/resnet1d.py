@@ -1,7 +1,9 @@
-"""ResNet-18 in one dimension: an encoder of curves, and its mirror that draws them.
+"""One-dimensional ResNet-18: `Encoder` turns a curve into numbers, `Decoder`, its mirror image, turns numbers into a curve.
 
-Arrays are (batch, position, channel). Modules bear the names that torch's ResNet has, so that a published state dict maps
-onto them by rule. Deviation: biases start at 0, where torch draws them.
+Arrays have the shape (batch, position, channel). Submodules have the names of PyTorch's ResNet, so that the tensors of a published
+checkpoint map onto them by rule. Deviation: biases are initialized to 0, where PyTorch draws them at random.
+
+Every module takes ``rows``, a mask of the rows that count in batch statistics (None: all), and ``train``.
 """
 
 from __future__ import annotations
@@ -13,22 +15,48 @@ from jaxtyping import Array, Bool, Float
 
 from jaxephys.dimensions import AnyArray
 
-EPSILON, MOMENTUM = 1e-5, 0.1  # torch's, of batch normalisation
+EPSILON, MOMENTUM = 1e-5, 0.1  # of batch normalization, as in PyTorch
 SLOPE = 0.01  # of the leaky ReLU inside the ResNets
 FORMS = ("plain", "shifted", "columns")
-FORM = "columns"  # the fastest on a CPU
-dense_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # U(-b, b), b = fan_in^-1/2, as torch draws
+FORM = "columns"  # the fastest for training on a CPU
+dense_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")  # U(-b, b), b = fan_in^-1/2, as PyTorch draws
 
 
 def convolve(
     x: Float[Array, "batch position in"], kernel: Float[AnyArray, "tap in out"], stride: int = 1, form: str = FORM
 ) -> Float[Array, "batch _ out"]:
-    """``y_i = sum_k x_{stride i + k - reach} W_k``, zeros outside, reach = (taps - 1) / 2 on both sides.
+    """Convolve along positions, with zeros beyond both ends.
 
-    ("SAME" would pad a stride of 2 on the right alone.) One sum in three forms, for devices that are fast in one of them:
-    "plain" is XLA's convolution, which becomes a grouped one where runs are stacked; "shifted" a product a tap; "columns" one
-    product with the taps side by side. On two CPU cores a training step of width 16 and batch 128 takes 1.8, 0.5 and 0.4 s:
-    inside a loop XLA leaves the gradient of "plain" to its slowest path. Where nothing is trained "plain" is the fastest.
+    Parameters
+    ----------
+    x : array (batch, position, in)
+        Input.
+    kernel : array (tap, in, out)
+        Weights, with an odd number of taps.
+    stride : int
+        Distance between the positions of the output.
+    form : {"columns", "shifted", "plain"}
+        How the same sum is computed: "plain" is XLA's convolution, which becomes a grouped convolution where runs are stacked;
+        "shifted" is one matrix product for each tap; "columns" is one matrix product with the taps side by side.
+
+    Returns
+    -------
+    array (batch, ceil(position / stride), out)
+        The convolution.
+
+    Raises
+    ------
+    ValueError
+        If ``form`` is unknown.
+
+    Notes
+    -----
+    ``y_i = sum_k x_{stride i + k - reach} W_k`` with ``reach = (taps - 1) / 2`` on both sides. Padding of the kind "SAME" would
+    pad only the right side for a stride of 2.
+
+    On two CPU cores a training step of width 16 and batch size 128 takes 1.8 s ("plain"), 0.5 s ("shifted") and 0.4 s
+    ("columns"), because XLA computes the gradient of "plain" inside a loop by its slowest implementation. Without gradients
+    "plain" is the fastest.
     """
     if form not in FORMS:
         raise ValueError(f"the form of convolution {form!r} is unknown: choose one of {', '.join(FORMS)}")
@@ -45,10 +73,26 @@ def convolve(
 
 
 class Convolution(nn.Module):
+    """A convolution layer, see `convolve`.
+
+    Parameters
+    ----------
+    channels : int
+        Number of output channels.
+    taps : int
+        Length of the kernel.
+    stride : int
+        Distance between the positions of the output.
+    bias : bool
+        Add a bias. Not needed before batch normalization, which removes it.
+    form : str
+        How the convolution is computed.
+    """
+
     channels: int
     taps: int = 3
     stride: int = 1
-    bias: bool = False  # none before batch normalisation, which takes any bias away
+    bias: bool = False
     form: str = FORM
 
     @nn.compact
@@ -58,8 +102,16 @@ class Convolution(nn.Module):
         return y + self.param("bias", nn.initializers.zeros, (self.channels,)) if self.bias else y
 
 
-class GrowingConvolution(nn.Module):
-    """Every position twice, then a convolution. With a bias, as published, also where batch normalisation follows."""
+class UpsamplingConvolution(nn.Module):
+    """Repeat every position twice, then convolve. It has a bias, as published, also before batch normalization.
+
+    Parameters
+    ----------
+    channels : int
+        Number of output channels.
+    form : str
+        How the convolution is computed.
+    """
 
     channels: int
     form: str = FORM
@@ -70,11 +122,13 @@ class GrowingConvolution(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """``scale (x - mean) / sqrt(var + epsilon) + bias`` of each channel, as torch has it.
+    """Batch normalization of channels as in PyTorch, with a mask of the rows that count.
 
-    In training mean and variance are the batch's own, and the running averages move a tenth of the way towards them
-    (towards the unbiased variance, n - 1). Only ``rows`` count: not padding, and not a unit that lacks the curve. A batch
-    in which none counts leaves the averages as they are.
+    Notes
+    -----
+    ``y = scale (x - mean) / sqrt(var + epsilon) + bias``. In training, mean and variance are those of the counted rows of the batch,
+    and the running averages move by a tenth towards them (towards the unbiased variance). Rows of padding, and units without the
+    curve, do not count. A batch without any counted row leaves the averages unchanged.
     """
 
     @nn.compact
@@ -84,27 +138,41 @@ class BatchNorm(nn.Module):
         shape = x.shape[-1:]
         scale = self.param("scale", nn.initializers.ones, shape)
         bias = self.param("bias", nn.initializers.zeros, shape)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
-        var = self.variable("batch_stats", "var", jnp.ones, shape)
-        centre, spread = mean.value, var.value
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape)
+        mean, var = running_mean.value, running_var.value
         if train:
             axes = tuple(range(x.ndim - 1))
             counted = jnp.ones(len(x)) if rows is None else rows.astype(x.dtype)
             weight = counted.reshape(-1, *(1 for _ in axes))
             count = counted.sum() * (x[0].size // x.shape[-1])
-            centre = (weight * x).sum(axes) / jnp.maximum(count, 1)
-            spread = (weight * (x - centre) ** 2).sum(axes) / jnp.maximum(count, 1)
-            # Where hardly a row counts the spread is about 0, and the others, divided by it, would overflow further on: what
-            # is masked away there still makes NaN gradients.
-            x = jnp.where(weight > 0, x, centre)
+            mean = (weight * x).sum(axes) / jnp.maximum(count, 1)
+            var = (weight * (x - mean) ** 2).sum(axes) / jnp.maximum(count, 1)
+            # With hardly any counted row the variance is about 0, and the other rows, divided by it, would overflow in later
+            # layers. They are masked there, but would make the gradients NaN.
+            x = jnp.where(weight > 0, x, mean)
             step = jnp.where(count > 0, MOMENTUM, 0.0)
-            mean.value += step * (centre - mean.value)
-            var.value += step * (spread * count / jnp.maximum(count - 1, 1) - var.value)
-        return (x - centre) * (jax.lax.rsqrt(spread + EPSILON) * scale) + bias
+            running_mean.value += step * (mean - running_mean.value)
+            running_var.value += step * (var * count / jnp.maximum(count - 1, 1) - running_var.value)
+        return (x - mean) * (jax.lax.rsqrt(var + EPSILON) * scale) + bias
 
 
 class EncoderBlock(nn.Module):
-    """``leaky(shortcut(x) + bn2(conv2(leaky(bn1(conv1(x))))))``; only the block that changes the size has a shortcut."""
+    """A residual block of the encoder.
+
+    Parameters
+    ----------
+    channels : int
+        Number of output channels.
+    stride : int
+        Stride of the first convolution. Only a block whose stride is not 1 has a convolution in its shortcut.
+    form : str
+        How convolutions are computed.
+
+    Notes
+    -----
+    ``y = leaky(shortcut(x) + bn2(conv2(leaky(bn1(conv1(x))))))``.
+    """
 
     channels: int
     stride: int = 1
@@ -125,9 +193,17 @@ class EncoderBlock(nn.Module):
 
 
 class DecoderBlock(nn.Module):
-    """An encoder block backwards: conv2 before conv1. One that ``grows`` doubles the positions and halves the channels."""
+    """A residual block of the decoder: an encoder block in reverse order, ``conv2`` before ``conv1``.
 
-    grows: bool = False
+    Parameters
+    ----------
+    upsample : bool
+        Double the positions and halve the channels.
+    form : str
+        How convolutions are computed.
+    """
+
+    upsample: bool = False
     form: str = FORM
 
     @nn.compact
@@ -136,9 +212,9 @@ class DecoderBlock(nn.Module):
     ) -> Float[Array, "batch _ out"]:
         y = Convolution(x.shape[-1], form=self.form, name="conv2")(x)
         y = nn.leaky_relu(BatchNorm(name="bn2")(y, rows, train=train), SLOPE)
-        if self.grows:
-            y = GrowingConvolution(x.shape[-1] // 2, self.form, name="conv1")(y)
-            x = GrowingConvolution(x.shape[-1] // 2, self.form, name="shortcut_0")(x)
+        if self.upsample:
+            y = UpsamplingConvolution(x.shape[-1] // 2, self.form, name="conv1")(y)
+            x = UpsamplingConvolution(x.shape[-1] // 2, self.form, name="shortcut_0")(x)
             x = BatchNorm(name="shortcut_1")(x, rows, train=train)
         else:
             y = Convolution(x.shape[-1], form=self.form, name="conv1")(y)
@@ -146,7 +222,17 @@ class DecoderBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A curve of any length -> ``features`` numbers. Four layers of two blocks, ``width`` to 8 ``width`` channels."""
+    """A curve of any length to a vector. Four layers of two blocks have ``width`` to 8 ``width`` channels.
+
+    Parameters
+    ----------
+    features : int
+        Length of the encoding.
+    width : int
+        Channels of the first layer; 64 is published.
+    form : str
+        How convolutions are computed.
+    """
 
     features: int
     width: int = 64
@@ -171,7 +257,17 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Numbers -> a curve of ``length``. Positions 1, 4, 8, 16, 32, 32, 64, then a dense layer; the output is linear."""
+    """A vector to a curve: 1, 4, 8, 16, 32, 32 and 64 positions, then a dense layer. The output has no activation function.
+
+    Parameters
+    ----------
+    length : int
+        Number of samples of the curve.
+    width : int
+        Channels of the last layer, an eighth of those of the first; 64 is published.
+    form : str
+        How convolutions are computed.
+    """
 
     length: int
     width: int = 64
@@ -189,7 +285,7 @@ class Decoder(nn.Module):
         x = jnp.repeat(x[:, None], 4, axis=1)
         for layer in (4, 3, 2, 1):
             for block in (0, 1):
-                grows = layer > 1 and block == 1
-                x = DecoderBlock(grows, self.form, name=f"layer{layer}_{block}")(x, rows, train=train)
-        x = GrowingConvolution(1, self.form, name="conv1")(x)
+                upsample = layer > 1 and block == 1
+                x = DecoderBlock(upsample, self.form, name=f"layer{layer}_{block}")(x, rows, train=train)
+        x = UpsamplingConvolution(1, self.form, name="conv1")(x)
         return nn.Dense(self.length, kernel_init=dense_init, name="linear_out")(x[..., 0])

@@ -1,0 +1,1 @@
+"""Networks of the Patch-seq system. Start with ``classifier.SubclassNetwork``."""

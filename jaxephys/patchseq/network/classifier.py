@@ -1,10 +1,8 @@
-"""SubclassNetwork: the encoder, both ways to pool it and both heads. Which one a run uses is data, not code.
+"""SubclassNetwork: an encoder, two ways of pooling and two heads, of which every run uses one each.
 
-The variants of the paper's ladder differ after the LSTM, where almost nothing is computed. One network holds them all and
-a run's switches choose, so that seeds x folds x variants are one compiled program; what is not chosen receives no gradient.
-
-With ``token`` each family has a projection of its own to so many numbers and the network sees what is missing: ours. Without,
-families are padded with zeros to the widest and normalised, as published.
+The variants of the published ablation differ after the LSTM, where almost nothing is computed. One network holds all of
+them and the switches of a run select, so that seeds x folds x variants are one compiled program; what a run does not use
+receives no gradient.
 """
 
 from __future__ import annotations
@@ -18,28 +16,67 @@ from jaxtyping import Array, Bool, Float
 from jaxephys.dimensions import AnyArray
 from jaxephys.patchseq.network.encoder import AdditiveAttention, FamilyEncoder, TokenEncoder
 from jaxephys.patchseq.network.heads import CosineHead, SoftmaxHead
-from jaxephys.patchseq.network.ragged_layout import Staircase
+from jaxephys.patchseq.network.ragged_layout import RaggedLayout
 
 
-class Switches(NamedTuple):
-    """What a run uses: attention or the last step to pool, ArcFace or softmax to classify."""
+class NetworkSwitches(NamedTuple):
+    """The parts of the network that a run uses.
+
+    Parameters
+    ----------
+    attention : bool array of shape (run,) or ()
+        Pool the families by attention; otherwise with fixed weights (see ``SubclassNetwork``).
+    arcface : bool array of shape (run,) or ()
+        Classify with the ArcFace head; otherwise with the softmax head.
+    """
 
     attention: Bool[AnyArray, "*run"]
     arcface: Bool[AnyArray, "*run"]
 
 
-class Readout(NamedTuple):
-    """What the network says of cells. ``linear`` and ``cosine`` are the two heads before any margin or scale."""
+class NetworkOutput(NamedTuple):
+    """What the network returns for a batch of cells.
+
+    Parameters
+    ----------
+    linear : array of shape (batch, class)
+        Logits of the softmax head.
+    cosine : array of shape (batch, class)
+        Cosines of the ArcFace head, before margin and scale.
+    attention : array of shape (batch, family)
+        Weights with which the families are pooled; the fixed weights in a run without attention.
+    pooled : array of shape (batch, 2 * hidden)
+        The weighted mean of the encoder's states.
+    """
 
     linear: Float[Array, "batch class"]
     cosine: Float[Array, "batch class"]
-    attention: Float[Array, "batch family"]  # fixed for a run without attention
+    attention: Float[Array, "batch family"]
     pooled: Float[Array, "batch pooled"]
 
 
 class SubclassNetwork(nn.Module):
-    stairs: Staircase
-    classes: int
+    """The network of the subclass classifier.
+
+    Parameters
+    ----------
+    layout : RaggedLayout
+        Order of the features.
+    n_classes : int
+        Number of classes.
+    hidden : int, default 128
+        Hidden units of the LSTM in each direction.
+    dropout : float, default 0.2
+        Dropout before the softmax head.
+    token : int or None, default None
+        With a number, each family is projected to as many values and the network sees which values are missing
+        (``TokenEncoder``); a run without attention then weighs all families alike. None selects the published encoder
+        (``FamilyEncoder``): families are padded with zeros to the widest and normalized, and a run without attention
+        takes the state of the last family, where the backward LSTM has seen that family only.
+    """
+
+    layout: RaggedLayout
+    n_classes: int
     hidden: int = 128
     dropout: float = 0.2
     token: int | None = None
@@ -49,23 +86,21 @@ class SubclassNetwork(nn.Module):
         self,
         packed: Float[Array, "batch packed"],
         missing: Float[Array, "batch packed"],
-        switches: Switches,
+        switches: NetworkSwitches,
         *,
         train: bool,
-    ) -> Readout:
+    ) -> NetworkOutput:
         if self.token is None:
-            states = FamilyEncoder(self.stairs, self.hidden, name="encoder")(packed)
+            states = FamilyEncoder(self.layout, self.hidden, name="encoder")(packed)
         else:
-            states = TokenEncoder(self.stairs, self.hidden, self.token, name="encoder")(packed, missing, train=train)
-        learnt = AdditiveAttention(self.hidden, name="attention")(states)
-        weights = jnp.where(switches.attention, learnt, self._fixed(learnt))
-        pooled = jnp.einsum("bf,bfp->bp", weights, states)
-        linear = SoftmaxHead(self.classes, self.dropout, name="softmax")(pooled, train=train)
-        cosine = CosineHead(self.classes, name="arcface")(pooled)
-        return Readout(linear, cosine, weights, pooled)
-
-    def _fixed(self, learnt: Float[Array, "batch family"]) -> Float[Array, "batch family"]:
-        """All families alike. The published baseline takes the last, where the backward half has seen that family alone."""
+            states = TokenEncoder(self.layout, self.hidden, self.token, name="encoder")(packed, missing, train=train)
+        attention = AdditiveAttention(self.hidden, name="attention")(states)
         if self.token is None:
-            return jnp.zeros_like(learnt).at[:, -1].set(1.0)
-        return jnp.full_like(learnt, 1 / learnt.shape[1])
+            fixed = jnp.zeros_like(attention).at[:, -1].set(1.0)
+        else:
+            fixed = jnp.full_like(attention, 1 / attention.shape[1])
+        weights = jnp.where(switches.attention, attention, fixed)
+        pooled = jnp.einsum("bf,bfp->bp", weights, states)
+        linear = SoftmaxHead(self.n_classes, self.dropout, name="softmax")(pooled, train=train)
+        cosine = CosineHead(self.n_classes, name="arcface")(pooled)
+        return NetworkOutput(linear, cosine, weights, pooled)

@@ -1,8 +1,8 @@
-"""Staircase: how feature families of unequal width stand side by side without padding each to the widest.
+"""RaggedLayout: store feature families of unequal width side by side without padding each of them to the widest.
 
-Sort the columns of all families by their place within the family. Columns 0 to 150 exist in all twelve families, columns
-150 to 420 in one: two rectangles instead of one of 12 x 420. A linear map shared by the families (the input projection of
-a recurrent network) is then one matrix product a rectangle.
+Sort the columns of all families by their index within the family. Columns 0 to 150 exist in all twelve published families
+and columns 150 to 420 in one: two rectangles instead of one of 12 x 420. A linear map that is shared by the families (the
+input projection of a recurrent network) is then one matrix product per rectangle.
 """
 
 from __future__ import annotations
@@ -14,75 +14,133 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
-STEP_COST = 64  # an extra matrix product costs about as much as so many columns of one family
+RECTANGLE_COST = 64  # an additional matrix product costs about as much as this number of columns of one family
 
 
 @dataclass(frozen=True)
-class Step:
-    """A rectangle: columns ``low`` to ``high`` of the families that are wider than ``low``."""
+class Rectangle:
+    """A block of columns that several families have in common.
+
+    Parameters
+    ----------
+    families : tuple of int
+        Indices of the families that are wider than ``start``.
+    start, stop : int
+        First column, and the column after the last, counted within each family.
+    """
 
     families: tuple[int, ...]
-    low: int
-    high: int
+    start: int
+    stop: int
 
     @property
     def size(self) -> int:
-        return len(self.families) * (self.high - self.low)
+        """Number of values that one cell has in this rectangle."""
+        return len(self.families) * (self.stop - self.start)
 
 
 @dataclass(frozen=True)
-class Staircase:
-    """The layout of a table of families. ``padded`` is the width that layer normalisation counts, the widest or more."""
+class RaggedLayout:
+    """The order in which the features of a cell are stored for a network; see ``from_widths``.
+
+    Parameters
+    ----------
+    widths : tuple of int
+        Number of features of each family, in the order of the families.
+    padded_width : int
+        The width that the layer normalization of the published encoder assumes for every family: that of the widest
+        family or more. Features that a family lacks count as zeros in its mean and standard deviation.
+
+    Examples
+    --------
+    >>> layout = RaggedLayout.from_widths([2, 3])
+    >>> layout.size, layout.source_column.tolist()
+    (6, [0, 1, -1, 2, 3, 4])
+    """
 
     widths: tuple[int, ...]
-    padded: int
+    padded_width: int
 
     @classmethod
-    def of(cls, widths: Sequence[int], padded: int | None = None) -> Staircase:
+    def from_widths(cls, widths: Sequence[int], padded_width: int | None = None) -> RaggedLayout:
+        """Create the layout of a table from the widths of its families.
+
+        Parameters
+        ----------
+        widths : sequence of int
+            Number of features of each family, at least one.
+        padded_width : int, optional
+            Width that layer normalization assumes; the widest family by default.
+
+        Returns
+        -------
+        RaggedLayout
+            The layout.
+
+        Raises
+        ------
+        ValueError
+            If a family has no feature, there is no family, or ``padded_width`` is below the widest family.
+        """
         widths = tuple(int(width) for width in widths)
         if not widths or min(widths) < 1:
             raise ValueError(f"family widths are {widths}: give at least one family, each with at least one feature")
-        if padded is not None and padded < max(widths):
-            raise ValueError(f"families are padded to {padded}, but the widest has {max(widths)} features")
-        return cls(widths, max(widths) if padded is None else padded)
+        if padded_width is not None and padded_width < max(widths):
+            raise ValueError(f"families are padded to {padded_width}, but the widest has {max(widths)} features")
+        return cls(widths, max(widths) if padded_width is None else padded_width)
 
     @cached_property
-    def steps(self) -> tuple[Step, ...]:
-        """The cheapest cut into rectangles, by dynamic programming over the distinct widths."""
+    def rectangles(self) -> tuple[Rectangle, ...]:
+        """The cheapest partition into rectangles, found by dynamic programming over the distinct widths."""
         edges = [0, *sorted(set(self.widths))]
-        cheapest: list[tuple[float, tuple[Step, ...]]] = [(0.0, ())]
-        for end in range(1, len(edges)):
+        cheapest: list[tuple[float, tuple[Rectangle, ...]]] = [(0.0, ())]
+        for stop in range(1, len(edges)):
             options = []
-            for begin in range(end):
-                families = tuple(i for i, width in enumerate(self.widths) if width > edges[begin])
-                step = Step(families, edges[begin], edges[end])
-                cost, before = cheapest[begin]
-                options.append((cost + step.size + STEP_COST, (*before, step)))
+            for start in range(stop):
+                families = tuple(i for i, width in enumerate(self.widths) if width > edges[start])
+                rectangle = Rectangle(families, edges[start], edges[stop])
+                cost, before = cheapest[start]
+                options.append((cost + rectangle.size + RECTANGLE_COST, (*before, rectangle)))
             cheapest.append(min(options, key=lambda option: option[0]))
         return cheapest[-1][1]
 
     @property
     def size(self) -> int:
-        """Numbers a cell takes in this layout."""
-        return sum(step.size for step in self.steps)
+        """Number of values that one cell has in this layout, padding included."""
+        return sum(rectangle.size for rectangle in self.rectangles)
 
     @cached_property
-    def source(self) -> np.ndarray:
-        """For each packed place the column of the table it comes from, or -1 for padding."""
+    def source_column(self) -> np.ndarray:
+        """The table column of each packed value (shape ``(packed,)``), -1 where the value is padding."""
         offsets = np.cumsum([0, *self.widths])
-        places = []
-        for step in self.steps:
-            for family in step.families:
-                inside = np.arange(step.low, step.high)
-                places.append(np.where(inside < self.widths[family], offsets[family] + inside, -1))
-        return np.concatenate(places)
+        columns = []
+        for rectangle in self.rectangles:
+            for family in rectangle.families:
+                inside = np.arange(rectangle.start, rectangle.stop)
+                columns.append(np.where(inside < self.widths[family], offsets[family] + inside, -1))
+        return np.concatenate(columns)
 
     @cached_property
-    def places(self) -> tuple[np.ndarray, ...]:
-        """For each family the packed places of its columns, in order."""
-        order = np.argsort(np.where(self.source < 0, self.source.size, self.source), kind="stable")
+    def packed_columns(self) -> tuple[np.ndarray, ...]:
+        """For each family the packed indices of its features, in the order of the table."""
+        order = np.argsort(np.where(self.source_column < 0, self.source_column.size, self.source_column), kind="stable")
         return tuple(np.split(order[: sum(self.widths)], np.cumsum(self.widths)[:-1]))
 
-    def pack(self, table: Float[np.ndarray, "*cell column"], fill: float = 0.0) -> Float[np.ndarray, "*cell packed"]:
-        """From families one after the other to the staircase; ``fill`` stands where a family has no column."""
-        return np.where(self.source >= 0, table[..., np.maximum(self.source, 0)], fill).astype(np.float32)
+    def pack(self, values: Float[np.ndarray, "*cell column"], fill: float = 0.0) -> Float[np.ndarray, "*cell packed"]:
+        """Reorder values from one family after the other into this layout.
+
+        Parameters
+        ----------
+        values : array of shape (..., column)
+            One value per feature, families one after the other.
+        fill : float, default 0.0
+            Value of the padding.
+
+        Returns
+        -------
+        array of float32, shape (..., packed)
+            The same values in the order of the layout.
+        """
+        return np.where(self.source_column >= 0, values[..., np.maximum(self.source_column, 0)], fill).astype(
+            np.float32
+        )

@@ -1,4 +1,4 @@
-"""TabularNetwork: a plain network over all features of a cell at once, in whatever families they came."""
+"""TabularNetwork: a multilayer perceptron over all features of a cell at once, whatever their families."""
 
 from __future__ import annotations
 
@@ -7,9 +7,23 @@ from jaxtyping import Array, Float
 
 
 class TabularNetwork(nn.Module):
-    """Two hidden layers. Dropping inputs makes it do without any one feature, as a cell with a missing protocol must."""
+    """Two hidden layers with dropout of inputs and of hidden units.
 
-    classes: int
+    Dropping inputs makes the network independent of any single feature, as cells without a stimulus protocol require.
+
+    Parameters
+    ----------
+    n_classes : int
+        Number of classes.
+    hidden : int, default 128
+        Units of each hidden layer.
+    dropout : float, default 0.2
+        Dropout after each hidden layer.
+    input_dropout : float, default 0.1
+        Dropout of the inputs.
+    """
+
+    n_classes: int
     hidden: int = 128
     dropout: float = 0.2
     input_dropout: float = 0.1
@@ -20,4 +34,4 @@ class TabularNetwork(nn.Module):
         for layer in range(2):
             x = nn.silu(nn.Dense(self.hidden, kernel_init=nn.initializers.he_normal(), name=f"layer_{layer}")(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.classes, name="head")(x)
+        return nn.Dense(self.n_classes, name="head")(x)

@@ -1,8 +1,4 @@
-"""TwoHeads: one encoder for two species, and a head for each.
-
-What the species share is learnt once, from the cells of both; what tells the classes of one species apart is its own head's.
-Both heads read every cell. Which of them a loss or a prediction takes is not decided here.
-"""
+"""TwoSpeciesNetwork: one encoder for the cells of two species and a classification head for each species."""
 
 from __future__ import annotations
 
@@ -12,25 +8,48 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxephys.dimensions import AnyArray
 from jaxephys.patchseq.network.encoder import AdditiveAttention, FamilyEncoder, TokenEncoder
 from jaxephys.patchseq.network.heads import SoftmaxHead
-from jaxephys.patchseq.network.ragged_layout import Staircase
+from jaxephys.patchseq.network.ragged_layout import RaggedLayout
 
-SHARED = ("encoder", "attention")  # the modules that both species train
-
-
-class BySpecies(NamedTuple):
-    """What each head says of cells, of whichever species they are."""
-
-    human: Float[Array, "batch class"]
-    mouse: Float[Array, "batch class"]
+SHARED_MODULES = ("encoder", "attention")  # trained by the cells of both species
 
 
-class TwoHeads(nn.Module):
-    """With ``token`` the families are projected as in ``TokenEncoder``, without as published."""
+class SpeciesOutputs(NamedTuple):
+    """Logits or probabilities of both heads for the same cells, of whichever species these are.
 
-    stairs: Staircase
-    classes: int
+    Parameters
+    ----------
+    human, mouse : array of shape (batch, class), or (run, batch, class) for several runs
+        Output of the head that is trained with the cells of this species.
+    """
+
+    human: Float[AnyArray, "*run batch class"]
+    mouse: Float[AnyArray, "*run batch class"]
+
+
+class TwoSpeciesNetwork(nn.Module):
+    """A network with shared encoder and attention, and one softmax head per species.
+
+    Both heads are computed for every cell; the loss and the prediction select the one they need.
+
+    Parameters
+    ----------
+    layout : RaggedLayout
+        Order of the features.
+    n_classes : int
+        Number of classes.
+    hidden : int, default 128
+        Hidden units of the LSTM in each direction.
+    dropout : float, default 0.2
+        Dropout before each head.
+    token : int or None, default None
+        Number of values that each family is projected to (``TokenEncoder``); None selects the published ``FamilyEncoder``.
+    """
+
+    layout: RaggedLayout
+    n_classes: int
     hidden: int = 128
     dropout: float = 0.2
     token: int | None = None
@@ -38,13 +57,13 @@ class TwoHeads(nn.Module):
     @nn.compact
     def __call__(
         self, packed: Float[Array, "batch packed"], missing: Float[Array, "batch packed"], *, train: bool
-    ) -> BySpecies:
+    ) -> SpeciesOutputs:
         if self.token is None:
-            states = FamilyEncoder(self.stairs, self.hidden, name="encoder")(packed)
+            states = FamilyEncoder(self.layout, self.hidden, name="encoder")(packed)
         else:
-            states = TokenEncoder(self.stairs, self.hidden, self.token, name="encoder")(packed, missing, train=train)
+            states = TokenEncoder(self.layout, self.hidden, self.token, name="encoder")(packed, missing, train=train)
         weights = AdditiveAttention(self.hidden, name="attention")(states)
         pooled = jnp.einsum("bf,bfp->bp", weights, states)
-        human = SoftmaxHead(self.classes, self.dropout, name="human")(pooled, train=train)
-        mouse = SoftmaxHead(self.classes, self.dropout, name="mouse")(pooled, train=train)
-        return BySpecies(human, mouse)
+        human = SoftmaxHead(self.n_classes, self.dropout, name="human")(pooled, train=train)
+        mouse = SoftmaxHead(self.n_classes, self.dropout, name="mouse")(pooled, train=train)
+        return SpeciesOutputs(human, mouse)

@@ -1,0 +1,296 @@
+"""Evaluation of imputed curves against simple baselines on the same test rows.
+
+    mean        mean of the training rows
+    ridge       ridge regression on the other curves
+    knn 10      mean of ten nearest neighbors by the other curves
+    network     one network: the mean over samples of the posterior given the other curves
+    ensemble    mean over the networks of all seeds
+    blend       mean + a (ensemble - mean) + b (ridge - mean) + c (knn - mean) with a, b, c >= 0 by least squares on validation rows
+
+Start with `evaluate_imputation`, and with `evaluate_counterfactuals` for simulated units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy.optimize import nnls
+from sklearn.linear_model import RidgeCV
+from sklearn.neighbors import KNeighborsRegressor
+
+from jaxephys.engine.predict import predict
+from jaxephys.engine.rows import plain_rows, stack_rows
+from jaxephys.evaluation.scores import Score
+from jaxephys.evaluation.splits import Split
+from jaxephys.hippie.grid import TrainedGrid, available_modalities
+from jaxephys.hippie.imputation import decoding_task, measure_noise
+from jaxephys.hippie.inference import SAMPLES
+from jaxephys.hippie.preprocessing import prepare
+from jaxephys.reporting.plots import GREY, PALETTE, save_figure
+from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
+
+BASELINES = ("mean", "ridge", "knn 10")
+LEVEL, N_SD = 0.9, 1.645  # of the prediction intervals, and their half-width in sd
+N_EXAMPLES = 4  # units in the figure
+EXPERIMENT = "hippie_impute"
+
+
+def complete_units(units: UnitTable) -> UnitTable | None:
+    """Return the units that have every modality of their data set.
+
+    Parameters
+    ----------
+    units : UnitTable
+        Units.
+
+    Returns
+    -------
+    UnitTable or None
+        None if the data set has fewer than two modalities.
+    """
+    names = [name for name, _ in available_modalities([units])]
+    if len(names) < 2:
+        return None
+    columns = [list(units.raw).index(name) for name in names]
+    return units.rows(np.flatnonzero(units.present[:, columns].all(axis=1)))
+
+
+def evaluate_imputation(name: str, trained: TrainedGrid) -> tuple[list[Score], dict[str, np.ndarray]]:
+    """Mask each modality in turn and predict it by networks and baselines on the same test rows.
+
+    Parameters
+    ----------
+    name : str
+        Name of the data set.
+    trained : TrainedGrid
+        Networks with the factors seed and fold.
+
+    Returns
+    -------
+    scores : list of Score
+        ``mse_<modality>``: mean squared error of a sample, for curves between -1 and 1. ``coverage_<modality>``: share of the samples
+        within the 90 % intervals of the networks.
+    examples : dict of arrays (4, n_examples, length)
+        By modality, for a few test units: measured curve, ensemble, its sd, ridge regression.
+    """
+    data, splits, grid = trained.data, trained.splits, trained.result.grid
+    noise = measure_noise(trained.network, data, trained.result.best, [split.validation for split in splits], SAMPLES)
+    task = decoding_task(trained.network, samples=SAMPLES)
+    scored_rows = stack_rows([plain_rows(np.concatenate([split.test, split.validation])) for split in splits])
+    n_modalities = len(trained.network.modalities)
+    scores, examples = [], {}
+    for index, (modality, _) in enumerate(trained.network.modalities):
+        masked = data._replace(present=data.present & (np.arange(n_modalities) != index))
+        decoded = predict(task, masked, trained.result.best, scored_rows)
+        subset = (2**n_modalities - 1) & ~(1 << index)  # row of modality_subsets: all others
+        mean, variance = decoded.mean[modality], decoded.variance[modality] + noise[modality][:, [subset]]
+        given = np.concatenate([data.curves[other] for other in data.curves if other != modality], axis=1)
+        curves = data.curves[modality]
+        for fold in sorted(set(grid.column("fold"))):
+            runs = grid.where(fold=fold)
+            test = splits[runs[0]].test
+            n_test, truth = len(test), curves[test]
+            rest = np.setdiff1d(np.arange(len(curves)), test)
+            predictions = baseline_imputations(given[rest], curves[rest], given[test])
+            ensemble = mean[runs, :n_test].mean(axis=0)
+            ensemble_sd = np.sqrt(variance[runs, :n_test].mean(axis=0) + mean[runs, :n_test].var(axis=0))
+            weights = blend_weights([splits[run] for run in runs], mean[runs][:, n_test:], given, curves)
+            members = np.stack([ensemble, predictions["ridge"], predictions["knn 10"]]) - predictions["mean"]
+            predictions |= {"ensemble": ensemble, "blend": predictions["mean"] + np.tensordot(weights, members, 1)}
+            values = [(model, 0, "mse", _mse(curve, truth)) for model, curve in predictions.items()]
+            values.append(("ensemble", 0, "coverage", _coverage(ensemble, ensemble_sd, truth)))
+            for run in runs.tolist():
+                seed, prediction, sd = grid[run]["seed"], mean[run, :n_test], np.sqrt(variance[run, :n_test])
+                values.append(("network", seed, "mse", _mse(prediction, truth)))
+                values.append(("network", seed, "coverage", _coverage(prediction, sd, truth)))
+            scores += [
+                Score(EXPERIMENT, model, name, name, seed, fold, "test", f"{metric}_{modality}", value, n_test)
+                for model, seed, metric, value in values
+            ]
+            if fold == 0:
+                shown = (truth, ensemble, ensemble_sd, predictions["ridge"])
+                examples[modality] = np.stack([part[:N_EXAMPLES] for part in shown])
+    return scores, examples
+
+
+def baseline_imputations(given: np.ndarray, curves: np.ndarray, query: np.ndarray) -> dict[str, np.ndarray]:
+    """Predict curves by the baselines.
+
+    Parameters
+    ----------
+    given : array (n_train, n_columns)
+        Other curves of the training units.
+    curves : array (n_train, length)
+        Their curves of the modality to predict.
+    query : array (n_test, n_columns)
+        Other curves of the test units.
+
+    Returns
+    -------
+    dict of arrays (n_test, length)
+        Predictions by baseline.
+    """
+    ridge = RidgeCV(np.logspace(-1, 4, 12)).fit(given, curves)
+    neighbors = KNeighborsRegressor(10).fit(given, curves)
+    mean = np.broadcast_to(curves.mean(axis=0), (len(query), curves.shape[1]))
+    return {"mean": mean, "ridge": ridge.predict(query), "knn 10": neighbors.predict(query)}
+
+
+def blend_weights(splits: Sequence[Split], predicted: np.ndarray, given: np.ndarray, curves: np.ndarray) -> np.ndarray:
+    """Fit the weights of the blend on the validation rows of all seeds of a fold.
+
+    The baselines are fitted without these rows, as the network of that seed was trained without them. Because the blend starts from the
+    mean, a curve about which nothing is known is predicted as the mean.
+
+    Parameters
+    ----------
+    splits : sequence of n_seeds Split
+        Rows of each seed.
+    predicted : array (n_seeds, at least n_validation, length)
+        Predictions of the networks for their validation rows.
+    given : array (n_units, n_columns)
+        Other curves of all units.
+    curves : array (n_units, length)
+        Curves of the modality to predict.
+
+    Returns
+    -------
+    array (3,)
+        Non-negative weights of networks, ridge and neighbors, as deviations from the mean.
+    """
+    columns, targets = [], []
+    for split, prediction in zip(splits, predicted, strict=True):
+        baselines = baseline_imputations(given[split.train], curves[split.train], given[split.validation])
+        members = (prediction[: len(split.validation)], baselines["ridge"], baselines["knn 10"])
+        columns.append(np.stack([(member - baselines["mean"]).ravel() for member in members], axis=1))
+        targets.append((curves[split.validation] - baselines["mean"]).ravel())
+    return nnls(np.concatenate(columns).astype(float), np.concatenate(targets).astype(float))[0]
+
+
+def evaluate_counterfactuals(name: str, units: UnitTable, trained: TrainedGrid) -> list[Score]:
+    """Compare waveforms of simulated test units under another technology with the truth.
+
+    Parameters
+    ----------
+    name : str
+        Name of the data set.
+    units : UnitTable
+        Its units.
+    trained : TrainedGrid
+        Networks with the factors seed and fold.
+
+    Returns
+    -------
+    list of Score
+        ``mse_counterfactual`` by technology (``test_on``) for the networks, the unchanged waveform and the mean of training units of
+        the technology. Empty if the units are not simulated.
+    """
+    if "waveform_under" not in units.truth:
+        return []
+    technologies, scores = list(units.provenance["technologies"]), []
+    tests = stack_rows([plain_rows(split.test) for split in trained.splits])
+    measured, recorded = trained.data.curves["wave"], units.technology_codes
+    for target in technologies:
+        code = TECHNOLOGIES[target]
+        under = units.truth["waveform_under"][:, technologies.index(target)].astype(np.float32)
+        truth = prepare({**units.raw, "wave": under}, trained.preparation).curves["wave"]
+        task = decoding_task(trained.network, source=code)
+        decoded = predict(task, trained.data, trained.result.best, tests).mean["wave"]
+        for index, (run, split) in enumerate(zip(trained.result.grid, trained.splits, strict=True)):
+            other = recorded[split.test] != code
+            same = split.train[recorded[split.train] == code]
+            predictions = {
+                "network": decoded[index, : len(split.test)][other],
+                "unchanged": measured[split.test][other],
+                "mean of the technology": np.broadcast_to(
+                    measured[same].mean(axis=0), (other.sum(), measured.shape[1])
+                ),
+            }
+            for model, prediction in predictions.items():
+                value, count = _mse(prediction, truth[split.test][other]), int(other.sum())
+                run_key = (EXPERIMENT, model, name, target, run["seed"], run["fold"], "test")
+                scores.append(Score(*run_key, "mse_counterfactual", value, count))
+    return scores
+
+
+def imputation_notes(scores: Sequence[Score]) -> list[str]:
+    """Describe prediction intervals and latent of each data set in a sentence.
+
+    Parameters
+    ----------
+    scores : sequence of Score
+        Scores of `evaluate_imputation` and of the networks' reconstruction, of all data sets.
+
+    Returns
+    -------
+    list of str
+        One sentence for each data set.
+    """
+    notes = []
+    for name in dict.fromkeys(score.train_on for score in scores):
+        values: dict[tuple[str, str], list[float]] = {}
+        for score in scores:
+            if score.train_on == name:
+                values.setdefault((score.variant, score.metric), []).append(score.value)
+        means = {key: float(np.mean(column)) for key, column in values.items()}
+        modalities = sorted({metric[9:] for _, metric in means if metric.startswith("coverage_")})
+        coverage = ", ".join(f"{one} {means['ensemble', f'coverage_{one}']:.2f}" for one in modalities)
+        explained = ", ".join(f"{one} {means['network', f'r2_{one}']:.2f}" for one in modalities)
+        notes.append(
+            f"{name}: the {LEVEL:.0%} intervals of the ensemble contain {coverage} of the samples. Share of active latent "
+            f"dimensions: {means['network', 'active']:.2f}. Explained variance of curves that the encoder received: {explained}."
+        )
+    return notes
+
+
+def draw_imputations(folder: Path, name: str, examples: Mapping[str, np.ndarray]) -> Path:
+    """Draw measured and predicted curves of a few test units.
+
+    Parameters
+    ----------
+    folder : Path
+        Run folder.
+    name : str
+        Name of the data set.
+    examples : mapping of str to array (4, n_examples, length)
+        Result of `evaluate_imputation`.
+
+    Returns
+    -------
+    Path
+        The figure.
+    """
+    size = (2.2 * N_EXAMPLES, 1.7 * len(examples))
+    figure, axes = plt.subplots(
+        len(examples), N_EXAMPLES, figsize=size, squeeze=False, sharey=True, layout="constrained"
+    )
+    rows = []
+    for panels, (modality, parts) in zip(axes, examples.items(), strict=True):
+        panels[0].set_ylabel(modality)
+        for unit, panel in enumerate(panels[: parts.shape[1]]):
+            truth, predicted, sd, ridge = parts[:, unit]
+            sample = np.arange(len(truth))
+            low, high = predicted - N_SD * sd, predicted + N_SD * sd
+            panel.fill_between(sample, low, high, color=PALETTE[0], alpha=0.2, lw=0)
+            panel.plot(sample, predicted, color=PALETTE[0], label="ensemble, 90 %")
+            panel.plot(sample, ridge, color=GREY, ls=":", label="ridge")
+            panel.plot(sample, truth, color="black", lw=1, label="measured")
+            panel.set(xticks=[], ylim=(-1.6, 1.6))
+            panel.spines[["top", "right"]].set_visible(False)
+            rows += zip([modality] * len(truth), [unit] * len(truth), sample, truth, predicted, sd, ridge, strict=True)
+    axes[0, 0].legend(frameon=False, fontsize=7, loc="upper right")
+    columns = ("modality", "unit", "sample", "measured", "predicted", "sd", "ridge")
+    path = save_figure(figure, folder, f"imputed_{name}", columns, rows)
+    plt.close(figure)
+    return path
+
+
+def _mse(prediction: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.mean((prediction - truth) ** 2))
+
+
+def _coverage(mean: np.ndarray, sd: np.ndarray, truth: np.ndarray) -> float:
+    return float(np.mean(np.abs(mean - truth) < N_SD * sd))

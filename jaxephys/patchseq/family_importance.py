@@ -1,0 +1,315 @@
+"""Importance of feature families: attention, and the macro-F1 that is lost when a family is permuted or missing.
+
+``AttentionRuns`` scores trained attention networks on their test cells; ``permutation_losses`` does the same for any
+classifier. ``importance_tables`` and ``importance_notes`` summarize the scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.stats import spearmanr
+from sklearn.metrics import f1_score
+
+from jaxephys.engine.grid import RunGrid
+from jaxephys.evaluation.metrics import classification_scores
+from jaxephys.evaluation.scores import Score
+from jaxephys.evaluation.splits import Split
+from jaxephys.patchseq.task import Prediction
+from jaxephys.reporting.tables import Table, model_table
+from jaxephys.schemas.feature_table import FeatureTable
+
+SWAPPED, MISSING = "lost when swapped", "lost when missing"
+ATTENTION = "attention"
+Losses = Mapping[str, Float[np.ndarray, "draw family"]]
+
+
+@dataclass(frozen=True)
+class AttentionRuns:
+    """The runs of an attention network, one per seed and fold, with the cells that they are tested on.
+
+    Parameters
+    ----------
+    experiment : str
+        Name of the experiment, for the scores.
+    cells : FeatureTable of n_cells
+        Labelled cells.
+    grid : RunGrid
+        The runs, with the factors ``seed`` and ``fold``.
+    splits : sequence of Split, one per run
+        The rows of each run.
+    kind : {"cell", "donor"}
+        What is held out, for the scores.
+    """
+
+    experiment: str
+    cells: FeatureTable
+    grid: RunGrid
+    splits: Sequence[Split]
+    kind: str
+
+    def scores(self, prediction: Prediction) -> list[Score]:
+        """Return the scores of every run on its test cells.
+
+        Parameters
+        ----------
+        prediction : Prediction
+            Predictions of the test cells of each run, padded to the longest test set.
+
+        Returns
+        -------
+        list of Score
+            Every classification metric.
+        """
+        codes, scores = self.cells.codes(), []
+        for run, split, probability in zip(self.grid, self.splits, prediction.probability, strict=True):
+            n = len(split.test)
+            values = classification_scores(codes[split.test], probability[:n], np.ones(n, np.float32))
+            origin = (self.experiment, ATTENTION, "same species", self.kind, run["seed"], run["fold"], "test")
+            scores += [Score(*origin, metric, float(value), n) for metric, value in values.items()]
+        return scores
+
+    def class_attention(self, prediction: Prediction) -> Float[np.ndarray, "draw class family"]:
+        """Return the mean attention of the test cells of each class.
+
+        Parameters
+        ----------
+        prediction : Prediction
+            Predictions of the test cells of each run.
+
+        Returns
+        -------
+        array of shape (seed, class, family)
+            Mean over all test cells of a seed, so that folds of unequal size do not count equally.
+        """
+        codes, by_seed = self.cells.codes(), []
+        for seed in dict.fromkeys(self.grid.column("seed")):
+            runs = self.grid.where(seed=seed)
+            label = np.concatenate([codes[self.splits[run].test] for run in runs])
+            attention = np.concatenate([prediction.attention[run, : len(self.splits[run].test)] for run in runs])
+            by_seed.append([attention[label == code].mean(axis=0) for code in range(len(self.cells.classes))])
+        return np.array(by_seed)
+
+    def family_loss(
+        self, predict: Callable[[np.ndarray], Prediction], versions: Sequence[np.ndarray], scores: Sequence[Score]
+    ) -> Float[np.ndarray, "draw"]:
+        """Return the macro-F1 that is lost with other features.
+
+        Parameters
+        ----------
+        predict : callable
+            Predicts the test cells of each run from features of shape (cell, column).
+        versions : sequence of arrays of shape (cell, column)
+            Changed features; the loss is the mean over them.
+        scores : sequence of Score
+            Scores with the unchanged features.
+
+        Returns
+        -------
+        array of shape (seed,)
+            Loss of macro-F1.
+        """
+        changed = [_macro_f1_by_seed(self.scores(predict(values))) for values in versions]
+        return _macro_f1_by_seed(scores) - np.mean(changed, axis=0)
+
+    def family_scores(self, attention: Float[np.ndarray, "draw class family"], losses: Losses) -> list[Score]:
+        """Return attention and losses as scores, one variant per family.
+
+        Parameters
+        ----------
+        attention : array of shape (seed, class, family)
+            Result of ``class_attention``.
+        losses : mapping of str to array of shape (seed, family)
+            Losses of macro-F1 by the name of the change.
+
+        Returns
+        -------
+        list of Score
+            "attention" of all cells, "attention of CLASS", and each loss, for every family and seed.
+        """
+        cells = self.cells
+        shares = np.bincount(cells.codes()) / len(cells)
+        scores = []
+        for seed, (of_class, *lost) in enumerate(zip(attention, *losses.values(), strict=True)):
+            for index, family in enumerate(cells.families):
+                weights = of_class[:, index]
+                values = {ATTENTION: weights @ shares}
+                values |= {f"attention of {name}": weight for name, weight in zip(cells.classes, weights, strict=True)}
+                values |= dict(zip(losses, (loss[index] for loss in lost), strict=True))
+                origin = (self.experiment, family, "same species", self.kind, seed, 0, "test")
+                scores += [Score(*origin, str(metric), float(value), len(cells)) for metric, value in values.items()]
+        return scores
+
+
+def swap_family(cells: FeatureTable, family: str, seed: int) -> Float[np.ndarray, "cell column"]:
+    """Return features with the values of one family permuted among the cells, all columns together.
+
+    Parameters
+    ----------
+    cells : FeatureTable of n_cells
+        The cells.
+    family : str
+        Name of the family.
+    seed : int
+        Seed of the permutation.
+
+    Returns
+    -------
+    array of shape (cell, column)
+        The changed features.
+    """
+    columns, values = cells.columns[family], cells.values.copy()
+    values[:, columns] = values[np.random.default_rng(seed).permutation(len(values)), columns]
+    return values
+
+
+def remove_family(cells: FeatureTable, family: str) -> Float[np.ndarray, "cell column"]:
+    """Return features with one family missing in every cell.
+
+    Our encoder sees that the values are missing; the published one sees the medians of the training cells.
+
+    Parameters
+    ----------
+    cells : FeatureTable of n_cells
+        The cells.
+    family : str
+        Name of the family.
+
+    Returns
+    -------
+    array of shape (cell, column)
+        The features, NaN in the columns of the family.
+    """
+    values = cells.values.copy()
+    values[:, cells.columns[family]] = np.nan
+    return values
+
+
+def permutation_losses(
+    predict: Callable[[np.ndarray], np.ndarray],
+    values: Float[np.ndarray, "row column"],
+    codes: Int[np.ndarray, "row"],
+    widths: Mapping[str, int],
+    seed: int | Sequence[int],
+    repeats: int = 3,
+) -> dict[str, float]:
+    """Return the macro-F1 that a classifier loses when the columns of a family are permuted together among rows.
+
+    Parameters
+    ----------
+    predict : callable
+        Predicts the class codes of features of shape (row, column).
+    values : array of shape (row, column)
+        Features of rows that the classifier was not trained on; missing values are permuted with the others.
+    codes : array of int, shape (row,)
+        Class of each row.
+    widths : mapping of str to int
+        Width of each family, in order.
+    seed : int or sequence of int
+        Seed of the permutations.
+    repeats : int, default 3
+        Permutations of each family.
+
+    Returns
+    -------
+    dict of str to float
+        Mean loss by family.
+    """
+    rng = np.random.default_rng(seed)
+    edges = np.cumsum([0, *widths.values()])
+
+    def macro_f1(features: np.ndarray) -> float:
+        return float(f1_score(codes, predict(features), average="macro"))
+
+    unchanged, losses = macro_f1(values), {}
+    for family, start, stop in zip(widths, edges[:-1], edges[1:], strict=True):
+        scores = []
+        for _ in range(repeats):
+            permuted = values.copy()
+            permuted[:, start:stop] = values[rng.permutation(len(values)), start:stop]
+            scores.append(macro_f1(permuted))
+        losses[family] = unchanged - float(np.mean(scores))
+    return losses
+
+
+def importance_tables(scores: Sequence[Score], families: Sequence[str], classes: Sequence[str]) -> dict[str, Table]:
+    """Return the tables of attention and losses.
+
+    Parameters
+    ----------
+    scores : sequence of Score
+        Scores of the network and of the families.
+    families, classes : sequence of str
+        Names of the families and classes.
+
+    Returns
+    -------
+    dict of str to Table
+        Attention and losses of each family, attention of each class, and the scores of the network.
+    """
+    of_families = [score for score in scores if score.variant in families]
+    of_network = [score for score in scores if score.variant == ATTENTION]
+    return {
+        "Families: attention of all cells, and loss of macro-F1": model_table(
+            of_families, (ATTENTION, SWAPPED, MISSING)
+        ),
+        "Attention of each class": model_table(of_families, [f"attention of {name}" for name in classes]),
+        "The network": model_table(of_network, ("macro_f1", "accuracy", "balanced_accuracy")),
+    }
+
+
+def importance_notes(
+    attention: Float[np.ndarray, "draw class family"],
+    shares: Float[np.ndarray, "class"],
+    losses: Losses,
+    families: Sequence[str],
+) -> list[str]:
+    """Return in words how well seeds agree, and how well attention and losses agree.
+
+    Parameters
+    ----------
+    attention : array of shape (seed, class, family)
+        Mean attention of each class.
+    shares : array of shape (class,)
+        Share of the cells in each class.
+    losses : mapping of str to array of shape (seed, family)
+        Losses of macro-F1 by the name of the change.
+    families : sequence of str
+        Names of the families.
+
+    Returns
+    -------
+    list of str
+        Sentences for the report.
+    """
+    mean = shares @ attention  # every cell has the same weight, as in the first table
+    notes = []
+    if len(mean) > 1:
+        pairs = [_rank_correlation(mean[i], mean[j]) for i in range(len(mean)) for j in range(i)]
+        notes.append(
+            f"The attention of two seeds ranks the families with a Spearman correlation of {np.mean(pairs):.2f} (mean)."
+        )
+    for name, lost in losses.items():
+        correlation = _rank_correlation(mean.mean(axis=0), lost.mean(axis=0))
+        notes.append(
+            f"Attention and macro-F1 {name} rank the {len(families)} families with a Spearman correlation of "
+            f"{correlation:.2f}; most is {name} for {families[int(lost.mean(axis=0).argmax())]}, the family with most "
+            f"attention is {families[int(mean.mean(axis=0).argmax())]}."
+        )
+    return [*notes, "A family whose information is also in other families costs little when it is missing."]
+
+
+def _macro_f1_by_seed(scores: Sequence[Score]) -> Float[np.ndarray, "draw"]:
+    """Return the mean over the folds of each seed."""
+    by_seed: dict[int, list[float]] = {}
+    for score in scores:
+        if score.metric == "macro_f1":
+            by_seed.setdefault(score.seed, []).append(score.value)
+    return np.array([np.mean(values) for values in by_seed.values()])
+
+
+def _rank_correlation(left: Float[np.ndarray, "family"], right: Float[np.ndarray, "family"]) -> float:
+    return float(spearmanr(left, right)[0])  # pyright: ignore[reportArgumentType]

@@ -1,0 +1,176 @@
+"""Parts of the networks: causal self-attention with a cache, rotary positions, and dense layers as PyTorch draws them.
+
+Names of submodules and parameters are those of PyTorch's ``TransformerEncoderLayer``.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxephys.spikes.attention import attend
+from jaxephys.spikes.network.interface import LayerCache, Memory
+
+LAYER_NORM_EPSILON = 1e-5  # PyTorch's default
+ROTARY_BASE = 10_000.0
+# PyTorch's default of a Linear layer: kernel from U(-b, b) with b = fan_in^-1/2.
+torch_kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over the bins of a window and of a cache.
+
+    Parameters
+    ----------
+    heads : int
+        Number of heads; twice it must divide the width of the input.
+    window : int, optional
+        Bin t does not see keys before bin ``t - window``. Only with a window is there a cache.
+    causal : bool
+        Whether bin t sees no later bin.
+    rotary : bool
+        Whether queries and keys are rotated by their position, so that scores depend on differences in time.
+
+    Notes
+    -----
+    Queries and keys are sown as ``intermediates/query_key``, and kept only if a caller makes that collection mutable.
+    """
+
+    heads: int
+    window: int | None = None
+    causal: bool = True
+    rotary: bool = True
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "time model"], cache: LayerCache | None
+    ) -> tuple[Float[Array, "time model"], LayerCache | None]:
+        """Attend, and return the cache for the next window.
+
+        Parameters
+        ----------
+        x : float array of shape (bins, model)
+            Vectors of the window's bins.
+        cache : LayerCache or None
+            Keys and values of the bins before; None at the beginning.
+
+        Returns
+        -------
+        y : float32 array of shape (bins, model)
+            Output of the projection behind the heads.
+        cache : LayerCache or None
+            Cache after the window; None without a window of attention.
+        """
+        time, model = x.shape
+        if model % (2 * self.heads):
+            raise ValueError(
+                f"{self.heads} heads cannot divide a width of {model} into pairs of numbers: "
+                f"choose a divisor of {model // 2}"
+            )
+        kernel_init = nn.initializers.glorot_uniform()
+        projected = nn.Dense(3 * model, kernel_init=kernel_init, name="in_proj")(x)
+        q, k, v = jnp.moveaxis(projected.reshape(time, 3, self.heads, -1), 1, 0)
+        start, next_cache = None, None
+        if self.window is not None and self.causal:
+            if cache is not None:
+                k, v = jnp.concatenate([cache.key, k]), jnp.concatenate([cache.value, v])
+                start = self.window - cache.n_valid
+            next_cache = self._make_cache(k, v, time if cache is None else time + cache.n_valid)
+        if self.rotary:
+            q, k = rotate(q, len(k) - time), rotate(k, 0)
+        self.sow("intermediates", "query_key", (q, k))
+        y = attend(q, k, v, window=self.window, causal=self.causal, start=start)
+        return nn.Dense(model, kernel_init=torch_kernel_init, name="out_proj")(y.reshape(time, model)), next_cache
+
+    def _make_cache(self, k: Array, v: Array, n_valid: Int[Array, ""] | int) -> LayerCache:
+        assert self.window is not None
+        missing = max(self.window - len(k), 0)
+        k, v = (jnp.pad(x, ((missing, 0), (0, 0), (0, 0)))[len(x) + missing - self.window :] for x in (k, v))
+        return LayerCache(k, v, jnp.minimum(jnp.asarray(n_valid, jnp.int32), self.window))
+
+
+def rotate(x: Float[Array, "time head width"], first: int) -> Float[Array, "time head width"]:
+    """Apply rotary position embedding.
+
+    Parameters
+    ----------
+    x : float array of shape (bins, heads, width)
+        Queries or keys; ``width`` is even.
+    first : int
+        Position of the first bin.
+
+    Returns
+    -------
+    float array of shape (bins, heads, width)
+        Pair i of bin t is turned by ``(first + t) base^(-2 i / width)``: products of two bins depend on their distance only.
+    """
+    half = x.shape[-1] // 2
+    angle = (first + jnp.arange(x.shape[0]))[:, None] * ROTARY_BASE ** (-jnp.arange(half) / half)
+    cosine, sine = jnp.cos(angle)[:, None], jnp.sin(angle)[:, None]
+    a, b = x[..., :half], x[..., half:]
+    return jnp.concatenate([a * cosine - b * sine, a * sine + b * cosine], axis=-1)
+
+
+def torch_dense(out: int, fan_in: int, name: str) -> nn.Dense:
+    """Return a dense layer with the initial values of PyTorch's Linear: kernel and bias from U(-b, b), b = fan_in^-1/2.
+
+    Parameters
+    ----------
+    out : int
+        Width of the output.
+    fan_in : int
+        Width of the input.
+    name : str
+        Name of the submodule.
+
+    Returns
+    -------
+    flax.linen.Dense
+        The layer.
+    """
+
+    def bias_init(key: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -(fan_in**-0.5), fan_in**-0.5)
+
+    return nn.Dense(out, kernel_init=torch_kernel_init, bias_init=bias_init, name=name)
+
+
+def layer_caches(memory: Memory | None, depth: int) -> tuple[LayerCache | None, ...]:
+    """Return the cache of each layer, None at the beginning of a recording.
+
+    Parameters
+    ----------
+    memory : Memory or None
+        Memory of the network.
+    depth : int
+        Number of layers.
+
+    Returns
+    -------
+    tuple of LayerCache or None
+        One entry per layer.
+    """
+    return memory.layers if memory is not None and memory.layers else (None,) * depth
+
+
+def check_units(spikes: Array, n_units: int) -> None:
+    """Raise an error if a recording does not have the units that a network was built for.
+
+    Parameters
+    ----------
+    spikes : array of shape (bins, units)
+        Input of the network.
+    n_units : int
+        Units of the network.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of units differ.
+    """
+    if spikes.shape[1] != n_units:
+        raise ValueError(
+            f"the recording has {spikes.shape[1]} units, and this network was built for {n_units}: give these units"
+        )

@@ -1,0 +1,257 @@
+"""A transformer for populations of any number of units. Start with :class:`PopulationTransformer`."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxephys.dimensions import AnyArray
+from jaxephys.spikes.history import (
+    Filters,
+    HistoryFeatures,
+    compute_features,
+    initial_history,
+    last_state,
+    trace_history,
+)
+from jaxephys.spikes.network.interface import Entries, LayerCache, Memory
+from jaxephys.spikes.network.layers import (
+    LAYER_NORM_EPSILON,
+    SelfAttention,
+    check_units,
+    layer_caches,
+    torch_kernel_init,
+)
+
+UNIT_MULTIPLE = 16  # units that the widest processors handle together
+FIXED_POINT_STEPS = 2.0**16  # steps of a fixed-point number between 0 and 1
+
+
+class PopulationTransformer(nn.Module):
+    """One encoder of the spike history that all units share, and a transformer over the activity of the population.
+
+    Parameters
+    ----------
+    units : int, optional
+        Without it the network takes any number of units in any order. With it the network is for these units only, and each
+        has a vector of its own, a column of the transformer's input and a row of the head.
+    width : int
+        Width of the transformer.
+    depth : int
+        Number of transformer layers.
+    heads : int
+        Heads of a layer.
+    window : int
+        Bins that a layer looks back.
+    hidden : int
+        Width of a layer's feed-forward part.
+    unit_width : int
+        Width of the encoder, per unit and bin.
+    dropout : float
+        Dropout rate in training, 0 to 1.
+    filters : Filters
+        Filters of the spike history.
+
+    Notes
+    -----
+    With the features of :mod:`jaxephys.spikes.history` for unit u and bin t::
+
+        c_t    = layers(mean_u tanh(W features_tu), population features)      few wide heads, rotary positions, a window
+        h_tu   = encoder(features of unit u, features of the population)
+        logit  = logit of the running rate of u + readout(h_tu, c_t)
+
+    Without ``units``, permuting the units permutes the outputs and leaves every bit of them unchanged. Two measures ensure
+    this: the mean over units is taken of fixed-point numbers, whose sum is the same in any order; and silent units are added
+    up to a multiple of `UNIT_MULTIPLE`, because the ragged end of a matrix product is rounded differently from its middle.
+    The readouts start at 0, and the network therefore as the running rate.
+    """
+
+    units: int | None = None
+    width: int = 32
+    depth: int = 1
+    heads: int = 2
+    window: int = 128
+    hidden: int = 64
+    unit_width: int = 48
+    dropout: float = 0.1
+    filters: Filters = Filters()
+
+    @property
+    def supports_entry_sampling(self) -> bool:
+        """True: `__call__` takes ``entries``."""
+        return True
+
+    @property
+    def is_reconstruction(self) -> bool:
+        """False: the network is causal."""
+        return False
+
+    @nn.compact
+    def __call__(
+        self,
+        spikes: Float[AnyArray, "time unit"],
+        memory: Memory | None = None,
+        *,
+        train: bool = False,
+        entries: Entries | None = None,
+    ) -> tuple[Float[Array, "..."], Memory]:
+        """Compute logits of spikes in the next bin.
+
+        Parameters
+        ----------
+        spikes : array of shape (bins, units)
+            Zeros and ones.
+        memory : Memory, optional
+            Memory after the bins before; None at the beginning of a recording.
+        train : bool
+            Whether to apply dropout.
+        entries : Entries, optional
+            Compute the logits of these (bin, unit) pairs only. The transformer reads all bins and units all the same.
+
+        Returns
+        -------
+        logits : float32 array of shape (bins, units) or (entries,)
+            Row t belongs to bin t + 1.
+        memory : Memory
+            Memory after the last bin.
+        """
+        spikes = jnp.asarray(spikes, jnp.float32)
+        if self.units is not None:
+            check_units(spikes, self.units)
+        state = None if memory is None else memory.history
+        state = initial_history(self.filters, spikes.shape[1]) if state is None else state
+        states = trace_history(self.filters, state, spikes)
+        features = compute_features(self.filters, states)
+        n_units = spikes.shape[1]
+        padding = -n_units % UNIT_MULTIPLE if self.units is None else 0
+        features = features._replace(unit=jnp.pad(features.unit, ((0, 0), (0, padding), (0, 0))))
+        pooled = fixed_point_mean(jnp.tanh(nn.Dense(self.width, name="pool")(features.unit))[:, :n_units])
+        x = nn.Dense(self.width, name="token")(jnp.concatenate([pooled, features.population], axis=-1))
+        if self.units is not None:
+            x = x + nn.Dense(self.width, use_bias=False, name="token_of_units")(spikes)
+        x, caches = nn.Dropout(self.dropout, deterministic=not train)(x), []
+        for index, cache in zip(range(self.depth), layer_caches(memory, self.depth), strict=True):
+            block = PopulationBlock(self.heads, self.window, self.hidden, self.dropout, name=f"layer_{index}")
+            x, next_cache = block(x, cache, train=train)
+            caches.append(next_cache)
+        x = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm")(x)
+        return self._read_out(features, x, entries), Memory(last_state(states), tuple(caches))
+
+    def _read_out(self, features: HistoryFeatures, x: Array, entries: Entries | None) -> Float[Array, "..."]:
+        """Combine the vector of each bin with the features of each unit, for all entries or the given ones."""
+
+        def for_bins(values: Array) -> Array:
+            return values[:, None] if entries is None else values[entries.bin]
+
+        def for_units(values: Array) -> Array:
+            return values if entries is None else values[entries.unit]
+
+        unit_features, rate_logit = features.unit, features.rate_logit
+        if entries is not None:
+            unit_features = unit_features[entries.bin, entries.unit]
+            rate_logit = rate_logit[entries.bin, entries.unit]
+        zeros = nn.initializers.zeros
+        h = nn.Dense(self.unit_width, name="encoder_1")(unit_features)
+        h = h + for_bins(nn.Dense(self.unit_width, name="encoder_2")(features.population))
+        if self.units is not None:
+            h = h + for_units(self.param("unit", nn.initializers.normal(0.1), (self.units, self.unit_width)))
+        h = nn.silu(nn.Dense(self.unit_width, name="encoder_3")(nn.silu(h)))
+        gate, context = (for_bins(nn.Dense(self.unit_width, name=name)(x)) for name in ("gate", "context"))
+        h = nn.silu(nn.Dense(self.unit_width, name="readout_1")(h) * (1 + gate) + context)
+        readout = nn.Dense(1, kernel_init=zeros, name="readout_2")(h)[..., 0]
+        logits = rate_logit + readout[..., : rate_logit.shape[-1]]
+        if self.units is not None:
+            head = self.param("head_of_units", zeros, (self.units, self.width))
+            logits = logits + jnp.sum(for_bins(x) * for_units(head), axis=-1)
+        return logits
+
+
+class PopulationBlock(nn.Module):
+    """``x + attention(norm(x))``, then ``x + mlp(norm(x))``: normalization comes first, so that deep networks train.
+
+    Parameters
+    ----------
+    heads : int
+        Number of heads.
+    window : int
+        Bins that attention looks back.
+    hidden : int
+        Width of the feed-forward part.
+    dropout : float
+        Dropout rate in training.
+    """
+
+    heads: int
+    window: int
+    hidden: int
+    dropout: float
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "time model"], cache: LayerCache | None, *, train: bool
+    ) -> tuple[Float[Array, "time model"], LayerCache | None]:
+        """Apply the block.
+
+        Parameters
+        ----------
+        x : float array of shape (bins, model)
+            Vectors of the bins.
+        cache : LayerCache or None
+            Keys and values of the bins before.
+        train : bool
+            Whether to apply dropout.
+
+        Returns
+        -------
+        x : float array of shape (bins, model)
+            Vectors after the block.
+        cache : LayerCache or None
+            Cache for the next window.
+        """
+
+        def drop(y: Array) -> Array:
+            return nn.Dropout(self.dropout, deterministic=not train)(y)
+
+        attention = SelfAttention(self.heads, self.window, name="self_attn")
+        y, next_cache = attention(nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm1")(x), cache)
+        x = x + drop(y)
+        y = nn.Dense(self.hidden, kernel_init=torch_kernel_init, name="linear1")(
+            nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm2")(x)
+        )
+        y = nn.Dense(x.shape[-1], kernel_init=torch_kernel_init, name="linear2")(drop(nn.gelu(y)))
+        return x + drop(y), next_cache
+
+
+@jax.custom_vjp
+def fixed_point_mean(x: Float[Array, "time unit width"]) -> Float[Array, "time width"]:
+    """Compute a mean over units that does not depend on their order, to the last bit.
+
+    Parameters
+    ----------
+    x : float array of shape (bins, units, width)
+        Numbers in [-1, 1], up to 32,767 units.
+
+    Returns
+    -------
+    float32 array of shape (bins, width)
+        Mean of the numbers, each rounded to a multiple of 2^-16.
+
+    Notes
+    -----
+    Integers add up to the same sum in any order. The gradient is that of the plain mean.
+    """
+    integers = jnp.round(x * FIXED_POINT_STEPS).astype(jnp.int32)
+    return jnp.sum(integers, axis=1).astype(jnp.float32) / (FIXED_POINT_STEPS * x.shape[1])
+
+
+def _mean_forward(x: Array) -> tuple[Array, Array]:
+    return fixed_point_mean(x), x
+
+
+def _mean_backward(x: Array, mean_bar: Array) -> tuple[Array]:
+    return (jnp.broadcast_to(mean_bar[:, None] / x.shape[1], x.shape),)
+
+
+fixed_point_mean.defvjp(_mean_forward, _mean_backward)

@@ -1,0 +1,183 @@
+"""Tables and figure of the map of recordings. Start with :func:`layout_tables` and :func:`draw_layout`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from scipy.stats import spearmanr
+
+from jaxephys.evaluation.scores import Score
+from jaxephys.reporting.labels import metric_label
+from jaxephys.reporting.plots import GREY, PALETTE, STYLE, draw_legend, save_figure
+from jaxephys.reporting.tables import Cell, Table
+from jaxephys.spikes.layout import Layout, find_substitutes, predictability, source_quality
+from jaxephys.spikes.report.transfer import ScoreMatrix, score_matrix
+
+SAME_MAP = 0.01  # Procrustes disparity below which two maps are the same
+
+
+def layout_tables(
+    matrix: ScoreMatrix, names: Sequence[str], scores: Sequence[Score], variant: str, metric: str
+) -> dict[str, Table]:
+    """Rank the recordings, and list substitutes of each.
+
+    Parameters
+    ----------
+    matrix : float array of shape (recordings, recordings)
+        Scores; rows are training recordings.
+    names : sequence of str
+        Names of the recordings.
+    scores : sequence of Score
+        Scores of all models, for the agreement of rankings.
+    variant, metric : str
+        Model and metric of the matrix.
+
+    Returns
+    -------
+    dict of str to Table
+        By heading.
+    """
+    quality, ease = source_quality(matrix), predictability(matrix)
+    order = np.argsort(-quality)
+    ranking = Table(
+        {
+            "recording": [Cell(str(names[i])) for i in order],
+            "to train on": [Cell(f"{quality[i]:.3f}") for i in order],
+            "to predict": [Cell(f"{ease[i]:.3f}", ease[i] == ease.max()) for i in order],
+            "on itself": [Cell(f"{matrix[i, i]:.3f}") for i in order],
+        },
+        [
+            f"To train on: mean {metric_label(metric)} of the model of this recording on the others. To predict: mean over the "
+            "models of the others on this recording.",
+            *rank_correlations(scores, names, variant, metric),
+        ],
+    )
+    substitutes = find_substitutes(matrix, names)
+    columns = {
+        "recording": [Cell(name) for name in names],
+        "its own model": [Cell(f"{matrix[i, i]:.3f}") for i in range(len(names))],
+    }
+    for index in range(len(next(iter(substitutes.values())))):
+        nearest = [substitutes[name][index] for name in names]
+        columns[f"substitute {index + 1}"] = [Cell(f"{one.name} ({one.score:.3f})") for one in nearest]
+    note = "The recordings at the smallest distance d; in brackets the score of their models on the recording."
+    return {"Good to train on, easy to predict": ranking, "Substitutes in training": Table(columns, [note])}
+
+
+def rank_correlations(scores: Sequence[Score], names: Sequence[str], variant: str, metric: str) -> list[str]:
+    """Compare the ranking of recordings with those of other seeds and other models.
+
+    Parameters
+    ----------
+    scores : sequence of Score
+        Scores of all models.
+    names : sequence of str
+        Names of the recordings.
+    variant, metric : str
+        Model and metric; its first seed is compared.
+
+    Returns
+    -------
+    list of str
+        A sentence for each other seed and model with Spearman's rank correlations.
+    """
+    scores = [score for score in scores if score.metric == metric]
+    by_seed: dict[int, list[Score]] = {}
+    for score in scores:
+        if score.variant == variant:
+            by_seed.setdefault(score.seed, []).append(score)
+    first, *others = (score_matrix(by_seed[seed], variant, metric, names) for seed in sorted(by_seed))
+    off_diagonal = ~np.eye(len(names), dtype=bool)
+    compared = {f"seed {seed}": matrix for seed, matrix in zip(sorted(by_seed)[1:], others, strict=True)}
+    for name in sorted({score.variant for score in scores} - {variant}):
+        matrix = score_matrix(scores, name, metric, names)
+        if np.isfinite(matrix[off_diagonal]).any():  # the true probability of simulated spikes has no transfer
+            compared[name] = matrix
+    return [
+        f"Rank correlation with {name}: to train on {_correlate(source_quality(first), source_quality(matrix))}, "
+        f"to predict {_correlate(predictability(first), predictability(matrix))}."
+        for name, matrix in compared.items()
+    ]
+
+
+def layout_notes(layout: Layout, matrix: ScoreMatrix) -> list[str]:
+    """Describe how well the map represents the distances.
+
+    Parameters
+    ----------
+    layout : Layout
+        The map.
+    matrix : float array of shape (recordings, recordings)
+        Scores that it was made from.
+
+    Returns
+    -------
+    list of str
+        Sentences on stress, agreement of the restarts, and asymmetry of the scores.
+    """
+    same = int((layout.disparity < SAME_MAP).sum())
+    asymmetry = np.abs(matrix - matrix.T)[np.triu_indices(len(matrix), 1)].mean()
+    return [
+        f"The least stress is {layout.stress[0]:.4g}, the relative stress {layout.relative_stress:.3f}: 0 is an exact map, and "
+        "above 0.2 the map is misleading.",
+        f"{same} of {len(layout.stress)} starts found this map (Procrustes disparity below {SAME_MAP}); the median disparity is "
+        f"{np.median(layout.disparity):.3f}.",
+        f"The scores are not symmetric: the two directions of a pair differ by {asymmetry:.3f} on average, which no map shows.",
+    ]
+
+
+@matplotlib.rc_context(STYLE)
+def draw_layout(folder: Path, layout: Layout, names: Sequence[str]) -> Path:
+    """Draw the map along its three widest axes, colored by the kind of recording.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the run.
+    layout : Layout
+        The map.
+    names : sequence of str
+        Names of the recordings; the kind is "in vitro" or "in vivo" if the name contains it, or else its first word.
+
+    Returns
+    -------
+    Path
+        The figure; a CSV file with the drawn numbers is written beside it.
+    """
+    kind_of = [_kind(name) for name in names]
+    points = np.pad(layout.points, ((0, 0), (0, max(0, 3 - layout.points.shape[1]))))
+    figure = Figure(figsize=(9.0, 4.6), layout="constrained")
+    for axes, (x, y) in zip(figure.subplots(1, 2), ((0, 1), (0, 2)), strict=True):
+        for kind, color in zip(dict.fromkeys(kind_of), PALETTE, strict=False):
+            of_kind = [i for i, one in enumerate(kind_of) if one == kind]
+            axes.plot(points[of_kind, x], points[of_kind, y], "o", color=color, label=kind)
+        for i, name in enumerate(names):
+            axes.annotate(name, points[i, [x, y]], xytext=(4, 4), textcoords="offset points", fontsize=7)
+        axes.set(xlabel=f"Axis {x + 1}", ylabel=f"Axis {y + 1}")
+        axes.set_aspect("equal", "datalim")
+        axes.margins(0.15)
+        axes.grid(True)
+    draw_legend(figure, *figure.axes[0].get_legend_handles_labels())
+    note = f"Relative stress {layout.relative_stress:.3f}. Distances represent 1 / score - 1."
+    figure.supxlabel(note, fontsize=8, color=GREY)
+    rows = [(name, *point[:3]) for name, point in zip(names, points, strict=True)]
+    return save_figure(figure, folder, "map", ("recording", "x", "y", "z"), rows)
+
+
+def _correlate(a: Float[np.ndarray, "recording"], b: Float[np.ndarray, "recording"]) -> str:
+    """Spearman's correlation, unless one of the rankings has ties only."""
+    if np.ptp(a) < 1e-9 or np.ptp(b) < 1e-9 or not np.isfinite(b).all():
+        return "undefined"
+    return f"{spearmanr(a, b).statistic:+.2f}"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _kind(name: str) -> str:
+    for kind in ("vitro", "vivo"):
+        if kind in name:
+            return f"in {kind}"
+    return name.split("_")[0]

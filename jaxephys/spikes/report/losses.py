@@ -1,0 +1,86 @@
+"""Tables that compare losses. Start with :func:`loss_table`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from jaxephys.evaluation.intervals import mean_sd
+from jaxephys.evaluation.scores import Score
+from jaxephys.reporting.labels import metric_label
+from jaxephys.reporting.tables import EMPTY, Cell, Table, format_mean_sd
+from jaxephys.spikes.grid import METRICS, Intervals
+from jaxephys.spikes.report.transfer import format_interval, paired_difference, score_matrix
+
+NOTES = [
+    "Outputs of networks trained with Dice or focal loss only rank bins: all networks are calibrated on validation bins before "
+    "bits per spike are computed.",
+    "The published curves belong to a model that sees the bins that it predicts and therefore learns to copy spikes.",
+]
+
+
+def loss_table(scores: Sequence[Score], names: Sequence[str], losses: Sequence[str]) -> Table:
+    """Summarize the scores of each loss over recordings.
+
+    Parameters
+    ----------
+    scores : sequence of Score
+        Scores whose variant is the name of the loss.
+    names : sequence of str
+        Names of the recordings.
+    losses : sequence of str
+        Names of the losses.
+
+    Returns
+    -------
+    Table
+        Mean and standard deviation over recordings of models tested on their own recording.
+    """
+    columns = {"loss": [Cell(loss) for loss in losses]}
+    for metric in METRICS:
+        values = [np.diag(score_matrix(scores, loss, metric, names)) for loss in losses]
+        columns[metric_label(metric)] = [Cell(format_mean_sd(*mean_sd(one))) for one in values]
+    return Table(columns, [f"Mean ± sd over {len(names)} recordings, seeds averaged first."])
+
+
+def loss_differences(
+    scores: Sequence[Score], intervals: Intervals, names: Sequence[str], losses: Sequence[str]
+) -> Table:
+    """Compare each pair of losses, over all recordings and on each recording.
+
+    Parameters
+    ----------
+    scores : sequence of Score
+        Scores whose variant is the name of the loss.
+    intervals : dict
+        Intervals of the differences on each recording.
+    names : sequence of str
+        Names of the recordings.
+    losses : sequence of str
+        Names of the losses.
+
+    Returns
+    -------
+    Table
+        A paired t test over recordings, and intervals over resampled time blocks on each.
+    """
+    short = {metric: metric_label(metric) for metric in METRICS}
+    columns: dict[str, list[Cell]] = {"difference": [], "on": []} | {short[metric]: [] for metric in METRICS}
+    for a, b in combinations(losses, 2):
+        columns["difference"] += [Cell(f"{a} - {b}")] * (1 + len(names))
+        columns["on"] += [Cell("all recordings"), *(Cell(name) for name in names)]
+        for metric in METRICS:
+            of_a, of_b = (np.diag(score_matrix(scores, loss, metric, names)) for loss in (a, b))
+            columns[short[metric]].append(Cell(paired_difference(of_a, of_b)))
+            for name in names:
+                interval = intervals.get((name, name, f"{a} - {b}", metric))
+                text = EMPTY if interval is None else f"{interval.estimate:+.3f} {format_interval(interval, 3)}"
+                columns[short[metric]].append(Cell(text))
+    notes = [
+        "All recordings: mean difference and p value of a paired t test over recordings, each the mean of its seeds; p needs "
+        "three or more.",
+        "One recording: difference of the first seed and 95 % interval over resampled time blocks.",
+    ]
+    return Table(columns, notes)
