@@ -47,13 +47,14 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", metavar="command")
     commands.add_parser("list", help="list the benchmarks (default)")
     run = commands.add_parser("run", help="run a benchmark", add_help=False)
-    run.add_argument("name", choices=names)
+    run.add_argument("name", choices=names, nargs="?")
     report = commands.add_parser("report", help="summarize stored measurements")
     report.add_argument("name", nargs="*", help="benchmarks; all that have measurements by default")
     chosen, options = parser.parse_known_args(arguments)
     if options and chosen.command != "run":
         parser.error(f"unrecognized arguments: {' '.join(options)}")
-    if chosen.command == "run":
+    if chosen.command == "run" and chosen.name:
+        sys.argv[0] = f"python -m benchmarks run {chosen.name}"  # the name of the program in --help
         importlib.import_module(f"benchmarks.{chosen.name}").main(options)
     elif chosen.command == "report":
         if unknown := set(chosen.name) - set(names):

@@ -68,9 +68,9 @@ def summarize(rows: Sequence[Row]) -> None:
     torch = [row["runs_per_minute"] for row in select(rows, what="torch")]
     print(f"\n{'':10} runs per minute, median (min to max)   times PyTorch, round by round   with compilation")
     for what in dict.fromkeys(row["what"] for row in rows):
-        of_case = select(rows, what=what)
-        rate = [row["runs_per_minute"] for row in of_case]
-        total = statistics.median(60 * row["runs"] / (row["seconds"] + row["compile_seconds"]) for row in of_case)
+        case_rows = select(rows, what=what)
+        rate = [row["runs_per_minute"] for row in case_rows]
+        total = statistics.median(60 * row["runs"] / (row["seconds"] + row["compile_seconds"]) for row in case_rows)
         spread = f"{statistics.median(rate):8.1f} ({min(rate):.1f} to {max(rate):.1f})"
         print(f"{what:10} {spread:36} {ratios(rate, torch):>31} {total:18.1f}")
 

@@ -82,8 +82,8 @@ def summarize(rows: Sequence[Row]) -> None:
     """
     columns = ("cells_per_second", "seconds_in_worker", "mib_per_worker")
     for way, workers in dict.fromkeys((row["way"], row["workers"]) for row in rows):
-        of_way = select(rows, way=way, workers=workers)
-        rate, seconds, memory = (statistics.median(row[name] for row in of_way) for name in columns)
+        way_rows = select(rows, way=way, workers=workers)
+        rate, seconds, memory = (statistics.median(row[name] for row in way_rows) for name in columns)
         plural = "s" if workers > 1 else " "
         print(
             f"{way:<6} {workers} worker{plural} {rate:6.2f} cells/s {seconds:6.2f} s per cell {memory:6.0f} MiB per worker"

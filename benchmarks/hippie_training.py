@@ -7,7 +7,7 @@
     grid     5 folds x 5 seeds of width 16 in one program, and as a loop over runs in PyTorch
     embed    100,000 units, width 64
 
-Each measurement runs in a process of its own, whose peak memory is stored beside the time (on a GPU that of the device). Compile time
+Each measurement runs in a separate process, whose peak memory is stored beside the time (on a GPU that of the device). Compile time
 is stored in a column of its own. The time of PyTorch's loop is proportional to its runs: two are run and extrapolated. The
 comparison needs PyTorch: pip install "jaxephys[bench]".
 """
@@ -100,17 +100,17 @@ def summarize(rows: Sequence[Row]) -> None:
     for kind in dict.fromkeys(row["kind"] for row in rows):
         torch = [row["units_per_second"] for row in select(rows, kind=kind, what="torch")]
         for what in ("torch", "jaxephys"):
-            of_case = select(rows, kind=kind, what=what)
-            if not of_case:
+            case_rows = select(rows, kind=kind, what=what)
+            if not case_rows:
                 continue
-            values = [row["units_per_second"] for row in of_case]
-            median, memory = statistics.median(values), max(row["peak_mb"] for row in of_case)
+            values = [row["units_per_second"] for row in case_rows]
+            median, memory = statistics.median(values), max(row["peak_mb"] for row in case_rows)
             ratio = f"{median / statistics.median(torch):.2f}" if torch else "-"
             spread = f"({min(values):.1f} to {max(values):.1f})"
             print(f"{kind:6} {what:9} {median:10.1f} {spread:24} {ratio:>10} {memory:12.0f}")
 
 
-def make_units(n_units: int) -> tuple[list[np.ndarray], np.ndarray]:
+def make_synthetic_units(n_units: int) -> tuple[list[np.ndarray], np.ndarray]:
     """Return units with random curves.
 
     Parameters
@@ -164,7 +164,7 @@ def time_jaxephys(kind: str, width: int, runs: int, n_units: int, batch: int) ->
     from jaxephys.hippie.task import PUBLISHED, UnitArrays, make_run_inputs, make_task
 
     use_all_cores()
-    curves, codes = make_units(n_units)
+    curves, codes = make_synthetic_units(n_units)
     data = UnitArrays(dict(zip(LENGTHS, curves, strict=True)), np.ones((n_units, 3), bool), np.zeros(n_units, np.int32))
     network: Any = ConditionalVAE(latent=LATENT, width=width, sources=4, classes=CLASSES, mask_token=False)
     task = make_task(network)
@@ -211,7 +211,7 @@ def time_torch(kind: str, width: int, runs: int, n_units: int, batch: int) -> Ro
     """
     from benchmarks.opponents.hippie import embed_units, train_runs
 
-    curves, codes = make_units(n_units)
+    curves, codes = make_synthetic_units(n_units)
     device, name = torch_device()
     sizes: Any = {"batch": batch, "width": width, "latent": LATENT, "device": device}
     if kind == "embed":

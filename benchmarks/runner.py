@@ -1,6 +1,6 @@
-"""What the benchmarks share: each measurement runs in a process of its own, and is stored in a CSV file as soon as it is done.
+"""Functions that all benchmarks use. Each measurement runs in a separate process and is stored in a CSV file as soon as it is done.
 
-A benchmark is a list of cases, each a dictionary of the columns that identify it. `measure_rounds` measures all cases in turn, several
+A benchmark is a list of cases, each a dictionary of the columns that identify it. `measure_rounds` measures all cases one after the other, several
 times, so that a machine whose speed changes affects all of them alike.
 """
 
@@ -64,7 +64,7 @@ def measure_rounds(
 
 
 def run_worker(module: str, *arguments: object) -> Row:
-    """Run a measurement in a process of its own and return what it prints as JSON on its last line.
+    """Run a measurement in a separate process and return what it prints as JSON on its last line.
 
     Parameters
     ----------

@@ -4,7 +4,7 @@
     python -m benchmarks.seeds_in_parallel --runs 10 100      sizes of the grid
 
 LayerNorm + BiLSTM + attention is trained on 3,699 cells x 12 families x 498 features with 128 hidden units, batch 64 and AdamW for a
-fixed number of steps. Each measurement runs in a process of its own. jaxephys is timed twice: on the dense input, and on the family
+fixed number of steps. Each measurement runs in a separate process. jaxephys is timed twice: on the dense input, and on the family
 widths of the paper, where two thirds of the 12 x 498 numbers are padding that the ragged layout does not multiply. Compile time is
 stored in a column of its own. The comparison needs PyTorch: pip install "jaxephys[bench]".
 """

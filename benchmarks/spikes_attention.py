@@ -4,7 +4,7 @@
     python -m benchmarks.spikes_attention --lengths 512 3125 --units 128
 
 Measured are the 16 heads of the published layer (8 numbers each at 128 units), 2 wide heads with a local window of 256 bins, and
-PyTorch's fused causal kernel on the published heads. Each measurement runs in a process of its own. Stored beside the times are the
+PyTorch's fused causal kernel on the published heads. Each measurement runs in a separate process. Stored beside the times are the
 rate of the products that causal attention needs (3.5 times those of a forward pass, since the weights are computed again), and the
 share of the time that the exponentials alone take, measured on arrays of the same number of scores. The comparison needs PyTorch:
 pip install "jaxephys[bench]".

@@ -10,7 +10,7 @@ few wide heads    the same with 2 heads of 64 and a local window of 256 bins
 population        the population transformer with its defaults, its loss over all (bin, unit) entries
 some cells        the same, its loss over a sample of entries, as it is trained
 
-All use the Dice loss and Adam. Each measurement runs in a process of its own; the peak memory is that of the process above what it
+All use the Dice loss and Adam. Each measurement runs in a separate process; the peak memory is that of the process above what it
 held before the model was made. The comparison needs PyTorch: pip install "jaxephys[bench]".
 """
 
@@ -89,11 +89,11 @@ def summarize(rows: Sequence[Row]) -> None:
     torch = {name: [row["seconds"] for row in select(rows, what=name)] for name in TORCH}
     print(f"\n{'':15} s per step, median (min to max)   GiB   " + "   ".join(f"times {name}" for name in TORCH))
     for name in dict.fromkeys(row["what"] for row in rows):
-        of_case = select(rows, what=name)
-        seconds = [row["seconds"] for row in of_case]
+        case_rows = select(rows, what=name)
+        seconds = [row["seconds"] for row in case_rows]
         spread = f"{statistics.median(seconds):8.3f} ({min(seconds):.3f} to {max(seconds):.3f})"
         factors = "   ".join(ratios(values, seconds) for values in torch.values())
-        print(f"{name:15} {spread:32} {max(row['peak_gib'] for row in of_case):6.2f}   {factors}")
+        print(f"{name:15} {spread:32} {max(row['peak_gib'] for row in case_rows):6.2f}   {factors}")
 
 
 def make_windows(batch: int, length: int) -> np.ndarray:

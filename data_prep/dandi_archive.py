@@ -8,8 +8,6 @@
 
 `list_assets` returns what the archive holds without a download; `data_prep.remote_file.open_remote` reads it.
 
-Notes
------
 In the Allen Institute's Patch-seq dandisets the session in a path is no ``cell_specimen_id``: it is
 ``ephys_session_id`` of the mouse table of labels and ``nwb_id`` of the human one. The subject is in neither table. The
 tables are published elsewhere, and their address or path must be given: the mouse table is
@@ -126,7 +124,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class FetchSummary:
-    """What a fetch did; ``str`` gives a summary with one line for each failed file.
+    """Result of a download; ``str`` gives a summary with one line for each failed file.
 
     Parameters
     ----------

@@ -3,8 +3,6 @@
 Start reading at `download_files`. Only the ``fetch`` commands call it. `data_prep.remote_file` reads parts of a remote file
 without a download, and `data_prep.dandi_archive` lists what the DANDI archive holds.
 
-Notes
------
 A file is ``NAME.part`` (with the first digits of its checksum in front of ``.part``) until its checksum is right. After
 a kill at any moment the next call requests the remaining bytes only.
 

@@ -8,8 +8,6 @@
 
 Start reading at `process_items`. The files that it writes are described in `data_prep.result_store`.
 
-Notes
------
 Local workers and remote clusters are both Dask's, so that there is one path for both. Four things are added to Dask:
 
 * At most one item per worker thread is in flight. A local worker that dies is thereby identified with its item; the

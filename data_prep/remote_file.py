@@ -1,7 +1,5 @@
 """Read parts of a remote file without downloading it: `open_remote`.
 
-Notes
------
 The file is `fsspec`'s HTTP file with its memory-mapped block cache. Three things are added to it: a failed request is
 repeated; blocks of a request that failed in the end are not kept as zeros (fsspec 2026.9 marks blocks as present before
 they have arrived); and reading everything goes through the same cache instead of one request without repetition.

@@ -40,7 +40,7 @@ class ParallelError(RuntimeError):
 
 @dataclass(frozen=True)
 class ItemResult:
-    """What became of one item; the arrays stay on disk until `load` is called.
+    """Result of one item; its arrays stay on disk until `load` is called.
 
     Parameters
     ----------

@@ -17,6 +17,8 @@ myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build"]
 autodoc_member_order = "bysource"
+highlight_language = "none"  # blocks without a language are commands, formulas and tables
+default_role = "py:obj"  # a name in single backticks is a link, where it is documented
 autodoc_typehints = "none"  # shapes and types are part of the docstrings
 autodoc_default_options = {"members": True, "show-inheritance": False}
 numpydoc_show_class_members = False
@@ -25,7 +27,13 @@ numpydoc_show_inherited_class_members = False
 html_theme = "pydata_sphinx_theme"
 html_title = "jaxephys"
 html_show_sourcelink = False
-html_theme_options = {"show_prev_next": False, "navigation_with_keys": False, "secondary_sidebar_items": ["page-toc"]}
+html_sidebars = {"index": [], "**": ["globaltoc.html"]}  # the list of all pages is on the left, not in the header
+html_theme_options = {
+    "show_prev_next": False,
+    "navigation_with_keys": False,
+    "navbar_center": [],
+    "secondary_sidebar_items": ["page-toc"],
+}
 
 API = {  # section of the reference -> packages whose modules it lists
     "schemas": ("jaxephys/schemas", "Data tables and files, NumPy only"),
@@ -39,14 +47,18 @@ API = {  # section of the reference -> packages whose modules it lists
     "data_prep": ("data_prep", "Data preparation"),
 }
 
+FIRST = ("estimator", "fit")  # modules that a reader should see first
+
 
 def write_api_pages(app) -> None:
     """Write one page for each package, with every public module in it, before Sphinx reads the sources."""
     folder = ROOT / "docs" / "api"
     folder.mkdir(exist_ok=True)
     for name, (package, title) in API.items():
-        lines = [f"# `{package.replace('/', '.')}`: {title}", ""]
-        for path in sorted((ROOT / package).rglob("*.py")):
+        package_name = package.replace("/", ".")
+        lines = [f"# `{package_name}`: {title}", ""]
+        lines += ["```{eval-rst}", f".. automodule:: {package_name}", "   :no-members:", "```", ""]
+        for path in sorted((ROOT / package).rglob("*.py"), key=lambda path: (path.stem not in FIRST, path)):
             relative = path.relative_to(ROOT).with_suffix("")
             if path.name.startswith("_"):
                 continue
@@ -58,12 +70,34 @@ def write_api_pages(app) -> None:
             page.write_text(text)
 
 
-def skip_metadata_routing(app, what, name, obj, skip, options) -> bool:
-    """Leave out the metadata-routing methods that scikit-learn adds to every estimator."""
-    return skip or name == "get_metadata_routing" or (name.startswith("set_") and name.endswith("_request"))
+def skip_member(app, what, name, obj, skip, options) -> bool:
+    """Leave out the metadata-routing methods that scikit-learn adds, and the fields of named tuples ("Alias for field number 0").
+
+    The fields are described under Parameters.
+    """
+    routing = name == "get_metadata_routing" or (name.startswith("set_") and name.endswith("_request"))
+    return skip or routing or type(obj).__name__ == "_tuplegetter"
+
+
+def mark_literal_blocks(app, what, name, obj, options, lines) -> None:
+    """Show the indented blocks of a module docstring (tables, formulas, commands) as they are written.
+
+    reStructuredText joins the lines of an indented block, unless the paragraph before it ends with two colons.
+    """
+    if what != "module":
+        return
+    marked, paragraph = [], ""
+    for index, line in enumerate(lines):
+        starts = line.startswith("    ") and index > 0 and not lines[index - 1].strip()
+        if starts and not paragraph.startswith((" ", "*", "-", "..")) and not paragraph.endswith("::"):
+            marked += ["::", ""]
+        marked.append(line)
+        paragraph = line or paragraph
+    lines[:] = marked
 
 
 def setup(app) -> None:
-    """Register the page generator and the filter of members."""
+    """Register the page generator, the filter of members, and the literal blocks (before numpydoc reads the docstring)."""
     app.connect("builder-inited", write_api_pages)
-    app.connect("autodoc-skip-member", skip_metadata_routing)
+    app.connect("autodoc-process-docstring", mark_literal_blocks, priority=400)
+    app.connect("autodoc-skip-member", skip_member)

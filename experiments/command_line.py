@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -100,7 +101,7 @@ def parse(name: str, description: str, presets: Mapping[str, S], arguments: list
     settings, unknown = tyro.cli(
         type(presets[preset]),
         prog=f"python -m experiments.{name} [{'|'.join(presets)}]",
-        description=f"{description.strip()}\n\npresets: {', '.join(presets)}",
+        description=f"{_help_text(description)}\n\npresets: {', '.join(presets)}",
         args=arguments,
         default=presets[preset],
         return_unknown_args=True,
@@ -109,6 +110,12 @@ def parse(name: str, description: str, presets: Mapping[str, S], arguments: list
         options = [f"--{item.name.replace('_', '-')}" for item in dataclasses.fields(settings)]
         raise ValueError(f"{name} has no option {unknown[0]!r}: {_suggestion(unknown[0].split('=')[0], options)}")
     return (preset, settings) if settings.resume is None else _resumed_settings(settings.resume, settings, presets)
+
+
+def _help_text(description: str) -> str:
+    """Indent the tables of a docstring: tyro joins the lines of a paragraph, unless they are indented."""
+    blocks = description.strip().split("\n\n")
+    return "\n\n".join(textwrap.indent(block, "    ") if block.startswith("===") else block for block in blocks)
 
 
 def _resumed_settings(path: Path, given: S, presets: Mapping[str, S]) -> tuple[str, S]:

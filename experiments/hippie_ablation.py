@@ -36,12 +36,11 @@ from data_prep.units.registry import find_dataset
 from experiments.command_line import main
 from jaxephys.engine.grid import RunGrid
 from jaxephys.hippie.benchmark import FOLDS, fill_technology
-from jaxephys.hippie.grid import score_list, splits_of_folds, train_grid
+from jaxephys.hippie.grid import NetworkSettings, metric_scores, splits_of_folds, train_grid
 from jaxephys.hippie.leakage_audit import assign_folds
 from jaxephys.hippie.task import ABLATION, OURS, Objective
 from jaxephys.reporting.plots import draw_bars, draw_curves
 from jaxephys.reporting.run_folder import RunFolder
-from jaxephys.reporting.settings import Settings
 from jaxephys.reporting.tables import model_table
 from jaxephys.schemas.unit_table import UnitTable
 
@@ -51,7 +50,7 @@ VALIDATION = 0.15
 
 
 @dataclass(frozen=True)
-class Ablation(Settings):
+class Ablation(NetworkSettings):
     """Settings of the experiment."""
 
     data: Path = Path("units")
@@ -62,14 +61,6 @@ class Ablation(Settings):
     """Train only this number of variants; 0: all."""
     seeds: int = 3
     """Networks per variant and fold."""
-    trunk: Literal["dense", "resnet"] = "dense"
-    """Type of encoders and decoders."""
-    width: int = 16
-    """Channels of the first layer; a dense trunk has eight times as many hidden units."""
-    latent: int = 30
-    """Number of latent dimensions; the sizes of the sweep use the first ones."""
-    epochs: int = 100
-    """Epochs of every variant; the best one is selected on validation rows."""
 
 
 PRESETS = {
@@ -104,12 +95,11 @@ def run(settings: Ablation, folder: RunFolder) -> None:
     grid = RunGrid.cross(variant=objectives, seed=range(settings.seeds), fold=np.unique(fold[fold >= 0]).tolist())
     splits = splits_of_folds(grid, fold, VALIDATION)
     folder.announce_run(len(grid), units=[units.raw, units.label])
-    sizes = {key: getattr(settings, key) for key in ("latent", "width", "trunk", "epochs")}
     chosen, codes = [objectives[variant] for variant in grid.column("variant")], units.codes()
-    trained = train_grid(folder, "ablation", [units], splits, grid, chosen, labels=codes, **sizes)
+    trained = train_grid(folder, [units], grid, splits, chosen, settings, "ablation", labels=codes)
     values = {metric: column for metric, column in trained.test_scores().items() if metric != "loss"}
     values[ACCURACY] = trained.neighbor_accuracy(codes)
-    scores = score_list("hippie_ablation", name, name, grid, splits, values)
+    scores = metric_scores("hippie_ablation", name, name, grid, splits, values)
     if not folder.is_first_host:
         return
     metrics = [metric for metric in dict.fromkeys(score.metric for score in scores) if metric != "kl"]

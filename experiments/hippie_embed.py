@@ -27,11 +27,12 @@ from experiments.command_line import main
 from jaxephys.hippie.benchmark import read_tables
 from jaxephys.hippie.estimator import Hippie, load_or_convert
 from jaxephys.hippie.grid import available_modalities
-from jaxephys.hippie.report import cluster_names, score_clusters
+from jaxephys.hippie.report.clusters import cluster_names, score_clusters
 from jaxephys.reporting.maps import draw_embedding
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.settings import Settings
 from jaxephys.reporting.tables import model_table
+from jaxephys.schemas.storage import write_npz
 from jaxephys.schemas.unit_table import UnitTable
 
 
@@ -98,10 +99,8 @@ def run(settings: Embed, folder: RunFolder) -> None:
     if not folder.is_first_host:
         return
     output = settings.output or folder.path / "embeddings.npz"
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with open(output, "wb") as file:
-        arrays = {"embeddings": embeddings, "map": points.astype(np.float32), "cluster": cluster, **columns}
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+    arrays = {"embeddings": embeddings, "map": points.astype(np.float32), "cluster": cluster, **columns}
+    write_npz(output, arrays)
     folder.print(f"{len(embeddings)} units -> {output}")
     if settings.model is None:
         model.save(folder.path / "model", overwrite=True)

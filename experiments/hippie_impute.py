@@ -29,7 +29,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -37,7 +36,7 @@ from data_prep.units.registry import find_dataset
 from experiments.command_line import main
 from jaxephys.engine.grid import RunGrid
 from jaxephys.hippie.benchmark import read_tables
-from jaxephys.hippie.grid import FOLDS, k_fold_splits, score_list, train_grid
+from jaxephys.hippie.grid import FOLDS, NetworkSettings, k_fold_splits, metric_scores, train_grid
 from jaxephys.hippie.imputation_benchmark import (
     BASELINES,
     complete_units,
@@ -49,24 +48,15 @@ from jaxephys.hippie.imputation_benchmark import (
 from jaxephys.hippie.task import OURS
 from jaxephys.reporting.plots import draw_bars
 from jaxephys.reporting.run_folder import RunFolder
-from jaxephys.reporting.settings import Settings
 from jaxephys.reporting.tables import model_table
 
 
 @dataclass(frozen=True)
-class Impute(Settings):
+class Impute(NetworkSettings):
     """Settings of the experiment."""
 
     data: Path = Path("hippie")
     """Folder with one folder per data set, or a table of units."""
-    seeds: int = 5
-    """Networks per fold."""
-    trunk: Literal["dense", "resnet"] = "dense"
-    """Type of encoders and decoders; the published ResNets are for tens of thousands of units."""
-    width: int = 16
-    """Channels of the first layer; a dense trunk has eight times as many hidden units."""
-    latent: int = 30
-    """Number of latent dimensions."""
     epochs: int = 150
     """Largest number of epochs; the best one is selected on validation rows."""
 
@@ -98,17 +88,16 @@ def run(settings: Impute, folder: RunFolder) -> None:
         raise ValueError(f"no data set of {settings.data} has units with two curves: nothing can be imputed")
     data = {name: units.raw for name, units in tables.items()}
     folder.announce_run(settings.seeds * FOLDS * len(tables), **data)
-    sizes = {key: getattr(settings, key) for key in ("latent", "width", "trunk", "epochs")}
     scores, report, figures = [], {}, {}
     for name, units in tables.items():
-        splits = k_fold_splits(np.arange(len(units)), settings.seeds)
-        grid = RunGrid(("seed", "fold"), tuple(splits))
-        trained = train_grid(folder, name, [units], list(splits.values()), grid, [OURS] * len(grid), **sizes)
+        folds = k_fold_splits(np.arange(len(units)), settings.seeds)
+        grid, splits = RunGrid(("seed", "fold"), tuple(folds)), list(folds.values())
+        trained = train_grid(folder, [units], grid, splits, [OURS] * len(grid), settings, name)
         imputed, examples = evaluate_imputation(name, trained)
         latent = {m: v for m, v in trained.test_scores().items() if m == "active" or m.startswith("r2_")}
         counterfactual = evaluate_counterfactuals(name, units, trained)
         scores += imputed + counterfactual
-        scores += score_list("hippie_impute", name, name, grid, trained.splits, latent, "network")
+        scores += metric_scores("hippie_impute", name, name, grid, trained.splits, latent, "network")
         if not folder.is_first_host:
             continue
         metrics = [f"mse_{modality}" for modality in examples]

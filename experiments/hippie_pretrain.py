@@ -28,7 +28,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 
@@ -36,15 +35,15 @@ from data_prep.units.registry import find_dataset, held_out
 from experiments.command_line import main
 from jaxephys.engine.fit import take_runs
 from jaxephys.engine.grid import RunGrid
+from jaxephys.evaluation.splits import hold_out_validation
 from jaxephys.hippie.benchmark import read_tables
 from jaxephys.hippie.grid import (
     ALL_MODALITIES,
-    FOLDS,
     VALIDATION,
+    NetworkSettings,
     available_modalities,
-    hold_out_validation,
     k_fold_splits,
-    score_list,
+    metric_scores,
     train_grid,
 )
 from jaxephys.hippie.pretraining import check_separate, fine_tuning_variables, unrelated_tables
@@ -52,32 +51,21 @@ from jaxephys.hippie.task import OURS
 from jaxephys.reporting.markdown import Headline
 from jaxephys.reporting.plots import draw_bars
 from jaxephys.reporting.run_folder import RunFolder
-from jaxephys.reporting.settings import Settings
 from jaxephys.reporting.tables import model_table
 
 VARIANTS = ("pretrained", "fine-tuned", "from scratch")
 
 
 @dataclass(frozen=True)
-class Pretrain(Settings):
+class Pretrain(NetworkSettings):
     """Settings of the experiment."""
 
     data: Path = Path("hippie")
     """Folder with one folder per data set."""
     held_out: str = ""
     """Data set that is excluded from pretraining."""
-    seeds: int = 5
-    """Networks of each stage; in fine-tuning one per fold."""
-    trunk: Literal["dense", "resnet"] = "dense"
-    """Type of encoders and decoders."""
-    width: int = 16
-    """Channels of the first layer; a dense trunk has eight times as many hidden units."""
-    latent: int = 30
-    """Number of latent dimensions."""
     pretraining: int = 100
     """Epochs on the other data sets."""
-    epochs: int = 100
-    """Epochs on the data set itself."""
 
 
 PRESETS = {
@@ -112,27 +100,24 @@ def run(settings: Pretrain, folder: RunFolder) -> None:
             f"no data set is left for pretraining without {name} and those related to it: give --data more"
         )
     units, count = tables[name], sum(map(len, others.values()))
-    runs = settings.seeds * (1 + FOLDS * 2)
-    folder.announce_run(runs, **{key: table.raw for key, table in {name: units, **others}.items()})
-    sizes: Any = {key: getattr(settings, key) for key in ("latent", "width", "trunk")} | {"lengths": ALL_MODALITIES}
-
     first = RunGrid.cross(seed=range(settings.seeds))
-    splits = [hold_out_validation(np.arange(count), VALIDATION, seed) for seed in first.column("seed")]
-    data, objectives, epochs = list(others.values()), [OURS] * len(first), settings.pretraining
-    pretrained = train_grid(folder, "pretrain", data, splits, first, objectives, epochs=epochs, **sizes)
-    check_separate(units, pretrained)
-
+    first_splits = [hold_out_validation(np.arange(count), VALIDATION, seed) for seed in first.column("seed")]
     folds = k_fold_splits(np.arange(len(units)), settings.seeds)
-    grid = RunGrid(("variant", "seed", "fold"), tuple((one, *key) for one in VARIANTS[1:] for key in folds))
-    splits, objectives = [*folds.values()] * 2, [OURS] * len(grid)
-    sizes |= {"epochs": settings.epochs, "initial": fine_tuning_variables(grid, pretrained, VARIANTS[1])}
-    tuned = train_grid(folder, "tune", [units], splits, grid, objectives, **sizes)
+    grid = RunGrid(("variant", "seed", "fold"), tuple((variant, *key) for variant in VARIANTS[1:] for key in folds))
+    folder.announce_run(len(first) + len(grid), **{key: table.raw for key, table in {name: units, **others}.items()})
+
+    tables, options = list(others.values()), {"epochs": settings.pretraining, "lengths": ALL_MODALITIES}
+    pretrained = train_grid(folder, tables, first, first_splits, [OURS] * len(first), settings, "pretrain", **options)
+    check_separate(units, pretrained)
+    splits = [*folds.values()] * (len(VARIANTS) - 1)
+    options = {"initial": fine_tuning_variables(grid, pretrained, VARIANTS[1]), "lengths": ALL_MODALITIES}
+    tuned = train_grid(folder, [units], grid, splits, [OURS] * len(grid), settings, "tune", **options)
     before = RunGrid(("variant", "seed", "fold"), tuple((VARIANTS[0], *key) for key in folds))
     variables = take_runs(pretrained.result.best, before.column("seed"))
     scores = []
     for runs_, values in ((grid, tuned.test_scores()), (before, tuned.test_scores(variables, len(before)))):
         finite = {m: v for m, v in values.items() if m != "loss" and np.isfinite(v).all()}
-        scores += score_list("hippie_pretrain", "others", name, runs_, tuned.splits[: len(runs_)], finite)
+        scores += metric_scores("hippie_pretrain", "others", name, runs_, tuned.splits[: len(runs_)], finite)
     if not folder.is_first_host:
         return
     metrics = [f"r2_{modality}" for modality, _ in available_modalities([units])]

@@ -53,8 +53,8 @@ from jaxephys.hippie.benchmark import (
     evaluate_without_networks,
     read_tables,
 )
-from jaxephys.hippie.embedding_grid import EmbeddingGrid, NetworkSettings, evaluate_embeddings
-from jaxephys.hippie.ranking import (
+from jaxephys.hippie.embedding_grid import EmbeddingGrid, EmbeddingSettings, evaluate_embeddings
+from jaxephys.hippie.report.ranking import (
     METRIC,
     REFERENCE_BASELINE,
     draw_ranking,
@@ -69,7 +69,7 @@ from jaxephys.reporting.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Probe(NetworkSettings):
+class Probe(EmbeddingSettings):
     """Settings of the experiment."""
 
     data: Path = Path("hippie")
@@ -111,16 +111,16 @@ def run(settings: Probe, folder: RunFolder) -> None:
     folder : RunFolder
         Its folder.
     """
-    tables = read_tables(settings.data, find_dataset)
-    if missing := set(settings.datasets) - set(tables):
-        raise ValueError(f"{settings.data} has no data set {min(missing)!r}: it has {', '.join(tables)}")
+    tables = read_tables(settings.data, find_dataset, settings.datasets)
     benchmarks = [Benchmark.from_table(name, tables[name]) for name in settings.datasets or tables]
-    grids = [EmbeddingGrid(one, tables, settings, find_dataset, held_out) for one in benchmarks if settings.width]
+    grids = [
+        EmbeddingGrid(benchmark, tables, settings, find_dataset, held_out) for benchmark in benchmarks if settings.width
+    ]
     data = {name: [table.raw, table.label] for name, table in tables.items()}
     folder.announce_run(sum(grid.n_runs for grid in grids), **data)
 
     baselines = (*BASELINES, UMAP_BASELINE) if settings.umap else BASELINES
-    grouped = [one.grouped_by(column) for one in benchmarks for column in ("subject", "session")]
+    grouped = [benchmark.grouped_by(column) for benchmark in benchmarks for column in ("subject", "session")]
     probabilities = {}
     for benchmark in [*benchmarks, *filter(None, grouped)]:
         probabilities[benchmark] = evaluate_without_networks(benchmark, settings.seeds, baselines)
@@ -133,9 +133,10 @@ def run(settings: Probe, folder: RunFolder) -> None:
     scores = score_all("hippie_probe", probabilities)
     published = read_published_scores(settings.data / "published_scores.csv")
     report = {
-        one.name: ranking_table(scores, one, REFERENCE_BASELINE, published.get(one.name)) for one in probabilities
+        benchmark.name: ranking_table(scores, benchmark, REFERENCE_BASELINE, published.get(benchmark.name))
+        for benchmark in probabilities
     }
-    figures = {one.name: draw_ranking(folder.path, scores, one, baselines) for one in benchmarks}
+    figures = {benchmark.name: draw_ranking(folder.path, scores, benchmark, baselines) for benchmark in benchmarks}
     first, number = benchmarks[0], published.get(benchmarks[0].name, {}).get("HIPPIE")
     headline = Headline(METRIC, KERNEL_CLASSIFIER, baselines, first.name, len(first.split(first.folds[0])[0]), number)
     notes = [*NOTES, *shuffled_notes(scores, probabilities)]

@@ -48,8 +48,8 @@ from jaxephys.hippie.benchmark import (
     timing_benchmark,
     transfer_benchmark,
 )
-from jaxephys.hippie.embedding_grid import EmbeddingGrid, NetworkSettings, evaluate_embeddings
-from jaxephys.hippie.ranking import METRIC, bootstrap_table, draw_ranking, save_probabilities, score_all
+from jaxephys.hippie.embedding_grid import EmbeddingGrid, EmbeddingSettings, evaluate_embeddings
+from jaxephys.hippie.report.ranking import METRIC, bootstrap_table, draw_ranking, save_probabilities, score_all
 from jaxephys.reporting.markdown import Headline
 from jaxephys.reporting.run_folder import RunFolder
 
@@ -69,7 +69,7 @@ PUBLISHED = {
 
 
 @dataclass(frozen=True)
-class Transfer(NetworkSettings):
+class Transfer(EmbeddingSettings):
     """Settings of the experiment."""
 
     data: Path = Path("hippie")
@@ -107,12 +107,12 @@ def run(settings: Transfer, folder: RunFolder) -> None:
     folder : RunFolder
         Its folder.
     """
-    tables = read_tables(settings.data, find_dataset)
-    if missing := set(settings.pair) - set(tables):
-        raise ValueError(f"{settings.data} has no data set {min(missing)!r}: it has {', '.join(tables)}")
+    tables = read_tables(settings.data, find_dataset, settings.pair)
     pairs = (settings.pair, settings.pair[::-1])
     benchmarks = [transfer_benchmark(tables, source, target, MIN_UNITS) for source, target in pairs]
-    grids = [EmbeddingGrid(one, tables, settings, find_dataset, held_out) for one in benchmarks if settings.width]
+    grids = [
+        EmbeddingGrid(benchmark, tables, settings, find_dataset, held_out) for benchmark in benchmarks if settings.width
+    ]
     data = {name: [tables[name].raw, tables[name].label] for name in settings.pair}
     folder.announce_run(sum(grid.n_runs for grid in grids), **data)
 
@@ -130,8 +130,11 @@ def run(settings: Transfer, folder: RunFolder) -> None:
     save_probabilities(folder.path, probabilities)
     scores = score_all("hippie_transfer", probabilities)
     baselines = [*BASELINES, *(f"{name}, timing" for name in BASELINES)]
-    figures = {one.name: draw_ranking(folder.path, scores, one, baselines) for one in benchmarks}
-    report = {one.name: bootstrap_table(one, probabilities[one], PUBLISHED.get(one.name)) for one in benchmarks}
+    figures = {benchmark.name: draw_ranking(folder.path, scores, benchmark, baselines) for benchmark in benchmarks}
+    report = {
+        benchmark.name: bootstrap_table(benchmark, probabilities[benchmark], PUBLISHED.get(benchmark.name))
+        for benchmark in benchmarks
+    }
     headline = Headline(METRIC, KERNEL_CLASSIFIER, baselines, benchmarks[0].name)
     folder.write_report(scores, "Transfer between laboratories", INTRODUCTION, report, figures, NOTES, headline)
 

@@ -1,4 +1,4 @@
-"""Which feature families a network attends to, class by class, and whether its predictions depend on them.
+"""Attention of a network to each feature family, class by class, and how much its predictions depend on each family.
 
 Corresponds to Figures 4 and 5 of Schwider & Ramezani (2026), whose maps come from the last of their runs only. Here all runs
 are used, each test cell once per seed, and the spread over seeds is shown. Attention is compared with the macro-F1 that is
@@ -30,7 +30,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from rich.progress import track
 
 from data_prep.patchseq.feature_csv import read_species
 from experiments.command_line import main
@@ -38,6 +37,7 @@ from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.predict import predict
 from jaxephys.engine.rows import plain_rows, stack_rows
+from jaxephys.evaluation.comparison import ModelComparison
 from jaxephys.patchseq.family_importance import (
     MISSING,
     SWAPPED,
@@ -47,10 +47,10 @@ from jaxephys.patchseq.family_importance import (
     remove_family,
     swap_family,
 )
-from jaxephys.patchseq.grid import TOKEN, draw_splits
+from jaxephys.patchseq.grid import TOKEN, draw_splits, train_grid
 from jaxephys.patchseq.network.classifier import SubclassNetwork
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
-from jaxephys.patchseq.task import Prediction, Variant, make_data, make_run_inputs, make_task
+from jaxephys.patchseq.task import Prediction, Variant
 from jaxephys.reporting.maps import draw_importance
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.settings import Settings
@@ -65,7 +65,7 @@ class Attention(Settings):
     species: Literal["human", "mouse"] = "human"
     """Human cells in 5 folds, four classes; or mouse cells 60/20/20, five classes."""
     folds: Literal["cell", "donor"] = "donor"
-    """What is held out: single cells, or all cells of a donor."""
+    """Unit of the splits: single cells, or all cells of a donor together."""
     seeds: int = 10
     """Number of draws of the splits."""
     parts: int = 5
@@ -103,26 +103,25 @@ def run(settings: Attention, folder: RunFolder) -> None:
         The run folder.
     """
     cells = read_species(settings.data, settings.species)
-    splits = draw_splits(
-        cells, (settings.folds,), settings.seeds, None if settings.species == "mouse" else settings.parts
-    )
-    grid, run_splits = RunGrid(("seed", "fold"), tuple(tuple(key[1:]) for key in splits)), list(splits.values())
+    n_folds = None if settings.species == "mouse" else settings.parts
+    comparison = ModelComparison(cells, draw_splits(cells, (settings.folds,), settings.seeds, n_folds))
+    keys, run_splits = list(comparison.splits), list(comparison.splits.values())
+    grid = RunGrid(("seed", "fold"), tuple(tuple(key[1:]) for key in keys))
     folder.announce_run(len(grid), cells=cells.values)
 
-    layout, variants = RaggedLayout.from_widths(cells.widths), [Variant()] * len(grid)
-    inputs = make_run_inputs(cells, layout, run_splits, variants, grid.column("seed"), signed_log=settings.ours)
+    layout, config = RaggedLayout.from_widths(cells.widths), TrainConfig(max_epochs=settings.max_epochs)
     network = SubclassNetwork(layout, len(cells.classes), settings.hidden, token=TOKEN if settings.ours else None)
-    task, data = make_task(network), make_data(cells, layout)
-    result = folder.fit("attention", task, data, inputs, grid, TrainConfig(max_epochs=settings.max_epochs))
+    trained = train_grid(folder, comparison, grid, keys, [Variant()] * len(grid), network, config)
     test_rows = stack_rows([plain_rows(split.test) for split in run_splits])
 
     def predict_test_cells(values: np.ndarray) -> Prediction:
-        return predict(task, data._replace(packed=layout.pack(values)), result.best, test_rows, inputs.constants)
+        data = trained.data._replace(packed=layout.pack(values))
+        return predict(trained.task, data, trained.result.best, test_rows, trained.inputs.constants)
 
     runs = AttentionRuns("patchseq_attention", cells, grid, run_splits, settings.folds)
     prediction = predict_test_cells(cells.values)
     scores, losses = runs.scores(prediction), {SWAPPED: [], MISSING: []}
-    for family in track(cells.families, "families", console=folder.console, transient=True):
+    for family in folder.track(cells.families, "families"):
         swapped = [swap_family(cells, family, seed) for seed in range(settings.swaps)]
         losses[SWAPPED].append(runs.family_loss(predict_test_cells, swapped, scores))
         losses[MISSING].append(runs.family_loss(predict_test_cells, [remove_family(cells, family)], scores))

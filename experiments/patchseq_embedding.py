@@ -35,7 +35,8 @@ from typing import Literal
 from data_prep.patchseq.feature_csv import read_species
 from experiments.command_line import main
 from jaxephys.evaluation.neighbors import N_NEIGHBORS, nearest_neighbors
-from jaxephys.patchseq.embedding_report import (
+from jaxephys.patchseq.preprocessing import SignedLogScaler
+from jaxephys.patchseq.report.embedding import (
     PLANE,
     SPACES,
     cell_attributes,
@@ -46,7 +47,6 @@ from jaxephys.patchseq.embedding_report import (
     overlap_scores,
     purity_scores,
 )
-from jaxephys.patchseq.preprocessing import SignedLogScaler
 from jaxephys.patchseq.sparse_components import SparseComponents, family_widths
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.settings import Settings

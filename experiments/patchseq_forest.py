@@ -37,7 +37,8 @@ import numpy as np
 from data_prep.patchseq.feature_csv import read_species
 from experiments.command_line import main
 from jaxephys.evaluation.comparison import ModelComparison
-from jaxephys.patchseq.forest_report import (
+from jaxephys.patchseq.grid import draw_splits
+from jaxephys.patchseq.report.forest import (
     ALL_CELLS,
     COMPONENTS,
     FEATURES,
@@ -46,7 +47,6 @@ from jaxephys.patchseq.forest_report import (
     fit_forests,
     forest_tables,
 )
-from jaxephys.patchseq.grid import draw_splits
 from jaxephys.reporting.markdown import Headline
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.settings import Settings
@@ -63,7 +63,7 @@ class Forests(Settings):
     data: Path = Path("patchseq")
     """Folder with mouse_v1.csv or human.csv, or a table of data_prep."""
     folds: tuple[Literal["cell", "donor"], ...] = ("cell", "donor")
-    """What is held out: single cells, or all cells of a donor."""
+    """Unit of the splits: single cells, or all cells of a donor together."""
     seeds: int = 10
     """Number of draws of the splits."""
     parts: int = 5

@@ -48,7 +48,7 @@ from jaxephys.patchseq.grid import (
     train_tabular,
 )
 from jaxephys.patchseq.preprocessing import fit_signed_log
-from jaxephys.patchseq.report import AVERAGE, METRICS, comparison_tables, draw_comparison
+from jaxephys.patchseq.report.comparison import AVERAGE, METRICS, comparison_tables, draw_comparison
 from jaxephys.patchseq.task import ABLATION, Variant
 from jaxephys.reporting.markdown import Headline
 from jaxephys.reporting.run_folder import RunFolder
@@ -133,9 +133,9 @@ def run(settings: Human, folder: RunFolder) -> None:
     folder.write_predictions(**comparison.prediction_arrays())
     scores, tables, n_train = comparison.scores("patchseq_human", "human"), {}, {}
     for kind in settings.folds:
-        of_kind = [score for score in scores if score.test_on == kind]
-        n_train[kind] = round(np.mean([score.n for score in of_kind])) * (settings.parts - 1)
-        tables |= comparison_tables(of_kind, f"Folds by {kind}", comparison.classes, BASELINES, n_train[kind])
+        kind_scores = [score for score in scores if score.test_on == kind]
+        n_train[kind] = round(np.mean([score.n for score in kind_scores])) * (settings.parts - 1)
+        tables |= comparison_tables(kind_scores, f"Folds by {kind}", comparison.classes, BASELINES, n_train[kind])
     for part in sorted({score.test_on for score in scores} - set(settings.folds)):
         tables[f"Test cells: {part}"] = model_table([score for score in scores if score.test_on == part], METRICS[:3])
     figures = draw_comparison(folder, comparison, scores, (*BASELINES, *CLASSICAL_MODELS), BASELINES, attention)

@@ -50,7 +50,7 @@ from jaxephys.patchseq.grid import (
     train_tabular,
 )
 from jaxephys.patchseq.preprocessing import fit_quantiles, fit_signed_log
-from jaxephys.patchseq.report import AVERAGE, comparison_tables, draw_comparison
+from jaxephys.patchseq.report.comparison import AVERAGE, comparison_tables, draw_comparison
 from jaxephys.patchseq.task import ABLATION
 from jaxephys.reporting.markdown import Headline
 from jaxephys.reporting.run_folder import RunFolder
@@ -132,11 +132,11 @@ def run(settings: Mouse, folder: RunFolder) -> None:
     folder.write_predictions(**comparison.prediction_arrays())
     scores, tables, n_train = comparison.scores("patchseq_mouse", "mouse"), {}, {}
     for kind in settings.folds:
-        of_kind = [score for score in scores if score.test_on == kind]
+        kind_scores = [score for score in scores if score.test_on == kind]
         lengths = [len(split.train) for key, split in comparison.splits.items() if key.kind == kind]
         n_train[kind], heading = round(np.mean(lengths)), f"Held out by {kind}"
         published = PUBLISHED if kind == "cell" and settings.label == "subclass5" else None
-        tables |= comparison_tables(of_kind, heading, comparison.classes, BASELINES, n_train[kind], published)
+        tables |= comparison_tables(kind_scores, heading, comparison.classes, BASELINES, n_train[kind], published)
     figures = draw_comparison(folder, comparison, scores, (*BASELINES, *CLASSICAL_MODELS), BASELINES, attention)
     notes = NOTES + (DEVIATIONS if settings.released else [])
     title = f"Mouse interneurons, {len(cells.classes)} subclasses"

@@ -41,10 +41,10 @@ from data_prep.patchseq.feature_csv import read_cells
 from experiments.command_line import main
 from jaxephys.engine.config import TrainConfig
 from jaxephys.evaluation.comparison import ModelComparison
-from jaxephys.patchseq import transfer_report
 from jaxephys.patchseq.grid import draw_splits
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
 from jaxephys.patchseq.network.two_species import TwoSpeciesNetwork
+from jaxephys.patchseq.report.transfer import WITHOUT_LABELS, write_transfer_report
 from jaxephys.patchseq.source_transfer import LabelledCells, SourceDomain
 from jaxephys.patchseq.transfer_grid import TransferNetworks, train_classical_models
 from jaxephys.patchseq.transfer_task import human_cells_first, is_mouse
@@ -63,7 +63,7 @@ class Transfer(Settings):
     data: Path = Path("aligned")
     """Folder with mouse_human_aligned.csv, or a table of data_prep."""
     folds: tuple[Literal["cell", "donor"], ...] = ("cell", "donor")
-    """What is held out: single human cells, or all cells of a human donor."""
+    """Unit of the splits: single human cells, or all cells of a human donor together."""
     seeds: int = 10
     """Number of draws of the folds."""
     parts: int = 5
@@ -132,8 +132,8 @@ def run(settings: Transfer, folder: RunFolder) -> None:
     few_labels = train_classical_models(folder, comparison, source, settings.fractions)
     transferred = transfer_without_labels(mouse.values, mouse_codes, human.values).probability
     for key, split in comparison.splits.items():
-        comparison.add(transfer_report.WITHOUT_LABELS, key, transferred[split.test])
-    transfer_report.write_transfer_report(folder, comparison, few_labels, settings.parts, released=settings.released)
+        comparison.add(WITHOUT_LABELS, key, transferred[split.test])
+    write_transfer_report(folder, comparison, few_labels, settings.parts, released=settings.released)
 
 
 if __name__ == "__main__":

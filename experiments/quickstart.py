@@ -24,18 +24,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from experiments.command_line import main
-from jaxephys import PatchSeqClassifier
 from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.grid import RunGrid
-from jaxephys.engine.predict import predict
-from jaxephys.engine.rows import plain_rows, stack_rows
-from jaxephys.evaluation.baselines import fit_predict_proba, make_baseline
-from jaxephys.evaluation.splits import hold_out
+from jaxephys.evaluation.comparison import ModelComparison, SplitKey
+from jaxephys.patchseq.grid import (
+    baseline_makers,
+    class_attention,
+    draw_splits,
+    save_model,
+    train_baselines,
+    train_grid,
+)
 from jaxephys.patchseq.network.classifier import SubclassNetwork
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
-from jaxephys.patchseq.report import metric_scores, run_confusion_and_attention
+from jaxephys.patchseq.report.comparison import confusion_counts, metric_scores
 from jaxephys.patchseq.synthetic import LINEAR_FAMILIES, PAIRED_FAMILIES, make_synthetic_cells
-from jaxephys.patchseq.task import ABLATION, make_data, make_run_inputs, make_task
+from jaxephys.patchseq.task import ABLATION
 from jaxephys.reporting.maps import draw_attention, draw_confusion
 from jaxephys.reporting.markdown import Headline
 from jaxephys.reporting.plots import draw_bars, draw_curves
@@ -45,6 +49,7 @@ from jaxephys.reporting.tables import model_table
 
 METRICS = ("macro_f1", "accuracy", "balanced_accuracy", "ece")
 BASELINES = ("logistic", "svm")
+BAYES = "bayes"
 SELECTED = "attention"  # the variant whose confusion and attention are drawn, and that is saved
 
 
@@ -87,47 +92,38 @@ def run(settings: Quickstart, folder: RunFolder) -> None:
         The run folder.
     """
     cells, posterior = make_synthetic_cells(settings.cells, strength=settings.strength)
-    codes, classes, values = cells.codes(), cells.classes.tolist(), cells.values
+    comparison = ModelComparison(cells, draw_splits(cells, ("cell",), settings.seeds))
     grid = RunGrid.cross(variant=tuple(ABLATION), seed=range(settings.seeds))
-    folder.announce_run(len(grid), synthetic=values)
+    folder.announce_run(len(grid), synthetic=cells.values)
 
-    splits = {seed: hold_out(codes, seed) for seed in range(settings.seeds)}
-    run_splits = [splits[seed] for seed in grid.column("seed")]
-    layout, variants = RaggedLayout.from_widths(cells.widths), [ABLATION[name] for name in grid.column("variant")]
-    inputs = make_run_inputs(cells, layout, run_splits, variants, grid.column("seed"))
-    task, data = make_task(SubclassNetwork(layout, len(classes), settings.hidden)), make_data(cells, layout)
+    keys, variants = [SplitKey("cell", run["seed"], 0) for run in grid], grid.column("variant")
+    network = SubclassNetwork(RaggedLayout.from_widths(cells.widths), len(cells.classes), settings.hidden)
     config = TrainConfig(max_epochs=settings.max_epochs, learning_rate=settings.learning_rate)
-    result = folder.fit("quickstart", task, data, inputs, grid, config)
-
-    test_rows = stack_rows([plain_rows(split.test) for split in run_splits])
-    predicted = predict(task, data, result.best, test_rows, inputs.constants)
-    model, selected = PatchSeqClassifier(token=None, hidden=settings.hidden), grid.where(variant=SELECTED)
-    model.set_params(seeds=settings.seeds).keep_runs(result, inputs, cells, run_splits, selected)  # all hosts take part
+    trained = train_grid(folder, comparison, grid, keys, [ABLATION[name] for name in variants], network, config)
+    selected = grid.where(variant=SELECTED)
+    save_model(folder, comparison, trained, selected)
     if not folder.is_first_host:
         return
-    model.save(folder.path / "model", overwrite=True)
-    folder.write_predictions(run_splits, len(cells), cells.classes, predicted.probability)
 
-    scores, origin = [], ("quickstart", "synthetic")
-    for levels, split, probability in zip(grid, run_splits, predicted.probability, strict=True):
-        variant, seed, test = levels["variant"], levels["seed"], split.test
-        scores += metric_scores(*origin, variant, seed, codes[test], probability[: len(test)])
-    for seed, (train, _, test) in splits.items():
-        for name in BASELINES:
-            probability = fit_predict_proba(make_baseline(name, seed), values, codes, train, test, len(classes))
-            scores += metric_scores(*origin, name, seed, codes[test], probability)
-        scores += metric_scores(*origin, "bayes", seed, codes[test], posterior[test])
-    bayes = float(np.mean([score.value for score in scores if (score.variant, score.metric) == ("bayes", "macro_f1")]))
-    shown = [score for score in scores if score.variant != "bayes"]
+    splits = [comparison.splits[key] for key in keys]
+    tested = trained.prediction.probability[:, : len(splits[0].test)]  # as many cells in every split
+    folder.write_predictions(splits, len(cells), cells.classes, tested)
+    for variant, key, probability in zip(variants, keys, tested, strict=True):
+        comparison.add(variant, key, probability)
+    train_baselines(folder, comparison, baseline_makers(BASELINES, cells), with_validation=False)
+    for key, split in comparison.splits.items():
+        comparison.add(BAYES, key, posterior[split.test])
 
-    counts, attention = run_confusion_and_attention(
-        codes, [run_splits[i].test for i in selected], predicted.probability[selected], predicted.attention[selected]
-    )
-    path, lines, names = folder.path, {"Bayes classifier": bayes}, grid.column("variant")
+    scores = metric_scores(comparison, "quickstart", "synthetic")
+    bayes_scores = [score.value for score in scores if (score.variant, score.metric) == (BAYES, "macro_f1")]
+    shown, bayes = [score for score in scores if score.variant != BAYES], float(np.mean(bayes_scores))
+    counts = confusion_counts(comparison, SELECTED, "cell")
+    attention = class_attention(comparison, trained, selected).mean(axis=0, dtype=np.float64)
+    path, lines, classes = folder.path, {"Bayes classifier": bayes}, comparison.classes
     curves = ("train_loss", "valid_macro_f1", "valid_ece")
     figures = {
         "Test macro-F1 of every model": draw_bars(path, shown, "macro_f1", lines, baselines=BASELINES),
-        "Training loss and validation scores": draw_curves(path, result.history, names, curves),
+        "Training loss and validation scores": draw_curves(path, trained.result.history, variants, curves),
         "Confusion on the test cells of all seeds": draw_confusion(path, counts, classes, f"{SELECTED}, all seeds"),
         "Mean attention to each family": draw_attention(path, attention, classes, list(cells.families)),
     }

@@ -1,17 +1,22 @@
-"""Attention of the published layer, made causal: which bins it attends to, and its scores with altered attention.
+"""Attention of the published layer, made causal: the bins that it attends to, and how its scores depend on attention.
 
-Reproduces Figure 5 of Shimono (2026): attention maps, their profile over lags, gradient importance, and attention weighted by it
-(AWI), each correlated with the population's rate on the query and on the key side; attention disabled; units shuffled over the last
-50 and 95 % of a window. The published layer sees the bin that it predicts, so that a diagonal in the map and an intact AUC without
-attention are no evidence about time. Here the layer is causal and predicts the next bin, and every number is compared with that of
-uniform attention or of a rate alone.
+Reproduces Figure 5 of Shimono (2026):
+
+- attention maps, and the mean attention weight as a function of the lag;
+- correlations of the population rate with measures of attention per query bin and per key bin. One measure is attention weighted by
+  importance (AWI), where the importance of a bin is the gradient of the loss with respect to its spikes;
+- scores without attention, and with the units shuffled in the last 50 % or 95 % of each window.
+
+The published layer sees the bin that it predicts. It can copy this bin, so neither a diagonal in its attention map nor a high AUC
+without attention shows that it uses the past. Here the layer is causal and predicts the next bin. Correlations are compared with those
+of uniform attention, and scores with those of a forecast from the running rate alone.
 
     python -m experiments.spikes_attention                                   4 simulated populations
     python -m experiments.spikes_attention --data ../shared/data/spikes      one in vitro and one in vivo recording
 
-Published: correlation with the rate positive on the query side, negative on the key side; disabling attention costs little AUC.
-Expected on one in vitro and one in vivo recording (3 epochs): weights are almost uniform, correlations hardly exceed those of uniform
-attention, and the layer trained without attention has the same scores (ROC AUC 0.916 and 0.793).
+Published: the correlation with the rate is positive for query bins and negative for key bins; disabling attention reduces the AUC
+only slightly. Expected on one in vitro and one in vivo recording (3 epochs): weights are almost uniform, correlations hardly exceed
+those of uniform attention, and the layer trained without attention has the same ROC AUC (0.916 in vitro, 0.793 in vivo).
 """
 
 from __future__ import annotations
@@ -20,7 +25,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import jax
-from rich.progress import track
 
 from data_prep.spikes.load import read_or_simulate
 from experiments.command_line import main
@@ -28,14 +32,14 @@ from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.spikes.attention_analysis import (
     TRAINED,
-    WITHOUT,
+    AttentionAnalysis,
     analyze_attention,
     compared_models,
     count_window_outcomes,
     cut_test_windows,
 )
 from jaxephys.spikes.attribution import AlteredAttention
-from jaxephys.spikes.grid import SpikeSettings, score_rows, train_grid, train_networks
+from jaxephys.spikes.grid import SpikeSettings, fit_grid, metric_scores, train_grid
 from jaxephys.spikes.report.attention import (
     NOTES,
     attention_score_table,
@@ -49,13 +53,13 @@ class SpikeAttention(SpikeSettings):
     """Settings of the analysis of attention."""
 
     populations: int = 4
-    """Number of simulated populations, in vitro and in vivo in turn."""
+    """Number of simulated populations, alternately in vitro and in vivo."""
     networks: tuple[Literal["published"], ...] = ("published",)
-    """The published layer, causal."""
+    """Only the published layer, made causal, can be analyzed."""
     windows: int = 16
-    """Test windows that are analyzed, evenly spaced."""
+    """Number of evenly spaced windows of the test bins that are analyzed."""
     shares: tuple[float, ...] = (0.5, 0.95)
-    """Parts of a window, counted from its end, in which units are shuffled."""
+    """Fractions of a window: in the last part of this length, the units are shuffled."""
 
 
 PRESETS = {
@@ -77,23 +81,28 @@ def run(settings: SpikeAttention, folder: RunFolder) -> None:
         Folder that receives the results.
     """
     recordings, _ = read_or_simulate(settings.data, settings.populations, settings.minutes, settings.units)
-    folder.announce_run(2 * len(recordings) * settings.seeds, recordings=[one.packed for one in recordings])
-    model, result = train_networks(folder, recordings, settings, "published", ("bce",))
+    n_runs = 2 * len(recordings) * settings.seeds  # with and without attention
+    folder.announce_run(n_runs, recordings=[recording.packed for recording in recordings])
+    _, model, result, _ = train_grid(folder, recordings, settings, "published", ("bce",))
     network = model.forecaster_.config.network
-    without = AlteredAttention(network, "none")
-    control = train_grid(folder, recordings, model, without, result.grid, WITHOUT, "blind")
+    network_without = AlteredAttention(network, "none")
+    result_without = fit_grid(folder, recordings, model, network_without, result.grid, "blind")
     scores: list[Score] = []
-    analyses, variants = {}, []
-    for recording in track(recordings, "analyzing", transient=True):
+    analyses: dict[str, AttentionAnalysis] = {}  # of the first seed of each recording, for the figures
+    variants: list[str] = []
+    for recording in folder.track(recordings, "analyzing"):
         windows = cut_test_windows(recording, settings.length, settings.windows)
         for index in result.grid.where(train_on=recording.name).tolist():
             seed = result.grid[index]["seed"]
-            variables, of_control = (jax.tree.map(lambda leaf, i=index: leaf[i], one.best) for one in (result, control))
+            variables, variables_without = (
+                jax.tree.map(lambda leaf, i=index: leaf[i], trained.best) for trained in (result, result_without)
+            )
             key = recording.name, recording.name, seed
-            models = compared_models(network, variables, without, of_control, settings.shares)
+            models = compared_models(network, variables, network_without, variables_without, settings.shares)
             variants = list(models)
-            for name, (apply, share) in models.items():
-                scores += score_rows("spikes_attention", name, *key, count_window_outcomes(apply, windows, share))
+            for name, (compute_logits, share) in models.items():
+                counts = count_window_outcomes(compute_logits, windows, share)
+                scores += metric_scores("spikes_attention", name, *key, counts)
             analysis = analyze_attention(network, variables, windows)
             analyses.setdefault(recording.name, analysis)
             for (measure, rate), correlations in analysis.correlations.items():

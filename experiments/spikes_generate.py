@@ -19,14 +19,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rich.progress import track
-
 from data_prep.spikes.load import read_or_simulate
 from experiments.command_line import main
 from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.spikes.generation import PAST_BINS
-from jaxephys.spikes.grid import SpikeSettings, train_networks
+from jaxephys.spikes.grid import SpikeSettings, train_grid
 from jaxephys.spikes.report.generation import distance_table, draw_rasters
 from jaxephys.spikes.spike_statistics import compare_statistics, compute_statistics, rate_matched_poisson
 
@@ -39,7 +37,7 @@ class SpikeGeneration(SpikeSettings):
     """Settings of the generation of spikes."""
 
     populations: int = 4
-    """Number of simulated populations, in vitro and in vivo in turn."""
+    """Number of simulated populations, alternately in vitro and in vivo."""
     bins: int = 20_000
     """Bins to generate, at most; they are compared with as many real ones."""
 
@@ -71,9 +69,9 @@ def run(settings: SpikeGeneration, folder: RunFolder) -> None:
     """
     recordings, _ = read_or_simulate(settings.data, settings.populations, settings.minutes, settings.units)
     folder.announce_run(len(recordings) * settings.seeds, recordings=[recording.packed for recording in recordings])
-    model, result = train_networks(folder, recordings, settings, settings.networks[0], ("bce",))
+    _, model, result, _ = train_grid(folder, recordings, settings, settings.networks[0], ("bce",))
     scores, figures = [], {}
-    for recording in track(recordings, "generating", transient=True):
+    for recording in folder.track(recordings, "generating"):
         start, stop = recording.span("test")
         n_bins = min(settings.bins, stop - start, start)
         real, before = recording.bits(start, start + n_bins), recording.bits(max(start - PAST_BINS, 0), start)
@@ -85,10 +83,10 @@ def run(settings: SpikeGeneration, folder: RunFolder) -> None:
         rasters[BEFORE] = [rate_matched_poisson(before, seed, n_bins) for seed in range(len(runs))]
         rasters[POISSON] = [rate_matched_poisson(real, seed) for seed in range(len(runs))]
         rasters[REAL] = [recording.bits(start - n_bins, start)]
-        of_real = compute_statistics(real, recording.bin_ms)
-        for variant, of_variant in rasters.items():
-            for seed, raster in enumerate(of_variant):
-                distances = compare_statistics(compute_statistics(raster, recording.bin_ms), of_real)
+        real_statistics = compute_statistics(real, recording.bin_ms)
+        for variant, variant_rasters in rasters.items():
+            for seed, raster in enumerate(variant_rasters):
+                distances = compare_statistics(compute_statistics(raster, recording.bin_ms), real_statistics)
                 key = "spikes_generate", variant, recording.name, recording.name, seed, 0, "test"
                 scores += [Score(*key, metric, value, n_bins) for metric, value in distances.items()]
         shown = {"real": real} | {name: rasters[name][0] for name in (BOUNDED, FREE, BEFORE)}
@@ -97,7 +95,7 @@ def run(settings: SpikeGeneration, folder: RunFolder) -> None:
         return
     model.save(folder.path / "model", overwrite=True)
     variants, compared = (BOUNDED, FREE, BEFORE, POISSON, REAL), (BOUNDED, FREE, BEFORE)
-    tables = {one.name: distance_table(scores, one.name, variants, compared) for one in recordings}
+    tables = {recording.name: distance_table(scores, recording.name, variants, compared) for recording in recordings}
     folder.write_report(scores, "Generated spikes", INTRODUCTION, tables, figures, NOTES)
 
 

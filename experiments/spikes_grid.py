@@ -32,19 +32,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from rich.progress import track
-
 from data_prep.spikes.load import read_or_simulate
 from experiments.command_line import main
 from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.run_folder import RunFolder
-from jaxephys.spikes.baselines import BASELINE_NAMES
+from jaxephys.spikes.baselines import BASELINE_NAMES, fit_baselines
 from jaxephys.spikes.grid import (
     SpikeSettings,
-    TrainedNetworks,
-    fit_all_baselines,
     score_models,
-    train_networks,
+    train_grid,
     write_intervals,
 )
 from jaxephys.spikes.report.transfer import (
@@ -102,31 +98,31 @@ def run(settings: SpikeGrid, folder: RunFolder) -> None:
     folder.announce_run(n_runs, recordings=[recording.packed for recording in recordings])
     networks = []
     for kind in settings.networks:
-        model, result = train_networks(folder, recordings, settings, kind, (settings.loss,))
+        trained = train_grid(folder, recordings, settings, kind, (settings.loss,))
         forms = {FORECAST: False, RECONSTRUCTION: True} if kind == "legacy" else {kind: False}
-        networks += [TrainedNetworks(name, model, result.grid, same_bin) for name, same_bin in forms.items()]
-    baselines = fit_all_baselines(recordings)
+        networks += [trained._replace(name=name, same_bin=same_bin) for name, same_bin in forms.items()]
+    baselines = [fit_baselines(recording) for recording in folder.track(recordings, "baselines")]
     scores, intervals = [], {}
-    for recording in track(recordings, "scoring", transient=True):
+    for recording in folder.track(recordings, "scoring"):
         n_test = recording.span("test")[1] - recording.span("test")[0]
         for metric, value in best_scores.get(recording.name, {}).items():
             key = ("spikes_grid", TRUE_PROBABILITY, recording.name, recording.name, 0, 0, "test", metric)
             scores.append(Score(*key, value, n_test))
-        rows, of_recording = score_models("spikes_grid", recording, networks, baselines, settings)
+        rows, recording_intervals = score_models("spikes_grid", recording, networks, baselines, settings)
         scores += rows
-        intervals |= of_recording
+        intervals |= recording_intervals
     if not folder.is_first_host:
         return
     networks[0].model.save(folder.path / "model", overwrite=True)
     write_intervals(folder.path / "intervals.csv", intervals)
-    variants = [*(one.name for one in networks), *BASELINE_NAMES]
+    variants = [*(trained.name for trained in networks), *BASELINE_NAMES]
     shown = [*variants, TRUE_PROBABILITY] if best_scores else variants
-    tables = transfer_tables(scores, intervals, recordings, [one.name for one in networks], shown)
+    tables = transfer_tables(scores, intervals, recordings, [trained.name for trained in networks], shown)
     figures = draw_transfer_figures(folder.path, scores, recordings, networks[0].name)
-    taus = ", ".join(f"{one.source} {one.tau_ms:g} ms" for one in baselines)
+    taus = ", ".join(f"{fitted.source} {fitted.tau_ms:g} ms" for fitted in baselines)
     notes = [
-        *(line for one in networks for line in wins_over_baselines(scores, names, one.name, BASELINE_NAMES)),
-        *(f"{one.name}, {one.model.causality_}." for one in networks if not one.same_bin),
+        *(line for trained in networks for line in wins_over_baselines(scores, names, trained.name, BASELINE_NAMES)),
+        *(f"{trained.name}, {trained.model.causality_}." for trained in networks if not trained.same_bin),
         f"Time constants of the exponential filter: {taus}.",
         *NOTES,
         *(LEGACY_NOTES if "legacy" in settings.networks else []),

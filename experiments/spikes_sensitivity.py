@@ -20,14 +20,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rich.progress import track
-
 from data_prep.spikes.load import read_or_simulate
 from experiments.command_line import main
 from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.spikes.forecaster import counts_of_run
-from jaxephys.spikes.grid import SpikeSettings, count_test_outcomes, score_rows, train_networks
+from jaxephys.spikes.grid import SpikeSettings, metric_scores, train_grid
 from jaxephys.spikes.network import NetworkOptions
 from jaxephys.spikes.report.sensitivity import REFERENCE, OptionChange, draw_sensitivity, sensitivity_table
 
@@ -37,7 +35,7 @@ class SpikeSensitivity(SpikeSettings):
     """Settings of the sensitivity analysis."""
 
     populations: int = 6
-    """Number of simulated populations, in vitro and in vivo in turn."""
+    """Number of simulated populations, alternately in vitro and in vivo."""
     networks: tuple[Literal["population", "units"], ...] = ("population",)
     """population: takes any units; units: has parameters for each unit. The first is used."""
     lengths: tuple[int, ...] = (128, 512, 2048)
@@ -64,8 +62,8 @@ class SpikeSensitivity(SpikeSettings):
     def changes(self) -> list[OptionChange]:
         """The reference, and every network that differs from it in one option."""
         values = zip(self.reference, (self.lengths, self.depths, self.heads, self.dropouts), strict=True)
-        changes = [OptionChange(option, value) for option, of_option in values for value in of_option]
-        return [OptionChange("", 0), *(one for one in changes if one.value != self.reference[one.option])]
+        changes = [OptionChange(option, value) for option, option_values in values for value in option_values]
+        return [OptionChange("", 0), *(change for change in changes if change.value != self.reference[change.option])]
 
 
 PRESETS = {
@@ -106,15 +104,16 @@ def run(settings: SpikeSensitivity, folder: RunFolder) -> None:
         if change.option:
             parameters["length" if change.option == "length" else f"network__{change.option}"] = change.value
         kind, name = settings.networks[0], change.name.replace(" ", "_")
-        model, result = train_networks(folder, recordings, settings, kind, ("bce",), name, **parameters)
+        _, model, result, _ = train_grid(folder, recordings, settings, kind, ("bce",), name, **parameters)
         n_parameters[change.name] = model.n_parameters_
         causality.append(f"{change.name}, {model.causality_}.")
-        for recording in track(recordings, f"scoring {change.name}", transient=True):
-            counts = count_test_outcomes(model, recording, settings.warm_up)
+        for recording in folder.track(recordings, f"scoring {change.name}"):
+            network = model.forecaster_.without_experts()
+            counts = network.count_outcomes(recording, recording.span("test"), warm_up=settings.warm_up)
             for index in range(len(result.grid)):
-                run, of_run = result.grid[index], counts_of_run(counts, index)
+                run, run_counts = result.grid[index], counts_of_run(counts, index)
                 key = change.name, run["train_on"], recording.name, run["seed"]
-                scores += score_rows("spikes_sensitivity", *key, of_run)
+                scores += metric_scores("spikes_sensitivity", *key, run_counts)
         if change.name == REFERENCE and folder.is_first_host:
             model.save(folder.path / "model", overwrite=True)
     if not folder.is_first_host:

@@ -22,25 +22,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 
-from rich.progress import track
-
 from data_prep.spikes.load import read_or_simulate
 from experiments.command_line import main
-from jaxephys.engine.fit import FitResult
 from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.plots import draw_bars, draw_curves
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.schemas.recording import Recording
-from jaxephys.spikes.estimator import SpikeTransformer
 from jaxephys.spikes.forecaster import counts_of_run
 from jaxephys.spikes.grid import (
     Intervals,
     SpikeSettings,
+    TrainedGrid,
     check_same_bins,
-    count_test_outcomes,
+    metric_scores,
     score_intervals,
-    score_rows,
-    train_networks,
+    train_grid,
     write_intervals,
 )
 from jaxephys.spikes.report.losses import NOTES, loss_differences, loss_table
@@ -80,21 +76,22 @@ def run(settings: SpikeTraining, folder: RunFolder) -> None:
     names = [recording.name for recording in recordings]
     n_runs = len(names) * settings.seeds * len(settings.losses)
     folder.announce_run(n_runs, recordings=[recording.packed for recording in recordings])
-    model, result = train_networks(folder, recordings, settings, settings.networks[0], settings.losses)
+    trained = train_grid(folder, recordings, settings, settings.networks[0], settings.losses)
     scores, intervals = [], {}
-    for recording in track(recordings, "scoring", transient=True):
-        rows, of_recording = score_recording(recording, model, result, settings)
+    for recording in folder.track(recordings, "scoring"):
+        rows, recording_intervals = score_recording(recording, trained, settings)
         scores += rows
-        intervals |= of_recording
+        intervals |= recording_intervals
     if not folder.is_first_host:
         return
-    model.save(folder.path / "model", overwrite=True)
+    trained.model.save(folder.path / "model", overwrite=True)
     write_intervals(folder.path / "intervals.csv", intervals)
     tables = {
         "Scores on test bins": loss_table(scores, names, settings.losses),
         "Differences between losses": loss_differences(scores, intervals, names, settings.losses),
     }
-    curves = draw_curves(folder.path, result.history, result.grid.column("loss"), CURVES)
+    history, grid = trained.result.history, trained.result.grid
+    curves = draw_curves(folder.path, history, grid.column("loss"), CURVES)
     runs = [score._replace(seed=names.index(score.test_on) * settings.seeds + score.seed) for score in scores]
     figures = {
         "Validation scores over the epochs: mean and sd over recordings and seeds": curves,
@@ -102,11 +99,13 @@ def run(settings: SpikeTraining, folder: RunFolder) -> None:
             folder.path, runs, "average_precision"
         ),
     }
-    folder.write_report(scores, "Comparison of losses", INTRODUCTION, tables, figures, [*NOTES, f"{model.causality_}."])
+    folder.write_report(
+        scores, "Comparison of losses", INTRODUCTION, tables, figures, [*NOTES, f"{trained.model.causality_}."]
+    )
 
 
 def score_recording(
-    recording: Recording, model: SpikeTransformer, result: FitResult, settings: SpikeTraining
+    recording: Recording, trained: TrainedGrid, settings: SpikeTraining
 ) -> tuple[list[Score], Intervals]:
     """Score each network on the test bins of its own recording, without the mixture, which would hide differences.
 
@@ -114,10 +113,8 @@ def score_recording(
     ----------
     recording : Recording
         The recording.
-    model : SpikeTransformer
-        All networks.
-    result : FitResult
-        The trained grid.
+    trained : TrainedGrid
+        The networks, one per loss, recording and seed.
     settings : SpikeTraining
         Settings of the experiment.
 
@@ -128,13 +125,14 @@ def score_recording(
     intervals : dict
         Intervals of the first seed, and of the differences between losses.
     """
-    counts = count_test_outcomes(model, recording, settings.warm_up)
+    network, grid = trained.model.forecaster_.without_experts(), trained.result.grid
+    counts = network.count_outcomes(recording, recording.span("test"), warm_up=settings.warm_up)
     scores, first_seed = [], {}
-    for run in result.grid.where(train_on=recording.name).tolist():
-        loss, seed, of_run = result.grid[run]["loss"], result.grid[run]["seed"], counts_of_run(counts, run)
-        scores += score_rows("spikes_train", loss, recording.name, recording.name, seed, of_run)
+    for run in grid.where(train_on=recording.name).tolist():
+        loss, seed, run_counts = grid[run]["loss"], grid[run]["seed"], counts_of_run(counts, run)
+        scores += metric_scores("spikes_train", loss, recording.name, recording.name, seed, run_counts)
         if seed == 0:
-            first_seed[loss] = of_run
+            first_seed[loss] = run_counts
     check_same_bins(first_seed)
     intervals = {}
     for a, b in combinations(settings.losses, 2):

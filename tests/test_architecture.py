@@ -155,7 +155,9 @@ def test_violation_is_found(module, source):
 
 
 def test_what_the_table_allows_is_no_violation():
-    assert violations("jaxephys.engine.fit", "import jax, optax\nfrom jaxephys.engine import devices\nimport numpy") == []
+    assert (
+        violations("jaxephys.engine.fit", "import jax, optax\nfrom jaxephys.engine import devices\nimport numpy") == []
+    )
     assert (
         violations("jaxephys.patchseq.task", "from jaxephys.evaluation import metrics\nfrom .network import Switches")
         == []

@@ -26,8 +26,10 @@ def commands() -> list[str]:
     found = set()
     for page in PAGES:
         text = (ROOT / page).read_text()
-        blocks = re.findall(r"```\n(.*?)```", text, flags=re.DOTALL)
-        lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
+        blocks = re.findall(r"```(\w*)\n(.*?)```", text, flags=re.DOTALL)
+        lines = [
+            line.split("#")[0].strip() for language, block in blocks if not language for line in block.splitlines()
+        ]
         found |= {*lines, *re.findall(r"`(python -m [^`]*)`", text)}
     return sorted(line for line in found if line.startswith("python -m ") and not line.startswith(ELSEWHERE))
 

@@ -128,7 +128,7 @@ def train_seeds(
 
 
 class _Training(NamedTuple):
-    """What all seeds share."""
+    """Data and options that all seeds share."""
 
     data: torch.Tensor
     label: torch.Tensor

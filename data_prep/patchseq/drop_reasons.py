@@ -65,7 +65,7 @@ MAX_DETAIL = 300  # characters
 
 
 class Note(NamedTuple):
-    """What happened to one part of a cell; with the identifier of the cell one row of ``qc.csv``.
+    """A problem in one part of a cell and how it was handled. A row of ``qc.csv`` is the identifier of the cell and a note.
 
     Parameters
     ----------

@@ -1,8 +1,11 @@
-"""The feature families of IPFX at fixed widths, each computed on its own, with a mask of the measured values.
+"""The feature families of one cell at fixed widths, with a mask of the observed values. IPFX computes the values.
 
-All numbers are IPFX's. In addition, a family that fails does not affect the others, a missing protocol leaves its block empty
-instead of losing the cell, levels that IPFX fills from their neighbours are masked, and one stimulus level is enough. Start
-with :func:`analyze` and :func:`feature_vectors`; :class:`Layout` has the widths.
+This module differs from IPFX's own feature extraction in four respects. If a family fails, the others are still computed. A cell
+that lacks a protocol is kept, and the features of this protocol are not observed. The values of a stimulus level that was not
+recorded, which IPFX copies or interpolates from neighbouring levels, are not observed either. One recorded level is enough, where
+IPFX needs two.
+
+Start with :func:`analyze` and :func:`feature_vectors`; :meth:`Layout.widths` lists the families and their widths.
 """
 
 from __future__ import annotations
@@ -23,20 +26,21 @@ from ipfx.sweep import SweepSet
 from data_prep.patchseq.drop_reasons import MISSING, Note, note
 from data_prep.patchseq.stimulus import AFTER, BEFORE, ONSET
 
-SPIKING = ("upstroke_downstroke_ratio", "peak_v", "fast_trough_v", "threshold_v", "width")
-BIN, PSTH_BIN, STEP_BIN = 0.02, 0.05, 0.01  # s
-AP_WINDOW, AP_POINTS = 0.003, 150  # s after the threshold, samples at 50 kHz
-ISI_POINTS = 100
-SHORT_SQUARE_SPIKES = 0.05  # s after a short square in which spikes are detected
-HYPERPOLARISING_TOLERANCE = 5  # pA
+SPIKING = ("upstroke_downstroke_ratio", "peak_v", "fast_trough_v", "threshold_v", "width")  # features of single spikes
+# Bins of IPFX, in ms: of the families along a spike train (``inst_freq``, ``spiking_``), of the PSTH, of subthreshold voltages.
+TRAIN_BIN, PSTH_BIN, SUBTHRESHOLD_BIN = 20, 50, 10
+AP_WINDOW, AP_POINTS = 0.003, 150  # the first action potential: s from its threshold, and samples at 50 kHz
+ISI_POINTS = 100  # samples of the mean voltage between two spikes
+SHORT_SQUARE_MARGIN = 0.05  # spikes are detected up to this time (s) after the end of a short square
+HYPERPOLARISING_TOLERANCE = 5  # pA, largest difference between a level and the amplitude of its sweep
 
 FeatureVector = tuple[np.ndarray, np.ndarray]  # values [feature], observed [feature]
-SpikingSweeps = tuple[list[IpfxSweep], list[Any]]  # sweeps, and the table of spikes of each
+SpikingSweeps = tuple[list[IpfxSweep], list[Any]]  # sweeps, and for each its spikes (DataFrame, one row per spike)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Stimulus levels of the families; with the length of the step they determine the widths.
+    """Stimulus levels and step length, which determine the widths of the families.
 
     Parameters
     ----------
@@ -64,21 +68,22 @@ class Layout:
         Returns
         -------
         dict of str to int
-            Family and width.
+            Width of each family by its name.
         """
-        step = round((self.step + BEFORE + AFTER) / STEP_BIN)
-        train = len(self.levels) * (round(self.step * 1000) // round(BIN * 1000))
+        step_ms = round(self.step * 1000)
+        voltage_bins = round((self.step + BEFORE + AFTER) / (SUBTHRESHOLD_BIN / 1000))
+        train_bins = len(self.levels) * (step_ms // TRAIN_BIN)
         return {
-            "step_subthresh": len(self.hyperpolarising) * step,
-            "subthresh_norm": step,
-            "subthresh_depol_norm": step,
+            "step_subthresh": len(self.hyperpolarising) * voltage_bins,
+            "subthresh_norm": voltage_bins,
+            "subthresh_depol_norm": voltage_bins,
             "isi_shape": ISI_POINTS,
             "first_ap_v": 3 * AP_POINTS,
             "first_ap_dv": 3 * (AP_POINTS - 1),
-            "psth": len(self.levels) * (round(self.step * 1000) // round(PSTH_BIN * 1000)),
-            "inst_freq": train,
-            **{f"spiking_{name}": train for name in SPIKING},
-            "inst_freq_norm": train,
+            "psth": len(self.levels) * (step_ms // PSTH_BIN),
+            "inst_freq": train_bins,
+            **{f"spiking_{name}": train_bins for name in SPIKING},
+            "inst_freq_norm": train_bins,
         }
 
 
@@ -95,7 +100,7 @@ class CellSweeps:
     notes : list of Note
         Notes on the cell; the functions of this module append to it.
     long_square, short_square, ramps : dict, optional
-        Results of IPFX's analysis of each protocol; None where the protocol is absent or its analysis failed.
+        Results of IPFX's analysis of each protocol; None if the protocol is absent or its analysis failed.
     """
 
     long: list[IpfxSweep]
@@ -130,12 +135,12 @@ class CellSweeps:
 def analyze(cell: CellSweeps) -> CellSweeps:
     """Detect spikes and compute the sweep features of each protocol.
 
-    The detection parameters are those of IPFX's feature vectors.
+    The detection parameters are those with which IPFX computes feature vectors.
 
     Parameters
     ----------
     cell : CellSweeps
-        The sweeps; ``long_square``, ``short_square`` and ``ramps`` are set.
+        The sweeps. The results are stored in its fields ``long_square``, ``short_square`` and ``ramps``.
 
     Returns
     -------
@@ -148,19 +153,19 @@ def analyze(cell: CellSweeps) -> CellSweeps:
             SweepSet(cell.long),
             start=start,
             end=end,
-            min_peak=-25,
+            min_peak=-25,  # mV
             **dsf.detection_parameters(StimulusType.LONG_SQUARE),
         )
-        analysis = spa.LongSquareAnalysis(*extractors, subthresh_min_amp=-100.0)
+        analysis = spa.LongSquareAnalysis(*extractors, subthresh_min_amp=-100.0)  # pA
         cell.long_square = attempt(cell, "long_square", lambda: analyze_long_squares(cell, analysis))
     if cell.short:
-        stop = cell.short[-1].t[cell.short[-1].epochs["stim"][1]] + SHORT_SQUARE_SPIKES
+        stop = cell.short[-1].t[cell.short[-1].epochs["stim"][1]] + SHORT_SQUARE_MARGIN
         extractors = dsf.extractors_for_sweeps(
             SweepSet(cell.short),
             est_window=[start, start + 0.001],
             start=start,
             end=stop,
-            reject_at_stim_start_interval=0.0002,  # pyright: ignore[reportArgumentType]
+            reject_at_stim_start_interval=0.0002,  # s: the step's artifact  # pyright: ignore[reportArgumentType]
             **dsf.detection_parameters(StimulusType.SHORT_SQUARE),
         )
         short = spa.ShortSquareAnalysis(*extractors)
@@ -189,7 +194,8 @@ def analyze_long_squares(cell: CellSweeps, analysis: spa.LongSquareAnalysis) -> 
     Returns
     -------
     dict
-        IPFX's results; keys of parts that could not be computed are absent.
+        IPFX's results. The rheobase sweep is that of the smallest current with a spike, the hero sweep a spiking one at 39 to
+        61 pA more, or the closest. Parts that could not be computed have no key.
     """
     sweeps = SweepSet(cell.long)
     extra = ["peak_deflect", "stim_amp", "v_baseline", "sag"]
@@ -210,16 +216,16 @@ def analyze_long_squares(cell: CellSweeps, analysis: spa.LongSquareAnalysis) -> 
 
 
 def attempt(cell: CellSweeps, family: str, compute: Callable[[], Any]) -> Any:
-    """Compute something; if that fails, note the error on the family and go on.
+    """Call a function; if it raises an error, append a note to the cell and return None.
 
     Parameters
     ----------
     cell : CellSweeps
-        The cell, for its notes.
+        The cell, whose notes receive the error.
     family : str
-        Name of the family.
+        Name of the family, or of the protocol, in the note.
     compute : callable
-        Function without arguments.
+        The function, without arguments.
 
     Returns
     -------
@@ -228,7 +234,7 @@ def attempt(cell: CellSweeps, family: str, compute: Callable[[], Any]) -> Any:
     """
     try:
         return compute()
-    except Exception as error:  # IPFX lets any exception of NumPy and pandas through; the note names it
+    except Exception as error:  # IPFX passes on any exception of NumPy and pandas
         cell.note_missing(family, "family failed", f"{type(error).__name__}: {error}")
         return None
 
@@ -246,8 +252,8 @@ def feature_vectors(cell: CellSweeps, layout: Layout) -> dict[str, FeatureVector
     Returns
     -------
     dict of str to (ndarray of float, ndarray of bool), each of shape (width,)
-        Values and observed mask of each family of :meth:`Layout.widths`. What could not be computed is NaN, not observed, and
-        has a note.
+        Values, and whether they are observed, of each family of :meth:`Layout.widths`. Values that could not be computed are
+        NaN and not observed, and the cell receives a note on them.
     """
     computed: dict[str, FeatureVector | None] = {}
     if cell.long_square is None:
@@ -271,23 +277,24 @@ def spikes_at_levels(
 ) -> list[Any]:
     """Return the spikes of the sweeps at given amplitudes above rheobase.
 
-    IPFX needs at least two of the levels; here the rheobase alone is enough.
+    IPFX needs at least two of these sweeps; here the one at rheobase is enough.
 
     Parameters
     ----------
     features : mapping
         Results of the long-square analysis.
     targets : sequence of int
-        Amplitudes above rheobase, in pA.
+        Amplitudes above rheobase, in pA; the first is 0, the rheobase itself.
     shift : int or None
-        Amplitude in pA by which all targets are moved for a second try if none is matched.
+        If fewer than two of the amplitudes were recorded, all targets are increased by this amplitude (pA) and the search
+        is repeated. None: it is not repeated.
     tolerance : int
         Largest difference between a target and the amplitude of its sweep, in pA.
 
     Returns
     -------
     list of (DataFrame or None)
-        Spikes at each level; None where it was not recorded.
+        Spikes at each amplitude, one row per spike; None for an amplitude that was not recorded.
     """
     try:
         return fv.identify_suprathreshold_spike_info(features, np.array(targets), shift, tolerance)
@@ -297,7 +304,7 @@ def spikes_at_levels(
 
 
 def normalize_levels(frequency: np.ndarray, n_levels: int) -> np.ndarray:
-    """Divide each level by its maximum, which leaves the time course of the train without its rate.
+    """Divide each level by its maximum, so that the values show the time course of firing but not its rate.
 
     Parameters
     ----------
@@ -319,8 +326,9 @@ def normalize_levels(frequency: np.ndarray, n_levels: int) -> np.ndarray:
 def first_spike_sweeps(cell: CellSweeps) -> tuple[SpikingSweeps, SpikingSweeps, SpikingSweeps]:
     """Select the sweeps from which the first action potential is taken.
 
-    As in IPFX these are short squares of the most frequent amplitude, the rheobase sweep, and ramps. A spike that is cut off by
-    the end of the sweep is used at rheobase only, where there is no other sweep.
+    As in IPFX these are the short squares of the most frequent amplitude, the rheobase sweep of the long squares, and the ramps
+    with spikes. A short square or a ramp whose first spike is cut off by the end of the sweep is left out; the rheobase sweep is
+    kept even then, since no other sweep can replace it.
 
     Parameters
     ----------
@@ -330,7 +338,7 @@ def first_spike_sweeps(cell: CellSweeps) -> tuple[SpikingSweeps, SpikingSweeps, 
     Returns
     -------
     tuple of three (sweeps, spikes)
-        For short squares, long squares and ramps; empty lists where there are none.
+        For short squares, long squares and ramps; empty lists for a protocol without such sweeps.
     """
     short: SpikingSweeps = ([], [])
     rheobase: SpikingSweeps = ([], [])
@@ -353,7 +361,7 @@ def _subthreshold(cell: CellSweeps, layout: Layout) -> dict[str, FeatureVector |
     depol, depol_deflection = fv.identify_subthreshold_depol_with_amplitudes(features, sweeps)
     vectors: dict[str, FeatureVector | None] = {}
 
-    def steps() -> FeatureVector:
+    def step_voltages() -> FeatureVector:
         values = fv.step_subthreshold(
             hyper, layout.hyperpolarising, start, end, amp_tolerance=HYPERPOLARISING_TOLERANCE
         )
@@ -364,7 +372,7 @@ def _subthreshold(cell: CellSweeps, layout: Layout) -> dict[str, FeatureVector |
         recorded = [
             bool(np.any(np.abs(amplitudes - target) <= HYPERPOLARISING_TOLERANCE)) for target in layout.hyperpolarising
         ]
-        vectors["step_subthresh"] = attempt(cell, "step_subthresh", steps)
+        vectors["step_subthresh"] = attempt(cell, "step_subthresh", step_voltages)
         _note_missing_levels(cell, "step_subthresh", layout.hyperpolarising, recorded)
         vectors["subthresh_norm"] = attempt(
             cell,
@@ -386,7 +394,7 @@ def _subthreshold(cell: CellSweeps, layout: Layout) -> dict[str, FeatureVector |
 
 
 def _spike_trains(cell: CellSweeps, layout: Layout) -> dict[str, FeatureVector | None]:
-    """Compute psth, instantaneous frequency and the features of the spikes at levels above rheobase."""
+    """Compute the PSTH, the instantaneous frequency and the features of single spikes at the levels above rheobase."""
     features = cell.long_square or {}
     if "rheobase_i" not in features:
         for name in ("psth", "inst_freq", *(f"spiking_{name}" for name in SPIKING), "inst_freq_norm"):
@@ -397,15 +405,15 @@ def _spike_trains(cell: CellSweeps, layout: Layout) -> dict[str, FeatureVector |
         return {}
     start, end = cell.window
     recorded = [level is not None for level in spikes]
-    compute: dict[str, Callable[[], np.ndarray]] = {
-        "psth": lambda: fv.psth_vector(spikes, start, end, 50),
+    functions: dict[str, Callable[[], np.ndarray]] = {
+        "psth": lambda: fv.psth_vector(spikes, start, end, PSTH_BIN),
         "inst_freq": lambda: fv.inst_freq_vector(spikes, start, end),
     }
     for name in SPIKING:
-        compute[f"spiking_{name}"] = lambda name=name: fv.spike_feature_vector(name, spikes, start, end)
+        functions[f"spiking_{name}"] = lambda name=name: fv.spike_feature_vector(name, spikes, start, end)
     vectors: dict[str, FeatureVector | None] = {}
-    for name, values_of in compute.items():
-        vectors[name] = attempt(cell, name, lambda values_of=values_of: _with_level_mask(values_of(), recorded))
+    for name, compute in functions.items():
+        vectors[name] = attempt(cell, name, lambda compute=compute: _with_level_mask(compute(), recorded))
     if vectors["inst_freq"] is not None:
         values, observed = vectors["inst_freq"]
         vectors["inst_freq_norm"] = normalize_levels(values, len(layout.levels)), observed
@@ -423,7 +431,7 @@ def _isi_shape(cell: CellSweeps) -> FeatureVector | None:
 
 
 def _first_spikes(cell: CellSweeps) -> dict[str, FeatureVector]:
-    """Put the first action potentials of short square, long square and ramp side by side; NaN where there is none."""
+    """Concatenate the first action potentials of short square, long square and ramp; NaN for a protocol without one."""
     names, recorded = ("short square", "long square", "ramp"), (cell.short, cell.long, cell.ramp)
     blocks = [
         attempt(cell, "first_ap", lambda chosen=chosen: fv.first_ap_vectors(*chosen, window_length=AP_WINDOW))
@@ -442,11 +450,13 @@ def _first_spikes(cell: CellSweeps) -> dict[str, FeatureVector]:
 
 
 def _without_clipped(sweeps: list[IpfxSweep], spikes: list[Any], rows: Any) -> SpikingSweeps:
+    """Return the sweeps of given rows whose first spike is not cut off by the end of the sweep."""
     kept = [row for row in rows if not spikes[row]["clipped"].values[0]]
     return [sweeps[row] for row in kept], [spikes[row] for row in kept]
 
 
 def _with_level_mask(values: np.ndarray, recorded: Sequence[bool]) -> FeatureVector:
+    """Return the values of equally long levels, one after the other, with a mask of the recorded levels."""
     return np.asarray(values, float), np.repeat(np.asarray(recorded, bool), len(values) // len(recorded))
 
 

@@ -179,31 +179,36 @@ class _Membranes:
 
     def step(self, source: np.ndarray) -> None:
         """Advance the gates, which are half a step ahead of the voltage, and then the voltage, in place."""
-        voltage, (kept, added), (total, pull, one, two), g = self.voltage, self.rows, self.spare, self.columns
+        voltage, (kept, added), (conductance_sum, reversal_sum, buffer, buffer_2), g = (
+            self.voltage,
+            self.rows,
+            self.spare,
+            self.columns,
+        )
         multiply, add = np.multiply, np.add
-        multiply(voltage, PER_MILLIVOLT, out=one)
-        add(one, g["offset"], out=one)
-        self.row[:] = one
+        multiply(voltage, PER_MILLIVOLT, out=buffer)
+        add(buffer, g["offset"], out=buffer)
+        self.row[:] = buffer
         self.tables[0].take(self.row, axis=0, out=kept, mode="clip")
         self.tables[1].take(self.row, axis=0, out=added, mode="clip")
         multiply(self.gates, kept, out=self.gates)
         add(self.gates, added, out=self.gates)
         m, h, n, p, a, b, w, r = self.gates.T
         # potassium
-        multiply(multiply(n, n, out=one), g["rectifier"], out=total)
-        add(total, multiply(multiply(p, p, out=one), g["kv3"], out=one), out=total)
-        add(total, multiply(multiply(a, b, out=one), g["delay"], out=one), out=total)
-        add(total, multiply(w, g["slow"], out=one), out=total)
-        multiply(total, POTASSIUM, out=pull)
+        multiply(multiply(n, n, out=buffer), g["rectifier"], out=conductance_sum)
+        add(conductance_sum, multiply(multiply(p, p, out=buffer), g["kv3"], out=buffer), out=conductance_sum)
+        add(conductance_sum, multiply(multiply(a, b, out=buffer), g["delay"], out=buffer), out=conductance_sum)
+        add(conductance_sum, multiply(w, g["slow"], out=buffer), out=conductance_sum)
+        multiply(conductance_sum, POTASSIUM, out=reversal_sum)
         # sodium and the mixed current
-        multiply(multiply(multiply(multiply(m, m, out=one), m, out=one), h, out=one), g["sodium"], out=one)
-        add(total, one, out=total)
-        add(pull, multiply(one, SODIUM, out=one), out=pull)
-        multiply(r, g["sag"], out=two)
-        add(total, two, out=total)
-        add(pull, multiply(two, MIXED, out=two), out=pull)
-        # (V + pull) / (1 + total) is the voltage after half a step; extrapolation gives the whole step
-        add(total, g["passive"], out=total)
-        add(add(pull, source, out=pull), voltage, out=pull)
-        np.divide(pull, total, out=one)
-        np.subtract(add(one, one, out=one), voltage, out=voltage)
+        multiply(multiply(multiply(multiply(m, m, out=buffer), m, out=buffer), h, out=buffer), g["sodium"], out=buffer)
+        add(conductance_sum, buffer, out=conductance_sum)
+        add(reversal_sum, multiply(buffer, SODIUM, out=buffer), out=reversal_sum)
+        multiply(r, g["sag"], out=buffer_2)
+        add(conductance_sum, buffer_2, out=conductance_sum)
+        add(reversal_sum, multiply(buffer_2, MIXED, out=buffer_2), out=reversal_sum)
+        # (V + reversal_sum) / (1 + conductance_sum) is the voltage after half a step; extrapolation gives the whole step
+        add(conductance_sum, g["passive"], out=conductance_sum)
+        add(add(reversal_sum, source, out=reversal_sum), voltage, out=reversal_sum)
+        np.divide(reversal_sum, conductance_sum, out=buffer)
+        np.subtract(add(buffer, buffer, out=buffer), voltage, out=voltage)

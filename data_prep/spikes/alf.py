@@ -1,9 +1,11 @@
-"""Spike times from a folder of the International Brain Laboratory (IBL), in the ALF layout::
+"""Spike times from a folder of the International Brain Laboratory (IBL), in the ALF layout.
 
-spikes.times.npy (s), spikes.clusters.npy            required
-clusters.depths.npy (um), clusters.metrics.pqt|csv   optional: depth, and quality from the column "label"
-*passivePeriods*.csv|npy                             optional: the spontaneous interval, in the folder or up to
-                                                     two levels above it
+The folder holds::
+
+    spikes.times.npy (s), spikes.clusters.npy            required
+    clusters.depths.npy (um), clusters.metrics.pqt|csv   optional: depth, and quality from the column "label"
+    *passivePeriods*.csv|npy                             optional: the spontaneous interval, in the folder or up to
+                                                         two levels above it
 """
 
 from __future__ import annotations

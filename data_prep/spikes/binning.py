@@ -1,4 +1,4 @@
-"""BinnedSpikes: spike times in bins that hold 0 or 1. Start at :func:`bin_spikes` and :func:`select_units`."""
+"""BinnedSpikes: spike times in bins that hold 0 or 1. Start with :func:`bin_spikes` and :func:`select_units`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from data_prep.spikes.spike_times import SpikeTimes
 from jaxephys.schemas.storage import DataError
 
-# A time such as 0.029 s is 28.999999999999996 ms: times this much of a bin before an edge are counted behind it.
+# A time such as 0.029 s is 28.999999999999996 ms: times this much of a bin before an edge are counted as after it.
 EDGE_TOLERANCE = 1e-6
 Range = tuple[float, float]
 
@@ -32,9 +32,9 @@ class BinnedSpikes:
     seams : tuple of int, optional
         First bin of each joined part but the first.
     about : mapping of str to ndarray of shape (n_units,), optional
-        Numbers known of each unit: ``"depth"`` in um, ``"quality"``.
+        Properties of the units: ``"depth"`` in um, ``"quality"``.
     notes : sequence of str, optional
-        What was left out or looks doubtful.
+        What was left out, and what may be wrong.
     """
 
     unit: Sequence[str]
@@ -72,7 +72,7 @@ def bin_spikes(parts: Sequence[SpikeTimes], bin_ms: float) -> BinnedSpikes:
     Returns
     -------
     BinnedSpikes
-        The bins in which each unit fires. Spikes behind the last whole bin of a part, and those that share a bin with
+        The bins in which each unit fires. Spikes after the last whole bin of a part, and those that share a bin with
         another of their unit, are left out and counted in the notes.
 
     Raises

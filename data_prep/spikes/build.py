@@ -1,4 +1,4 @@
-"""Build a recording with its splits from files of spike times. Start at :func:`build_recording`."""
+"""Build a recording with its splits from files of spike times. Start with :func:`build_recording`."""
 
 from __future__ import annotations
 
@@ -20,40 +20,42 @@ from jaxephys.schemas.storage import DataError
 
 @dataclass(frozen=True)
 class BuildSettings:
-    """How spike times become a recording.
+    """Settings with which a recording is built from spike times.
 
     Parameters
     ----------
     domain : str
         Where the cells were: "in vitro", "in vivo", or anything else.
     tick_ms : float, optional
-        Length of a clock tick of the file in ms; without it the file must contain it.
+        Unit of the spike times in the file (length of a clock tick), in ms. By default it is read from the file, which
+        must then contain it.
     tick_hz : float, optional
-        The same as ticks per second, for example 30000.
+        The same unit given as a number of ticks per second, for example 30000. Give one of the two.
     bin_ms : float
         Width of a bin in ms.
     interval : (float, float), optional
-        Only from START to STOP in s; an IBL folder with passive periods has its own.
+        START and STOP in s of the part of the recording to use. By default it is the whole recording or, for an IBL
+        folder with passive periods, the interval of spontaneous activity.
     skip : int
-        Units to leave out first.
+        Number of units to skip, counted among those that satisfy the limits of depth, rate and quality.
     take : int, optional
-        Units to take after these; all of them without it.
+        Number of units to take after the skipped ones. By default all of them are taken.
     depth : (float, float), optional
-        Only units at LOW to HIGH um.
+        Take only units at a depth of LOW to HIGH um.
     rate : (float, float), optional
-        Only units that fire LOW to HIGH times per second in the training bins.
+        Take only units with a firing rate of LOW to HIGH Hz in the training bins.
     quality : float, optional
-        Only units of at least this quality (IBL: the label from 0 to 1).
+        Take only units of at least this quality (for IBL, the column "label", from 0 to 1).
     minutes : (float, float, float)
-        Minutes for training, validation and test, one after the other from the start.
+        Durations of the training, validation and test split in minutes, one after the other from the start.
     gap : float
-        Seconds left out at the start of the validation and of the test minutes.
+        Seconds that are left out at the start of the validation and of the test split.
     train : (int, int), optional
-        Training bins START STOP, in place of minutes; then --validation and --test as well.
+        First training bin, and the bin after the last. It replaces --minutes, and requires --validation and --test.
     validation : (int, int), optional
-        Validation bins START STOP.
+        First validation bin, and the bin after the last.
     test : (int, int), optional
-        Test bins START STOP.
+        First test bin, and the bin after the last.
     """
 
     domain: str = "unknown"
@@ -74,7 +76,7 @@ class BuildSettings:
 
     @property
     def tick(self) -> float | None:
-        """Length of a tick in ms, or None where the file must contain it."""
+        """Length of a clock tick in ms; None if it is to be read from the file."""
         if self.tick_ms is not None and self.tick_hz is not None:
             raise DataError(f"--tick-ms {self.tick_ms:g} and --tick-hz {self.tick_hz:g} given: give one of them")
         given = self.tick_ms if self.tick_hz is None else self.tick_hz
@@ -93,12 +95,13 @@ class BuildSettings:
         Returns
         -------
         ndarray of int64 of shape (3, 2)
-            [start, stop) in bins of train, validation and test; they are not checked.
+            First bin, and the bin after the last, of train, validation and test. Whether splits given in bins overlap
+            or exceed the recording is not checked here.
 
         Raises
         ------
         DataError
-            If only some of the three are given in bins, or the minutes do not fit.
+            If one or two of the three splits are given in bins, or the recording is shorter than the minutes.
         """
         ranges = {"--train": self.train, "--validation": self.validation, "--test": self.test}
         given = [value for value in ranges.values() if value is not None]
@@ -118,22 +121,23 @@ def build_recording(name: str, reader: str, paths: Sequence[Path], settings: Bui
     name : str
         Name of the recording.
     reader : {"asdf", "alf", "npz", "nwb"}
-        Layout of the files.
+        Format of the files, which determines the function that reads them.
     paths : sequence of Path
-        Files, or IBL folders, with the same units, in the order of time.
+        Files or IBL folders of the same units, in chronological order. They are joined in time.
     settings : BuildSettings
         Bins, selection of units and splits.
 
     Returns
     -------
     Recording
-        The recording. Its provenance holds the settings, the notes of the readers, the seams of joined files and a hash
-        of each split.
+        The recording. Its provenance holds the settings, the notes of the functions that read the files, the seams (first
+        bins of joined files) and a hash of each split.
 
     Raises
     ------
     DataError
-        If files cannot be read, splits do not fit, a split has no spike, or bins occur in two splits.
+        If a file cannot be read, the splits overlap, exceed the recording or contain a seam, a split has no spike, or a
+        chunk of 1,000 bins occurs in two splits.
 
     Examples
     --------
@@ -165,13 +169,11 @@ def build_recording(name: str, reader: str, paths: Sequence[Path], settings: Bui
     packed = selected.packed()
     for start, stop in splits.tolist():
         if not packed[start:stop].any():
-            raise DataError(
-                f"bins {start} to {stop} hold not one spike of the selected units: choose other bins or units"
-            )
+            raise DataError(f"bins {start} to {stop} hold no spike of the selected units: choose other bins or units")
     repeats = find_repeats(packed, splits)
     if repeats:
         raise DataError(f"{repeats[0]} ({len(repeats)} such chunks): the same bins may not be in two splits")
-    # Hashes of each split alone, so that two files can be compared split by split.
+    # One hash per split, of bins counted from its start, so that splits of two files can be compared with each other.
     hashes = {
         split: split_hash(splits[i : i + 1] - splits[i, 0], packed[slice(*splits[i])]) for i, split in enumerate(SPLITS)
     }
@@ -189,7 +191,7 @@ def build_recording(name: str, reader: str, paths: Sequence[Path], settings: Bui
 
 
 def _get_reader(name: str) -> Callable[..., SpikeTimes]:
-    if name == "nwb":  # needs the extra "prep"
+    if name == "nwb":  # imported only here: it needs the optional dependencies "prep"
         from data_prep.spikes.nwb import read_nwb
 
         return read_nwb

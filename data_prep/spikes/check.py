@@ -1,4 +1,4 @@
-"""What a recording holds, and what in it would mislead a model or a score. Start at :func:`check_recording`."""
+"""Summarize a recording, and list problems in it that would make models or scores misleading. Start with :func:`check_recording`."""
 
 from __future__ import annotations
 

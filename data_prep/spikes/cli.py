@@ -48,7 +48,7 @@ def _list() -> None:
             print(f"  python -m data_prep spikes build {entry.name} --data FOLDER --out DIR")
         if isinstance(entry.source, WebFiles):
             print(f"  the files: {', '.join(entry.source.files)}")
-    print(f"\nno data at hand? python -m data_prep spikes simulate --out DIR makes {len(KINDS)} populations:")
+    print(f"\nno data yet? python -m data_prep spikes simulate --out DIR makes {len(KINDS)} populations:")
     for kind in KINDS:
         print(f"  {kind.name:<14} {kind.domain}, {kind.rate:g} Hz")
 
@@ -60,7 +60,7 @@ def _simulate(
 
     Args:
         out: Folder for the recordings.
-        populations: Only these; all twelve without it.
+        populations: Names of the populations to simulate. By default all twelve.
         minutes: Duration of each; half of it is for training.
         units: Number of units of each.
         seed: The same seed gives the same spikes.
@@ -109,9 +109,9 @@ def _build(
         name: Name of the recording; with --data one that `list` shows.
         out: Folder for it.
         data: Folder that holds the files of a recording of the registry, whose settings are then used.
-        asdf: MATLAB v5 files of one recording, in the order of time; they are joined, and no split contains a seam.
+        asdf: MATLAB v5 files of one recording, in chronological order; they are joined, and no split contains a seam.
         alf: IBL folder of one probe.
-        npz: NumPy files (npz or npy) of one recording, in the order of time.
+        npz: NumPy files (npz or npy) of one recording, in chronological order.
         nwb: NWB file with a units table.
     """
     given = {"data": data, "asdf": asdf, "alf": alf, "npz": npz, "nwb": nwb}
@@ -140,11 +140,11 @@ def _build(
 
 
 def _check(path: RecordingFile, /, figure: Path | None = None) -> None:
-    """Show and draw what a recording holds and what would mislead a model: rates, intervals, stationarity, copies.
+    """Summarize and draw a recording and list its problems: rates, intervals, stationarity, repeated bins.
 
     Args:
         path: File of the recording.
-        figure: File for the figure; beside the recording without it.
+        figure: File for the figure. By default it has the name of the recording and the ending .png.
     """
     from data_prep.spikes.figure import draw_recording
 

@@ -1,6 +1,6 @@
 """Recordings for an experiment: read from a folder, built from registry files, or simulated.
 
-Start at :func:`read_or_simulate`.
+Start with :func:`read_or_simulate`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def read_or_simulate(
     data : Path or None
         Folder with recordings (NAME.npz), or with the files of recordings of the registry, which are built in memory.
     populations : int
-        Number of populations to simulate, in vitro and in vivo in turn.
+        Number of populations to simulate, alternately in vitro and in vivo.
     minutes : float
         Length of each simulated recording.
     units : int
@@ -97,7 +97,7 @@ def simulate_recordings(
     Parameters
     ----------
     populations : int
-        Number of populations, in vitro and in vivo in turn.
+        Number of populations, alternately in vitro and in vivo.
     minutes : float
         Length of each recording; half of it is the training split.
     units : int

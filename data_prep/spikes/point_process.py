@@ -91,7 +91,7 @@ def true_probability(population: Population, spikes: np.ndarray, start: int = 0,
     start : int, default 0
         First bin of the result.
     stop : int, optional
-        Bin behind the last; all by default.
+        Bin after the last; all by default.
 
     Returns
     -------
@@ -160,7 +160,7 @@ def _rates(population: Population, spikes: np.ndarray) -> Iterator[tuple[int, np
 
 
 def _bins_since_spike(block: np.ndarray, since_spike: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bins since the last spike for each bin of the block [bin, unit], and for the bin behind it [unit]."""
+    """Return the bins since the last spike for each bin of the block [bin, unit], and for the bin after it [unit]."""
     index = np.arange(len(block), dtype=float)[:, None]
     last = np.maximum.accumulate(np.where(block > 0, index, -np.inf), axis=0)
     last_before = np.concatenate([np.full((1, block.shape[1]), -np.inf), last])

@@ -1,6 +1,6 @@
 """The public recordings of the published experiment: where their files are and how each recording is built from them.
 
-Start at :data:`ENTRIES`, :func:`find_entry` and :func:`build_entry`; :mod:`data_prep.spikes.fetch` downloads the files.
+Start with :data:`ENTRIES`, :func:`find_entry` and :func:`build_entry`; :mod:`data_prep.spikes.fetch` downloads the files.
 """
 
 from __future__ import annotations
@@ -82,10 +82,10 @@ class Entry:
     cite : str
         Publication and license.
     reader : str, optional
-        Layout of the files (see :func:`data_prep.spikes.build.build_recording`); ``""`` for a collection, whose
+        Format of the files (see :func:`data_prep.spikes.build.build_recording`); ``""`` for a collection, whose
         recordings are built from their own files.
     files : tuple of tuple of str, optional
-        For each part, in the order of time, patterns of the names that its file may have.
+        For each part, in chronological order, patterns of the names that its file may have.
     seams : tuple of int, optional
         Bins where the parts must meet, since the splits rely on them.
     settings : BuildSettings, optional
@@ -112,7 +112,7 @@ class Entry:
         Returns
         -------
         list of Path
-            One file per part, in the order of time; for IBL sessions the folder of the probe.
+            One file per part, in chronological order; for IBL sessions the folder of the probe.
 
         Raises
         ------

@@ -34,9 +34,9 @@ class SpikeTimes:
     length : float or None
         Duration of the recording in ms; ``None`` where only the last spike indicates it.
     about : mapping of str to ndarray of shape (n_units,), optional
-        Numbers known of each unit: ``"depth"`` in um, ``"quality"``.
+        Properties of the units: ``"depth"`` in um, ``"quality"``.
     notes : sequence of str, optional
-        What was changed or looks doubtful.
+        What was changed, and what may be wrong.
     """
 
     unit: Sequence[str]
@@ -75,7 +75,7 @@ def make_spike_times(
         Start and stop in s of the part to keep, whose times then count from its start. Spikes outside of it are not
         checked.
     about : mapping of str to ndarray of shape (n_units,), optional
-        Numbers known of each unit.
+        Properties of the units.
     notes : sequence of str, optional
         Notes of the reader.
 
@@ -87,7 +87,7 @@ def make_spike_times(
     Raises
     ------
     DataError
-        If there is no unit or no spike, a time is not finite, negative or behind the end, the interval is empty, or a
+        If there is no unit or no spike, a time is not finite, negative or after the end, the interval is empty, or a
         unit would fire more than 1,000 times per second.
 
     Examples
@@ -119,7 +119,7 @@ def make_spike_times(
         times, length = _cut(times, interval, notes)
     spikes = sum(unit_times.size for unit_times in times)
     if not spikes:
-        raise DataError(f"{path} has {len(times)} units and not one spike: give a recording that is not empty")
+        raise DataError(f"{path} has {len(times)} units and no spike: give a recording that is not empty")
     _check_rates(times, length, tick_ms, unit, path, notes)
     silent = sum(not unit_times.size for unit_times in times)
     if silent:

@@ -1,9 +1,11 @@
-"""Units from a NumPy archive, which holds either finished features or spike times and templates::
+"""Units from a NumPy archive, which holds either finished features or spike times and templates.
 
-features      any of waveform [unit, sample], isi [unit, bin], acg [unit, lag]
-spike times   spike_times (s, one unit after the other) and spike_times_index (where each unit ends, as in NWB);
-              template [unit, sample] or [unit, channel, sample], with rate (Hz)
-either        unit (identifiers), label, subject, session, technology, species, region or other text columns
+The arrays are::
+
+    features      any of waveform [unit, sample], isi [unit, bin], acg [unit, lag]
+    spike times   spike_times (s, one unit after the other) and spike_times_index (where each unit ends, as in NWB);
+                  template [unit, sample] or [unit, channel, sample], with rate (Hz)
+    either        unit (identifiers), label, subject, session, technology, species, region or other text columns
 """
 
 from __future__ import annotations

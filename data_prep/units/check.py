@@ -1,4 +1,4 @@
-"""What a table of units holds, and what in it would mislead a model or a score. Start at :func:`check_units`."""
+"""Summarize a table of units, and list problems in it that would make models or scores misleading. Start with :func:`check_units`."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def _list() -> None:
         print(
             f"  {fetch}python -m data_prep units build TABLE {SOURCE_OPTIONS[dataset.reader]} --name {dataset.name}\n"
         )
-    print("no data at hand? python -m data_prep units simulate TABLE")
+    print("no data yet? python -m data_prep units simulate TABLE")
 
 
 def _simulate(out: OutputFolder, /, units: int = 300, subjects: int = 6, seed: int = 0) -> None:

@@ -84,7 +84,7 @@ def row_slice(ends: np.ndarray, row: int) -> slice:
     Parameters
     ----------
     ends : ndarray of int of shape (n_rows,)
-        Index behind the last entry of each row (the ``_index`` column of NWB).
+        Index after the last entry of each row (the ``_index`` column of NWB).
     row : int
         The row.
 

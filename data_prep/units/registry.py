@@ -1,10 +1,8 @@
 """The eleven public data sets of the published model, their class names, and which of them share recordings.
 
-Start at :data:`DATASETS`, :func:`find_dataset` and :func:`annotate_units`. Counts and sources are those of the
+Start with :data:`DATASETS`, :func:`find_dataset` and :func:`annotate_units`. Counts and sources are those of the
 descriptions in the published benchmark; ``folders`` are the names that its snapshots give the same recordings.
 
-Notes
------
 The published code has two tables of recording technologies, which differ in four data sets (the second one has Hausser,
 Hull and CellExplorer as silicon_probe and Lisberger as juxtacellular). This registry follows the table of the embedding
 example, which agrees with the recordings. Lisberger was recorded with tungsten electrodes and 16-channel s-Probes, so

@@ -1,6 +1,6 @@
-"""Simulated units of known class, subject and technology, for use where no real units are at hand.
+"""Simulated units of known class, subject and technology, for use without real units.
 
-Scores on them do not predict scores on real units. Start at :func:`simulate_units`. A class has a waveform (a trough,
+Scores on them do not predict scores on real units. Start with :func:`simulate_units`. A class has a waveform (a trough,
 the repolarization after it, a small rise before it), a firing rate, a regularity (intervals are a refractory period and
 a gamma variate) and a tendency to burst. A subject shifts all its units a little and is recorded with one technology,
 which is a band-pass filter. The waveform of the same unit under every other technology is therefore known.

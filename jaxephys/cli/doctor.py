@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import shutil
@@ -14,8 +13,8 @@ import jax.numpy as jnp
 
 from jaxephys import __version__
 from jaxephys.engine import devices
+from jaxephys.reporting.run_folder import library_versions
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "imbalanced-learn")
 SIZE = 2048  # rows and columns of the matrices that are multiplied
 
 
@@ -34,7 +33,7 @@ def run() -> int:
     """
     devices.use_all_cores()
     print(f"jaxephys {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    print(", ".join(f"{name} {installed_version(name)}" for name in PACKAGES))
+    print(", ".join(f"{name} {version}" for name, version in library_versions().items()))
     local = jax.local_devices()
     for kind in sorted({device.device_kind for device in local}):
         alike = [device for device in local if device.device_kind == kind]
@@ -47,25 +46,6 @@ def run() -> int:
             '!!! Install its plugin: pip install "jaxephys[cuda13]", or "jaxephys[cuda12]" for drivers before 580.\n'
         )
     return 1 if unused else 0
-
-
-def installed_version(package: str) -> str:
-    """Return the installed version of a package.
-
-    Parameters
-    ----------
-    package : str
-        Name of the distribution.
-
-    Returns
-    -------
-    str
-        The version, or ``"not installed"``.
-    """
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def measure_gflops(device: jax.Device, repeats: int = 5) -> float:

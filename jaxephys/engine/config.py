@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How the runs of a grid are trained. In what runs differ belongs in ``RunInputs.constants``, not here.
+    """Training options that all runs of a grid share. Options that differ between runs belong in ``RunInputs.constants``.
 
     Parameters
     ----------

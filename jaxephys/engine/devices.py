@@ -126,13 +126,13 @@ def put_on_mesh(tree: PyTree, mesh: Mesh, *, split: bool) -> PyTree:
     return jax.device_put(tree, NamedSharding(mesh, P("run") if split else P()))
 
 
-def abstract_runs(one: PyTree, mesh: Mesh, size: int) -> PyTree:
+def abstract_runs(run: PyTree, mesh: Mesh, size: int) -> PyTree:
     """Return the shapes of a stack of runs that is split over a mesh.
 
     Parameters
     ----------
-    one : tree of arrays
-        Arrays or shapes of one run.
+    run : tree of arrays
+        Arrays or shapes of one run, without a run axis.
     mesh : jax.sharding.Mesh
         The mesh.
     size : int
@@ -144,16 +144,16 @@ def abstract_runs(one: PyTree, mesh: Mesh, size: int) -> PyTree:
         Shapes ``(size, ...)`` with their sharding.
     """
     sharding = NamedSharding(mesh, P("run"))
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype, sharding=sharding), one)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype, sharding=sharding), run)
 
 
-def map_over_runs(one: Callable, mesh: Mesh, *, execution: str, donate: int | None = None) -> jax.stages.Wrapped:
+def map_over_runs(function: Callable, mesh: Mesh, *, execution: str, donate: int | None = None) -> jax.stages.Wrapped:
     """Turn a function of one run into a compiled program for a stack of runs that is split over a mesh.
 
     Parameters
     ----------
-    one : callable
-        ``one(shared, *per_run)`` for one run.
+    function : callable
+        ``function(shared, *per_run)``, which computes one run.
     mesh : jax.sharding.Mesh
         The mesh.
     execution : {"vmap", "map"}
@@ -169,8 +169,8 @@ def map_over_runs(one: Callable, mesh: Mesh, *, execution: str, donate: int | No
 
     def local(shared: PyTree, *stacked: PyTree) -> PyTree:
         if execution == "vmap":
-            return jax.vmap(lambda *run: one(shared, *run))(*stacked)
-        return lax.map(lambda run: one(shared, *run), stacked)
+            return jax.vmap(lambda *run: function(shared, *run))(*stacked)
+        return lax.map(lambda run: function(shared, *run), stacked)
 
     def program(shared: PyTree, *stacked: PyTree) -> PyTree:
         specs = (P(), *(P("run") for _ in stacked))

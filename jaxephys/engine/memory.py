@@ -1,4 +1,4 @@
-"""How many runs the memory of the devices holds."""
+"""Estimate the number of runs that fit into the memory of the devices."""
 
 from __future__ import annotations
 

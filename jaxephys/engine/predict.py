@@ -1,4 +1,4 @@
-"""predict and score: outputs and scores of all runs of a grid at once, on any rows."""
+"""Outputs and scores of all trained runs of a grid, computed in one program: :func:`predict` and :func:`score`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from jaxephys.engine import devices
 from jaxephys.engine.rows import map_row_blocks
 from jaxephys.engine.task import PyTree, RowSet, Task, Variables
 
-Stacked = tuple[Variables, RowSet, PyTree]  # variables, rows and constants
+RunArrays = tuple[Variables, RowSet, PyTree]  # variables, rows and constants of one run, or of all with a run axis
 
 
 def predict(
     task: Task, data: PyTree, variables: Variables, rows: RowSet, constants: PyTree = (), *, block: int = 256
 ) -> PyTree:
-    """Return ``task.outputs`` of every run on its rows.
+    """Compute the outputs of every run for its rows, by ``task.outputs``.
 
     Parameters
     ----------
@@ -31,24 +31,24 @@ def predict(
     variables : dict of arrays (n_runs, ...)
         Variables of each run, such as ``FitResult.best``.
     rows : RowSet (n_runs, n_rows)
-        The rows of each run, padded to one length.
+        The rows that each run predicts, padded to one length.
     constants : tree of arrays (n_runs, ...)
         The constants that each run was trained with.
     block : int
-        Rows that are computed at once; smaller blocks need less memory.
+        Number of rows that are computed at once; smaller blocks need less memory.
 
     Returns
     -------
     tree of arrays (n_runs, n_rows, ...)
         Outputs, those of padding rows included.
     """
-    return _apply(_predict_one, (task, block), data, (variables, rows, constants))
+    return _map_runs(_predict_run, (task, block), data, (variables, rows, constants))
 
 
 def score(
     task: Task, data: PyTree, variables: Variables, rows: RowSet, constants: PyTree = ()
 ) -> dict[str, Float[np.ndarray, "run"]]:
-    """Return ``task.validate`` of every run on its rows, for example on the test rows, which ``fit`` does not receive.
+    """Compute the scores of every run on its rows, by ``task.validate``, for example on test rows, which ``fit`` does not receive.
 
     Parameters
     ----------
@@ -58,35 +58,44 @@ def score(
     Returns
     -------
     dict of arrays (n_runs,)
-        Value of each score.
+        By name of the score, its value for each run.
     """
-    return _apply(_score_one, (task,), data, (variables, rows, constants))
+    return _map_runs(_score_run, (task,), data, (variables, rows, constants))
 
 
-def _predict_one(task: Task, block: int, data: PyTree, run: Stacked) -> PyTree:
+def _predict_run(task: Task, block: int, data: PyTree, run: RunArrays) -> PyTree:
     variables, rows, constants = run
-    return map_row_blocks(lambda some: task.outputs(variables, task.gather(data, constants, some, None)), rows, block)
+
+    def predict_block(block_rows: RowSet) -> PyTree:
+        batch = task.gather(data, constants, block_rows, None)  # without a random key there is no augmentation
+        return task.outputs(variables, batch)
+
+    return map_row_blocks(predict_block, rows, block)
 
 
-def _score_one(task: Task, data: PyTree, run: Stacked) -> dict[str, PyTree]:
+def _score_run(task: Task, data: PyTree, run: RunArrays) -> dict[str, PyTree]:
     variables, rows, constants = run
     return task.validate(variables, data, constants, rows)
 
 
-def _apply(function: Callable, bound: tuple, data: PyTree, stacked: Stacked) -> PyTree:
-    """Each host computes its share of the runs, split over its devices; every host returns the results of all."""
+def _map_runs(function: Callable, static: tuple, data: PyTree, runs: RunArrays) -> PyTree:
+    """Return ``function(*static, data, run)`` for every run, stacked.
+
+    Each host computes a part of the runs, split over its devices, and receives the results of the other hosts.
+    """
     devices.use_all_cores()
-    n_runs = len(jax.tree.leaves(stacked)[0])
+    n_runs = len(jax.tree.leaves(runs)[0])
     local_runs = devices.local_run_indices(n_runs)
     mesh = devices.make_mesh(len(local_runs))
-    slots = np.resize(local_runs, -(-len(local_runs) // mesh.size) * mesh.size)  # the last device may repeat a run
-    stacked = jax.tree.map(lambda leaf: np.asarray(leaf)[slots], stacked)
-    program = _program(function, bound, mesh)
-    out = program(devices.put_on_mesh(data, mesh, split=False), devices.put_on_mesh(stacked, mesh, split=True))
-    out = jax.tree.map(lambda leaf: np.asarray(leaf)[: len(local_runs)], out)
-    return devices.gather_hosts(out, local_runs, n_runs)
+    # All devices must have equally many runs: the first runs are repeated, and dropped from the outputs.
+    padded_runs = np.resize(local_runs, -(-len(local_runs) // mesh.size) * mesh.size)
+    runs = jax.tree.map(lambda leaf: np.asarray(leaf)[padded_runs], runs)
+    program = _compiled_program(function, static, mesh)
+    outputs = program(devices.put_on_mesh(data, mesh, split=False), devices.put_on_mesh(runs, mesh, split=True))
+    outputs = jax.tree.map(lambda leaf: np.asarray(leaf)[: len(local_runs)], outputs)
+    return devices.gather_hosts(outputs, local_runs, n_runs)
 
 
-@lru_cache(maxsize=8)  # repeated predictions of the same model compile once; attention maps make fifty
-def _program(function: Callable, bound: tuple, mesh: Mesh) -> Callable:
-    return devices.map_over_runs(partial(function, *bound), mesh, execution="map")
+@lru_cache(maxsize=8)  # so that repeated predictions by the same task compile once
+def _compiled_program(function: Callable, static: tuple, mesh: Mesh) -> Callable:
+    return devices.map_over_runs(partial(function, *static), mesh, execution="map")

@@ -37,7 +37,7 @@ def plain_rows(index: Sequence[int] | Rows) -> RowSet:
 
 
 def pad_rows(rows: RowSet, length: int) -> RowSet:
-    """Append rows of weight 0 to a table. They point at sample 0, which exists, and change no number.
+    """Append padding rows to a table. They have index 0, which always exists, and weight 0, so that results do not change.
 
     Parameters
     ----------

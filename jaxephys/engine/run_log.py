@@ -17,7 +17,7 @@ from jaxephys.engine.task import PyTree, RunState, Variables
 
 
 class RunResult(NamedTuple):
-    """What is kept of a run that has ended. For all runs of a grid, every array has a leading run axis.
+    """Result of a run that has ended. For all runs of a grid, every array has a leading run axis.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Snapshot(NamedTuple):
 
 
 class ProgressEvent(NamedTuple):
-    """What callbacks receive after each chunk.
+    """State of the training that callbacks receive after each chunk.
 
     Parameters
     ----------

@@ -265,8 +265,8 @@ class CompiledGrid:
         jax.stages.Lowered
             The program.
         """
-        one = partial(_chunk_of_one, self.task, self.config)
-        program = devices.map_over_runs(one, self.mesh, execution=self.execution, donate=2)
+        run_one_chunk = partial(run_chunk, self.task, self.config)
+        program = devices.map_over_runs(run_one_chunk, self.mesh, execution=self.execution, donate=2)
         inputs, state = (devices.abstract_runs(tree, self.mesh, size) for tree in self._one_run())
         return program.lower(self.data, inputs, state)
 
@@ -339,9 +339,3 @@ class CompiledGrid:
 
 def _init_one(task: Task, config: TrainConfig, _: None, seed, initial) -> RunState:
     return init_run(task, config, seed, initial)
-
-
-def _chunk_of_one(
-    task: Task, config: TrainConfig, data: PyTree, inputs: RunInputs, state: RunState
-) -> tuple[RunState, EpochRecord]:
-    return run_chunk(task, config, data, inputs, state)

@@ -24,7 +24,7 @@ Trained = tuple[PyTree, PyTree, PyTree]  # params, mutables and optimizer state:
 
 
 class EpochRecord(NamedTuple):
-    """What the host reads after an epoch of a run. After a chunk of a stack all arrays are (n_slots, chunk_epochs).
+    """Record of one epoch of a run for the host. For a chunk of a stack, all arrays have the shape (n_slots, chunk_epochs).
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def run_epoch(
     Returns
     -------
     state : RunState
-        The state after the epoch; unchanged where the run had ended. A run that meets a NaN keeps the variables of the epoch
+        The state after the epoch; unchanged where the run had ended. A run with a NaN loss keeps the variables of the epoch
         before, with status ``DIVERGED``.
     record : EpochRecord
         Measurements of the epoch.

@@ -1,4 +1,4 @@
-"""The interface between a system and the engine: ``Task`` is what a system supplies, the other classes are what one run consists of.
+"""The interface between a system and the engine: ``Task`` holds the functions of a system, the other classes the data of a run.
 
 All functions of a ``Task`` are written for ONE run. The engine adds the leading run axis.
 """
@@ -22,7 +22,7 @@ class RowSet(NamedTuple):
     """A table of samples: sample i is ``x[index] + mix * (x[partner] - x[index])`` and counts ``weight`` times.
 
     A plain row has ``mix`` 0. A synthetic minority sample (SMOTE) is an anchor, a neighbour and a mix. Tables hold indices
-    rather than features, so the data are on the device once for all runs. A row of weight 0 is padding and changes no number.
+    rather than features, so the data are on the device once for all runs. A row of weight 0 is padding and has no effect on any result.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class RunInputs(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What a system supplies to the engine: five pure functions of one run.
+    """The five pure functions that a system supplies to the engine, each written for one run.
 
     Parameters
     ----------

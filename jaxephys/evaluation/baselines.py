@@ -43,7 +43,9 @@ def make_baseline(name: str, seed: int) -> Pipeline:
 
     Examples
     --------
-    >>> make_baseline("lda", seed=0).fit([[0.0], [1.0], [4.0], [5.0]], ["a", "a", "b", "b"]).predict([[4.5]]).tolist()
+    >>> import numpy as np
+    >>> X, y = np.array([[0.0], [1.0], [4.0], [5.0]]), np.array(["a", "a", "b", "b"])
+    >>> make_baseline("lda", seed=0).fit(X, y).predict(np.array([[4.5]])).tolist()
     ['b']
     """
     makers = {

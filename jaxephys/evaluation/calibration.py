@@ -191,9 +191,9 @@ def conformal_thresholds(probability: Probabilities, codes: Codes, coverage: flo
         raise ValueError(f"coverage is {coverage}: it must be between 0 and 1, such as 0.9")
     thresholds = np.zeros(probability.shape[1])
     for code in range(probability.shape[1]):
-        of_class = np.sort(probability[codes == code, code])
-        rank = math.floor((len(of_class) + 1) * (1 - coverage))
-        thresholds[code] = of_class[rank - 1] if rank >= 1 else 0.0
+        class_probability = np.sort(probability[codes == code, code])
+        rank = math.floor((len(class_probability) + 1) * (1 - coverage))
+        thresholds[code] = class_probability[rank - 1] if rank >= 1 else 0.0
     return thresholds
 
 

@@ -238,8 +238,8 @@ class ModelComparison:
         conditions = [name for name in np.unique(condition) if name] if len(np.unique(condition)) > 1 else []
         padded_length = max(len(split.test) for split in self.splits.values())
         scores = []
-        for model, of_split in self.test_probability.items():
-            for key, probability in of_split.items():
+        for model, by_split in self.test_probability.items():
+            for key, probability in by_split.items():
                 test = self.splits[key].test
                 parts = {key.kind: np.ones(len(test), bool)}
                 parts |= {f"{key.kind}, {name}": condition[test] == name for name in conditions}
@@ -280,8 +280,8 @@ class ModelComparison:
         values |= {"set_size": float(size.mean()), "single": float((size == 1).mean())}
         values |= {"empty": float((size == 0).mean()), "several": float((size > 1).mean())}
         for code, name in enumerate(self.classes):
-            of_class = contains_truth[codes == code]
-            values[f"covered {name}"] = float(of_class.mean()) if len(of_class) else math.nan
+            class_contains_truth = contains_truth[codes == code]
+            values[f"covered {name}"] = float(class_contains_truth.mean()) if len(class_contains_truth) else math.nan
         return values
 
     def prediction_arrays(self) -> dict[str, Any]:
@@ -296,9 +296,9 @@ class ModelComparison:
         longest = max(len(split.test) for split in self.splits.values())
         shape = (len(self.test_probability), len(self.splits), longest, len(self.classes))
         probability = np.full(shape, np.nan, np.float32)
-        for i, of_split in enumerate(self.test_probability.values()):
+        for i, by_split in enumerate(self.test_probability.values()):
             for j, key in enumerate(self.splits):
-                probability[i, j, : len(of_split[key])] = of_split[key]
+                probability[i, j, : len(by_split[key])] = by_split[key]
         kind, seed, fold = (np.array(column) for column in zip(*self.splits, strict=True))
         # The names of the arrays are those of the files of earlier versions.
         return dict(

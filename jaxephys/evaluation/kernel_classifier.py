@@ -126,7 +126,7 @@ class KernelClassifier(KernelRegressionClassifier):
     -----
     With p features, and projections e(x) to d directions:
 
-    K(x, x') = exp(-width |x - x'|^2 / p) + x.x' / p [+ weight exp(-|e(x) - e(x')|^2 / 2d)].
+    ``K(x, x') = exp(-width |x - x'|^2 / p) + x.x' / p [+ weight exp(-|e(x) - e(x')|^2 / 2d)]``.
 
     Examples
     --------

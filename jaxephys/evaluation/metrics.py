@@ -343,7 +343,7 @@ def ece(
     Returns
     -------
     scalar
-        Sum over the bins of share |accuracy - mean confidence|, from 0 to 1.
+        Sum over the bins of ``share |accuracy - mean confidence|``, from 0 to 1.
 
     Notes
     -----

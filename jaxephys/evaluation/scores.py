@@ -1,4 +1,4 @@
-"""Score: one value of one metric for one run. Evaluation makes scores; `jaxephys.reporting` stores and summarizes them."""
+"""Score: one value of one metric for one run. `jaxephys.evaluation` computes scores, `jaxephys.reporting` stores and summarizes them."""
 
 from typing import NamedTuple
 
@@ -19,15 +19,15 @@ class Score(NamedTuple):
     seed : int
         Seed of the run.
     fold : int
-        Number of the fold within the seed.
+        Index of the fold among the folds of this seed, from 0.
     split : str
-        Part of the rows: ``"train"``, ``"validation"`` or ``"test"``.
+        Part of the data: ``"train"``, ``"validation"``, ``"test"``, or another part such as ``"all"`` or ``"out of bag"``.
     metric : str
         Key of the metric, such as ``"macro_f1"``.
     value : float
         The value; NaN if it is undefined.
     n : int
-        Number of rows that the metric was computed on.
+        Number of samples (cells, units, or time bins or windows) that the metric was computed on.
     """
 
     experiment: str

@@ -1,10 +1,11 @@
-"""Splits of labeled rows into training, validation and test rows: stratified by class, and by group if groups are given.
+"""Splits of rows into training, validation and test rows: stratified by class, and by group if groups are given.
 
-`hold_out` makes one split and `k_folds` one per fold. `check_split` raises an error if a row or a group is in two parts.
+`hold_out` makes one split and `k_folds` one per fold; `hold_out_validation` needs no classes. `check_split` raises an error if a row or a group is in two parts.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -152,6 +153,32 @@ def k_folds(
         split = Split(train, validation_rows, test_rows)
         splits.append(check_split(split, name=f"fold {fold} of seed {seed}", groups=groups))
     return splits
+
+
+def hold_out_validation(
+    rows: np.ndarray, share: float, seed: int | Sequence[int], test: np.ndarray | None = None
+) -> Split:
+    """Draw validation rows at random.
+
+    Parameters
+    ----------
+    rows : int array
+        Rows that are not tested.
+    share : float
+        Share of validation rows; at least two are drawn.
+    seed : int or sequence of int
+        Seed of the draw.
+    test : int array, optional
+        Test rows; by default none.
+
+    Returns
+    -------
+    Split
+        Training, validation and test rows.
+    """
+    order = np.random.default_rng(seed).permutation(rows)
+    count = max(2, round(share * len(order)))
+    return Split(np.sort(order[count:]), np.sort(order[:count]), np.array([], int) if test is None else test)
 
 
 def _divide(rows: Rows, codes: Codes, share: float, seed: int, groups: np.ndarray | None) -> tuple[Rows, Rows]:

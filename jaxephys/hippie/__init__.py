@@ -4,5 +4,5 @@ Start with `jaxephys.hippie.estimator.Hippie`, the scikit-learn style estimator.
 (raw curves to network inputs), ``network/`` (encoders, latent, decoders), ``losses.py`` and ``task.py`` (what is trained) and
 ``inference.py`` (embedding, imputation, counterfactuals). ``torch_checkpoint.py`` and ``published_api.py`` read the published
 PyTorch checkpoint and offer the interface of its model card. ``benchmark.py``, ``embedding_grid.py``, ``imputation_benchmark.py``,
-``grid.py`` and ``ranking.py`` evaluate models and baselines for the experiments.
+``grid.py`` and ``report`` evaluate models and baselines for the experiments.
 """

@@ -9,7 +9,7 @@ training rows. A classifier without random numbers is evaluated once, as seed 0:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -162,7 +162,7 @@ class Benchmark:
         return codes
 
 
-def read_tables(folder: Path, find_dataset: FindDataset) -> dict[str, UnitTable]:
+def read_tables(folder: Path, find_dataset: FindDataset, required: Collection[str] = ()) -> dict[str, UnitTable]:
     """Read the data sets of a folder and fill in the recording technology of known ones.
 
     Parameters
@@ -171,6 +171,8 @@ def read_tables(folder: Path, find_dataset: FindDataset) -> dict[str, UnitTable]
         Folder with one folder per data set, or a single table of units.
     find_dataset : callable
         Registry of data sets.
+    required : collection of str
+        Names of data sets that must be there.
 
     Returns
     -------
@@ -180,7 +182,7 @@ def read_tables(folder: Path, find_dataset: FindDataset) -> dict[str, UnitTable]
     Raises
     ------
     ValueError
-        If there is no data set.
+        If there is no data set, or not a required one.
     """
     if folder.suffix == ".npz" or (folder / FILE).exists() or (folder / "waveforms.csv").exists():
         tables = {folder.stem: UnitTable.read(folder)}
@@ -189,6 +191,8 @@ def read_tables(folder: Path, find_dataset: FindDataset) -> dict[str, UnitTable]
         tables = {path.name: UnitTable.read(path) for path in paths}
     if not tables:
         raise ValueError(f"{folder} has no data set: give --data a folder with one folder per data set, or a table")
+    if missing := set(required) - set(tables):
+        raise ValueError(f"{folder} has no data set {min(missing)!r}: it has {', '.join(tables)}")
     return {name: fill_technology(name, table, find_dataset) for name, table in tables.items()}
 
 

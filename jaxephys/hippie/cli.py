@@ -6,7 +6,6 @@ Each command but validate writes one file and returns a description of it.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from jaxephys.hippie.inference import TRAVERSAL_VALUES
 from jaxephys.hippie.leakage_audit import audit
 from jaxephys.hippie.preprocessing import prepare
 from jaxephys.models.saved_model import load
+from jaxephys.schemas.storage import write_npz
 from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
 
 
@@ -218,7 +218,5 @@ def _open(arguments: argparse.Namespace) -> tuple[Hippie, UnitTable]:
 
 def _write(out: str, units: UnitTable, description: str, **arrays: np.ndarray) -> str:
     arrays |= {"unit": units.name, "label": units.label, "technology": units.technology_codes}
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
-    with open(out, "wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+    write_npz(out, arrays)
     return f"{description}\n-> {out}"

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.fit import FitResult, initial_variables, take_runs
 from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.predict import predict
@@ -32,14 +31,13 @@ from jaxephys.hippie.benchmark import (
 )
 from jaxephys.hippie.combined_table import combined_unit_names
 from jaxephys.hippie.feature_views import compute_feature_views
-from jaxephys.hippie.grid import BATCH_SIZE, available_modalities
+from jaxephys.hippie.grid import NetworkSettings, available_modalities, fit_grid
 from jaxephys.hippie.network.cvae import ConditionalVAE
 from jaxephys.hippie.preprocessing import Preparation
 from jaxephys.hippie.pretraining import RelatedDatasets, pretraining_tables
 from jaxephys.hippie.probes import join_blocks
-from jaxephys.hippie.task import OURS, PUBLISHED, Objective, even_batch_size, make_data, make_run_inputs, make_task
+from jaxephys.hippie.task import OURS, PUBLISHED, Objective, make_data, make_task
 from jaxephys.reporting.run_folder import RunFolder
-from jaxephys.reporting.settings import Settings
 from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
 
 OBJECTIVES = ("ours", "published")
@@ -49,21 +47,11 @@ EmbeddingFunction = Callable[[int, int], np.ndarray]  # seed, fold -> embedding 
 
 
 @dataclass(frozen=True)
-class NetworkSettings(Settings):
-    """Settings of an experiment with embeddings; experiments add their own fields."""
+class EmbeddingSettings(NetworkSettings):
+    """Settings of the networks of an experiment, and number of seeds of its forests and inner folds. A width of 0 trains no network."""
 
-    seeds: int = 5
-    """Seeds of networks, forests and inner folds."""
-    trunk: Literal["dense", "resnet"] = "dense"
-    """Type of encoders and decoders; the published ResNets are for tens of thousands of units."""
-    width: int = 16
-    """Channels of the first layer; a dense trunk has eight times as many hidden units. 0: no networks."""
-    latent: int = 30
-    """Dimensions of the embedding."""
     pretraining: int = 30
     """Epochs on all other data sets."""
-    epochs: int = 100
-    """Epochs on the training units of the benchmark."""
     contrast: float = 160.0
     """Weight of the contrastive loss on labels of training units."""
 
@@ -92,7 +80,7 @@ class EmbeddingGrid:
         Labelled units and folds.
     tables : mapping of str to UnitTable
         All data sets, by the name of their folder.
-    settings : NetworkSettings
+    settings : EmbeddingSettings
         Settings of the networks.
     find_dataset : callable
         Registry of data sets.
@@ -104,7 +92,7 @@ class EmbeddingGrid:
         self,
         benchmark: Benchmark,
         tables: Mapping[str, UnitTable],
-        settings: NetworkSettings,
+        settings: EmbeddingSettings,
         find_dataset: FindDataset,
         related_datasets: RelatedDatasets,
     ) -> None:
@@ -147,11 +135,13 @@ class EmbeddingGrid:
         if len(self.pretraining_rows):
             unlabelled = np.full(len(self.data.source), -1, np.int32)
             splits = [_hold_out_stratified(self.pretraining_rows, run["seed"]) for run in self.pretraining_grid]
-            pretrained = self._fit(folder, "pretrain", self.pretraining_grid, splits, unlabelled, None)
+            pretrained = self._fit(
+                folder, "pretrain", self.pretraining_grid, splits, unlabelled, self.settings.pretraining
+            )
             initial = self._pretrained_variables(pretrained)
         splits = [self.split(run["fold"], run["seed"]) for run in self.fold_grid]
         labels = np.stack([self._labels(run) for run in self.fold_grid])
-        result = self._fit(folder, "folds", self.fold_grid, splits, labels, initial)
+        result = self._fit(folder, "folds", self.fold_grid, splits, labels, self.settings.epochs, initial)
         rows = stack_rows([plain_rows(np.arange(self.n_units))] * len(self.fold_grid))
         mu = np.asarray(predict(self.task, self.data, result.best, rows).mu, float)
         index = {levels: run for run, levels in enumerate(self.fold_grid.levels)}
@@ -183,17 +173,11 @@ class EmbeddingGrid:
         grid: RunGrid,
         splits: Sequence[Split],
         labels: np.ndarray,
-        initial: Any,
+        epochs: int,
+        initial: Any = None,
     ) -> FitResult:
-        size = even_batch_size([len(split.train) for split in splits], BATCH_SIZE)
-        objectives = [self.settings.objective(run["objective"]) for run in grid]
-        inputs = make_run_inputs(labels, splits, objectives, batch_size=size)
-        epochs = self.settings.pretraining if phase == "pretrain" else self.settings.epochs
-        config = TrainConfig(
-            epochs, None, monitor="loss", mode="min", batch_size=size, weight_decay=0.01, clip_norm=1.0
-        )
-        name = f"{self.benchmark.name}_{phase}"
-        return folder.fit(name, self.task, self.data, inputs, grid, config, name, initial)
+        objectives, name = [self.settings.objective(run["objective"]) for run in grid], f"{self.benchmark.name}_{phase}"
+        return fit_grid(folder, self.task, self.data, grid, splits, objectives, labels, epochs, name, initial)[1]
 
     def _pretrained_variables(self, pretrained: FitResult) -> Any:
         """Return the pretrained variables of the objective and seed of each run, without the count of steps."""

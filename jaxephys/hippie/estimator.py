@@ -19,7 +19,7 @@ from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.predict import score
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.engine.task import PyTree
-from jaxephys.evaluation.splits import Split
+from jaxephys.evaluation.splits import Split, hold_out_validation
 from jaxephys.hippie import published_api
 from jaxephys.hippie.combined_table import Tables, TextArray, combined_unit_names, encode_labels
 from jaxephys.hippie.imputation import measure_noise, modality_subsets
@@ -115,8 +115,8 @@ class Hippie(HippieInference, EnsembleEstimator):
     Examples
     --------
     >>> from jaxephys import Hippie
-    >>> from jaxephys.hippie.synthetic import make_units
-    >>> units = make_units(60)
+    >>> from jaxephys.hippie.synthetic import make_synthetic_units
+    >>> units = make_synthetic_units(60)
     >>> model = Hippie(4, width=2, trunk="dense", seeds=2, max_epochs=3, progress=False).fit(units)
     >>> model.embed(units).shape  # in the latent space of the first network
     (60, 4)
@@ -207,8 +207,8 @@ class Hippie(HippieInference, EnsembleEstimator):
         --------
         >>> import numpy as np
         >>> from jaxephys import Hippie
-        >>> from jaxephys.hippie.synthetic import make_units
-        >>> units = make_units(60)
+        >>> from jaxephys.hippie.synthetic import make_synthetic_units
+        >>> units = make_synthetic_units(60)
         >>> test = units.rows(np.arange(3))
         >>> settings = {"width": 2, "trunk": "dense", "max_epochs": 2, "progress": False}
         >>> pretrained = Hippie(4, **settings).fit(units, held_out=test)
@@ -305,8 +305,8 @@ class Hippie(HippieInference, EnsembleEstimator):
         Examples
         --------
         >>> from jaxephys import Hippie
-        >>> from jaxephys.hippie.synthetic import make_units
-        >>> units = make_units(60)
+        >>> from jaxephys.hippie.synthetic import make_synthetic_units
+        >>> units = make_synthetic_units(60)
         >>> model = Hippie(4, width=2, trunk="dense", max_epochs=2, progress=False).fit(units)
         >>> list(model.score_table(units)[0])
         ['network', 'active', 'kl', 'loss', 'r2', 'r2_acg', 'r2_isi', 'r2_wave', 'n']
@@ -435,9 +435,7 @@ class Hippie(HippieInference, EnsembleEstimator):
         """Split units into training and validation; the test part is empty, because test units are not given to ``fit``."""
         if len(usable) < MIN_UNITS:
             raise ValueError(f"{len(usable)} units with curves are left to train on: give at least {MIN_UNITS}")
-        order = np.random.default_rng(seed).permutation(usable)
-        count = max(2, round(self.validation * len(order)))
-        return Split(np.sort(order[count:]), np.sort(order[:count]), np.array([], int))
+        return hold_out_validation(usable, self.validation, seed)
 
     def _encoded_parameters(self) -> dict[str, Any]:
         objective = self.objective if isinstance(self.objective, str) else asdict(self.objective)

@@ -52,8 +52,8 @@ def compute_feature_views(raw: Mapping[str, Curves]) -> dict[str, Curves]:
 
     Examples
     --------
-    >>> from jaxephys.hippie.synthetic import make_units
-    >>> views = compute_feature_views(make_units(20).raw)
+    >>> from jaxephys.hippie.synthetic import make_synthetic_units
+    >>> views = compute_feature_views(make_synthetic_units(20).raw)
     >>> {name: view.shape[1] for name, view in views.items() if name in ("shape", "numbers")}
     {'shape': 50, 'numbers': 22}
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score
@@ -17,7 +17,7 @@ from jaxephys.engine.predict import predict, score
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.engine.task import RunInputs, Task, Variables
 from jaxephys.evaluation.scores import Score
-from jaxephys.evaluation.splits import Split, check_split
+from jaxephys.evaluation.splits import Split, check_split, hold_out_validation
 from jaxephys.hippie.combined_table import combined_unit_names
 from jaxephys.hippie.estimator import Hippie
 from jaxephys.hippie.network.cvae import LENGTHS, ConditionalVAE
@@ -25,11 +25,28 @@ from jaxephys.hippie.preprocessing import Preparation
 from jaxephys.hippie.probes import KNNProbe
 from jaxephys.hippie.task import Objective, UnitArrays, even_batch_size, make_data, make_run_inputs, make_task
 from jaxephys.reporting.run_folder import RunFolder
+from jaxephys.reporting.settings import Settings
 from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
 
 BATCH_SIZE, VALIDATION = 64, 0.1
 FOLDS, FOLD_SEED = 5, 42  # the published ones
 ALL_MODALITIES = tuple(LENGTHS.items())
+
+
+@dataclass(frozen=True)
+class NetworkSettings(Settings):
+    """Settings of the networks that the experiments train."""
+
+    seeds: int = 5
+    """Networks per fold, or per fold and variant."""
+    trunk: Literal["dense", "resnet"] = "dense"
+    """Type of encoders and decoders; the published ResNets are for tens of thousands of units."""
+    width: int = 16
+    """Channels of the first layer; a dense trunk has eight times as many hidden units."""
+    latent: int = 30
+    """Number of latent dimensions."""
+    epochs: int = 100
+    """Largest number of epochs; the best one is selected on validation rows."""
 
 
 @dataclass(frozen=True)
@@ -180,32 +197,6 @@ def k_fold_splits(usable: np.ndarray, seeds: int) -> dict[tuple[int, int], Split
     return splits
 
 
-def hold_out_validation(
-    rows: np.ndarray, share: float, seed: int | Sequence[int], test: np.ndarray | None = None
-) -> Split:
-    """Draw validation rows at random.
-
-    Parameters
-    ----------
-    rows : int array
-        Rows that are not tested.
-    share : float
-        Share of validation rows; at least two are drawn.
-    seed : int or sequence of int
-        Seed of the draw.
-    test : int array, optional
-        Test rows; by default none.
-
-    Returns
-    -------
-    Split
-        Training, validation and test rows.
-    """
-    order = np.random.default_rng(seed).permutation(rows)
-    count = max(2, round(share * len(order)))
-    return Split(np.sort(order[count:]), np.sort(order[:count]), np.array([], int) if test is None else test)
-
-
 def splits_of_folds(grid: RunGrid, fold: np.ndarray, validation: float) -> list[Split]:
     """Return the rows of each run of a grid in the folds of a benchmark. The seed of a run draws its validation rows.
 
@@ -232,7 +223,7 @@ def splits_of_folds(grid: RunGrid, fold: np.ndarray, validation: float) -> list[
     return splits
 
 
-def score_list(
+def metric_scores(
     experiment: str,
     train_on: str,
     test_on: str,
@@ -272,44 +263,38 @@ def score_list(
 
 def train_grid(
     folder: RunFolder,
-    name: str,
     tables: Sequence[UnitTable],
-    splits: Sequence[Split],
     grid: RunGrid,
+    splits: Sequence[Split],
     objectives: Sequence[Objective],
+    settings: NetworkSettings,
+    name: str,
     *,
-    latent: int,
-    width: int,
-    trunk: str,
-    epochs: int,
+    epochs: int | None = None,
     labels: np.ndarray | None = None,
     initial: Any = None,
     lengths: tuple[tuple[str, int], ...] = (),
 ) -> TrainedGrid:
-    """Train one network for every run of a grid, in one program.
+    """Train one network architecture for every run of a grid as one program.
 
     Parameters
     ----------
     folder : RunFolder
         Folder for checkpoints and history.
-    name : str
-        Name of the grid in the folder.
     tables : sequence of UnitTable
         Units.
+    grid : RunGrid
+        The runs, with the factor ``seed``.
     splits : sequence of Split
         Rows of each run, counted over all tables.
-    grid : RunGrid
-        The runs.
     objectives : sequence of Objective
         Objective of each run.
-    latent : int
-        Number of latent dimensions.
-    width : int
-        Channels of the first layer.
-    trunk : {"resnet", "dense"}
-        Type of encoders and decoders.
-    epochs : int
-        Passes over the training rows; the best epoch is selected on validation rows.
+    settings : NetworkSettings
+        Size of the networks and number of epochs.
+    name : str
+        Name of the grid in the folder.
+    epochs : int, optional
+        Largest number of epochs, if it is not that of the settings.
     labels : int array (n_units,), optional
         Class of each unit; -1 if unknown. A run receives those of its training rows.
     initial : dict, optional
@@ -327,12 +312,59 @@ def train_grid(
     sources = len(TECHNOLOGIES) if lengths or (data.source >= 0).any() else 0
     codes = np.full(len(data.source), -1, np.int32) if labels is None else labels
     classes = int(codes.max()) + 1 if any(objective.conditioned for objective in objectives) else 0
-    options: Any = {"sources": sources, "classes": classes, "trunk": trunk}
-    network: Any = ConditionalVAE(preparation.lengths, latent, width, **options)
-    task = make_task(network)
-    size = even_batch_size([len(split.train) for split in splits], BATCH_SIZE)
-    config = TrainConfig(epochs, None, monitor="loss", mode="min", batch_size=size, weight_decay=0.01, clip_norm=1.0)
-    inputs = make_run_inputs(codes, splits, objectives, batch_size=size)
-    result = folder.fit(name, task, data, inputs, grid, config, name, initial)
+    options: Any = {"sources": sources, "classes": classes, "trunk": settings.trunk}
+    network: Any = ConditionalVAE(preparation.lengths, settings.latent, settings.width, **options)
+    task, epochs = make_task(network), settings.epochs if epochs is None else epochs
+    inputs, result = fit_grid(folder, task, data, grid, splits, objectives, codes, epochs, name, initial)
     names = combined_unit_names(tables)
     return TrainedGrid(network, task, data, preparation, names, list(splits), inputs, result)
+
+
+def fit_grid(
+    folder: RunFolder,
+    task: Task,
+    data: UnitArrays,
+    grid: RunGrid,
+    splits: Sequence[Split],
+    objectives: Sequence[Objective],
+    labels: np.ndarray,
+    epochs: int,
+    name: str,
+    initial: Any = None,
+) -> tuple[RunInputs, FitResult]:
+    """Train the networks of a task for every run of a grid.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        Folder for checkpoints and history.
+    task : Task
+        Task of the networks.
+    data : UnitArrays
+        All units.
+    grid : RunGrid
+        The runs, with the factor ``seed``.
+    splits : sequence of Split
+        Rows of each run.
+    objectives : sequence of Objective
+        Objective of each run.
+    labels : int array (n_units,) or (n_runs, n_units)
+        Class of each unit; -1 if unknown. A run receives those of its training rows.
+    epochs : int
+        Largest number of epochs; the best one is selected on validation rows.
+    name : str
+        Name of the grid in the folder.
+    initial : dict, optional
+        Variables to start from, with a leading run axis.
+
+    Returns
+    -------
+    inputs : RunInputs
+        Rows and constants of the runs.
+    result : FitResult
+        Result of the training.
+    """
+    size = even_batch_size([len(split.train) for split in splits], BATCH_SIZE)
+    inputs = make_run_inputs(labels, splits, objectives, batch_size=size)
+    config = TrainConfig(epochs, None, monitor="loss", mode="min", batch_size=size, weight_decay=0.01, clip_norm=1.0)
+    return inputs, folder.fit(task, data, inputs, grid, config, name, initial)

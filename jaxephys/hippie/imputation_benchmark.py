@@ -237,8 +237,8 @@ def imputation_notes(scores: Sequence[Score]) -> list[str]:
                 values.setdefault((score.variant, score.metric), []).append(score.value)
         means = {key: float(np.mean(column)) for key, column in values.items()}
         modalities = sorted({metric[9:] for _, metric in means if metric.startswith("coverage_")})
-        coverage = ", ".join(f"{one} {means['ensemble', f'coverage_{one}']:.2f}" for one in modalities)
-        explained = ", ".join(f"{one} {means['network', f'r2_{one}']:.2f}" for one in modalities)
+        coverage = ", ".join(f"{modality} {means['ensemble', f'coverage_{modality}']:.2f}" for modality in modalities)
+        explained = ", ".join(f"{modality} {means['network', f'r2_{modality}']:.2f}" for modality in modalities)
         notes.append(
             f"{name}: the {LEVEL:.0%} intervals of the ensemble contain {coverage} of the samples. Share of active latent "
             f"dimensions: {means['network', 'active']:.2f}. Explained variance of curves that the encoder received: {explained}."

@@ -70,7 +70,7 @@ class HippieInference:
         return len(jax.tree.leaves(self.variables_["params"])[0])
 
     def embed(
-        self, units: UnitTable, *, technology: str | None = None, seed: int = 0
+        self, units: UnitTable, *, technology: str | None = None, network: int = 0
     ) -> Float[np.ndarray, "cell latent"]:
         """Embed units in the latent space of one network. The spaces of two networks differ and cannot be averaged.
 
@@ -81,7 +81,7 @@ class HippieInference:
         technology : str, optional
             Recording technology of all units, one of "neuropixels", "silicon_probe", "juxtacellular" and "tetrode". By default that
             of the table; units without one are embedded as of unknown technology.
-        seed : int
+        network : int
             Index of the network.
 
         Returns
@@ -92,21 +92,21 @@ class HippieInference:
         Raises
         ------
         ValueError
-            If the technology is unknown or there is no network ``seed``.
+            If the technology is unknown or there is no such network.
 
         Examples
         --------
         >>> from jaxephys import Hippie
-        >>> from jaxephys.hippie.synthetic import make_units
-        >>> units = make_units(60)
+        >>> from jaxephys.hippie.synthetic import make_synthetic_units
+        >>> units = make_synthetic_units(60)
         >>> model = Hippie(4, width=2, trunk="dense", max_epochs=2, progress=False).fit(units)
         >>> model.embed(units).shape
         (60, 4)
         """
         data = self._unit_arrays(units, technology)
-        if not 0 <= seed < self.n_networks_:
-            raise ValueError(f"there is no network {seed}: this model has {self.n_networks_}, counted from 0")
-        return self._predict(make_task(self.network_), data, [seed]).mu[0]
+        if not 0 <= network < self.n_networks_:
+            raise ValueError(f"there is no network {network}: this model has {self.n_networks_}, counted from 0")
+        return self._predict(make_task(self.network_), data, [network]).mu[0]
 
     def reconstruct(self, units: UnitTable, *, technology: str | None = None) -> dict[str, Float[np.ndarray, "cell _"]]:
         """Decode all curves of each unit from the curves that it has.
@@ -126,8 +126,8 @@ class HippieInference:
         Examples
         --------
         >>> from jaxephys import Hippie
-        >>> from jaxephys.hippie.synthetic import make_units
-        >>> units = make_units(60)
+        >>> from jaxephys.hippie.synthetic import make_synthetic_units
+        >>> units = make_synthetic_units(60)
         >>> model = Hippie(4, width=2, trunk="dense", max_epochs=2, progress=False).fit(units)
         >>> {name: curve.shape for name, curve in model.reconstruct(units).items()}
         {'acg': (60, 100), 'isi': (60, 100), 'wave': (60, 50)}
@@ -176,8 +176,8 @@ class HippieInference:
         Examples
         --------
         >>> from jaxephys import Hippie
-        >>> from jaxephys.hippie.synthetic import make_units
-        >>> units = make_units(60)
+        >>> from jaxephys.hippie.synthetic import make_synthetic_units
+        >>> units = make_synthetic_units(60)
         >>> model = Hippie(4, width=2, trunk="dense", max_epochs=2, progress=False).fit(units)
         >>> mean, sd = model.impute(units, "acg", given=["isi"])
         >>> mean.shape, bool((sd > 0).all())
@@ -223,8 +223,8 @@ class HippieInference:
         Examples
         --------
         >>> from jaxephys import Hippie
-        >>> from jaxephys.hippie.synthetic import make_units
-        >>> units = make_units(60)
+        >>> from jaxephys.hippie.synthetic import make_synthetic_units
+        >>> units = make_synthetic_units(60)
         >>> model = Hippie(4, width=2, trunk="dense", max_epochs=2, progress=False).fit(units)
         >>> model.counterfactual(units, "silicon_probe")["wave"].shape
         (60, 50)
@@ -235,7 +235,7 @@ class HippieInference:
         return self._decode(data, self._technology_index(technology))
 
     def traverse(
-        self, units: UnitTable, dimension: int, values: Sequence[float] = TRAVERSAL_VALUES, *, seed: int = 0
+        self, units: UnitTable, dimension: int, values: Sequence[float] = TRAVERSAL_VALUES, *, network: int = 0
     ) -> dict[str, Float[np.ndarray, "cell step _"]]:
         """Decode the curves of each unit with one latent dimension set to each of some values.
 
@@ -247,7 +247,7 @@ class HippieInference:
             Index of the latent dimension.
         values : sequence of n_values floats
             Values of that dimension, in standard deviations of the prior.
-        seed : int
+        network : int
             Index of the network.
 
         Returns
@@ -263,10 +263,10 @@ class HippieInference:
         Examples
         --------
         >>> from jaxephys import Hippie
-        >>> from jaxephys.hippie.synthetic import make_units
-        >>> units = make_units(60)
+        >>> from jaxephys.hippie.synthetic import make_synthetic_units
+        >>> units = make_synthetic_units(60)
         >>> model = Hippie(4, width=2, trunk="dense", max_epochs=2, progress=False).fit(units)
-        >>> model.traverse(units, 0, values=(-1, 0, 1))["wave"].shape
+        >>> model.traverse(units, 0, values=(-1.0, 0.0, 1.0))["wave"].shape
         (60, 3, 50)
         """
         if not 0 <= dimension < self.network_.latent:
@@ -274,7 +274,7 @@ class HippieInference:
                 f"there is no dimension {dimension}: this model has {self.network_.latent}, counted from 0"
             )
         task = traversal_task(self.network_, dimension, np.asarray(values, np.float32))
-        return {name: curve[0] for name, curve in self._predict(task, self._unit_arrays(units), [seed]).items()}
+        return {name: curve[0] for name, curve in self._predict(task, self._unit_arrays(units), [network]).items()}
 
     def calibrate(self, units: UnitTable) -> None:
         """Measure ``noise_``, and with it the sd of imputed curves, on units that the model was not trained on.

@@ -108,8 +108,8 @@ def audit(
 
     Examples
     --------
-    >>> from jaxephys.hippie.synthetic import make_units
-    >>> findings = audit(make_units(60), shuffles=2)
+    >>> from jaxephys.hippie.synthetic import make_synthetic_units
+    >>> findings = audit(make_synthetic_units(60), shuffles=2)
     >>> sorted({finding.severity for finding in findings})
     ['note', 'ok']
     """

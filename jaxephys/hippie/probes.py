@@ -70,7 +70,8 @@ def make_probe(name: str, seed: int = 0, widths: Sequence[int] | None = None) ->
     --------
     >>> import numpy as np
     >>> X = np.array([[0.0, 1.0], [0.1, 1.0], [1.0, 0.0], [1.0, 0.1]])
-    >>> make_probe("knn").fit(X, ["PV", "PV", "EXC", "EXC"]).predict([[0.2, 0.9]]).tolist()
+    >>> y = np.array(["PV", "PV", "EXC", "EXC"])
+    >>> make_probe("knn").fit(X, y).predict(np.array([[0.2, 0.9]])).tolist()
     ['PV']
     """
     makers = {
@@ -303,7 +304,7 @@ class CalibratedProbe(ClassifierMixin, BaseEstimator):
 
 
 class NoveltyScorer(BaseEstimator):
-    """How different a row is from the training rows, by the distance to its k-th nearest training row.
+    """Score the novelty of rows by the distance to the k-th nearest training row.
 
     Parameters
     ----------

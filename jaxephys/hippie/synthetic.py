@@ -7,7 +7,7 @@ import numpy as np
 from jaxephys.schemas.unit_table import UnitTable
 
 
-def make_units(n_units: int = 60, seed: int = 0) -> UnitTable:
+def make_synthetic_units(n_units: int = 60, seed: int = 0) -> UnitTable:
     """Simulate units of two classes with all three curves.
 
     Parameters
@@ -25,7 +25,7 @@ def make_units(n_units: int = 60, seed: int = 0) -> UnitTable:
 
     Examples
     --------
-    >>> units = make_units(60)
+    >>> units = make_synthetic_units(60)
     >>> units
     UnitTable(60 units: wave 60, isi 60, acg 60; 60 labelled)
     >>> units.classes.tolist()

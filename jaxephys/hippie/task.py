@@ -185,7 +185,7 @@ class UnitArrays(NamedTuple):
 
 
 class RunConstants(NamedTuple):
-    """What differs between runs besides rows and seed.
+    """Constants of each run besides its rows and seed.
 
     Parameters
     ----------

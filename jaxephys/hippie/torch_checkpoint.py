@@ -1,7 +1,7 @@
 """Conversion of a published PyTorch checkpoint of HIPPIE, without PyTorch.
 
-The sizes of the network are inferred from the tensors. Every array of the network must then be in the checkpoint with its shape, and
-every tensor of the checkpoint must be used; anything missing or left over is an error.
+The sizes of the network are inferred from the shapes of the tensors. The tensors of the checkpoint must then be exactly the arrays of
+this network, with their shapes; a missing or an additional tensor is an error. Start with :func:`convert_state_dict`.
 """
 
 from __future__ import annotations
@@ -17,39 +17,42 @@ from jaxephys.engine.task import Variables
 from jaxephys.hippie.network.cvae import LENGTHS, ConditionalVAE
 from jaxephys.hippie.network.initialization import variable_shapes
 
-State = dict[str, np.ndarray]
-PREFIX = "model."  # that Lightning's module puts before every name
-TABLES = {"label_embedding": "class_embedding", "region_embedding": "super_region_embedding"}
-EMBEDDINGS = {
+StateDict = dict[str, np.ndarray]  # tensors by their name in PyTorch
+PREFIX = "model."  # PyTorch Lightning adds it to every name
+# Embedding tables with another name in PyTorch: Flax -> PyTorch.
+TORCH_TABLES = {"label_embedding": "class_embedding", "region_embedding": "super_region_embedding"}
+# Field of ConditionalVAE with the number of levels of a condition -> its embedding table in PyTorch.
+CONDITION_TABLES = {
     "sources": "source_embedding",
     "classes": "class_embedding",
     "regions": "super_region_embedding",
     "layers": "layer_embedding",
 }
-LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-COUNTER = "num_batches_tracked"  # PyTorch counts batches; with a fixed momentum nothing depends on the count
-MAX_LISTED = 12
+# Arrays of a layer with another name in PyTorch: Flax -> PyTorch.
+TORCH_ARRAYS = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+BATCH_COUNT = "num_batches_tracked"  # of PyTorch's batch normalization, which uses it only without a fixed momentum
+MAX_LISTED = 12  # tensors that an error message lists
 
 
-def convert_state_dict(state: State) -> tuple[ConditionalVAE, Variables]:
+def convert_state_dict(state: StateDict) -> tuple[ConditionalVAE, Variables]:
     """Convert a state dict of the published network.
 
     Parameters
     ----------
     state : dict of arrays
-        Tensors by name, with or without the prefix ``model.``.
+        Tensors by name, as NumPy arrays; all names have the prefix ``model.``, or none.
 
     Returns
     -------
     network : ConditionalVAE
         The network that the tensors belong to.
     variables : dict
-        Its variables in float32, without a run axis.
+        The variables of the network, as float32 arrays of a single run.
 
     Raises
     ------
     CheckpointError
-        If a tensor is missing, left over or of another shape.
+        If a tensor is missing, of another shape, or not one of the network.
     """
     prefixed = all(name.startswith(PREFIX) for name in state)
     state = {name.removeprefix(PREFIX) if prefixed else name: value for name, value in state.items()}
@@ -61,7 +64,7 @@ def convert_state_dict(state: State) -> tuple[ConditionalVAE, Variables]:
     return network, traverse_util.unflatten_dict(flat)
 
 
-def infer_network(state: State) -> ConditionalVAE:
+def infer_network(state: StateDict) -> ConditionalVAE:
     """Infer the sizes of the network from the tensors of a state dict.
 
     Parameters
@@ -72,7 +75,7 @@ def infer_network(state: State) -> ConditionalVAE:
     Returns
     -------
     ConditionalVAE
-        The network. Which conditions its encoder was trained with cannot be inferred.
+        The network.
 
     Raises
     ------
@@ -83,26 +86,30 @@ def infer_network(state: State) -> ConditionalVAE:
     unknown = found - set(LENGTHS)
     if unknown or not found:
         content = f"an encoder of {min(unknown)!r}" if unknown else "no encoder of a modality"
-        raise CheckpointError(f"the checkpoint has {content}: a HIPPIE has some of encoders.{{{','.join(LENGTHS)}}}")
-    names = [name for name in LENGTHS if name in found]
-    sizes = [f"encoders.{names[0]}.conv1.weight", "z_mean.weight", *(f"decoders.{n}.linear_out.weight" for n in names)]
-    tables = {slot: f"{table}.weight" for slot, table in EMBEDDINGS.items() if f"{table}.weight" in state}
-    missing = [name for name in (*sizes, *tables.values()) if name not in state or state[name].ndim < 2]
+        raise CheckpointError(
+            f"the checkpoint has {content}: a HIPPIE network has encoders.NAME with NAME one of {', '.join(LENGTHS)}"
+        )
+    modalities = [name for name in LENGTHS if name in found]
+    first_kernel, latent_kernel = f"encoders.{modalities[0]}.conv1.weight", "z_mean.weight"
+    output_kernels = {name: f"decoders.{name}.linear_out.weight" for name in modalities}
+    tables = {field: f"{table}.weight" for field, table in CONDITION_TABLES.items() if f"{table}.weight" in state}
+    required = (first_kernel, latent_kernel, *output_kernels.values(), *tables.values())
+    missing = [name for name in required if name not in state or state[name].ndim < 2]
     if missing:
         raise CheckpointError(f"the checkpoint lacks {_shortened(missing)}: its sizes cannot be inferred")
-    rows: dict[str, Any] = {slot: len(state[table]) for slot, table in tables.items()}
+    n_levels: dict[str, Any] = {field: len(state[table]) for field, table in tables.items()}
     return ConditionalVAE(
-        modalities=tuple((name, len(state[f"decoders.{name}.linear_out.weight"])) for name in names),
-        latent=len(state["z_mean.weight"]),
-        width=len(state[sizes[0]]),
-        **rows,
+        modalities=tuple((name, len(state[kernel])) for name, kernel in output_kernels.items()),
+        latent=len(state[latent_kernel]),
+        width=len(state[first_kernel]),
+        **n_levels,
         condition=max((state[table].shape[1] for table in tables.values()), default=ConditionalVAE.condition),
         mask_token=False,
     )
 
 
 def torch_name(path: tuple[str, ...]) -> str:
-    """Return the name of an array in the PyTorch state dict.
+    """Return the name in the PyTorch state dict of an array of the Flax variables.
 
     Parameters
     ----------
@@ -112,7 +119,7 @@ def torch_name(path: tuple[str, ...]) -> str:
     Returns
     -------
     str
-        Its name, without prefix.
+        Its name in PyTorch, without the prefix ``model.``.
 
     Examples
     --------
@@ -121,14 +128,15 @@ def torch_name(path: tuple[str, ...]) -> str:
     """
     *modules, leaf = path[1:]
     if not modules:
-        return f"{TABLES.get(leaf, leaf)}.weight"
+        return f"{TORCH_TABLES.get(leaf, leaf)}.weight"
+    # encoders_acg -> encoders.acg; layer4_1 -> layer4.1; dense_NAME and norm_NAME -> NAME
     modules[0] = re.sub(rf"^(encoders|decoders|decoder_fcs)_({'|'.join(LENGTHS)})$", r"\1.\2", modules[0])
     modules = [re.sub(r"_(\d)$", r".\1", re.sub(r"^(dense|norm)_", "", module)) for module in modules]
-    return ".".join([*modules, LEAVES.get(leaf, leaf)])
+    return ".".join([*modules, TORCH_ARRAYS.get(leaf, leaf)])
 
 
 def torch_shape(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of an array in PyTorch, where the axes of kernels are reversed.
+    """Return the shape in PyTorch of an array of the Flax variables: the axes of kernels are reversed, other arrays are equal.
 
     Parameters
     ----------
@@ -146,18 +154,21 @@ def torch_shape(path: tuple[str, ...], shape: tuple[int, ...]) -> tuple[int, ...
 
 
 def _to_flax(path: tuple[str, ...], tensor: np.ndarray) -> np.ndarray:
-    """Reverse the axes of kernels: dense (out, in) to (in, out), convolution (out, in, tap) to (tap, in, out)."""
+    """Convert a tensor to its Flax array: dense kernels (out, in) to (in, out), convolutions (out, in, tap) to (tap, in, out)."""
     array = tensor.T if path[-1] == "kernel" else tensor
     return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def _check_tensors(state: State, shapes: dict[str, tuple[int, ...]]) -> None:
-    """Check that the names and shapes of tensors are exactly those of the network."""
-    end = "running_mean"
-    counters = {name.removesuffix(end) + COUNTER for name in shapes if name.endswith(end)}
+def _check_tensors(state: StateDict, shapes: dict[str, tuple[int, ...]]) -> None:
+    """Check that the names and shapes of tensors are exactly those of the network.
+
+    PyTorch's batch counts have no counterpart in Flax and are ignored.
+    """
+    mean = "running_mean"
+    batch_counts = {name.removesuffix(mean) + BATCH_COUNT for name in shapes if name.endswith(mean)}
     problems = {
         "missing": [name for name in shapes if name not in state],
-        "not used": [name for name in state if name not in shapes and name not in counters],
+        "not used": [name for name in state if name not in shapes and name not in batch_counts],
         "of another shape": [
             f"{name} {state[name].shape} instead of {shape}"
             for name, shape in shapes.items()
@@ -170,5 +181,6 @@ def _check_tensors(state: State, shapes: dict[str, tuple[int, ...]]) -> None:
 
 
 def _shortened(names: list[str]) -> str:
+    """Return a list for an error message, at most `MAX_LISTED` names long."""
     more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
     return ", ".join(names[:MAX_LISTED]) + more

@@ -35,7 +35,7 @@ class EnsembleEstimator(BaseEstimator, ABC):
     ----------
     variables_ : dict
         Variables of the best epoch of each network. Every array has a leading axis of length ``n_networks_``.
-    history_ : dict of arrays (n_networks_, max_epochs)
+    history_ : dict of arrays (n_networks, max_epochs)
         Losses and validation scores after each epoch; NaN after the last epoch of a network. Not saved.
     result_ : FitResult
         The training result of the whole grid that the networks belong to. Not saved.
@@ -185,14 +185,14 @@ def score_row(network: int | str, scores: Mapping[str, Any], n: int) -> dict[str
     return {"network": network, **{metric: float(value) for metric, value in scores.items()}, "n": n}
 
 
-def mean_over_runs(values: Float[np.ndarray, "run ..."], per_seed: bool) -> Float[np.ndarray, "..."]:
+def mean_over_runs(values: Float[np.ndarray, "run ..."], per_network: bool) -> Float[np.ndarray, "..."]:
     """Return the prediction of an ensemble, or that of each network.
 
     Parameters
     ----------
     values : array (n_networks, ...)
         Predictions of each network.
-    per_seed : bool
+    per_network : bool
         Return ``values`` unchanged instead of their mean.
 
     Returns
@@ -200,4 +200,4 @@ def mean_over_runs(values: Float[np.ndarray, "run ..."], per_seed: bool) -> Floa
     array (...) or (n_networks, ...)
         The mean over networks, or all predictions.
     """
-    return values if per_seed else values.mean(axis=0)
+    return values if per_network else values.mean(axis=0)

@@ -2,6 +2,6 @@
 
 Start with ``estimator.PatchSeqClassifier``. Its parts are ``preprocessing`` (scales), ``oversampling`` (SMOTE rows),
 ``network`` (encoders and heads), ``losses`` and ``task`` (the functions that the engine trains). ``source_transfer``,
-``unlabelled_transfer`` and ``transfer_task`` transfer classes between species; ``grid``, ``transfer_grid`` and the
-``*_report`` modules serve the experiments.
+``unlabelled_transfer`` and ``transfer_task`` transfer classes between species; ``grid``, ``transfer_grid`` and
+``report`` serve the experiments.
 """

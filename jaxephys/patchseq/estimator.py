@@ -106,11 +106,11 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
     ... )
     >>> model.fit(X, y).predict(X[:3]).tolist()
     ['Pvalb', 'Sst', 'Vip']
-    >>> model.predict_proba(X).shape, model.predict_proba(X, per_seed=True).shape
+    >>> model.predict_proba(X).shape, model.predict_proba(X, per_network=True).shape
     ((90, 3), (2, 90, 3))
     >>> model.predict_set(X, coverage=0.9).shape  # the classes that cannot be excluded
     (90, 3)
-    >>> model.attention(X).shape, model.embed(X, seed=1).shape
+    >>> model.attention(X).shape, model.embed(X, network=1).shape
     ((90, 2), (90, 8))
     >>> [row["network"] for row in model.score_table(X, y)]
     ['ensemble', 0, 1]
@@ -243,22 +243,22 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         """
         return self.classes_[self.predict_proba(X).argmax(axis=1)]
 
-    def predict_proba(self, X: Cells, *, per_seed: bool = False) -> Float[np.ndarray, "..."]:
+    def predict_proba(self, X: Cells, *, per_network: bool = False) -> Float[np.ndarray, "..."]:
         """Predict calibrated class probabilities.
 
         Parameters
         ----------
         X : FeatureTable of n_cells, or array of shape (cell, column) or (cell, family, feature)
             Features with the families of the training cells.
-        per_seed : bool, default False
+        per_network : bool, default False
             Return the probabilities of each network instead of their mean.
 
         Returns
         -------
-        array of shape (cell, class), or (seed, cell, class) with ``per_seed``
+        array of shape (cell, class), or (network, cell, class) with ``per_network``
             Probabilities in the order of ``classes_``.
         """
-        return mean_over_runs(apply_temperature(self._predict(X).probability, self.temperature_), per_seed)
+        return mean_over_runs(apply_temperature(self._predict(X).probability, self.temperature_), per_network)
 
     def predict_set(self, X: Cells, coverage: float = 0.9) -> Bool[np.ndarray, "cell class"]:
         """Predict the set of classes that cannot be excluded for each cell (conformal prediction).
@@ -284,31 +284,31 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         probability = self.predict_proba(X)
         return conformal_sets(probability, conformal_thresholds(self.held_out_, self.held_out_codes_, coverage))
 
-    def attention(self, X: Cells, *, per_seed: bool = False) -> Float[np.ndarray, "..."]:
+    def attention(self, X: Cells, *, per_network: bool = False) -> Float[np.ndarray, "..."]:
         """Return the weight of each family for each cell.
 
         Parameters
         ----------
         X : FeatureTable of n_cells, or array of shape (cell, column) or (cell, family, feature)
             Features with the families of the training cells.
-        per_seed : bool, default False
+        per_network : bool, default False
             Return the weights of each network instead of their mean.
 
         Returns
         -------
-        array of shape (cell, family), or (seed, cell, family) with ``per_seed``
+        array of shape (cell, family), or (network, cell, family) with ``per_network``
             Weights in the order of ``families_``; those of a cell sum to 1.
         """
-        return mean_over_runs(self._predict(X).attention, per_seed)
+        return mean_over_runs(self._predict(X).attention, per_network)
 
-    def embed(self, X: Cells, seed: int = 0) -> Float[np.ndarray, "cell pooled"]:
+    def embed(self, X: Cells, *, network: int = 0) -> Float[np.ndarray, "cell pooled"]:
         """Return the pooled vector of each cell, the input of the head, in one of the networks.
 
         Parameters
         ----------
         X : FeatureTable of n_cells, or array of shape (cell, column) or (cell, family, feature)
             Features with the families of the training cells.
-        seed : int, default 0
+        network : int, default 0
             Index of the network. The spaces of the networks differ, so that a mean over them has no meaning.
 
         Returns
@@ -322,9 +322,9 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
             If there is no such network.
         """
         embedding = self._predict(X).embedding
-        if not 0 <= seed < len(embedding):
-            raise ValueError(f"there is no network {seed}: this classifier has {len(embedding)}, counted from 0")
-        return embedding[seed]
+        if not 0 <= network < len(embedding):
+            raise ValueError(f"there is no network {network}: this classifier has {len(embedding)}, counted from 0")
+        return embedding[network]
 
     def score_table(self, X: Cells, y: Shaped[np.ndarray, "cell"] | None = None) -> list[dict[str, Any]]:
         """Score labelled cells with every classification metric.
@@ -343,9 +343,9 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
             ``jaxephys.evaluation.metrics.classification_scores`` and the number of cells ``n``.
         """
         table = self._table(X, y)
-        codes, per_seed = table.codes(self.classes_), self.predict_proba(table.with_label(None), per_seed=True)
+        codes, by_network = table.codes(self.classes_), self.predict_proba(table.with_label(None), per_network=True)
         rows = []
-        for network, probability in [("ensemble", per_seed.mean(axis=0)), *enumerate(per_seed)]:
+        for network, probability in [("ensemble", by_network.mean(axis=0)), *enumerate(by_network)]:
             scores = classification_scores(codes, probability, np.ones(len(codes), np.float32))
             rows.append(score_row(network, scores, len(codes)))
         return rows

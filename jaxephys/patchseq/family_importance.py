@@ -133,9 +133,9 @@ class AttentionRuns:
         cells = self.cells
         shares = np.bincount(cells.codes()) / len(cells)
         scores = []
-        for seed, (of_class, *lost) in enumerate(zip(attention, *losses.values(), strict=True)):
+        for seed, (class_attention, *lost) in enumerate(zip(attention, *losses.values(), strict=True)):
             for index, family in enumerate(cells.families):
-                weights = of_class[:, index]
+                weights = class_attention[:, index]
                 values = {ATTENTION: weights @ shares}
                 values |= {f"attention of {name}": weight for name, weight in zip(cells.classes, weights, strict=True)}
                 values |= dict(zip(losses, (loss[index] for loss in lost), strict=True))
@@ -250,14 +250,14 @@ def importance_tables(scores: Sequence[Score], families: Sequence[str], classes:
     dict of str to Table
         Attention and losses of each family, attention of each class, and the scores of the network.
     """
-    of_families = [score for score in scores if score.variant in families]
-    of_network = [score for score in scores if score.variant == ATTENTION]
+    family_scores = [score for score in scores if score.variant in families]
+    network_scores = [score for score in scores if score.variant == ATTENTION]
     return {
         "Families: attention of all cells, and loss of macro-F1": model_table(
-            of_families, (ATTENTION, SWAPPED, MISSING)
+            family_scores, (ATTENTION, SWAPPED, MISSING)
         ),
-        "Attention of each class": model_table(of_families, [f"attention of {name}" for name in classes]),
-        "The network": model_table(of_network, ("macro_f1", "accuracy", "balanced_accuracy")),
+        "Attention of each class": model_table(family_scores, [f"attention of {name}" for name in classes]),
+        "The network": model_table(network_scores, ("macro_f1", "accuracy", "balanced_accuracy")),
     }
 
 

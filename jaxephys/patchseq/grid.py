@@ -1,7 +1,7 @@
 """Grids of Patch-seq models: train the ablation, tabular networks and baselines on all splits, and collect their predictions.
 
-``draw_splits`` makes the splits of a table, ``train_ablations``, ``train_tabular`` and ``train_baselines`` add models to a
-``ModelComparison``. All runs of a network architecture (variants x splits x initial weights) are one program.
+``draw_splits`` makes the splits of a table, ``train_grid`` trains the networks of one grid, ``train_ablations``,
+``train_tabular`` and ``train_baselines`` add models to a ``ModelComparison``. All runs of a network architecture (variants x splits x initial weights) are one program.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from rich.progress import track
 from sklearn.pipeline import Pipeline
 
 from jaxephys.engine.config import TrainConfig
@@ -22,7 +21,7 @@ from jaxephys.engine.fit import FitResult
 from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.predict import predict
 from jaxephys.engine.rows import plain_rows, stack_rows
-from jaxephys.engine.task import RunInputs, Task
+from jaxephys.engine.task import RowSet, RunInputs, Task
 from jaxephys.evaluation.baselines import fit_predict_proba, make_baseline
 from jaxephys.evaluation.comparison import CalibrationRows, ModelComparison, SplitKey
 from jaxephys.evaluation.splits import Split, hold_out, k_folds
@@ -34,7 +33,7 @@ from jaxephys.patchseq.network.tabular import TabularNetwork
 from jaxephys.patchseq.preprocessing import Scale
 from jaxephys.patchseq.sparse_components import family_widths, make_component_forest
 from jaxephys.patchseq.tabular_task import make_tabular_data, make_tabular_inputs, make_tabular_task
-from jaxephys.patchseq.task import ABLATION, Variant, make_data, make_run_inputs, make_task
+from jaxephys.patchseq.task import ABLATION, CellData, Prediction, Variant, make_data, make_run_inputs, make_task
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.settings import Settings
 from jaxephys.schemas.feature_table import FeatureTable
@@ -51,7 +50,7 @@ class ComparisonSettings(Settings):
     """Settings of the experiments that compare all models on one table."""
 
     folds: tuple[Literal["cell", "donor"], ...] = ("cell", "donor")
-    """What is held out: single cells, or all cells of a donor."""
+    """Unit of the splits: single cells, or all cells of a donor together."""
     seeds: int = 10
     """Number of draws of the splits."""
     members: int = 5
@@ -105,27 +104,33 @@ class Ablation:
 
 
 class TrainedGrid(NamedTuple):
-    """A trained grid with the predictions of each run for cells that it was not trained on.
+    """The trained networks of a grid, with the predictions of each run for cells that it was not trained on.
 
     Parameters
     ----------
-    grid : RunGrid
-        The runs.
+    network : SubclassNetwork
+        Architecture of the runs.
+    task : Task
+        Task of the runs.
+    data : CellData
+        Cells of the table.
     keys : list of SplitKey
         The split of each run.
-    result : FitResult
-        Result of the training.
     inputs : RunInputs
         Rows and constants of the runs.
-    prediction : pytree of arrays of shape (run, row, ...)
-        Outputs of the task for the test cells of the split, followed by its validation cells.
+    result : FitResult
+        Result of the training.
+    prediction : Prediction of arrays of shape (run, row, ...)
+        Predictions for the test cells of the split, followed by its validation cells.
     """
 
-    grid: RunGrid
+    network: SubclassNetwork
+    task: Task
+    data: CellData
     keys: list[SplitKey]
-    result: FitResult
     inputs: RunInputs
-    prediction: Any
+    result: FitResult
+    prediction: Prediction
 
 
 def draw_splits(
@@ -193,15 +198,16 @@ def train_ablations(
         Mean attention of our networks to each family, for the test cells of each class.
     """
     config = TrainConfig(max_epochs=settings.max_epochs)
-    trained = train_ablation(folder, comparison, Ablation(), config, settings)
-    selected = trained.grid.where(variant=SELECTED_VARIANT)
-    _add_mean_of_runs(comparison, ATTENTION_ENSEMBLE, trained, selected, trained.prediction.probability)
+    trained, kind = train_ablation(folder, comparison, Ablation(), config, settings), comparison.kinds[0]
+    grid = trained.result.grid
+    selected = grid.where(variant=SELECTED_VARIANT)
+    _add_mean_of_runs(comparison, ATTENTION_ENSEMBLE, trained.keys, selected, trained.prediction.probability)
     comparison.add_average_ensemble(ATTENTION_ENSEMBLE, (ATTENTION_ENSEMBLE,))
-    _save_model(folder, comparison, trained, settings)
+    save_model(folder, comparison, trained, grid.where(variant=SELECTED_VARIANT, folds=kind, draw=0))
     train_ablation(folder, comparison, Ablation("published ", token_encoder=False), config, settings)
     if settings.released:
         train_ablation(folder, comparison, released, replace(config, monitor="selection"), settings)
-    return _mean_attention(comparison, trained)
+    return class_attention(comparison, trained, grid.where(variant=SELECTED_VARIANT, folds=kind)).mean(axis=0)
 
 
 def train_ablation(
@@ -238,21 +244,65 @@ def train_ablation(
         for member in range(settings.members if ablation.token_encoder and variant == SELECTED_VARIANT else 1)
     ]
     grid = RunGrid(("variant", "folds", "draw", "fold", "member", "seed"), tuple(levels))
-    splits = [comparison.splits[key] for key in _split_keys(grid)]
+    layout, n_classes = RaggedLayout.from_widths(comparison.table.widths), len(comparison.classes)
+    if ablation.token_encoder:
+        network = SubclassNetwork(layout, n_classes, settings.hidden, token=TOKEN)
+    else:
+        network = SubclassNetwork(layout, n_classes, 2 * settings.hidden)
+    keys = [SplitKey(run["folds"], run["draw"], run["fold"]) for run in grid]
     variants = [ablation.variants[name] for name in grid.column("variant")]
-    table, layout = comparison.table, RaggedLayout.from_widths(comparison.table.widths)
-    seeds, signed_log = grid.column("seed"), ablation.token_encoder
-    inputs = make_run_inputs(table, layout, splits, variants, seeds, signed_log=signed_log)
-    network = partial(SubclassNetwork, layout, len(comparison.classes))
-    task = make_task(network(settings.hidden, token=TOKEN) if signed_log else network(2 * settings.hidden))
-    data, name = make_data(table, layout), ablation.prefix.strip()
-    trained = _train_grid(folder, comparison, name, task, data, inputs, grid, config)
+    trained = train_grid(folder, comparison, grid, keys, variants, network, config, ablation.prefix.strip())
     for name, variant in ablation.variants.items():
         model, runs = ablation.prefix + name, grid.where(variant=name, member=0)
-        _add_mean_of_runs(comparison, model, trained, runs, trained.prediction.probability)
+        _add_mean_of_runs(comparison, model, keys, runs, trained.prediction.probability)
         if ablation.prior_power and variant.arcface:
             comparison.add_prior_weighted(model, model, ablation.prior_power)
     return trained
+
+
+def train_grid(
+    folder: RunFolder,
+    comparison: ModelComparison,
+    grid: RunGrid,
+    keys: Sequence[SplitKey],
+    variants: Sequence[Variant],
+    network: SubclassNetwork,
+    config: TrainConfig,
+    name: str = "",
+) -> TrainedGrid:
+    """Train one network architecture for every run of a grid as one program, and predict the cells that are left out.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        The run folder.
+    comparison : ModelComparison
+        The cells and their splits. No model is added.
+    grid : RunGrid
+        The runs, with the factor ``seed``.
+    keys : sequence of SplitKey
+        The split of each run.
+    variants : sequence of Variant
+        The variant of each run.
+    network : SubclassNetwork
+        The network. With ``token`` the features are scaled by signed logarithms, otherwise by z-scores.
+    config : TrainConfig
+        Settings of the training.
+    name : str, default ""
+        Suffix of the files of a second grid in the folder.
+
+    Returns
+    -------
+    TrainedGrid
+        The runs and their predictions.
+    """
+    table, splits = comparison.table, [comparison.splits[key] for key in keys]
+    signed_log = network.token is not None
+    inputs = make_run_inputs(table, network.layout, splits, variants, grid.column("seed"), signed_log=signed_log)
+    task, data = make_task(network), make_data(table, network.layout)
+    result = folder.fit(task, data, inputs, grid, config, name)
+    prediction = predict(task, data, result.best, _held_out_rows(splits), inputs.constants)
+    return TrainedGrid(network, task, data, list(keys), inputs, result, prediction)
 
 
 def train_tabular(
@@ -282,12 +332,14 @@ def train_tabular(
     """
     levels = [(*key, member) for key in comparison.splits for member in range(members)]
     grid = RunGrid(("folds", "draw", "fold", "seed"), tuple(levels))
-    splits = [comparison.splits[key] for key in _split_keys(grid)]
+    keys = [SplitKey(run["folds"], run["draw"], run["fold"]) for run in grid]
+    splits = [comparison.splits[key] for key in keys]
     inputs = make_tabular_inputs(comparison.table, splits, fit_scale)
     network = TabularNetwork(len(comparison.classes))
     task, data = make_tabular_task(network, comparison.table.values.shape[1]), make_tabular_data(comparison.table)
-    trained = _train_grid(folder, comparison, name.replace(" ", "_"), task, data, inputs, grid, config)
-    _add_mean_of_runs(comparison, name, trained, range(len(grid)), trained.prediction)
+    result = folder.fit(task, data, inputs, grid, config, name.replace(" ", "_"))
+    probability = predict(task, data, result.best, _held_out_rows(splits), inputs.constants)
+    _add_mean_of_runs(comparison, name, keys, range(len(grid)), probability)
 
 
 def baseline_makers(names: Iterable[str], table: FeatureTable) -> dict[str, Callable[[int], Pipeline]]:
@@ -339,11 +391,10 @@ def train_baselines(
         a cell predict it.
     """
     values, codes, n_classes = comparison.table.values, comparison.codes, len(comparison.classes)
-    hidden = not folder.console.is_terminal
     for name, make in baselines.items():
         start = time.perf_counter()
         splits = comparison.splits.items()
-        for key, split in track(splits, name, console=folder.console, disable=hidden, transient=True):
+        for key, split in folder.track(splits, name):
             train, validation = split.train, split.validation
             if with_validation:
                 rows = np.sort(np.concatenate([train, validation]))
@@ -358,57 +409,69 @@ def train_baselines(
         folder.print(f"{name}: {len(comparison.splits)} splits in {time.perf_counter() - start:.0f} s")
 
 
-def _train_grid(
-    folder: RunFolder,
-    comparison: ModelComparison,
-    name: str,
-    task: Task,
-    data: Any,
-    inputs: RunInputs,
-    grid: RunGrid,
-    config: TrainConfig,
-) -> TrainedGrid:
-    keys = _split_keys(grid)
-    result = folder.fit(name or "ablation", task, data, inputs, grid, config, name)
-    splits = [comparison.splits[key] for key in keys]
-    rows = stack_rows([plain_rows(np.concatenate([split.test, split.validation])) for split in splits])
-    return TrainedGrid(grid, keys, result, inputs, predict(task, data, result.best, rows, inputs.constants))
-
-
-def _split_keys(grid: RunGrid) -> list[SplitKey]:
-    return [SplitKey(run["folds"], run["draw"], run["fold"]) for run in grid]
-
-
-def _add_mean_of_runs(
-    comparison: ModelComparison, name: str, trained: TrainedGrid, runs: Iterable[int], probability: np.ndarray
+def save_model(
+    folder: RunFolder, comparison: ModelComparison, trained: TrainedGrid, runs: Int[np.ndarray, "some"]
 ) -> None:
-    """Add a model: on each split the mean of the runs that belong to it."""
-    for key, split in comparison.splits.items():
-        mean = probability[[run for run in runs if trained.keys[run] == key]].mean(axis=0)
-        test, validation = np.split(mean[: len(split.test) + len(split.validation)], [len(split.test)])
-        comparison.add(name, key, test, CalibrationRows(split.validation, validation))
+    """Write an ensemble of some runs as ``model/``.
 
-
-def _save_model(
-    folder: RunFolder, comparison: ModelComparison, trained: TrainedGrid, settings: ComparisonSettings
-) -> None:
-    """Write ``model/``: an ensemble of the attention networks of all folds of the first seed."""
-    runs: Int[np.ndarray, "run"] = trained.grid.where(variant=SELECTED_VARIANT, folds=comparison.kinds[0], draw=0)
-    model = PatchSeqClassifier(hidden=settings.hidden, token=TOKEN, seeds=len(runs))
+    Parameters
+    ----------
+    folder : RunFolder
+        The run folder.
+    comparison : ModelComparison
+        The cells and their splits.
+    trained : TrainedGrid
+        The trained networks.
+    runs : int array
+        Indices of the runs of the ensemble.
+    """
+    model = PatchSeqClassifier(hidden=trained.network.hidden, token=trained.network.token, seeds=len(runs))
     splits = [comparison.splits[key] for key in trained.keys]
     model.keep_runs(trained.result, trained.inputs, comparison.table, splits, runs)  # predicts: all hosts take part
     if folder.is_first_host:
         model.save(folder.path / "model", overwrite=True)
 
 
-def _mean_attention(comparison: ModelComparison, trained: TrainedGrid) -> Float[np.ndarray, "class family"]:
-    """Mean over the test cells of each class, then over the runs of the first kind of split."""
+def class_attention(
+    comparison: ModelComparison, trained: TrainedGrid, runs: Int[np.ndarray, "some"]
+) -> Float[np.ndarray, "some class family"]:
+    """Return the attention of runs to each family, the mean over the test cells of each class.
+
+    Parameters
+    ----------
+    comparison : ModelComparison
+        The cells and their splits.
+    trained : TrainedGrid
+        The trained networks.
+    runs : int array
+        Indices of the runs.
+
+    Returns
+    -------
+    array of shape (run, class, family)
+        Mean attention weights.
+    """
     means = []
-    for run in trained.grid.where(variant=SELECTED_VARIANT, folds=comparison.kinds[0]):
+    for run in runs:
         test = comparison.splits[trained.keys[run]].test
         attention, codes = trained.prediction.attention[run, : len(test)], comparison.codes[test]
         means.append([attention[codes == code].mean(axis=0) for code in range(len(comparison.classes))])
-    return np.mean(means, axis=0)
+    return np.array(means)
+
+
+def _held_out_rows(splits: Sequence[Split]) -> RowSet:
+    """The test rows of each run, followed by its validation rows."""
+    return stack_rows([plain_rows(np.concatenate([split.test, split.validation])) for split in splits])
+
+
+def _add_mean_of_runs(
+    comparison: ModelComparison, name: str, keys: Sequence[SplitKey], runs: Iterable[int], probability: np.ndarray
+) -> None:
+    """Add a model: on each split the mean of the runs that belong to it."""
+    for key, split in comparison.splits.items():
+        mean = probability[[run for run in runs if keys[run] == key]].mean(axis=0)
+        test, validation = np.split(mean[: len(split.test) + len(split.validation)], [len(split.test)])
+        comparison.add(name, key, test, CalibrationRows(split.validation, validation))
 
 
 def _cross_calibration(

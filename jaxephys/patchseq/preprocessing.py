@@ -1,15 +1,17 @@
-"""Scales that make features of different units comparable, fitted to training cells only.
+"""Scaling of features to a common range, fitted to training cells only, and missing values.
 
 ====================  ==========================================================================================
-``fit_z_score``       x - median, then mean 0 and sd 1 (as published)
-``fit_signed_log``    d = (x - median) / MAD, sign(d) log(1 + |d|), then mean 0 and sd 1, clipped at 4 sd
-``fit_quantiles``     the share of training cells below x, as a quantile of the standard normal distribution
+``fit_z_score``       x - median, shifted and scaled to mean 0 and standard deviation 1 (as published)
+``fit_signed_log``    sign(d) log(1 + abs(d)) with d = (x - median) / MAD (median absolute deviation), shifted and scaled to
+                      mean 0 and standard deviation 1, and clipped to [-4, 4]
+``fit_quantiles``     z such that a standard normal variable is below z as often as training cells are below x
 ====================  ==========================================================================================
 
-Electrophysiological features extend over orders of magnitude (resistance, adaptation, ratios) and single cells are tens of
-deviations away from the others; after a plain z-score these few determine the scale of all. The signed logarithm keeps
-order and sign, the quantiles keep the order only. ``apply_scale`` replaces a missing value by the median in all three, and
-``missing_flags`` shows a model which values were missing, in columns where this is not rare.
+Many electrophysiological features (resistance, adaptation, ratios) range over orders of magnitude, and a few cells are tens of
+standard deviations away from the mean. Such outliers determine the standard deviation of a plain z-score, which then makes all
+other cells almost equal. The signed logarithm preserves the order of cells and whether they are above or below the median, and
+reduces outliers; the quantiles preserve the order only. With all three, :func:`apply_scale` replaces a missing value by the
+median. :func:`missing_flags` returns which values were missing, as additional features of a model.
 """
 
 from __future__ import annotations
@@ -26,9 +28,12 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from jaxephys.dimensions import AnyArray
 
-CLIP = 4.0  # standard deviations
-RARELY_MISSING = 0.01  # a feature that is missing in a smaller share of the training cells has no flag
-QUANTILE_LEVELS = (np.arange(100) + 0.5) / 100
+CLIP = 4.0  # standard deviations; values of the signed-logarithm scale beyond this are clipped
+RARELY_MISSING = 0.01  # a feature gets a flag if it is missing in a larger share of the training cells
+QUANTILE_LEVELS = (
+    np.arange(100) + 0.5
+) / 100  # probabilities at which `fit_quantiles` stores quantiles of each feature
+MIN_SD = 1e-6  # a column with a smaller standard deviation counts as constant
 
 
 class ZScore(NamedTuple):
@@ -39,11 +44,11 @@ class ZScore(NamedTuple):
     median : array of shape (run, column) or (column,)
         Median of the training cells, which replaces missing values.
     mean : array of the same shape
-        Mean of ``x - median``, missing values counted as 0.
+        Mean of ``x - median`` over the training cells, missing values counted as 0.
     sd : array of the same shape
-        Standard deviation; 1 for a column without variation.
+        Standard deviation of the same values; 1 for a constant column.
     flagged : array of the same shape
-        1 where a missing value is shown to the model, 0 elsewhere.
+        1 for a column with a flag for missing values, 0 for the others.
     """
 
     median: Float[AnyArray, "*run column"]
@@ -62,11 +67,12 @@ class SignedLog(NamedTuple):
     mean : array of the same shape
         Mean of the signed logarithms of the measured values.
     sd : array of the same shape
-        Standard deviation of these; 1 for a column without variation.
+        Standard deviation of the same values; 1 for a constant column.
     flagged : array of the same shape
-        1 where a missing value is shown to the model, 0 elsewhere.
+        1 for a column with a flag for missing values, 0 for the others.
     unit : array of the same shape
-        Median absolute deviation, the unit in which the logarithm is taken.
+        Median absolute deviation from the median; where it is 0, the standard deviation; where that is 0 too, 1. Differences
+        from the median are divided by it before the logarithm.
     """
 
     median: Float[AnyArray, "*run column"]
@@ -82,9 +88,9 @@ class Quantiles(NamedTuple):
     Parameters
     ----------
     knots : array of shape (run, quantile, column) or (quantile, column)
-        Quantiles of the training cells at ``QUANTILE_LEVELS``; all 0 in a column without a value.
+        Quantiles of the training cells at the probabilities ``QUANTILE_LEVELS``; all 0 in a column without a value.
     flagged : array of shape (run, column) or (column,)
-        1 where a missing value is shown to the model, 0 elsewhere.
+        1 for a column with a flag for missing values, 0 for the others.
     """
 
     knots: Float[AnyArray, "*run quantile column"]
@@ -105,7 +111,7 @@ def fit_z_score(values: Float[np.ndarray, "row column"]) -> ZScore:
     Returns
     -------
     ZScore
-        The scale. It maps a column without variation, or without a value, to 0.
+        The scale. It maps a constant column, or one without a value, to 0.
     """
     missing = np.isnan(values)
     median = column_medians(values)
@@ -125,7 +131,7 @@ def fit_signed_log(values: Float[np.ndarray, "row column"]) -> SignedLog:
     Returns
     -------
     SignedLog
-        The scale. It maps a column without variation, or without a value, to 0.
+        The scale. It maps a constant column, or one without a value, to 0.
     """
     missing = np.isnan(values)
     median = column_medians(values)
@@ -150,7 +156,7 @@ def fit_quantiles(values: Float[np.ndarray, "row column"]) -> Quantiles:
     Returns
     -------
     Quantiles
-        The scale.
+        The scale. It maps the only value of a constant column to 0.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a column without a value
@@ -159,7 +165,7 @@ def fit_quantiles(values: Float[np.ndarray, "row column"]) -> Quantiles:
 
 
 def apply_scale(values: Float[AnyArray, "row column"], scale: Scale) -> Float[AnyArray, "row column"]:
-    """Scale features; a missing value becomes that of the median.
+    """Scale features and replace missing values by the median of the training cells.
 
     Parameters
     ----------
@@ -171,7 +177,7 @@ def apply_scale(values: Float[AnyArray, "row column"], scale: Scale) -> Float[An
     Returns
     -------
     array of shape (row, column)
-        Scaled features without NaN; a NumPy array where ``values`` is one, except for quantiles.
+        Scaled features without NaN. A NumPy array if ``values`` is one and the scale is not `Quantiles`, otherwise a JAX array.
     """
     if isinstance(scale, Quantiles):
         return jax.vmap(_normal_quantile, in_axes=(1, 1), out_axes=1)(jnp.asarray(values), jnp.asarray(scale.knots))
@@ -184,14 +190,14 @@ def apply_scale(values: Float[AnyArray, "row column"], scale: Scale) -> Float[An
 
 
 def missing_flags(values: Float[AnyArray, "row column"], scale: Scale) -> Float[AnyArray, "row column"]:
-    """Return 1 where a value is missing, in columns where more than 1 % of the training cells lack it.
+    """Return 1 for missing values of the columns that are missing in more than 1 % of the training cells.
 
     Parameters
     ----------
     values : array of shape (row, column)
         Features, NaN where a value is missing.
     scale : ZScore, SignedLog or Quantiles
-        A fitted scale; its ``flagged`` names the columns.
+        A fitted scale of a single run; its ``flagged`` selects the columns.
 
     Returns
     -------
@@ -201,11 +207,11 @@ def missing_flags(values: Float[AnyArray, "row column"], scale: Scale) -> Float[
     return jnp.isnan(values) * scale.flagged
 
 
-def row_span_basis(rows: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "column _"] | None:
-    """Return orthonormal directions that span the rows, where these are fewer than the columns.
+def row_span_basis(rows: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "column row"] | None:
+    """Return an orthonormal basis of the space that the rows span, if there are fewer rows than columns.
 
-    Within these directions products and distances between the rows do not change, while a covariance shrinks from
-    thousands of columns to the number of rows.
+    ``rows @ basis`` has as many columns as rows, and the same dot products and distances between rows. Covariance matrices
+    in this basis are therefore much smaller than those of thousands of features.
 
     Parameters
     ----------
@@ -214,8 +220,8 @@ def row_span_basis(rows: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "
 
     Returns
     -------
-    array of shape (column, row) or None
-        The directions; None where there are at least as many rows as columns.
+    array of shape (column, row), or None
+        The basis, one vector per column; None if there are at least as many rows as columns.
     """
     if len(rows) >= rows.shape[1]:
         return None
@@ -272,7 +278,7 @@ class SignedLogScaler(TransformerMixin, BaseEstimator):
         Returns
         -------
         array of float32, shape (row, column + flagged columns)
-            Scaled features, then one column of 0 and 1 for each feature that has a flag.
+            Scaled features, then one column of zeros and ones for each feature that has a flag.
         """
         X = np.asarray(X, np.float32)
         flagged = np.flatnonzero(self.scale_.flagged)
@@ -282,8 +288,9 @@ class SignedLogScaler(TransformerMixin, BaseEstimator):
 
 
 def _normal_quantile(x: Float[AnyArray, "row"], knots: Float[AnyArray, "quantile"]) -> Float[AnyArray, "row"]:
-    """Interpolate between the knots, constant beyond them; a value shared by several knots maps to their middle."""
+    """Map x to normal quantiles by linear interpolation between the knots; beyond the knots the result is constant."""
     z = jnp.asarray(norm.ppf(QUANTILE_LEVELS), jnp.float32)
+    # If x equals several knots, `high` is the z of the last of them and `low` that of the first: return the mean of both.
     low, high = -jnp.interp(-x, -knots[::-1], -z[::-1]), jnp.interp(x, knots, z)
     return jnp.where(jnp.isnan(x), 0.0, (low + high) / 2)
 
@@ -294,7 +301,7 @@ def _signed_log(x: Float[AnyArray, "row column"]) -> Float[AnyArray, "row column
 
 
 def _nonzero_sd(sd: Float[np.ndarray, "column"]) -> Float[np.ndarray, "column"]:
-    return np.where(sd > 1e-6, sd, 1.0)
+    return np.where(sd > MIN_SD, sd, 1.0)
 
 
 def _as_float32(*columns: np.ndarray) -> list[Float[np.ndarray, "..."]]:

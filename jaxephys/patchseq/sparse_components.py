@@ -1,6 +1,6 @@
 """Reduce each family of a feature table to a few sparse principal components, as Gouwens et al. (2020) did.
 
-Start reading at `SparseComponents`. `make_component_forest` puts a random forest behind it, which is the published
+Start with `SparseComponents`. `make_component_forest` fits a random forest to the components, which is the published
 classifier of that study.
 """
 
@@ -19,6 +19,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from jaxephys.evaluation.baselines import make_baseline
 from jaxephys.patchseq.sparse_pca import SparsePrincipalComponents
 from jaxephys.schemas.feature_table import FeatureTable
+from jaxephys.schemas.storage import write_npz
 
 SCHEMA = "jaxephys family components 1"
 MIN_EXPLAINED = 0.01  # a component that explains less of its family is dropped
@@ -31,7 +32,7 @@ RENAMED_IN_FILES = {
 
 @dataclass(frozen=True)
 class FamilyPlan:
-    """How one family is reduced.
+    """Reduction of one family to components.
 
     Parameters
     ----------
@@ -187,8 +188,10 @@ class SparseComponents(TransformerMixin, BaseEstimator):
         """
         plan = choose_plan(self.families) if self.plan is None else self.plan
         X = self._check(X)
-        columns = {family: _plan_columns(family, one, self.families) for family, one in plan.items()}
-        self.fitted_ = {family: _fit_family(family, one, X, columns[family]) for family, one in plan.items()}
+        columns = {family: _plan_columns(family, family_plan, self.families) for family, family_plan in plan.items()}
+        self.fitted_ = {
+            family: _fit_family(family, family_plan, X, columns[family]) for family, family_plan in plan.items()
+        }
         self.n_rows_ = len(X)
         return self
 
@@ -226,7 +229,7 @@ class SparseComponents(TransformerMixin, BaseEstimator):
         ndarray of str, shape (n_components,)
             Family and number, such as ``"first_ap_v_0"``.
         """
-        names = [f"{name}_{number}" for name, one in self.fitted_.items() for number in range(len(one.explained))]
+        names = [f"{name}_{number}" for name, fitted in self.fitted_.items() for number in range(len(fitted.explained))]
         return np.array(names, dtype=object)
 
     @property
@@ -283,9 +286,7 @@ class SparseComponents(TransformerMixin, BaseEstimator):
         content |= {"families": list(self.families), "widths": list(self.families.values())}
         for family, fitted in self.fitted_.items():
             content |= {f"{family}/{RENAMED_IN_FILES.get(name, name)}": value for name, value in vars(fitted).items()}
-        with open(path, "wb") as file:
-            np.savez_compressed(file, **content)
-        return Path(path)
+        return write_npz(path, content)
 
     @classmethod
     def load(cls, path: str | Path) -> SparseComponents:
@@ -418,4 +419,4 @@ def _plan_columns(family: str, plan: FamilyPlan, families: Mapping[str, int]) ->
         )
     names = list(families)
     start = sum(families[name] for name in names[: names.index(family)])
-    return start + np.concatenate([np.arange(*one) for one in ranges])
+    return start + np.concatenate([np.arange(*column_range) for column_range in ranges])

@@ -49,7 +49,7 @@ class SparsePrincipalComponents(TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    Principal components of centered data X with S = X'X are the solution of a regression, which may be given a penalty:
+    Principal components of centered data X with S = X'X are the solution of a regression, which may be given a penalty::
 
         min over A, B of  |X - X B A'|^2 + ridge |B|^2 + sum_k penalty_k |b_k|_1    with  A'A = 1.
 
@@ -215,7 +215,7 @@ def elastic_net(
     Returns
     -------
     ndarray, shape (n_columns,)
-        argmin over b of b'Gb - 2 b't + 2 h |b|_1 for the first h at which ``nonzeros`` coefficients are not zero and one
+        ``argmin over b of b'Gb - 2 b't + 2 h |b|_1`` for the first h at which ``nonzeros`` coefficients are not zero and one
         more would enter.
 
     Raises

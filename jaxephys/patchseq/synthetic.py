@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from scipy.special import logsumexp
 
 from jaxephys.schemas.feature_table import FeatureTable
@@ -79,22 +79,6 @@ def make_synthetic_cells(n_cells: int = 1500, seed: int = 0, *, strength: float 
     values = curves + NOISE_SD * rng.normal(size=curves.shape)
     table = FeatureTable.from_arrays(values, FAMILIES, np.array(CLASSES)[label])
     return SyntheticCells(table, _posterior(values, prototypes, bases))
-
-
-def bayes_predictions(cells: SyntheticCells) -> Int[np.ndarray, "cell"]:
-    """Return the most probable class of each cell, the prediction of the Bayes classifier.
-
-    Parameters
-    ----------
-    cells : SyntheticCells
-        Synthetic cells.
-
-    Returns
-    -------
-    array of int32, shape (cell,)
-        Indices into ``CLASSES``.
-    """
-    return cells.posterior.argmax(axis=1).astype(np.int32)
 
 
 def _prototypes(rng: np.random.Generator) -> Float[np.ndarray, "class prototype family coefficient"]:

@@ -1,6 +1,6 @@
 """The classification task: what the engine needs to train ``SubclassNetwork`` on a table of cells.
 
-``make_task`` gives the five functions of one run, ``make_data`` the arrays that all runs share, and ``make_inputs`` the rows
+``make_task`` gives the five functions of one run, ``make_data`` the arrays that all runs share, and ``make_run_inputs`` the rows
 and constants in which runs differ. Everything that is fitted to data is fitted to the training rows of the run.
 """
 
@@ -149,7 +149,7 @@ class CellBatch(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a trained network predicts for rows of cells.
+    """Predictions of a trained network for rows of cells.
 
     Parameters
     ----------

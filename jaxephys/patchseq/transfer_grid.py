@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from rich.progress import track
 
 from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.fit import FitResult, initial_variables, take_runs
@@ -162,7 +161,7 @@ class TransferNetworks:
         """Train one phase of all runs, with changes of the config."""
         inputs = make_transfer_inputs(self.table, self.network.layout, runs)
         config = replace(self.config, **changes)
-        return self.folder.fit(name, self.task, self.data, inputs, grid, config, name, initial), inputs
+        return self.folder.fit(self.task, self.data, inputs, grid, config, name, initial), inputs
 
     def _predict(self, variables: Variables, constants: Any) -> SpeciesOutputs:
         """Predict the human test cells. Runs are in the order of the splits, once for each level of another factor."""
@@ -172,8 +171,8 @@ class TransferNetworks:
 
     def _add(self, model: str, probability: Float[np.ndarray, "run row class"]) -> None:
         """Add a model from one run per split."""
-        for key, of_split in zip(self.keys, probability, strict=True):
-            self.comparison.add(model, key, of_split[: len(self.comparison.splits[key].test)])
+        for key, split_probability in zip(self.keys, probability, strict=True):
+            self.comparison.add(model, key, split_probability[: len(self.comparison.splits[key].test)])
 
 
 @dataclass(frozen=True)
@@ -366,9 +365,9 @@ def train_classical_models(
     """
     table, codes = comparison.table, comparison.codes
     few_labels = {fraction: ModelComparison(table, comparison.splits) for fraction in fractions}
-    hidden, start = not folder.console.is_terminal, time.perf_counter()
+    start = time.perf_counter()
     splits = comparison.splits.items()
-    for key, split in track(splits, "classical models", console=folder.console, disable=hidden, transient=True):
+    for key, split in folder.track(splits, "classical models"):
         rows = np.sort(np.concatenate([split.train, split.validation]))
         for fraction, results in {1.0: comparison, **few_labels}.items():
             labelled = rows if fraction == 1 else labelled_rows(codes, rows, fraction, key)

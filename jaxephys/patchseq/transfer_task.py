@@ -60,7 +60,7 @@ class TransferRun:
 
 
 class SpeciesConstants(NamedTuple):
-    """What is fitted to the training cells of one species.
+    """Constants that are fitted to the training cells of one species.
 
     Parameters
     ----------

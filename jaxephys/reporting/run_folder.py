@@ -23,18 +23,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from rich.console import Console
+from rich.progress import track
 
 from jaxephys import __version__
 from jaxephys.engine import devices
@@ -49,8 +49,10 @@ from jaxephys.reporting.markdown import Headline, overview_sentence, summary_sen
 from jaxephys.reporting.score_table import write_scores
 from jaxephys.reporting.settings import Settings
 from jaxephys.reporting.tables import Table, print_table
+from jaxephys.schemas.storage import write_npz
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "imbalanced-learn")
+T = TypeVar("T")
 TABLE_WIDTH = 140  # characters; a wrapped table is hard to read
 
 
@@ -103,6 +105,24 @@ class RunFolder:
         if self.is_first_host:
             self.console.print(text, highlight=False, soft_wrap=True)
 
+    def track(self, items: Collection[T], title: str) -> Iterable[T]:
+        """Iterate over items with a progress bar, which is shown on a terminal and disappears at the end.
+
+        Parameters
+        ----------
+        items : collection
+            What is iterated over.
+        title : str
+            Text beside the bar.
+
+        Returns
+        -------
+        iterable
+            The items.
+        """
+        hidden = not self.console.is_terminal
+        return track(items, title, console=self.console, disable=hidden, transient=True)
+
     def announce_run(self, runs: int, **data: Any) -> None:
         """Print version, devices, data hashes, number of runs and folder, and write the manifest.
 
@@ -137,7 +157,6 @@ class RunFolder:
 
     def fit(
         self,
-        title: str,
         task: Task,
         data: Any,
         inputs: RunInputs,
@@ -152,8 +171,6 @@ class RunFolder:
 
         Parameters
         ----------
-        title : str
-            Text beside the progress bar.
         task : Task
             What is trained, see `jaxephys.engine.task`.
         data : pytree of arrays
@@ -166,7 +183,7 @@ class RunFolder:
             Settings of the training.
         name : str, default ""
             Suffix of the files of a second grid of the experiment: ``checkpoints_NAME``, ``runs_NAME.csv`` and
-            ``history_NAME.csv``, and the key of its manifest entry.
+            ``history_NAME.csv``, and the key of its manifest entry. The progress bar shows it, or the name of the experiment.
         initial : pytree of arrays, optional
             Variables from which the runs start, with a leading run axis. By default they are initialized by the task.
 
@@ -178,6 +195,7 @@ class RunFolder:
         checkpoints = self.path / (f"checkpoints_{name}" if name else "checkpoints")
         if self.settings.resume is not None and not any(checkpoints.glob("host*/live/[0-9]*")):
             self.print("no checkpoint was saved: training starts from the beginning")
+        title = name or self.experiment
         result = fit(task, data, inputs, grid, config, initial=initial, folder=checkpoints, title=title)
         self.record_fit(result, name)
         return result
@@ -234,9 +252,8 @@ class RunFolder:
             for code, rows in enumerate(split):
                 part[run, rows] = code
             test[run, : len(split.test)] = split.test
-        temporary = self.path / ".predictions.npz"
-        np.savez_compressed(temporary, part=part, test=test, classes=classes, probability=probability, **arrays)  # pyright: ignore[reportArgumentType]
-        os.replace(temporary, self.path / "predictions.npz")
+        content = {"part": part, "test": test, "classes": classes, "probability": probability, **arrays}
+        write_npz(self.path / "predictions.npz", content)
 
     def write_report(
         self,
@@ -306,7 +323,7 @@ class RunFolder:
             "command": self.command,
             "jaxephys": __version__,
             "python": platform.python_version(),
-            "versions": {name: _installed_version(name) for name in PACKAGES},
+            "versions": library_versions(),
             "devices": [str(device.device_kind) for device in jax.local_devices()],
             "hosts": jax.process_count(),
             "wall_seconds": round(time.time() - self.started, 3),
@@ -335,6 +352,23 @@ def fingerprint(arrays: Any) -> str:
     return digest.hexdigest()
 
 
+def library_versions() -> dict[str, str]:
+    """Return the installed versions of the libraries that results depend on.
+
+    Returns
+    -------
+    dict of str to str
+        Version, or ``"not installed"``, by name of the distribution.
+    """
+    versions = {}
+    for name in PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
 def _write_runs(folder: Path, result: FitResult, suffix: str) -> None:
     """Write ``runs.csv`` with one row per run and ``history.csv`` with one row per run and epoch."""
     grid, results, history = result.grid, result.run_results, result.history
@@ -352,10 +386,3 @@ def _write_runs(folder: Path, result: FitResult, suffix: str) -> None:
         for epoch in range(int(results.epochs[run]))
     ]
     write_csv(folder / f"history{suffix}.csv", ("run", "epoch", *names), epochs)
-
-
-def _installed_version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "not installed"

@@ -103,6 +103,24 @@ def format_mean_sd(mean: float, sd: float) -> str:
     return f"{mean:.3f}" if math.isnan(sd) else f"{mean:.3f} ± {sd:.3f}"
 
 
+def summary_cell(summary: Summary | None, bold: bool = False) -> Cell:
+    """Return the cell of a table that shows mean and standard deviation.
+
+    Parameters
+    ----------
+    summary : Summary, optional
+        Mean and standard deviation; the cell shows "-" without it.
+    bold : bool, default False
+        Print the cell in bold.
+
+    Returns
+    -------
+    Cell
+        The cell.
+    """
+    return Cell(EMPTY, bold) if summary is None else Cell(format_mean_sd(summary.mean, summary.sd), bold)
+
+
 def model_table(
     scores: Iterable[Score],
     metrics: Sequence[str],
@@ -159,10 +177,10 @@ def model_table(
     notes = _notes({key: value for key, value in summaries.items() if key[1] in metrics}, ranked)
     if reference is not None:
         check_known("model", [reference], {model for model, _ in summaries})
-        of_metric = [score for score in scores if score.metric == metrics[0]]
+        metric_scores = [score for score in scores if score.metric == metrics[0]]
         trained = {model for model, metric in summaries if metric == metrics[0]}
         differences = {
-            model: difference(of_metric, model, reference, split=split, n_train=n_train)
+            model: difference(metric_scores, model, reference, split=split, n_train=n_train)
             for model in models
             if model in trained and model != reference
         }
@@ -284,10 +302,7 @@ def _metric_column(summaries: Mapping[tuple, Summary], metric: str, models: Sequ
     values = [summaries.get((model, metric)) for model in models]
     means = [round(value.mean, 3) for value in values if value and math.isfinite(value.mean)]
     best = (min if metric in LOWER_IS_BETTER else max)(means, default=None)
-    return [
-        Cell(format_mean_sd(value.mean, value.sd), round(value.mean, 3) == best) if value else Cell(EMPTY)
-        for value in values
-    ]
+    return [summary_cell(summary, summary is not None and round(summary.mean, 3) == best) for summary in values]
 
 
 def _notes(summaries: Mapping[tuple, Summary], ranked: bool = True) -> list[str]:

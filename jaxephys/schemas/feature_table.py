@@ -37,7 +37,7 @@ class FeatureTable:
     """Features of cells, one family of columns after the other.
 
     Everything is checked when a table is made; a violation is a :class:`~jaxephys.schemas.storage.TableError` that names the
-    cell or column. Use :meth:`from_arrays` unless all fields are at hand.
+    cell or column. Use :meth:`from_arrays` to fill the other fields with defaults.
 
     Parameters
     ----------

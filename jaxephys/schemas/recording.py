@@ -53,11 +53,11 @@ class Recording:
     units : int
         Number of units.
     unit_id : ndarray of str of shape (n_units,)
-        Identifiers, each different.
+        Identifiers; no two units have the same.
     bin_ms : float
         Width of a bin in ms.
     splits : ndarray of int of shape (3, 2)
-        First bin and the bin behind the last of train, validation and test, which do not overlap.
+        First bin and the bin after the last of train, validation and test, which do not overlap.
     provenance : mapping, optional
         Where the spikes come from; anything that JSON stores. ``"seams"`` lists the bins where joined files begin.
 
@@ -264,7 +264,7 @@ class Recording:
         Returns
         -------
         start, stop : int
-            First bin, and the bin behind the last.
+            First bin, and the bin after the last.
 
         Raises
         ------
@@ -282,7 +282,7 @@ class Recording:
         Parameters
         ----------
         start, stop : int
-            First bin, and the bin behind the last.
+            First bin, and the bin after the last.
 
         Returns
         -------
@@ -301,7 +301,7 @@ class Recording:
         start : int, default 0
             First bin.
         stop : int, optional
-            Bin behind the last; the end of the recording by default.
+            Bin after the last; the end of the recording by default.
 
         Returns
         -------
@@ -429,7 +429,7 @@ def _check_bits(recording: Recording) -> None:
     if spare and (packed[:, -1] >> (8 - spare)).any():
         raise DataError(f"{name} has spikes of units beyond its {units}: pack the bits again, the lowest bit first")
     if not packed.any():
-        raise DataError(f"{name} holds not one spike in {len(packed)} bins: give a recording that is not empty")
+        raise DataError(f"{name} has no spike in {len(packed)} bins: give a recording that is not empty")
     if not (np.isfinite(recording.bin_ms) and recording.bin_ms > 0):
         raise DataError(f"{name} has bins of {recording.bin_ms} ms: give their width, above 0")
     if recording.unit_id.shape != (units,) or len(np.unique(recording.unit_id)) < units:

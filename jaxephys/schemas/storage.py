@@ -1,4 +1,4 @@
-"""What the file formats of all schemas share: one content hash, one reader of ``.npz`` archives and one atomic writer.
+"""Functions that the file formats of all schemas use: a content hash, a reader and an atomic writer of ``.npz`` archives.
 
 A table or recording is an ``.npz`` archive of plain arrays (no pickle) with a ``schema`` string and a ``sha256`` of its
 content. :func:`content_hash` defines that hash; it does not depend on compression, on the order of the arrays in the archive
@@ -98,7 +98,7 @@ def write_npz(path: str | Path, arrays: Mapping[str, Any]) -> Path:
     Parameters
     ----------
     path : str or Path
-        File to create or replace; no suffix is added. Its folder must exist.
+        File to create or replace; no suffix is added. Its folder is created.
     arrays : mapping of str to array-like
         What to store, by name.
 
@@ -108,6 +108,7 @@ def write_npz(path: str | Path, arrays: Mapping[str, Any]) -> Path:
         The path of the file.
     """
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:

@@ -6,7 +6,7 @@
     super_regions.csv, area.csv            brain regions (optional; left out, with a note, if the rows do not fit)
     folds.csv                              columns unit (row number), label, fold: folds of a benchmark (optional)
 
-Start at :func:`read_folder`. Row indices that pandas has written are dropped, since rows are often sorted by class and
+Start with :func:`read_folder`. Row indices that pandas has written are dropped, since rows are often sorted by class and
 the index would then reveal the class.
 """
 

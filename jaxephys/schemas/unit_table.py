@@ -50,7 +50,7 @@ class UnitTable:
         - ``isi``: histogram of inter-spike intervals in bins of 1 ms, as counts or as a density; at least 0.
         - ``acg``: autocorrelogram in bins of 1 ms, as counts or as a density; at least 0.
     unit : ndarray of str of shape (n_units,)
-        Identifiers, each different.
+        Identifiers; no two units have the same.
     about : mapping of str to ndarray of str of shape (n_units,), optional
         Text columns, ``""`` where unknown: ``label`` (class), ``subject``, ``session``, ``technology`` (a key of
         ``TECHNOLOGIES``), ``species``, ``region``, ``fold`` (test fold of a benchmark, digits), ``dataset`` or others.

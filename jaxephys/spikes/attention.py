@@ -150,7 +150,7 @@ def block_size(time: int, heads: int, window: int | None) -> int:
     time, heads : int
         Bins and heads of the queries.
     window : int or None
-        Bins that a query looks back; blocks larger than it would be mostly masked.
+        Number of past bins that a query attends to. Larger blocks would be mostly masked.
 
     Returns
     -------
@@ -174,7 +174,7 @@ def lag_profile(
     q, k : float array of shape (bins, heads, width)
         Queries and keys of one window of causal attention.
     window : int, optional
-        Bins that a query looks back.
+        Number of past bins that a query attends to.
 
     Returns
     -------
@@ -197,7 +197,7 @@ def lag_profile(
 
 
 class Blocks(NamedTuple):
-    """How queries and keys are divided into blocks; query block i is aligned with key block ``past_blocks + i``.
+    """Division of queries and keys into blocks; query block i is aligned with key block ``past_blocks + i``.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ class Blocks(NamedTuple):
     past_blocks : int
         Number of blocks of keys before the first query.
     window : int or None
-        Bins that a query looks back.
+        Number of past bins that a query attends to.
     causal : bool
         Whether a query sees no later key.
     """

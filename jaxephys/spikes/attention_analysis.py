@@ -38,14 +38,15 @@ MEASURES = {  # of an AttentionSummary, and the side that they belong to
     "awi_column": "key",
 }
 MAP_BINS = 200  # bins of an attention map
-EARLY_BINS = 64  # bins at the start of a window that are left out of correlations: they see few keys
+EARLY_BINS = 64  # bins at the start of a window that are left out of correlations: they attend to few keys
 PRIOR_BINS, PRIOR_RATE = 100.0, 0.01  # prior of the running rate: this number of bins at this rate before a window
-TRAINED, WITHOUT, RATE = "trained", "trained without attention", "running rate"  # names of compared models
+# Names of the compared models: as trained, trained without attention, and a forecast from running rates.
+TRAINED, WITHOUT_ATTENTION, RUNNING_RATE = "trained", "trained without attention", "running rate"
 Apply = Callable[[Array], Array]  # bins (bins, units) -> logits of the next bins
 
 
 class AttentionAnalysis(NamedTuple):
-    """What attention of one network does in the windows of a recording.
+    """Measures of the attention of one network in the windows of a recording.
 
     Parameters
     ----------
@@ -56,8 +57,8 @@ class AttentionAnalysis(NamedTuple):
     map : float array of shape (bins, bins)
         Attention matrix of the first bins of the first window.
     correlations : dict of (str, str) to (float, float)
-        By measure and rate ("spikes" or "forecast"): Pearson's r with the measure as found, and with the measure that uniform
-        attention would have.
+        By measure and rate ("spikes" or "forecast"): Pearson's r of the rate with the measure of this network, and with
+        the measure that uniform attention would have.
     """
 
     n_bins: int
@@ -139,7 +140,7 @@ def compared_models(
     variables_without: Variables,
     shares: Sequence[float],
 ) -> dict[str, tuple[Apply, float]]:
-    """List forecasts with altered attention and with shuffled units.
+    """Return the forecasts that are compared: with attention, with altered attention, and with shuffled units.
 
     Parameters
     ----------
@@ -152,12 +153,12 @@ def compared_models(
     variables_without : dict
         Variables of a network that was trained without attention.
     shares : sequence of float
-        Parts of a window, counted from its end, in which units are shuffled.
+        Fractions of a window: in the last part of this length, the units are shuffled.
 
     Returns
     -------
     dict of str to (callable, float)
-        By name: the forecast, and the part of a window in which units are shuffled. The network as trained, with each mode of
+        By name: the forecast, and the fraction of the window in which units are shuffled. The network as trained, with each mode of
         altered attention, and trained without attention; the running rate; network and running rate with shuffled units.
     """
     trained = partial(_network_logits, network, variables)
@@ -165,16 +166,16 @@ def compared_models(
     for mode in ATTENTION_MODES:
         altered = partial(_network_logits, AlteredAttention(network, mode), wrap_variables(variables))
         models[f"attention: {mode}"] = altered, 0.0
-    models[WITHOUT] = partial(_network_logits, without, variables_without), 0.0
-    models[RATE] = running_rate_logits, 0.0
+    models[WITHOUT_ATTENTION] = partial(_network_logits, without, variables_without), 0.0
+    models[RUNNING_RATE] = running_rate_logits, 0.0
     for share in shares:
         models[f"{TRAINED}, {share:.0%} shuffled"] = trained, share
-        models[f"{RATE}, {share:.0%} shuffled"] = running_rate_logits, share
+        models[f"{RUNNING_RATE}, {share:.0%} shuffled"] = running_rate_logits, share
     return models
 
 
 def uniform_summary(spike_counts: Float[np.ndarray, "window time"], summary: AttentionSummary) -> AttentionSummary:
-    """Compute the measures that uniform causal attention would have, with the importance that was found.
+    """Compute the measures that uniform causal attention would have, with the same importance of each bin.
 
     Parameters
     ----------
@@ -266,12 +267,12 @@ def shuffle_units(
     windows : float array of shape (windows, bins, units)
         Zeros and ones.
     share : float
-        Part of the window, counted from its end, 0 to 1.
+        Length of this part as a fraction of the window, 0 to 1.
 
     Returns
     -------
     float array of shape (windows, bins, units)
-        Changed copies; each window has a permutation of its own, always the same.
+        Changed copies. Each window has its own permutation, which is the same in every call.
     """
     rng = np.random.default_rng(0)
     first = round(windows.shape[1] * (1 - share))
@@ -293,7 +294,7 @@ def count_window_outcomes(
     windows : float array of shape (windows, length + 1, units)
         Result of `cut_test_windows`. Each window is a time block.
     shuffled_share : float
-        Last part of the input in which units are shuffled; targets are not.
+        Fraction of the input, at its end, in which units are shuffled. Targets are not shuffled.
 
     Returns
     -------

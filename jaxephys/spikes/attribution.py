@@ -1,10 +1,10 @@
-"""Attention maps, gradient importance, and altered attention: what a network uses and what it can do without.
+"""Attention maps, importance of bins by gradients, and networks whose attention is altered or removed.
 
 Attention of a layer is summarised in arrays of the size of a window, never in one of time x time. With A the attention of a
 layer, the mean over heads (A_ij: weight of key bin j for query bin i), n_j the number of spikes in bin j, and
-G_j = sum_u |dL / dx_ju| the importance of bin j by the gradient of the loss,
+``G_j = sum_u |dL / dx_ju|`` the importance of bin j by the gradient of the loss,
 
-    lag_profile       mean over i of A_i,i-k, for those i that have a bin k before them
+    lag_profile       mean over i of A_i,i-k, over the i >= k
     received          sum_i A_ij / number of i that may see j          (a number per key bin)
     attended_rate     sum_j A_ij n_j                                   (per query bin)
     entropy           - sum_j A_ij log A_ij / log(number of bins that i may see)
@@ -90,7 +90,7 @@ class AlteredAttention(nn.Module):
 
     @property
     def window(self) -> int | None:
-        """Bins that a layer looks back."""
+        """Number of past bins that a layer attends to."""
         return self.network.window
 
     @property
@@ -134,7 +134,7 @@ def wrap_variables(variables: Variables) -> Variables:
     Returns
     -------
     dict
-        The same arrays, one level deeper.
+        The same arrays; each collection has them under the key "network".
     """
     return {collection: {"network": leaves} for collection, leaves in variables.items()}
 
@@ -277,7 +277,7 @@ def _replace_attention(mode: str) -> Callable[..., Any]:
 def _summarize_layer(
     network: SpikeNetwork, q: Array, k: Array, spike_counts: Array, importance: Array, n_lags: int
 ) -> AttentionSummary:
-    """Block after block of queries, each over all keys of the window."""
+    """Summarize the attention of a layer block by block of queries, so that no array has the size time x time."""
     n_bins = len(q)
     n_blocks = -(-n_bins // QUERY_BLOCK)
     q = jnp.pad(q * q.shape[-1] ** -0.5, ((0, n_blocks * QUERY_BLOCK - n_bins), (0, 0), (0, 0)))

@@ -32,7 +32,7 @@ from sklearn.metrics import roc_auc_score
 
 from jaxephys.dimensions import AnyArray
 from jaxephys.schemas.recording import Recording
-from jaxephys.spikes.streaming_scores import StreamingCounts, add_bins, empty_counts
+from jaxephys.spikes.streaming_scores import N_BLOCKS, StreamingCounts, add_bins, empty_counts
 
 BASELINE_NAMES = ("training rate", "running rate", "exponential", "shared GLM", "per-unit GLM")
 USED_BY_CHANNEL = ("training rate", "per-unit GLM")  # on another recording, by channel index
@@ -116,7 +116,7 @@ class SpikeBaselines:
 
 
 class BaselineInputs(NamedTuple):
-    """What the baselines need of successive bins; all but the spikes is known before each bin.
+    """Inputs of the baselines for successive bins. All arrays but the spikes depend on earlier bins only.
 
     Parameters
     ----------
@@ -206,40 +206,48 @@ def baseline_inputs(recording: Recording, start: int, stop: int, first: int = 0)
 
 
 def count_baseline_outcomes(
-    fitted: SpikeBaselines,
+    fitted: Sequence[SpikeBaselines],
     recording: Recording,
-    block_of_bin: Int[np.ndarray, "all"],
-    inputs: Sequence[BaselineInputs] = (),
-) -> dict[str, StreamingCounts]:
+    span: tuple[int, int],
+    *,
+    warm_up: int,
+    n_blocks: int = N_BLOCKS,
+) -> Iterator[dict[str, StreamingCounts]]:
     """Count predictions and outcomes of all baselines, as it is done for networks.
 
     Parameters
     ----------
-    fitted : SpikeBaselines
-        Baselines fitted on any recording.
+    fitted : sequence of SpikeBaselines
+        Baselines, each fitted on any recording.
     recording : Recording
         Recording to score on.
-    block_of_bin : int array of shape (bins,)
-        Time block of each bin of the recording, negative for bins that are not scored.
-    inputs : sequence of BaselineInputs, optional
-        Result of `baseline_inputs` for the scored bins, to compute it once for several training recordings.
+    span : tuple of (int, int)
+        First scored bin, and bin after the last.
+    warm_up : int
+        Number of earlier bins that are read, at most.
+    n_blocks : int
+        Number of time blocks.
 
-    Returns
-    -------
+    Yields
+    ------
     dict of str to StreamingCounts
-        By name of the baseline.
+        Counts by name of the baseline, for each element of ``fitted``.
     """
-    scored = np.flatnonzero(block_of_bin >= 0)
-    inputs = inputs or list(baseline_inputs(recording, int(scored[0]), int(scored[-1]) + 1))
-    empty = empty_counts(int(block_of_bin.max()) + 1, recording.units)
-    counts = {name: jax.tree.map(jnp.copy, empty) for name in BASELINE_NAMES}  # each needs its own buffers to donate
-    for part in inputs:
-        block = np.full(BLOCK_BINS, -1, np.int32)  # padded to one shape, so that one program is compiled
-        block[: len(part.spikes)] = block_of_bin[part.start : part.start + len(part.spikes)]
-        target = _pad_to_block(part.spikes.astype(np.int32))
-        for name, logits in fitted.compute_logits(part).items():
-            counts[name] = _add_bins(counts[name], _pad_to_block(logits), target, block)
-    return counts
+    start, stop = span
+    inputs = list(baseline_inputs(recording, start, stop, max(start - warm_up, 0)))
+    empty = empty_counts(n_blocks, recording.units)
+    for baselines in fitted:
+        counts = {
+            name: jax.tree.map(jnp.copy, empty) for name in BASELINE_NAMES
+        }  # each needs its own buffers to donate
+        for part in inputs:
+            n_bins = len(part.spikes)
+            block = np.full(BLOCK_BINS, -1, np.int32)  # padded to one shape, so that one program is compiled
+            block[:n_bins] = (part.start - start + np.arange(n_bins)) * n_blocks // (stop - start)
+            target = _pad_to_block(part.spikes.astype(np.int32))
+            for name, logits in baselines.compute_logits(part).items():
+                counts[name] = _add_bins(counts[name], _pad_to_block(logits), target, block)
+        yield counts
 
 
 class Past(NamedTuple):
@@ -305,7 +313,7 @@ class SampledRows(NamedTuple):
     spike : float array of shape (rows,)
         Zeros and ones.
     weight : float array of shape (rows,)
-        How many bins of the unit a row stands for.
+        Weight of each row: the number of bins of the unit that it represents.
     unit : int array of shape (rows,)
         Unit of each row.
     """
@@ -557,10 +565,12 @@ def _fit_units(rows: SampledRows, shared: Float[np.ndarray, "feature"], n_units:
     """Return what to add to the shared weights for each unit; 0 for a unit without spikes in the sample."""
     weights = np.zeros((n_units, len(shared)))
     for unit in range(n_units):
-        of_unit = np.flatnonzero(rows.unit == unit)
-        if rows.spike[of_unit].any():
-            x = rows.features[of_unit]
-            weights[unit] = fit_logistic_regression(x, rows.spike[of_unit], rows.weight[of_unit], penalty, x @ shared)
+        unit_rows = np.flatnonzero(rows.unit == unit)
+        if rows.spike[unit_rows].any():
+            x = rows.features[unit_rows]
+            weights[unit] = fit_logistic_regression(
+                x, rows.spike[unit_rows], rows.weight[unit_rows], penalty, x @ shared
+            )
     return weights
 
 

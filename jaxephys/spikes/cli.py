@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxephys.models.saved_model import load
 from jaxephys.schemas.recording import Recording
+from jaxephys.schemas.storage import write_npz
 from jaxephys.spikes.estimator import SpikeTransformer
 from jaxephys.spikes.spike_statistics import compare_statistics, compute_statistics, rate_matched_poisson
 
@@ -67,16 +67,15 @@ def generate(arguments: argparse.Namespace) -> str:
     generated = model.generate(recording, n_bins, seed=arguments.seed, network=arguments.network)
     real = recording.bits(start, stop)
     poisson = rate_matched_poisson(real, arguments.seed)
-    of_real, of_generated, of_poisson = (
+    real_statistics, generated_statistics, poisson_statistics = (
         compute_statistics(raster, recording.bin_ms) for raster in (real, generated, poisson)
     )
-    distance, poisson_distance = compare_statistics(of_real, of_generated), compare_statistics(of_real, of_poisson)
-    Path(arguments.out).parent.mkdir(parents=True, exist_ok=True)
-    with open(arguments.out, "wb") as file:
-        packed = np.packbits(generated, axis=1, bitorder="little")
-        np.savez_compressed(
-            file, packed=packed, units=recording.units, bin_ms=recording.bin_ms, unit_id=recording.unit_id
-        )
+    distance, poisson_distance = (
+        compare_statistics(real_statistics, generated_statistics),
+        compare_statistics(real_statistics, poisson_statistics),
+    )
+    arrays = {"packed": np.packbits(generated, axis=1, bitorder="little"), "unit_id": recording.unit_id}
+    write_npz(arguments.out, arrays | {"units": recording.units, "bin_ms": recording.bin_ms})
     per_second = 1000 / recording.bin_ms
     lines = [
         model.describe(),

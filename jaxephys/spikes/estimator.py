@@ -29,7 +29,7 @@ from jaxephys.spikes.generation import PAST_BINS, generate
 from jaxephys.spikes.network import NetworkOptions, SpikeNetwork
 from jaxephys.spikes.preprocessing import make_data
 from jaxephys.spikes.streaming_scores import StreamingCounts, choose_threshold, compute_scores
-from jaxephys.spikes.task import N_ENTRIES, Objective, make_inputs, make_task
+from jaxephys.spikes.task import N_ENTRIES, Objective, make_run_inputs, make_task
 
 RecordingLike = Recording | np.ndarray
 
@@ -235,14 +235,14 @@ class SpikeTransformer(EnsembleEstimator):
             If the recordings differ in their number of units, or a split is shorter than a window.
         """
         single = isinstance(X, Recording | np.ndarray)
-        recordings = [_as_recording(X)] if single else [_as_recording(one) for one in X]
+        recordings = [_as_recording(X)] if single else [_as_recording(recording) for recording in X]
         seeds = range(self.random_state, self.random_state + self.seeds)
         grid = RunGrid.cross(source=range(len(recordings)), seed=seeds)
         sources, objectives = grid.column("source"), [self.loss_options] * len(grid)
         n_units, bin_ms = recordings[0].units, recordings[0].bin_ms
         network = self.network_options.build(n_units, bin_ms)
         data = make_data(recordings, network.filters, self.length)
-        inputs = make_inputs(recordings, sources, objectives, self.length, batch_size=self.batch_size)
+        inputs = make_run_inputs(recordings, sources, objectives, self.length, batch_size=self.batch_size)
         task = make_task(network, n_units, objectives, self.length, self.entries_per_window)
         result = fit(task, data, inputs, grid, self.train_config(), title=self._progress_title)
         return self.keep_runs(result, network, recordings, sources)
@@ -309,7 +309,7 @@ class SpikeTransformer(EnsembleEstimator):
         n_bins = self.calibration_bins
         self.forecaster_ = forecaster.calibrate(recordings, kept_sources, n_bins=n_bins, progress=self.progress)
         counts = self.forecaster_.count_validation(recordings, kept_sources, n_bins=n_bins)
-        self.thresholds_ = np.array([choose_threshold(one) for one in counts], np.float32)
+        self.thresholds_ = np.array([choose_threshold(run_counts) for run_counts in counts], np.float32)
         return self
 
     def predict_proba(

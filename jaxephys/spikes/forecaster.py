@@ -1,7 +1,7 @@
 """Trained networks as they are used: calibrated, mixed with plainer experts, and streamed over a recording.
 
 Scores, probabilities, generated spikes and the causality test all use the same compiled function, :func:`forecast`, which
-carries a state from window to window. Start with :class:`Forecaster`.
+passes its state from each window to the next. Start with :class:`Forecaster`.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ from jaxephys.spikes.history import compute_features, initial_history, trace_his
 from jaxephys.spikes.linear_expert import fit_linear_expert, running_rate_weights
 from jaxephys.spikes.network import Memory, SpikeNetwork
 from jaxephys.spikes.preprocessing import unpack_bits
-from jaxephys.spikes.streaming_scores import StreamingCounts, add_bins, empty_counts, histogram_logit
+from jaxephys.spikes.streaming_scores import N_BLOCKS, StreamingCounts, add_bins, empty_counts, histogram_logit
 
 WARM_UP = 10_000  # bins before the first scored bin that are read
-N_BLOCKS = 20  # time blocks of the bootstrap
 CAUSALITY_BINS = 160  # bins of the causality test, after as many that fill the memory
 
 
@@ -56,7 +55,7 @@ class ForecastParameters(NamedTuple):
 
 
 class ForecastState(NamedTuple):
-    """What is carried from one window to the next.
+    """State of a forecaster between two windows.
 
     Parameters
     ----------
@@ -326,7 +325,7 @@ class Forecaster:
             With fitted parameters.
         """
         counts = self.without_experts().count_validation(recordings, sources, n_bins=n_bins)
-        fits = [fit_scale_and_shift(np.asarray(one.histogram).sum((0, 1))) for one in counts]
+        fits = [fit_scale_and_shift(np.asarray(run_counts.histogram).sum((0, 1))) for run_counts in counts]
         scale, shift = np.array(fits, np.float32).T
         parameters, filters = self.parameters._replace(scale=scale, shift=shift), self.config.network.filters
         if self.config.mixes_experts and filters is not None:

@@ -1,19 +1,17 @@
 """Grids of spike networks trained as one program, and their scores beside those of the baselines on the same bins.
 
-The experiments on spikes share this module: their settings (:class:`SpikeSettings`), training (:func:`train_networks`), and
-scoring on the same bins (:func:`scored_test_bins`, :func:`score_rows`, :func:`score_intervals`).
+The experiments on spikes share this module: their settings (:class:`SpikeSettings`), training (:func:`train_grid`), and scoring
+on the same bins (:func:`score_models`, :func:`metric_scores`, :func:`score_intervals`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Int
-from rich.progress import track
 
 from jaxephys.engine.fit import FitResult
 from jaxephys.engine.grid import RunGrid
@@ -27,18 +25,15 @@ from jaxephys.spikes.baselines import (
     BASELINE_NAMES,
     USED_BY_CHANNEL,
     SpikeBaselines,
-    baseline_inputs,
     count_baseline_outcomes,
-    fit_baselines,
 )
 from jaxephys.spikes.estimator import SpikeTransformer
 from jaxephys.spikes.forecaster import counts_of_run
 from jaxephys.spikes.network import SpikeNetwork
 from jaxephys.spikes.preprocessing import make_data
 from jaxephys.spikes.streaming_scores import StreamingCounts, bootstrap, compute_scores
-from jaxephys.spikes.task import Objective, make_inputs, make_task
+from jaxephys.spikes.task import Objective, make_run_inputs, make_task
 
-N_BLOCKS = 20  # time blocks that an interval resamples
 METRICS = ("roc_auc", "roc_auc_within_unit", "average_precision", "bits_per_spike")
 Intervals = dict[tuple[str, str, str, str], Interval]  # training recording, test recording, model or "a - b", metric
 
@@ -51,7 +46,7 @@ class SpikeSettings(Settings):
     """Folder with recordings that data_prep has built (NAME.npz), or with the files of its registry. By default populations
     are simulated."""
     populations: int = 12
-    """Number of simulated populations, in vitro and in vivo in turn."""
+    """Number of simulated populations, alternately in vitro and in vivo."""
     minutes: float = 1.0
     """Length of each simulated recording; half of it is for training."""
     units: int = 32
@@ -75,7 +70,28 @@ class SpikeSettings(Settings):
     """Resamples of time blocks for the intervals; 0 computes none."""
 
 
-def train_networks(
+class TrainedGrid(NamedTuple):
+    """The trained networks of a grid, under the name and in the form in which they are scored.
+
+    Parameters
+    ----------
+    name : str
+        Name of the variant.
+    model : SpikeTransformer
+        All runs, calibrated.
+    result : FitResult
+        Result of the training; its grid has the factors ``loss``, ``train_on`` and ``seed``.
+    same_bin : bool, default False
+        Score as a reconstruction of the bin that the network sees, rather than as a forecast.
+    """
+
+    name: str
+    model: SpikeTransformer
+    result: FitResult
+    same_bin: bool = False
+
+
+def train_grid(
     folder: RunFolder,
     recordings: Sequence[Recording],
     settings: SpikeSettings,
@@ -83,7 +99,7 @@ def train_networks(
     losses: Sequence[str],
     name: str | None = None,
     **parameters: Any,
-) -> tuple[SpikeTransformer, FitResult]:
+) -> TrainedGrid:
     """Train one kind of network on each recording, with each loss and seed, as one program.
 
     Parameters
@@ -106,10 +122,8 @@ def train_networks(
 
     Returns
     -------
-    model : SpikeTransformer
-        All runs, calibrated.
-    result : FitResult
-        The trained grid, with the factors ``loss``, ``train_on`` and ``seed``.
+    TrainedGrid
+        The calibrated networks.
     """
     model = SpikeTransformer(
         kind,
@@ -124,21 +138,20 @@ def train_networks(
     grid = RunGrid.cross(loss=losses, train_on=names, seed=range(settings.seeds))
     network = model.network_options.build(recordings[0].units, recordings[0].bin_ms)
     suffix = name or ("" if kind == settings.networks[0] else kind)
-    result = train_grid(folder, recordings, model, network, grid, name or kind, suffix)
+    result = fit_grid(folder, recordings, model, network, grid, suffix)
     sources = [names.index(train_on) for train_on in grid.column("train_on")]
-    return model.keep_runs(result, network, recordings, sources), result
+    return TrainedGrid(name or kind, model.keep_runs(result, network, recordings, sources), result)
 
 
-def train_grid(
+def fit_grid(
     folder: RunFolder,
     recordings: Sequence[Recording],
     model: SpikeTransformer,
     network: SpikeNetwork,
     grid: RunGrid,
-    title: str,
-    suffix: str,
+    name: str,
 ) -> FitResult:
-    """Train a network for every run of a grid.
+    """Train a network for every run of a grid, without calibration.
 
     Parameters
     ----------
@@ -152,172 +165,27 @@ def train_grid(
         The network.
     grid : RunGrid
         Runs with the factors ``loss``, ``train_on`` (name of the recording) and ``seed``.
-    title : str
-        Text beside the progress bar.
-    suffix : str
-        Suffix of the grid's files in the folder.
+    name : str
+        Suffix of the grid's files in the folder; empty for the first grid.
 
     Returns
     -------
     FitResult
-        The trained grid.
+        Result of the training.
     """
     names, n_units = [recording.name for recording in recordings], recordings[0].units
     sources = [names.index(train_on) for train_on in grid.column("train_on")]
     objectives = [Objective(loss) for loss in grid.column("loss")]
     data = make_data(recordings, network.filters, model.length)
-    inputs = make_inputs(recordings, sources, objectives, model.length, batch_size=model.batch_size)
+    inputs = make_run_inputs(recordings, sources, objectives, model.length, batch_size=model.batch_size)
     task = make_task(network, n_units, objectives, model.length)
-    return folder.fit(title, task, data, inputs, grid, model.train_config(), suffix)
-
-
-class TrainedNetworks(NamedTuple):
-    """Trained networks under the name and in the form in which they are scored.
-
-    Parameters
-    ----------
-    name : str
-        Name of the variant.
-    model : SpikeTransformer
-        All runs.
-    grid : RunGrid
-        Factors ``train_on`` and ``seed`` of the runs.
-    same_bin : bool
-        Score as a reconstruction of the bin that the network sees, rather than as a forecast.
-    """
-
-    name: str
-    model: SpikeTransformer
-    grid: RunGrid
-    same_bin: bool
-
-    def count_outcomes(self, recording: Recording, bins: ScoredBins) -> StreamingCounts:
-        """Count predictions and outcomes of all runs.
-
-        Parameters
-        ----------
-        recording : Recording
-            Recording to score on.
-        bins : ScoredBins
-            Scored bins.
-
-        Returns
-        -------
-        StreamingCounts
-            With a leading run axis.
-        """
-        span = bins.start, bins.stop
-        forecaster = self.model.forecaster_
-        return forecaster.count_outcomes(recording, span, warm_up=bins.warm_up, same_bin=self.same_bin)
-
-
-class ScoredBins(NamedTuple):
-    """A stretch of a recording that models are scored on.
-
-    Parameters
-    ----------
-    start, stop : int
-        First bin, and bin after the last.
-    warm_up : int
-        Bins before ``start`` that are read and not scored.
-    """
-
-    start: int
-    stop: int
-    warm_up: int
-
-    @property
-    def first_read(self) -> int:
-        """First bin that is read."""
-        return self.start - self.warm_up
-
-    def block_of_bin(self, n_bins: int) -> Int[np.ndarray, "all"]:
-        """Return the time block of each bin of the recording.
-
-        Parameters
-        ----------
-        n_bins : int
-            Bins of the recording.
-
-        Returns
-        -------
-        int32 array of shape (n_bins,)
-            0 to 19 for scored bins, -1 for the others.
-        """
-        block = np.full(n_bins, -1, np.int32)
-        length = self.stop - self.start
-        block[self.start : self.stop] = np.arange(length) * N_BLOCKS // length
-        return block
-
-
-def scored_test_bins(recording: Recording, warm_up: int) -> ScoredBins:
-    """Return the test split of a recording.
-
-    Parameters
-    ----------
-    recording : Recording
-        The recording.
-    warm_up : int
-        Bins that are read before, at most.
-
-    Returns
-    -------
-    ScoredBins
-        All bins of the split.
-    """
-    start, stop = recording.span("test")
-    return ScoredBins(start, stop, min(warm_up, start))
-
-
-def scored_training_bins(recording: Recording, warm_up: int) -> ScoredBins:
-    """Return the end of the training split, as many bins as the test split has.
-
-    Parameters
-    ----------
-    recording : Recording
-        The recording.
-    warm_up : int
-        Bins that are read before, at most.
-
-    Returns
-    -------
-    ScoredBins
-        The last bins of the training split.
-    """
-    start, stop = recording.span("train")
-    test = recording.span("test")
-    start = max(start, stop - (test[1] - test[0]))
-    return ScoredBins(start, stop, min(warm_up, start))
-
-
-def count_test_outcomes(model: SpikeTransformer, recording: Recording, warm_up: int) -> StreamingCounts:
-    """Count predictions and outcomes of the networks alone on the test bins of a recording, without the mixture of experts.
-
-    Experts that all networks share would hide differences between the networks.
-
-    Parameters
-    ----------
-    model : SpikeTransformer
-        The networks.
-    recording : Recording
-        Recording to score on.
-    warm_up : int
-        Bins that are read before the test bins, at most.
-
-    Returns
-    -------
-    StreamingCounts
-        With a leading run axis.
-    """
-    bins = scored_test_bins(recording, warm_up)
-    forecaster = model.forecaster_.without_experts()
-    return forecaster.count_outcomes(recording, (bins.start, bins.stop), warm_up=bins.warm_up)
+    return folder.fit(task, data, inputs, grid, model.train_config(), name)
 
 
 def score_models(
     experiment: str,
     recording: Recording,
-    networks: Sequence[TrainedNetworks],
+    networks: Sequence[TrainedGrid],
     baselines: Sequence[SpikeBaselines],
     settings: SpikeSettings,
 ) -> tuple[list[Score], Intervals]:
@@ -329,7 +197,7 @@ def score_models(
         Name of the experiment.
     recording : Recording
         Recording to score on.
-    networks : sequence of TrainedNetworks
+    networks : sequence of TrainedGrid
         Networks trained on all recordings.
     baselines : sequence of SpikeBaselines
         Baselines fitted on each recording.
@@ -343,44 +211,52 @@ def score_models(
     intervals : dict
         Intervals of the first seed, see `score_intervals`.
     """
-    bins = scored_test_bins(recording, settings.warm_up)
-    of_networks = [one.count_outcomes(recording, bins) for one in networks]
+    span, warm_up = recording.span("test"), settings.warm_up
+    of_networks = [
+        one.model.forecaster_.count_outcomes(recording, span, warm_up=warm_up, same_bin=one.same_bin)
+        for one in networks
+    ]
+    of_baselines = count_baseline_outcomes(baselines, recording, span, warm_up=warm_up)
     scores, intervals = [], {}
-    for fitted, of_baselines in zip(baselines, _count_all_baselines(baselines, recording, bins), strict=True):
+    for fitted, baseline_counts in zip(baselines, of_baselines, strict=True):
         pair = fitted.source, recording.name
         models = {}
         for one, counts in zip(networks, of_networks, strict=True):
-            runs = one.grid.where(train_on=fitted.source).tolist()
+            runs = one.result.grid.where(train_on=fitted.source).tolist()
             models[one.name] = counts_of_run(counts, runs[0])
             for run in runs:
-                scores += score_rows(experiment, one.name, *pair, one.grid[run]["seed"], counts_of_run(counts, run))
-        for name, counts in of_baselines.items():
+                seed, of_run = one.result.grid[run]["seed"], counts_of_run(counts, run)
+                scores += metric_scores(experiment, one.name, *pair, seed, of_run)
+        for name, counts in baseline_counts.items():
             models[name] = counts
-            scores += score_rows(experiment, name, *pair, 0, counts)
+            scores += metric_scores(experiment, name, *pair, 0, counts)
         check_same_bins(models)
         intervals |= score_intervals(models, *pair, settings.resamples)
+    span, pair = scored_training_span(recording), (recording.name, recording.name)
     for one in networks:
-        counts = one.count_outcomes(recording, scored_training_bins(recording, settings.warm_up))
-        for run in one.grid.where(train_on=recording.name).tolist():
-            seed, of_run = one.grid[run]["seed"], counts_of_run(counts, run)
-            scores += score_rows(experiment, one.name, recording.name, recording.name, seed, of_run, "train")
+        counts = one.model.forecaster_.count_outcomes(recording, span, warm_up=warm_up, same_bin=one.same_bin)
+        for run in one.result.grid.where(train_on=recording.name).tolist():
+            seed, of_run = one.result.grid[run]["seed"], counts_of_run(counts, run)
+            scores += metric_scores(experiment, one.name, *pair, seed, of_run, "train")
     return scores, intervals
 
 
-def fit_all_baselines(recordings: Sequence[Recording]) -> list[SpikeBaselines]:
-    """Fit the baselines on every recording, with a progress bar.
+def scored_training_span(recording: Recording) -> tuple[int, int]:
+    """Return the last training bins, at most as many as there are test bins.
 
     Parameters
     ----------
-    recordings : sequence of Recording
-        Training recordings.
+    recording : Recording
+        The recording.
 
     Returns
     -------
-    list of SpikeBaselines
-        One per recording.
+    start, stop : int
+        First bin, and bin after the last.
     """
-    return [fit_baselines(recording) for recording in track(recordings, "baselines", transient=True)]
+    start, stop = recording.span("train")
+    test = recording.span("test")
+    return max(start, stop - (test[1] - test[0])), stop
 
 
 def check_same_bins(models: Mapping[str, StreamingCounts]) -> None:
@@ -402,7 +278,7 @@ def check_same_bins(models: Mapping[str, StreamingCounts]) -> None:
             raise RuntimeError(f"{name} was not scored on the bins of {next(iter(models))}")
 
 
-def score_rows(
+def metric_scores(
     experiment: str,
     variant: str,
     train_on: str,
@@ -495,12 +371,3 @@ def mark_channel_models(variant: str, train_on: str, test_on: str) -> str:
     """
     by_channel = variant in (*USED_BY_CHANNEL, "units", "published") or variant.startswith("legacy")
     return f"{variant} (by channel)" if by_channel and train_on != test_on else variant
-
-
-def _count_all_baselines(
-    fitted: Sequence[SpikeBaselines], recording: Recording, bins: ScoredBins
-) -> Iterator[dict[str, StreamingCounts]]:
-    """Yield the counts of all baselines, one training recording at a time: all at once would need much memory."""
-    inputs = list(baseline_inputs(recording, bins.start, bins.stop, bins.first_read))
-    for baselines in fitted:
-        yield count_baseline_outcomes(baselines, recording, bins.block_of_bin(len(recording)), inputs)

@@ -1,7 +1,7 @@
 """Filters of the spike history: features of the past of each unit and of the population.
 
-All features are relative to the unit's own running rate and bounded, because a model that is applied to another recording
-meets rates that it has never seen: with absolute features a shared GLM lost 0.7 bits per spike from in vivo to in vitro.
+All features are relative to the unit's own running rate and bounded, because another recording may have rates that did not
+occur in training: with absolute features a shared GLM lost 0.7 bits per spike from in vivo to in vitro.
 With ``e_k`` an exponential mean of the spikes with time constant ``tau_k``, and ``r`` the slowest of them, the running rate,
 
     level_k = log((e_k + kappa r) / ((1 + kappa) r)),

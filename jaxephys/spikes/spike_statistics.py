@@ -1,6 +1,6 @@
-"""Statistics of spike trains, and distances between two rasters in each of them.
+"""Statistics of spike trains, and how much they differ between two rasters.
 
-A raster is an array of shape (bins, units) of zeros and ones. NumPy only. Start with :func:`compute_statistics` and
+A raster is an array of shape (bins, units) of zeros and ones. Start with :func:`compute_statistics` and
 :func:`compare_statistics`.
 """
 
@@ -12,14 +12,14 @@ import numpy as np
 from jaxtyping import Float, Int, Real, UInt
 from scipy.stats import wasserstein_distance
 
-COUNT_WINDOW_MS = 50.0  # of the counts that are correlated: bins of 1 ms hold too few spikes
-N_LAGS = 100  # bins of the autocorrelation
-MIN_INTERVALS = 10  # a unit with fewer spikes or intervals has no measure of regularity
-RATE_OFFSET_HZ = 0.05  # added before logarithms of rates are compared
+COUNT_WINDOW_MS = 50.0  # correlations are of spike counts in windows of this length: bins of 1 ms hold too few spikes
+N_LAGS = 100  # largest lag of the autocorrelation, in bins
+MIN_INTERVALS = 10  # units with fewer intervals have no CV2, units with fewer spikes no autocorrelation
+RATE_OFFSET_HZ = 0.05  # added to rates before their logarithms are compared, so that silent units have one
 
 
 class SpikeStatistics(NamedTuple):
-    """Statistics of a raster; nan for units with too few spikes.
+    """Statistics of a raster; nan where a unit has too few spikes.
 
     Parameters
     ----------
@@ -28,13 +28,13 @@ class SpikeStatistics(NamedTuple):
     intervals : list of int array
         Inter-spike intervals of each unit, in bins.
     cv2 : float array of shape (units,)
-        Local variation of intervals: 1 for a Poisson process, 0 for a clock.
+        Local coefficient of variation of the intervals: 1 for a Poisson process, 0 for equal intervals.
     autocorrelation : float array of shape (lags, units)
-        Excess probability of a spike after a spike: 0 for a Poisson process.
+        Probability of a spike 1, 2, ... bins after a spike, relative to that at any time, minus 1: 0 for a Poisson process.
     correlation : float array of shape (units, units)
         Pearson correlation of spike counts in windows of 50 ms.
     coupling : float array of shape (units,)
-        Correlation of a unit's counts with the sum of the other units' counts.
+        Pearson correlation of a unit's counts with the sum of the other units' counts, in the same windows.
     """
 
     rate: Float[np.ndarray, "unit"]
@@ -79,7 +79,7 @@ def compute_statistics(raster: Real[np.ndarray, "time unit"], bin_ms: float) -> 
 
 
 def compare_statistics(a: SpikeStatistics, b: SpikeStatistics) -> dict[str, float]:
-    """Compute distances between two rasters of the same units; all are 0 for the same raster.
+    """Compute distances between the statistics of two rasters of the same units; all are 0 for the same raster.
 
     Parameters
     ----------
@@ -91,8 +91,9 @@ def compare_statistics(a: SpikeStatistics, b: SpikeStatistics) -> dict[str, floa
     dict of str to float
         ``rate``: root mean square difference of log2(rate + 0.05 Hz), in octaves. ``intervals``: Wasserstein distance of the
         log2 intervals, in octaves, mean over units. ``cv2``, ``autocorrelation``, ``pairwise_correlation`` and
-        ``population_coupling``: root mean square difference over units (and lags or pairs). Units that cannot be measured in
-        both rasters are left out; ``units_left_out`` is their share.
+        ``population_coupling``: root mean square difference over units (and lags or pairs), without values that are nan in
+        one of the rasters. ``units_left_out``: share of units with fewer than 10 intervals in one of the rasters, which
+        ``intervals`` and ``cv2`` leave out.
 
     Raises
     ------
@@ -103,14 +104,14 @@ def compare_statistics(a: SpikeStatistics, b: SpikeStatistics) -> dict[str, floa
         raise ValueError(f"Rasters are compared unit by unit, but one has {len(a.rate)} and the other {len(b.rate)}.")
     pairs = np.triu_indices(len(a.rate), 1)
     enough = [min(len(x), len(y)) >= MIN_INTERVALS for x, y in zip(a.intervals, b.intervals, strict=True)]
-    shifts = [
+    interval_distances = [
         wasserstein_distance(np.log2(x), np.log2(y))
         for x, y, used in zip(a.intervals, b.intervals, enough, strict=True)
         if used
     ]
     return {
         "rate": _rms_difference(np.log2(a.rate + RATE_OFFSET_HZ), np.log2(b.rate + RATE_OFFSET_HZ)),
-        "intervals": float(np.mean(shifts)) if shifts else float("nan"),
+        "intervals": float(np.mean(interval_distances)) if interval_distances else float("nan"),
         "cv2": _rms_difference(a.cv2, b.cv2),
         "autocorrelation": _rms_difference(a.autocorrelation, b.autocorrelation),
         "pairwise_correlation": _rms_difference(a.correlation[pairs], b.correlation[pairs]),
@@ -122,16 +123,16 @@ def compare_statistics(a: SpikeStatistics, b: SpikeStatistics) -> dict[str, floa
 def rate_matched_poisson(
     raster: Real[np.ndarray, "time unit"], seed: int, n_bins: int | None = None
 ) -> UInt[np.ndarray, "_ unit"]:
-    """Draw a raster whose units fire independently with the same mean rates: the baseline of a generator.
+    """Draw a raster whose units fire independently with given mean rates, a baseline for generated spike trains.
 
     Parameters
     ----------
     raster : array of shape (bins, units)
-        Zeros and ones, whose mean rates are kept.
+        Zeros and ones; the mean rate of each unit is taken from it.
     seed : int
         Seed of the draws.
     n_bins : int, optional
-        Bins to draw, by default as many as the raster has.
+        Number of bins to draw; by default as many as the raster has.
 
     Returns
     -------
@@ -171,13 +172,13 @@ def spike_intervals(raster: Real[np.ndarray, "time unit"]) -> list[Int[np.ndarra
     Returns
     -------
     list of int array
-        Bins between successive spikes, an array per unit.
+        For each unit, the numbers of bins between successive spikes.
     """
     return [np.diff(np.flatnonzero(spikes)) for spikes in raster.T]
 
 
 def cv2(raster: Real[np.ndarray, "time unit"]) -> Float[np.ndarray, "unit"]:
-    """Compute the local variation of the intervals of each unit (Holt 1996).
+    """Compute the local coefficient of variation CV2 of the intervals of each unit (Holt 1996).
 
     Parameters
     ----------
@@ -187,16 +188,16 @@ def cv2(raster: Real[np.ndarray, "time unit"]) -> Float[np.ndarray, "unit"]:
     Returns
     -------
     float array of shape (units,)
-        Mean over successive intervals a, b of ``2 |b - a| / (a + b)``: 1 for a Poisson process, 0 for a clock, above 1 for
-        bursts; nan with fewer than 10 intervals. Because only neighbours are compared, a slow drift of the rate does not count
-        as irregularity.
+        Mean over successive intervals a, b of ``2 |b - a| / (a + b)``: 1 for a Poisson process, 0 for equal intervals, above 1
+        for bursts; nan with fewer than 10 intervals. Only successive intervals are compared, so that a slow change of the rate
+        hardly affects it.
     """
     values = []
-    for gaps in spike_intervals(raster):
-        if len(gaps) < MIN_INTERVALS:
+    for intervals in spike_intervals(raster):
+        if len(intervals) < MIN_INTERVALS:
             values.append(np.nan)
         else:
-            values.append(np.mean(2 * np.abs(np.diff(gaps)) / (gaps[1:] + gaps[:-1])))
+            values.append(np.mean(2 * np.abs(np.diff(intervals)) / (intervals[1:] + intervals[:-1])))
     return np.array(values)
 
 
@@ -213,13 +214,13 @@ def autocorrelation(raster: Real[np.ndarray, "time unit"], n_lags: int) -> Float
     Returns
     -------
     float array of shape (n_lags, units)
-        Number of spikes 1 to ``n_lags`` bins after a spike, relative to the number expected from the rate, minus 1; nan for
+        Row k: number of pairs of spikes k + 1 bins apart, divided by the number expected from the mean rate, minus 1; nan for
         units with fewer than 10 spikes.
 
     Raises
     ------
     ValueError
-        If the raster is too short.
+        If the raster has no more than ``n_lags`` bins.
     """
     if n_lags >= len(raster):
         raise ValueError(f"{n_lags} lags need a longer raster than {len(raster)} bins.")
@@ -242,12 +243,12 @@ def pairwise_correlation(raster: Real[np.ndarray, "time unit"], window: int) -> 
     raster : array of shape (bins, units)
         Zeros and ones.
     window : int
-        Bins of a count.
+        Length of the windows in which spikes are counted, in bins.
 
     Returns
     -------
     float array of shape (units, units)
-        Correlations; nan for a unit whose count never changes.
+        Correlations; nan for a unit with the same count in all windows.
     """
     return _correlate(_counts(raster, window), _counts(raster, window))
 
@@ -260,12 +261,12 @@ def population_coupling(raster: Real[np.ndarray, "time unit"], window: int) -> F
     raster : array of shape (bins, units)
         Zeros and ones.
     window : int
-        Bins of a count.
+        Length of the windows in which spikes are counted, in bins.
 
     Returns
     -------
     float array of shape (units,)
-        Correlations; nan for a unit whose count never changes.
+        Correlations; nan for a unit with the same count in all windows.
     """
     counts = _counts(raster, window)
     return np.array(
@@ -289,6 +290,6 @@ def _correlate(
 
 
 def _rms_difference(a: Float[np.ndarray, "..."], b: Float[np.ndarray, "..."]) -> float:
-    """Root mean square difference where both are numbers; nan if nowhere."""
+    """Return the root mean square difference of the entries that are finite in both arrays; nan if there are none."""
     both = np.isfinite(a) & np.isfinite(b)
     return float(np.sqrt(np.mean((a[both] - b[both]) ** 2))) if both.any() else float("nan")

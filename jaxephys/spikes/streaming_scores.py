@@ -1,8 +1,8 @@
-"""Scores of spike predictions from streamed counts: blocks of logits are added to counts of fixed size, and not kept.
+"""Scores of spike predictions from counts of fixed size, to which the logits of one time block after the other are added.
 
 The counts are a histogram of the logits for each time block, unit and outcome; all scores are sums over it. Pooled scores
-reward knowing which units fire often, scores within a unit reward knowing when it fires. Time blocks are kept apart, so that
-a bootstrap can resample them, with the same draws for all models.
+are high if a model predicts which units fire often, scores within a unit only if it predicts when the unit fires. Each time block
+has its own histogram, so that a bootstrap can resample blocks, with the same draws for all models.
 
 Start with :func:`empty_counts`, :func:`add_bins` and :func:`compute_scores`.
 """
@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Real
+from jaxtyping import Float, Int, Real
 from scipy.special import expit
 
 from jaxephys.dimensions import AnyArray
 from jaxephys.evaluation.intervals import Interval
 
+N_BLOCKS = 20  # time blocks that an interval resamples
 HISTOGRAM_BINS = 2048  # on real recordings every area is then within 1e-4 of the exact one
 CENTER_LOGIT = -4.0  # logit at which the histogram is finest: spikes are rare
 HALF_DENSITY = 3.0  # distance from it, in logits, at which the histogram is half as fine
@@ -238,49 +239,6 @@ def areas(
     return auc * defined, ap * defined
 
 
-@jax.jit
-def exact_areas(
-    logits: Float[AnyArray, "row"], spikes: Int[AnyArray, "row"]
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Compute ROC AUC and average precision without a histogram, by sorting on the device.
-
-    Parameters
-    ----------
-    logits : float array of shape (rows,)
-        Scores.
-    spikes : int array of shape (rows,)
-        Zeros and ones.
-
-    Returns
-    -------
-    roc_auc, average_precision : float32 scalar
-        As scikit-learn defines them; nan where undefined. Use ``vmap`` for one value per unit.
-
-    Notes
-    -----
-    Counts are integers, and products are added in pairs, then pairs of pairs: a running float32 sum of six million numbers
-    would lose the sixth digit.
-    """
-    order, positive = jax.lax.sort((-logits.astype(jnp.float32), spikes.astype(jnp.int32)), num_keys=1)
-    last_of_tie = jnp.append(order[1:] != order[:-1], True)
-    true_positives = jnp.cumsum(positive)
-    false_positives = jnp.arange(1, len(order) + 1) - true_positives
-    rows_before = jax.lax.cummax(
-        jnp.where(last_of_tie, jnp.arange(1, len(order) + 1), 0)
-    )  # up to the last end of a tie
-    rows_before = jnp.append(0, rows_before[:-1])
-
-    def gained(total: Array) -> Array:
-        before = jnp.where(rows_before > 0, total[jnp.maximum(rows_before - 1, 0)], 0)
-        return jnp.where(last_of_tie, total - before, 0)
-
-    new_true, new_false = gained(true_positives), gained(false_positives)
-    n_positives, n_negatives = true_positives[-1].astype(jnp.float32), false_positives[-1].astype(jnp.float32)
-    auc = _pairwise_sum(new_false / n_negatives * ((true_positives - new_true / 2) / n_positives))
-    ap = _pairwise_sum(new_true / n_positives * (true_positives / (true_positives + false_positives)))
-    return auc, jnp.where(n_negatives == 0, jnp.nan, ap)
-
-
 def choose_threshold(counts: StreamingCounts) -> float:
     """Choose the logit from which on a spike is predicted, by Youden's J at a low false positive rate.
 
@@ -427,13 +385,6 @@ def _bits_per_spike(
     rate = np.clip(rate, 1e-6, 1 - 1e-6)
     baseline = -(spikes * np.log(rate) + (bins - spikes) * np.log1p(-rate)).sum()
     return (baseline - loss) / np.log(2) / spikes.sum()
-
-
-def _pairwise_sum(values: Float[AnyArray, "row"]) -> Float[Array, ""]:
-    values = jnp.pad(values, (0, 2 ** (len(values) - 1).bit_length() - len(values)))
-    while len(values) > 1:
-        values = values[::2] + values[1::2]
-    return values[0]
 
 
 def _mean(values: Float[np.ndarray, "unit"]) -> float:

@@ -9,7 +9,7 @@ weighted by the inverse of its probability (the balance heuristic of Veach 1995)
 the loss over all entries.
 
 A reconstruction (the published network in its legacy form) gets the target bin itself as input, as in the published code.
-Start with :func:`make_inputs` and :class:`SpikeTask`.
+Start with :func:`make_run_inputs` and :class:`SpikeTask`.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class SpikeBatch(NamedTuple):
     target : float array of shape (rows, bins, units) or (rows, entries)
         Bins after those of the input; for sampled entries only these.
     weights : float array of the shape of ``target``
-        How many entries each stands for; 0 for padding.
+        Weight of each entry: the number of entries of the window that it represents; 0 for padding.
     spike_counts : float array of shape (rows, units)
         Spikes of each unit among all targets of the window.
     memory : Memory or None
@@ -128,7 +128,7 @@ class SpikeBatch(NamedTuple):
     constants: SpikeConstants
 
 
-def make_inputs(
+def make_run_inputs(
     recordings: Sequence[Recording],
     sources: Sequence[int],
     objectives: Sequence[Objective],
@@ -457,36 +457,36 @@ def sample_entries(
     Returns
     -------
     entries : Entries
-        Sampled entries: spikes, entries drawn by the rate of their unit, entries drawn evenly.
+        Sampled entries, in this order: spikes, entries drawn in proportion to the rate of their unit, entries drawn evenly.
     weights : float32 array of shape (entries,)
-        How many entries each stands for; the expected sum is the size of the window.
+        Weight of each entry: the number of entries of the window that it represents. The expected sum is bins x units.
 
     Notes
     -----
-    With ``n_k`` draws of the k-th way, which draws entry i with probability ``q_k(i)``, the weight is
-    ``1 / sum_k n_k q_k(i)``.
+    If ``n_k`` entries are drawn in the k-th of these three ways, each being entry i with probability ``q_k(i)``, the weight of
+    entry i is ``1 / sum_k n_k q_k(i)``, the inverse of its expected number of draws.
     """
     n_bins, n_units = target.shape
-    n_of_spikes, n_by_rate = int(SPIKE_SHARE * n_entries), int(RATE_SHARE * n_entries)
-    n_even = n_entries - n_of_spikes - n_by_rate
-    uniform = jax.random.uniform(key, (n_entries + n_by_rate,))
-    for_spikes, for_unit, for_even, for_bin = jnp.split(uniform, [n_of_spikes, n_of_spikes + n_by_rate, n_entries])
+    n_spike_draws, n_rate_draws = int(SPIKE_SHARE * n_entries), int(RATE_SHARE * n_entries)
+    n_even_draws = n_entries - n_spike_draws - n_rate_draws
+    uniform = jax.random.uniform(key, (n_entries + n_rate_draws,))
+    u_spike, u_unit, u_even, u_bin = jnp.split(uniform, [n_spike_draws, n_spike_draws + n_rate_draws, n_entries])
     spikes_so_far = jnp.cumsum(target.reshape(-1).astype(jnp.int32))
     n_spikes = spikes_so_far[-1]
-    of_spikes = jnp.searchsorted(spikes_so_far, (for_spikes * n_spikes).astype(jnp.int32), side="right")
+    spike_entries = jnp.searchsorted(spikes_so_far, (u_spike * n_spikes).astype(jnp.int32), side="right")
     rate = (jnp.sum(target, axis=0) + 1) / (n_spikes + n_units)
-    unit = jnp.minimum(jnp.searchsorted(jnp.cumsum(rate), for_unit), n_units - 1)
-    by_rate = (for_bin * n_bins).astype(jnp.int32) * n_units + unit
-    even = (for_even * (n_bins * n_units)).astype(jnp.int32)
-    index = jnp.minimum(jnp.concatenate([of_spikes, by_rate, even]), n_bins * n_units - 1)
+    unit = jnp.minimum(jnp.searchsorted(jnp.cumsum(rate), u_unit), n_units - 1)
+    rate_entries = (u_bin * n_bins).astype(jnp.int32) * n_units + unit
+    even_entries = (u_even * (n_bins * n_units)).astype(jnp.int32)
+    index = jnp.minimum(jnp.concatenate([spike_entries, rate_entries, even_entries]), n_bins * n_units - 1)
     entries = Entries(index // n_units, index % n_units)
     spike = target[entries.bin, entries.unit]
     expected_draws = (
-        n_of_spikes * spike / jnp.maximum(n_spikes, 1)
-        + n_by_rate * rate[entries.unit] / n_bins
-        + n_even / (n_bins * n_units)
+        n_spike_draws * spike / jnp.maximum(n_spikes, 1)
+        + n_rate_draws * rate[entries.unit] / n_bins
+        + n_even_draws / (n_bins * n_units)
     )
-    no_spike = (jnp.arange(n_entries) < n_of_spikes) & (n_spikes == 0)
+    no_spike = (jnp.arange(n_entries) < n_spike_draws) & (n_spikes == 0)
     return entries, jnp.where(no_spike, 0.0, 1 / expected_draws)
 
 

@@ -54,7 +54,7 @@ def write_patchseq(folder: Path, inputs: Path) -> PatchSeqClassifier:
 def predict_patchseq(model: PatchSeqClassifier, cells: FeatureTable) -> dict[str, np.ndarray]:
     return {
         "probability": model.predict_proba(cells),
-        "per_seed": model.predict_proba(cells, per_seed=True),
+        "per_seed": model.predict_proba(cells, per_network=True),
         "sets": model.predict_set(cells),
         "attention": model.attention(cells),
         "embedding": model.embed(cells),

@@ -292,7 +292,7 @@ def test_a_killed_run_resumes(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
-def test_ctrl_c_stops_the_workers_and_tells_how_to_resume(tmp_path):
+def test_ctrl_c_stops_the_workers_and_prints_how_to_resume(tmp_path):
     folder = tmp_path / "results"
     make_files(tmp_path / "in", "good-1", "hang-1", "hang-2")
     inputs = f"sorted(Path({str(tmp_path / 'in')!r}).iterdir())"
@@ -312,7 +312,7 @@ def test_ctrl_c_stops_the_workers_and_tells_how_to_resume(tmp_path):
 # The workers.
 
 
-def test_workers_compute_with_one_thread_and_report_their_own_memory(tmp_path, monkeypatch):
+def test_workers_compute_with_one_thread_and_report_their_memory(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     environment = dict(os.environ)

@@ -176,7 +176,7 @@ def test_build_refuses_copies_and_splits_without_spikes(tmp_path):
     made = build_recording("x", "asdf", [path], BuildSettings(**ranges | {"test": (3000, 3900), "train": (1500, 2000)}))
     assert made.provenance["sha256"]["train"] != made.provenance["sha256"]["test"]
     write_asdf(path, [np.arange(100)], length=4000)
-    with pytest.raises(DataError, match="bins 2000 to 3000 hold not one spike"):
+    with pytest.raises(DataError, match="bins 2000 to 3000 hold no spike"):
         build_recording("x", "asdf", [path], BuildSettings(**ranges))
 
 

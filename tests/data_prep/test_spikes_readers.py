@@ -55,7 +55,7 @@ ASDF = {
     "negative": ({"ticks": [[-3, 4]]}, {"tick_ms": 1}, "unit 0 of .* has a spike at -3, before the start: cut"),
     "beyond": ({"ticks": [[3], [4, 21]]}, {"tick_ms": 1}, "unit 1 of .* has a spike at 21, beyond the end at 20"),
     "not finite": ({"ticks": [[3, np.nan]]}, {"tick_ms": 1}, "unit 0 of .* not finite"),
-    "no spike": ({"ticks": [[], []]}, {"tick_ms": 1}, "has 2 units and not one spike"),
+    "no spike": ({"ticks": [[], []]}, {"tick_ms": 1}, "has 2 units and no spike"),
     "no unit": ({"ticks": []}, {"tick_ms": 1}, "2 cells|no units"),
     "tail": ({"units": 7}, {"tick_ms": 1}, r"is \[7, 20\] for 3 units"),
     "empty interval": ({}, {"tick_ms": 1, "interval": (3, 3)}, "from 3 to 3 s is empty"),

@@ -29,9 +29,9 @@ from jaxephys.hippie.benchmark import (
     read_tables,
     transfer_benchmark,
 )
-from jaxephys.hippie.embedding_grid import OBJECTIVES, EmbeddingGrid, NetworkSettings
+from jaxephys.hippie.embedding_grid import OBJECTIVES, EmbeddingGrid, EmbeddingSettings
 from jaxephys.hippie.pretraining import pretraining_tables
-from jaxephys.hippie.ranking import ACCURACY, INTERVAL, METRIC, ranking_table
+from jaxephys.hippie.report.ranking import ACCURACY, INTERVAL, METRIC, ranking_table
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.score_table import read_scores
 from jaxephys.schemas.unit_table import UnitTable
@@ -39,7 +39,7 @@ from tests.experiments.command import only_run
 
 SETS = {"lisberger": 110, "hull": 90, "hull_counts": 90, "watson": 60}  # the second and the third are the same units
 REGISTRY = (find_dataset, held_out)
-SMALL = NetworkSettings(width=4, latent=4, seeds=2, pretraining=1, epochs=1, contrast=10.0)
+SMALL = EmbeddingSettings(width=4, latent=4, seeds=2, pretraining=1, epochs=1, contrast=10.0)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ class NoTraining(RunFolder):
     def __init__(self):
         self.fits = {}
 
-    def fit(self, title, task, data, inputs, grid, config, name, initial=None):
+    def fit(self, task, data, inputs, grid, config, name="", initial=None):
         best = jax.jit(jax.vmap(task.init))(jax.vmap(jax.random.key)(grid.seeds))
         self.fits[name] = (inputs, grid, initial, best)
         return Untrained(grid, best)

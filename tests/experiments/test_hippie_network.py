@@ -18,7 +18,7 @@ from jaxephys.hippie.grid import k_fold_splits
 from jaxephys.hippie.imputation_benchmark import BASELINES, blend_weights, complete_units
 from jaxephys.hippie.preprocessing import prepare
 from jaxephys.hippie.pretraining import unrelated_tables
-from jaxephys.hippie.report import cluster_names
+from jaxephys.hippie.report.clusters import cluster_names
 from jaxephys.hippie.task import ABLATION
 from jaxephys.reporting.score_table import read_scores
 from jaxephys.schemas.unit_table import UnitTable

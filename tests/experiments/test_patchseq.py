@@ -27,7 +27,7 @@ from jaxephys.evaluation.metrics import classification_scores
 from jaxephys.evaluation.scores import Score
 from jaxephys.patchseq.classical_models import CLASSICAL_MODELS
 from jaxephys.patchseq.grid import draw_splits, train_baselines
-from jaxephys.patchseq.report import AVERAGE, ablation_table
+from jaxephys.patchseq.report.comparison import AVERAGE, ablation_table
 from jaxephys.patchseq.task import ABLATION
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.score_table import read_scores
@@ -120,12 +120,12 @@ def test_every_grid_leaves_its_history_and_the_model_loads(finished):
         assert (finished / f"history{tag}.csv").stat().st_size > 100
     model, cells = jaxephys.load(finished), cells_of(finished)
     probability = model.predict_proba(cells)
-    assert probability.shape == (96, 4) and model.predict_proba(cells, per_seed=True).shape == (2 * 2, 96, 4)
+    assert probability.shape == (96, 4) and model.predict_proba(cells, per_network=True).shape == (2 * 2, 96, 4)
     with np.load(finished / "predictions.npz") as left:  # one of its networks is that of the first split
         key = (list(left["arm"]).index("attention"), int(np.flatnonzero(left["folds"] == "cell")[0]))
         test = left["test"][key[1]]
         test, saved = test[test >= 0], left["probability"][key][test >= 0]
-    networks = model.predict_proba(cells, per_seed=True)[:, test].argmax(axis=-1)
+    networks = model.predict_proba(cells, per_network=True)[:, test].argmax(axis=-1)
     assert (networks == saved.argmax(axis=-1)).all(axis=1).any()
 
 

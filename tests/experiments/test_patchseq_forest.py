@@ -15,7 +15,7 @@ from jaxephys.evaluation.neighbors import (
     neighbor_purity,
     shuffle_within_groups,
 )
-from jaxephys.patchseq.forest_report import ALL_CELLS, COMPONENTS, FEATURES
+from jaxephys.patchseq.report.forest import ALL_CELLS, COMPONENTS, FEATURES
 from jaxephys.patchseq.sparse_components import (
     GOUWENS,
     FamilyPlan,

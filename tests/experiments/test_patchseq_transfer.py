@@ -12,9 +12,9 @@ from experiments.patchseq_transfer import FILE, PRESETS
 from jaxephys.evaluation.comparison import ModelComparison, SplitKey
 from jaxephys.evaluation.scores import Score
 from jaxephys.patchseq.grid import draw_splits
+from jaxephys.patchseq.report.transfer import conclusion, donor_bootstrap, gains
 from jaxephys.patchseq.source_transfer import LabelledCells, SourceDomain, macro_f1_of_confusion
 from jaxephys.patchseq.transfer_grid import labelled_rows, train_classical_models
-from jaxephys.patchseq.transfer_report import conclusion, donor_bootstrap, gains
 from jaxephys.patchseq.transfer_task import human_cells_first, is_mouse
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.score_table import read_scores

@@ -22,7 +22,7 @@ from jaxephys.reporting.settings import Settings
 from jaxephys.spikes.baselines import BASELINE_NAMES, baseline_inputs
 from jaxephys.spikes.causality import CausalityReport
 from jaxephys.spikes.estimator import SpikeTransformer
-from jaxephys.spikes.grid import METRICS
+from jaxephys.spikes.grid import METRICS, TrainedGrid
 from jaxephys.spikes.report.transfer import PUBLISHED_AUC, group_table, pair_groups, score_matrix
 from jaxephys.spikes.streaming_scores import StreamingCounts, add_bins, empty_counts
 
@@ -76,12 +76,13 @@ class RunningRate(SpikeTransformer):
 def untrained(folder, recordings, settings, network, losses, name=None, **fields):
     grid = RunGrid.cross(loss=losses, train_on=[r.name for r in recordings], seed=range(settings.seeds))
     curves = np.random.default_rng(0).random((len(grid), settings.max_epochs)).astype(np.float32)
-    return RunningRate(len(grid)), SimpleNamespace(grid=grid, history=dict.fromkeys(spikes_train.CURVES, curves))
+    result: Any = SimpleNamespace(grid=grid, history=dict.fromkeys(spikes_train.CURVES, curves))
+    return TrainedGrid(network, RunningRate(len(grid)), result)
 
 
 def run_untrained(experiment, settings, path):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "train_networks", untrained)
+        patch.setattr(experiment, "train_grid", untrained)
         experiment.run(settings, quiet_folder(path, settings))
 
 

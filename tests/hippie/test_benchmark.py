@@ -25,7 +25,7 @@ def test_both_networks_have_as_many_parameters(width):
 
 
 def test_pytorch_baseline_trains_and_embeds():
-    curves, label = hippie_training.make_units(24)
+    curves, label = hippie_training.make_synthetic_units(24)
     local = {"batch": 8, "width": 2, "latent": 3, "device": "cpu"}
     assert train_runs(curves, label, runs=2, steps=2, **local) > 0
     assert embed_units(curves, **local) > 0

@@ -114,8 +114,8 @@ def test_a_counterfactual_is_nearer_to_the_truth_than_the_unit_as_it_was(fitted,
 
 def test_a_traversal_at_the_encoded_value_is_the_reconstruction(fitted, new):
     some = new.rows(np.arange(3))
-    here = float(fitted.embed(some, seed=1)[0, 2])
-    traversed = fitted.traverse(some, 2, (-2.0, here, 2.0), seed=1)
+    here = float(fitted.embed(some, network=1)[0, 2])
+    traversed = fitted.traverse(some, 2, (-2.0, here, 2.0), network=1)
     assert traversed["wave"].shape == (3, 3, 50)
     one = Hippie(**SMALL).set_params(seeds=1)
     one.network_, one.preparation_, one.noise_, one.trained_on_ = (
@@ -373,7 +373,7 @@ MISTAKES = {
     "imputed from itself": (lambda model, units: model.impute(units, "isi", given=["isi"]), "leave it out of given"),
     "imputed": (lambda model, units: model.impute(units, "lfp"), "no modality 'lfp'"),
     "dimension": (lambda model, units: model.traverse(units, 6), "no dimension 6"),
-    "seed": (lambda model, units: model.embed(units, seed=2), "no network 2"),
+    "network": (lambda model, units: model.embed(units, network=2), "no network 2"),
     "lengths": (lambda model, units: model.get_embeddings(wave=np.zeros((2, 82))), "wave has 82 samples, not 50"),
     "nothing": (lambda model, units: model.get_embeddings(), "the curves have no rows"),
     "rows": (

@@ -21,7 +21,7 @@ from jaxephys.schemas.unit_table import UnitTable
 COUNT, FOLDS = 120, 4
 
 
-def make_units(codes=None, *, seed=0, **about):
+def make_synthetic_units(codes=None, *, seed=0, **about):
     """Two classes with different waveforms, in random order and in random folds."""
     rng = np.random.default_rng(seed)
     codes = rng.permutation(np.arange(COUNT) % 2) if codes is None else codes
@@ -48,7 +48,7 @@ def changed(units, **raw):
 
 @pytest.fixture(scope="module")
 def units():
-    return make_units()
+    return make_synthetic_units()
 
 
 def test_a_clean_table_passes_and_every_check_reports_something(units):
@@ -68,7 +68,7 @@ def test_a_clean_table_passes_and_every_check_reports_something(units):
 
 
 def test_rows_sorted_by_class_are_reported():
-    units, codes, fold = parts(make_units(np.repeat([0, 1], COUNT // 2)))
+    units, codes, fold = parts(make_synthetic_units(np.repeat([0, 1], COUNT // 2)))
     (finding,) = check_row_position(units, np.zeros((COUNT, 1)), codes, fold)
     assert finding.severity == "warning" and "sorted by class" in finding.text
     assert float(finding.text.split("reaches ")[1][:5]) > 0.9
@@ -110,7 +110,7 @@ def test_features_that_contain_the_labels_of_test_units_are_found(units):
 
 
 def test_chance_is_that_of_the_classes_that_occur():
-    _, codes, fold = parts(make_units())
+    _, codes, fold = parts(make_synthetic_units())
     three = np.random.default_rng(0).permutation(np.arange(COUNT) % 3)
     values = np.random.default_rng(1).normal(size=(COUNT, 2))
     for labels, chance in ((codes, "0.500"), (three, "0.333")):
@@ -163,7 +163,7 @@ def test_subjects_divided_by_folds_are_reported(units):
     fold = units.fold
     subject = np.where(fold < 2, "left", "right")
     mixed = np.where(np.arange(COUNT) % 2, "odd", "even")
-    labelled, _, folds = parts(make_units(subject=subject, session=mixed))
+    labelled, _, folds = parts(make_synthetic_units(subject=subject, session=mixed))
     found = {finding.text.split(" are in")[0]: finding for finding in check_groups(labelled, folds // 2)}
     assert [one.severity for one in found.values()] == ["ok", "warning"]
     assert "2 of 2 sessions" in found and f"({COUNT} units)" in found["2 of 2 sessions"].text

@@ -185,8 +185,8 @@ def test_networks_and_parameters_of_one_network_are_counted(kind):
 
 def test_the_prediction_of_an_ensemble_is_the_mean_of_its_runs():
     values = np.array([[[1.0, 0.0]], [[0.0, 1.0]], [[0.5, 0.5]]])
-    np.testing.assert_array_equal(mean_over_runs(values, per_seed=False), [[0.5, 0.5]])
-    assert mean_over_runs(values, per_seed=True) is values
+    np.testing.assert_array_equal(mean_over_runs(values, per_network=False), [[0.5, 0.5]])
+    assert mean_over_runs(values, per_network=True) is values
 
 
 def test_a_score_row_holds_plain_numbers():

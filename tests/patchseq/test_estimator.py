@@ -48,7 +48,7 @@ def test_separable_classes_are_learned(fitted):
 
 def test_probabilities_and_attention_sum_to_one_and_the_mean_is_over_seeds(fitted):
     x, _ = make_cells(12)
-    each = fitted.predict_proba(x, per_seed=True)
+    each = fitted.predict_proba(x, per_network=True)
     assert each.shape == (2, 12, 3)
     np.testing.assert_allclose(fitted.predict_proba(x), each.mean(axis=0))
     np.testing.assert_allclose(fitted.predict_proba(x).sum(axis=1), 1, atol=1e-5)
@@ -191,9 +191,9 @@ def test_sets_contain_the_truth_with_the_requested_coverage_and_grow_with_it(fit
 def test_the_embedding_is_of_one_network(fitted):
     x, _ = make_cells(12)
     assert fitted.embed(x).shape == (12, 2 * SMALL["hidden"])
-    assert not np.allclose(fitted.embed(x, seed=0), fitted.embed(x, seed=1))
+    assert not np.allclose(fitted.embed(x, network=0), fitted.embed(x, network=1))
     with pytest.raises(ValueError, match="there is no network 2: this classifier has 2"):
-        fitted.embed(x, seed=2)
+        fitted.embed(x, network=2)
 
 
 def test_the_score_table_has_a_row_for_the_ensemble_and_one_a_network(fitted):

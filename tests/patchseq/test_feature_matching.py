@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxephys import FeatureTable, PatchSeqClassifier
-from jaxephys.cli.model import predict
+from jaxephys.patchseq.cli import predict
 from jaxephys.patchseq.feature_matching import match_features
 
 FEATURES = ("tau", "ri", "width", "updown")

@@ -108,7 +108,7 @@ REFUSED = {
         {"packed": np.full((BINS, 2), 255, np.uint8)},
         "spikes of units beyond its 11",
     ),
-    "empty": ({"packed": np.zeros((BINS, 2), np.uint8)}, "holds not one spike in 400 bins"),
+    "empty": ({"packed": np.zeros((BINS, 2), np.uint8)}, "has no spike in 400 bins"),
     "bins without a width": ({"bin_ms": 0.0}, "bins of 0.0 ms"),
     "an identifier twice": ({"unit_id": np.array(["a"] * UNITS)}, "has 1 different identifiers for 11 units"),
     "not three splits": ({"splits": SPLITS[:2]}, r"splits of the shape \(2, 2\)"),

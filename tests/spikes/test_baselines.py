@@ -140,9 +140,7 @@ def test_a_known_generator_is_recovered(synthetic):
 def test_the_order_of_the_baselines_on_synthetic_spikes(synthetic):
     recording, truth, fitted = synthetic
     start, stop = recording.span("test")
-    block_of = np.full(len(recording), -1)
-    block_of[start:stop] = np.arange(stop - start) * 4 // (stop - start)
-    counts = count_baseline_outcomes(fitted, recording, block_of)
+    (counts,) = count_baseline_outcomes([fitted], recording, (start, stop), warm_up=start, n_blocks=4)
     found = {name: compute_scores(one) for name, one in counts.items()}
     assert {len(np.asarray(one.loss)) for one in counts.values()} == {4}
     assert all(np.asarray(one.histogram).sum() == (stop - start) * UNITS for one in counts.values())

@@ -142,7 +142,7 @@ def test_scale_and_shift_correct_miscalibrated_logits():
     assert fit_scale_and_shift(np.tile([1.0, 0.0], (8, 1))) == (1.0, 0.0)
 
 
-def test_the_mixture_is_bayes_rule_with_a_fading_memory():
+def test_the_mixture_is_bayesian_averaging_in_which_older_bins_count_less():
     rng = np.random.default_rng(1)
     probability = rng.normal(-1, 1, (50, 3, 4)).astype(np.float32)
     spikes = (rng.random((50, 3)) < 0.3).astype(np.float32)
@@ -153,12 +153,12 @@ def test_the_mixture_is_bayes_rule_with_a_fading_memory():
     got = np.concatenate([first, second])
     nats = np.zeros((3, 4))
     for t in range(50):
+        nats = nats * 2 ** (-1 / HALF_LIFE)
         if t:
             p = expit(probability[t - 1])
             nats = nats + np.log(np.where(spikes[t][:, None] == 1, p, 1 - p))
         else:
             nats = nats + np.log(0.5)
-        nats = nats * 2 ** (-1 / HALF_LIFE)
         weight = np.exp(nats + np.array([PRIOR_NATS] * N_FAVORED + [0]))
         p = (weight * expit(probability[t])).sum(axis=1) / weight.sum(axis=1)
         np.testing.assert_allclose(expit(got[t]), p, atol=1e-4)

@@ -5,12 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxephys.spikes import baselines
+from jaxephys.spikes.baselines import baseline_inputs, count_baseline_outcomes, fit_baselines
 from jaxephys.spikes.grid import (
     check_same_bins,
     mark_channel_models,
     score_intervals,
-    scored_test_bins,
-    scored_training_bins,
+    scored_training_span,
 )
 from jaxephys.spikes.report.transfer import pair_table
 from jaxephys.spikes.streaming_scores import add_bins, empty_counts
@@ -19,16 +20,33 @@ from tests.spikes.synthetic import synthetic_recording
 ADD_BINS = jax.jit(add_bins)
 
 
-def test_the_scored_bins_are_the_test_split():
+@pytest.mark.parametrize("warm_up", [1000, 10**9])
+def test_baselines_are_scored_on_the_test_bins_in_twenty_blocks(monkeypatch, warm_up):
+    recording, first_bins = synthetic_recording(0), []
+
+    def inputs(recording, start, stop, first):
+        first_bins.append(first)
+        return baseline_inputs(recording, start, stop, first)
+
+    monkeypatch.setattr(baselines, "baseline_inputs", inputs)
+    start, stop = recording.span("test")
+    fitted = fit_baselines(recording)
+    (counts,) = count_baseline_outcomes([fitted], recording, (start, stop), warm_up=warm_up)
+    assert first_bins == [max(start - warm_up, 0)]
+    spikes = recording.bits(start, stop)
+    for one in counts.values():
+        histogram = np.asarray(one.histogram)
+        assert histogram.sum() == spikes.size and histogram[..., 1].sum() == spikes.sum()
+    block = np.arange(stop - start) * 20 // (stop - start)
+    loss = -np.where(spikes == 1, np.log(fitted.rate), np.log1p(-fitted.rate))
+    expected = np.stack([loss[block == number].sum(axis=0) for number in range(20)])
+    np.testing.assert_allclose(np.asarray(counts["training rate"].loss), expected, rtol=1e-3)
+
+
+def test_the_scored_training_bins_are_the_last_and_as_many_as_the_test_bins():
     recording = synthetic_recording(0)
-    bins = scored_test_bins(recording, 1000)
-    assert (bins.start, bins.stop) == recording.span("test") and bins.first_read == bins.start - 1000
-    block_of = bins.block_of_bin(len(recording))
-    assert (np.flatnonzero(block_of >= 0) == np.arange(bins.start, bins.stop)).all()
-    assert (np.diff(block_of[bins.start : bins.stop]) >= 0).all() and block_of.max() == 19
-    known = scored_training_bins(recording, 10**9)
-    assert known.first_read == 0 and known.stop == recording.span("train")[1]
-    assert known.stop - known.start == bins.stop - bins.start
+    (start, stop), (test_start, test_stop) = scored_training_span(recording), recording.span("test")
+    assert stop == recording.span("train")[1] and stop - start == test_stop - test_start
 
 
 def synthetic_counts(seed: int, shift: float = 0.0):

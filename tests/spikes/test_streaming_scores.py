@@ -16,7 +16,6 @@ from jaxephys.spikes.streaming_scores import (
     choose_threshold,
     compute_scores,
     empty_counts,
-    exact_areas,
     histogram_bin,
     histogram_logit,
 )
@@ -59,25 +58,10 @@ def test_ties_are_counted_as_scikit_learn_does():
     found = compute_scores(counts_of(tied, target))
     assert found["roc_auc"] == pytest.approx(roc_auc_score(target.ravel(), tied.ravel()), abs=1e-12)
     assert found["average_precision"] == pytest.approx(average_precision_score(target.ravel(), tied.ravel()), abs=1e-12)
-    exact = exact_areas(tied.ravel(), target.ravel())
-    assert np.allclose(exact, (found["roc_auc"], found["average_precision"]), atol=1e-6)
-
-
-def test_exact_areas_match_scikit_learn_in_the_sixth_digit_and_run_over_units():
-    logit, target = np.tile(LOGIT[:, :4], (4, 4)), np.tile(TARGET[:, :4], (4, 4))
-    logit = np.round(logit + RNG.normal(0, 0.3, logit.shape), 2).astype(np.float32)  # ties, and 384,000 rows
-    exact = exact_areas(logit.ravel(), target.ravel())
-    assert exact[0] == pytest.approx(roc_auc_score(target.ravel(), logit.ravel()), abs=1e-6)
-    assert exact[1] == pytest.approx(average_precision_score(target.ravel(), logit.ravel()), abs=1e-6)
-    auc, ap = jax.vmap(exact_areas, in_axes=1)(logit[:999, :4], target[:999, :4])
-    for u in range(4):
-        assert auc[u] == pytest.approx(roc_auc_score(target[:999, u], logit[:999, u]), abs=1e-6)
-        assert ap[u] == pytest.approx(average_precision_score(target[:999, u], logit[:999, u]), abs=1e-6)
 
 
 def test_areas_need_both_outcomes():
     assert np.isnan(areas(np.array([[3.0, 0], [2, 0]]))).all()
-    assert np.isnan(exact_areas(jnp.zeros(3), jnp.ones(3, jnp.int32))).all()
     assert areas(np.array([[3.0, 0], [0, 2]])) == (1, 1)
 
 

@@ -17,7 +17,7 @@ from jaxephys.spikes.network import PopulationTransformer, PublishedLayer
 from jaxephys.spikes.preprocessing import make_data, window_indices
 from jaxephys.spikes.task import (
     Objective,
-    make_inputs,
+    make_run_inputs,
     make_task,
     sample_entries,
 )
@@ -32,7 +32,7 @@ DATA = make_data(RECORDINGS, NETWORK.filters, LENGTH)
 
 
 def constants_of(objective, source=0, others=()):
-    runs = make_inputs(RECORDINGS, [source, *[0] * len(others)], [objective, *others], LENGTH, batch_size=4)
+    runs = make_run_inputs(RECORDINGS, [source, *[0] * len(others)], [objective, *others], LENGTH, batch_size=4)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), runs.constants)
 
 
@@ -105,7 +105,7 @@ def test_each_run_uses_its_loss(name):
 def test_padding_does_not_change_a_validation_score():
     task = make_task(NETWORK, UNITS, length=LENGTH, n_entries=32)
     variables = jax.jit(task.init)(jax.random.key(0))
-    runs = make_inputs(RECORDINGS, [0], [Objective()], LENGTH, batch_size=4)
+    runs = make_run_inputs(RECORDINGS, [0], [Objective()], LENGTH, batch_size=4)
     rows, constants = (jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), part) for part in runs[1:])
     longer = jax.tree.map(lambda column: jnp.pad(column, (0, 7)), rows)
     validate = jax.jit(task.validate)
@@ -116,7 +116,7 @@ def test_padding_does_not_change_a_validation_score():
 
 def test_recordings_and_losses_train_as_one_program_and_learn_the_dependence():
     objectives = [Objective("bce"), Objective("bce"), Objective("dice")]
-    runs = make_inputs(RECORDINGS, [0, 1, 0], objectives, LENGTH, batch_size=4)
+    runs = make_run_inputs(RECORDINGS, [0, 1, 0], objectives, LENGTH, batch_size=4)
     task = make_task(NETWORK, UNITS, objectives, LENGTH, n_entries=200)
     plan = TrainConfig(6, None, monitor="loss", mode="min", batch_size=4, learning_rate=0.03, chunk_epochs=6)
     axis = RunGrid(("source", "loss", "seed"), ((0, "bce", 0), (1, "bce", 0), (0, "dice", 0)))

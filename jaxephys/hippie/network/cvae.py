@@ -32,7 +32,7 @@ ABSENT = -1.0  # the constant that the original's scaling makes of a curve of ze
 
 
 class Conditions(NamedTuple):
-    """What is known of each unit besides its curves. -1, or None for all units, means unknown: an embedding of zeros.
+    """Properties of each unit besides its curves. -1 (or None for all units) means unknown and has an embedding of zeros.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ class ConditionalVAE(nn.Module):
         curves : dict of arrays (batch, length)
             Curves of every modality of the network, scaled to [-1, 1].
         conditions : Conditions
-            What is known of the units. The class is ignored.
+            Properties of the units besides their curves. The class is ignored.
         present : bool array (batch, modality), optional
             Which curves a unit has; by default all.
         rows : bool array (batch,), optional

@@ -35,7 +35,7 @@ class NetworkSwitches(NamedTuple):
 
 
 class NetworkOutput(NamedTuple):
-    """What the network returns for a batch of cells.
+    """Outputs of the network for a batch of cells.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What every network of this package provides, and the memory that it carries along a recording.
+"""The interface of all networks of this package, and the memory that a network keeps between windows.
 
 A network is a flax module that is called with spikes of shape (bins, units) and a memory, and returns logits of the same
 shape and the next memory. Row t of a causal network holds the logits of bin t + 1 and depends on bins up to t, those in the
@@ -33,14 +33,14 @@ class LayerCache(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What a network carries from one window, or one bin, to the next.
+    """State that a network keeps between two windows, or between two bins.
 
     Parameters
     ----------
     history : History or None
         State of the history filters; None for a network without filters.
     layers : tuple of LayerCache or None
-        One entry per layer; None for a layer without a window, which starts anew in each window. An empty tuple stands for
+        One entry per layer; None for a layer without a window, which starts anew in each window. An empty tuple is
         the beginning of a recording.
     """
 
@@ -82,7 +82,7 @@ class SpikeNetwork(Protocol):
 
     @property
     def window(self) -> int | None:
-        """Bins that a layer looks back; None if it sees all bins of its input."""
+        """Number of past bins that a layer attends to; None if it attends to all bins of its input."""
         ...
 
     @property

@@ -59,7 +59,7 @@ class SelfAttention(nn.Module):
         Returns
         -------
         y : float32 array of shape (bins, model)
-            Output of the projection behind the heads.
+            Output of the projection after the heads.
         cache : LayerCache or None
             Cache after the window; None without a window of attention.
         """

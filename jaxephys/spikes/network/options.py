@@ -29,7 +29,7 @@ class NetworkOptions:
     heads : int, default 2
         Heads of a layer; twice the number must divide ``width``.
     window : int, default 128
-        Bins that a layer looks back.
+        Number of past bins that a layer attends to.
     dropout : float, default 0.1
         Dropout rate in training.
 

@@ -44,7 +44,7 @@ class PopulationTransformer(nn.Module):
     heads : int
         Heads of a layer.
     window : int
-        Bins that a layer looks back.
+        Number of past bins that a layer attends to.
     hidden : int
         Width of a layer's feed-forward part.
     unit_width : int
@@ -176,7 +176,7 @@ class PopulationBlock(nn.Module):
     heads : int
         Number of heads.
     window : int
-        Bins that attention looks back.
+        Number of past bins that a query attends to.
     hidden : int
         Width of the feed-forward part.
     dropout : float

@@ -30,7 +30,7 @@ class PublishedLayer(nn.Module):
         If True, every bin sees all bins, past and future, and row t of the output belongs to bin t, as in the published
         code: a reconstruction. If False, row t sees bins up to t and belongs to bin t + 1.
     window : int, optional
-        Bins that a layer looks back; None for all of the input.
+        Number of past bins that a layer attends to; None for all of the input.
 
     Notes
     -----
@@ -109,7 +109,7 @@ class PublishedBlock(nn.Module):
     causal : bool
         Whether a bin sees no later bin.
     window : int or None
-        Bins that attention looks back.
+        Number of past bins that a query attends to.
     """
 
     heads: int

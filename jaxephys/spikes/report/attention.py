@@ -13,8 +13,8 @@ from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.labels import metric_label
 from jaxephys.reporting.plots import PALETTE, STYLE, save_figure
 from jaxephys.reporting.score_table import summarize
-from jaxephys.reporting.tables import Cell, Table, format_mean_sd
-from jaxephys.spikes.attention_analysis import MEASURES, RATE, AttentionAnalysis, uniform_lag_profile
+from jaxephys.reporting.tables import Cell, Table, summary_cell
+from jaxephys.spikes.attention_analysis import MEASURES, RUNNING_RATE, AttentionAnalysis, uniform_lag_profile
 from jaxephys.spikes.grid import METRICS
 
 NOTES = [
@@ -22,7 +22,7 @@ NOTES = [
     "jaxephys/spikes/attribution.py has the formulas.",
     "uniform: the same correlation for attention that is uniform over all earlier bins. What does not exceed it follows from the "
     "causal mask and slow rates alone.",
-    f"{RATE}: a forecast from each unit's own rate in the window so far. If shuffled units reduce its scores as much as those of "
+    f"{RUNNING_RATE}: a forecast from each unit's own rate in the window so far. If shuffled units reduce its scores as much as those of "
     "the network, the shuffle has only shown that units differ in rate.",
     "Scores are of the second half of windows that begin without a past; windows and bins are the same for all models.",
 ]
@@ -52,8 +52,8 @@ def correlation_table(scores: Sequence[Score], recording: str, variants: Sequenc
     }
     for rate in ("spikes", "forecast"):
         for variant in variants:
-            values = [summaries[f"{measure}, {variant}", f"r with {rate}"] for measure in MEASURES]
-            columns[f"{rate}, {variant}"] = [Cell(format_mean_sd(one.mean, one.sd)) for one in values]
+            keys = [(f"{measure}, {variant}", f"r with {rate}") for measure in MEASURES]
+            columns[f"{rate}, {variant}"] = [summary_cell(summaries[key]) for key in keys]
     note = "Pearson's r over the bins of a window with the number of spikes of the population, and with its forecast."
     return Table(columns, [note])
 
@@ -78,8 +78,7 @@ def attention_score_table(scores: Sequence[Score], recording: str, variants: Seq
     summaries = summarize([score for score in scores if score.test_on == recording])
     columns = {"model": [Cell(variant) for variant in variants]}
     for metric in METRICS:
-        values = [summaries[variant, metric] for variant in variants]
-        columns[metric_label(metric)] = [Cell(format_mean_sd(one.mean, one.sd)) for one in values]
+        columns[metric_label(metric)] = [summary_cell(summaries[variant, metric]) for variant in variants]
     return Table(columns, [])
 
 

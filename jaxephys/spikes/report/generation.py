@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.plots import GREY, STYLE, save_figure
 from jaxephys.reporting.score_table import summarize
-from jaxephys.reporting.tables import Cell, Table, format_mean_sd
+from jaxephys.reporting.tables import Cell, Table, summary_cell
 from jaxephys.schemas.recording import Recording
 
 DISTANCES = {  # of spike_statistics.compare_statistics, and headings of the table
@@ -50,10 +50,7 @@ def distance_table(scores: Sequence[Score], recording: str, variants: Sequence[s
     columns = {"spikes": [Cell(variant) for variant in variants]}
     for metric, heading in DISTANCES.items():
         nearest = min(compared, key=lambda variant, metric=metric: summaries[variant, metric].mean)
-        columns[heading] = [
-            Cell(format_mean_sd(summaries[variant, metric].mean, summaries[variant, metric].sd), variant == nearest)
-            for variant in variants
-        ]
+        columns[heading] = [summary_cell(summaries[variant, metric], variant == nearest) for variant in variants]
     return Table(columns, ["Lower is nearer. Bold: the nearest of those that use earlier bins only."])
 
 

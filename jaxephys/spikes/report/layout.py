@@ -64,7 +64,9 @@ def layout_tables(
     }
     for index in range(len(next(iter(substitutes.values())))):
         nearest = [substitutes[name][index] for name in names]
-        columns[f"substitute {index + 1}"] = [Cell(f"{one.name} ({one.score:.3f})") for one in nearest]
+        columns[f"substitute {index + 1}"] = [
+            Cell(f"{recording.name} ({recording.score:.3f})") for recording in nearest
+        ]
     note = "The recordings at the smallest distance d; in brackets the score of their models on the recording."
     return {"Good to train on, easy to predict": ranking, "Substitutes in training": Table(columns, [note])}
 
@@ -154,8 +156,8 @@ def draw_layout(folder: Path, layout: Layout, names: Sequence[str]) -> Path:
     figure = Figure(figsize=(9.0, 4.6), layout="constrained")
     for axes, (x, y) in zip(figure.subplots(1, 2), ((0, 1), (0, 2)), strict=True):
         for kind, color in zip(dict.fromkeys(kind_of), PALETTE, strict=False):
-            of_kind = [i for i, one in enumerate(kind_of) if one == kind]
-            axes.plot(points[of_kind, x], points[of_kind, y], "o", color=color, label=kind)
+            kind_members = [i for i, recording_kind in enumerate(kind_of) if recording_kind == kind]
+            axes.plot(points[kind_members, x], points[kind_members, y], "o", color=color, label=kind)
         for i, name in enumerate(names):
             axes.annotate(name, points[i, [x, y]], xytext=(4, 4), textcoords="offset points", fontsize=7)
         axes.set(xlabel=f"Axis {x + 1}", ylabel=f"Axis {y + 1}")

@@ -41,7 +41,7 @@ def loss_table(scores: Sequence[Score], names: Sequence[str], losses: Sequence[s
     columns = {"loss": [Cell(loss) for loss in losses]}
     for metric in METRICS:
         values = [np.diag(score_matrix(scores, loss, metric, names)) for loss in losses]
-        columns[metric_label(metric)] = [Cell(format_mean_sd(*mean_sd(one))) for one in values]
+        columns[metric_label(metric)] = [Cell(format_mean_sd(*mean_sd(scored))) for scored in values]
     return Table(columns, [f"Mean ± sd over {len(names)} recordings, seeds averaged first."])
 
 
@@ -72,8 +72,8 @@ def loss_differences(
         columns["difference"] += [Cell(f"{a} - {b}")] * (1 + len(names))
         columns["on"] += [Cell("all recordings"), *(Cell(name) for name in names)]
         for metric in METRICS:
-            of_a, of_b = (np.diag(score_matrix(scores, loss, metric, names)) for loss in (a, b))
-            columns[short[metric]].append(Cell(paired_difference(of_a, of_b)))
+            scores_a, scores_b = (np.diag(score_matrix(scores, loss, metric, names)) for loss in (a, b))
+            columns[short[metric]].append(Cell(paired_difference(scores_a, scores_b)))
             for name in names:
                 interval = intervals.get((name, name, f"{a} - {b}", metric))
                 text = EMPTY if interval is None else f"{interval.estimate:+.3f} {format_interval(interval, 3)}"

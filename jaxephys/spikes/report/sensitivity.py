@@ -1,4 +1,4 @@
-"""Table and figure of networks with one option changed. Start with :func:`sensitivity_table`."""
+"""Table and figure that compare networks with one changed option to a reference. Start with :func:`sensitivity_table`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ REFERENCE = "reference"
 
 
 class OptionChange(NamedTuple):
-    """A network that differs from the reference in one option.
+    """A network that differs from the reference in one option, or the reference itself.
 
     Parameters
     ----------
     option : str
-        Name of the option; empty for the reference itself.
+        Name of the option; "" for the reference.
     value : float or int
-        Value of the option.
+        Value of the option; unused for the reference.
     """
 
     option: str
@@ -38,7 +38,7 @@ class OptionChange(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Name of the variant, such as "depth 2"."""
+        """Name of the variant in scores and tables, such as "depth 2" or "reference"."""
         return f"{self.option} {self.value:g}" if self.option else REFERENCE
 
 
@@ -50,25 +50,25 @@ def sensitivity_table(
     *,
     same_recording: bool,
 ) -> Table:
-    """Summarize the scores of each change, and its difference from the reference.
+    """Summarize the scores of each network, and their differences from those of the reference.
 
     Parameters
     ----------
     scores : sequence of Score
-        Scores whose variant is the name of the change.
+        Scores on test bins; their variant is :attr:`OptionChange.name`.
     names : sequence of str
         Names of the recordings.
     changes : sequence of OptionChange
-        The reference first.
+        All networks, the reference first.
     n_parameters : mapping of str to int
-        Parameters of each network by name of the change.
+        Number of parameters of each network by its name.
     same_recording : bool
-        Use tests on the training recording, or on the other recordings.
+        True: use the scores on the training recording. False: use those on the other recordings.
 
     Returns
     -------
     Table
-        One row per change.
+        One row per network.
     """
     columns: dict[str, list[Cell]] = {
         "network": [Cell(change.name) for change in changes],
@@ -79,13 +79,13 @@ def sensitivity_table(
         for metric in METRICS
     }
     for metric in METRICS:
-        columns[metric_label(metric)] = [Cell(format_mean_sd(*mean_sd(one))) for one in values[metric]]
+        columns[metric_label(metric)] = [Cell(format_mean_sd(*mean_sd(scored))) for scored in values[metric]]
     for metric in METRICS:
         reference, *others = values[metric]
-        differences = [Cell(paired_difference(one, reference)) for one in others]
+        differences = [Cell(paired_difference(other, reference)) for other in others]
         columns[f"{metric_label(metric)}, minus reference"] = [Cell(EMPTY), *differences]
-    what = "recordings" if same_recording else "pairs of two recordings"
-    note = f"Mean ± sd over {what}, seeds averaged first; p of a paired t test over them, if there are three or more."
+    samples = "recordings" if same_recording else "pairs of two recordings"
+    note = f"Mean ± sd over {samples}, seeds averaged first; p of a paired t test over {samples}, if there are three or more."
     return Table(columns, [note])
 
 
@@ -104,11 +104,11 @@ def draw_sensitivity(
     folder : Path
         Folder of the run.
     scores : sequence of Score
-        Scores whose variant is the name of the change.
+        Scores on test bins; their variant is :attr:`OptionChange.name`.
     names : sequence of str
         Names of the recordings.
     reference : mapping of str to float or int
-        Options of the reference.
+        Value of each option in the reference.
     changes : sequence of OptionChange
         All networks.
 
@@ -140,6 +140,8 @@ def draw_sensitivity(
 
 def _scores_of_pairs(
     scores: Sequence[Score], variant: str, metric: str, names: Sequence[str], same_recording: bool
-) -> Float[np.ndarray, "others"]:
+) -> Float[np.ndarray, "_"]:
+    """Return one score per recording, or per ordered pair of two different recordings; seeds are averaged."""
     matrix = score_matrix(scores, variant, metric, names)
-    return matrix[np.eye(len(names), dtype=bool) == same_recording]
+    diagonal = np.eye(len(names), dtype=bool)  # trained and tested on the same recording
+    return matrix[diagonal if same_recording else ~diagonal]

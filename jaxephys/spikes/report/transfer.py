@@ -27,8 +27,8 @@ from jaxephys.spikes.grid import METRICS, Intervals, mark_channel_models
 FORECAST, RECONSTRUCTION = "legacy, next bin", "legacy, reconstruction"  # forms in which the legacy network is scored
 MAX_PAIR_TABLES = 4  # with more recordings, the tables of every pair are left out
 NOTES = [
-    "Pooled over units, ROC AUC and average precision reward knowing which units fire often; within a unit they reward knowing "
-    "when. A constant rate has a within-unit ROC AUC of 0.5 by construction.",
+    "Pooled over units, ROC AUC and average precision are high if a model predicts which units fire often; within a unit, only "
+    "if it predicts when the unit fires. A constant rate has a within-unit ROC AUC of 0.5 by construction.",
     "All models read the bins of the tested recording before its test bins; nothing is fitted to them.",
     "Networks with history filters are mixed with the running rate and exponential means of the tested recording, weighted by "
     "how well each has predicted it so far.",

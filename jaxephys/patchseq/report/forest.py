@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from rich.progress import track
 from sklearn.pipeline import Pipeline
 
 from jaxephys.evaluation.baselines import fit_predict_proba, make_baseline
@@ -19,13 +18,13 @@ from jaxephys.evaluation.comparison import ModelComparison, SplitKey, score_rows
 from jaxephys.evaluation.scores import Score
 from jaxephys.patchseq.family_importance import permutation_losses
 from jaxephys.patchseq.grid import COMPONENT_FOREST
-from jaxephys.patchseq.report import METRICS
+from jaxephys.patchseq.report.comparison import METRICS
 from jaxephys.patchseq.sparse_components import SparseComponents, family_widths, make_component_forest
 from jaxephys.reporting.labels import metric_label
 from jaxephys.reporting.plots import draw_bars, draw_classes
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.score_table import summarize
-from jaxephys.reporting.tables import Cell, Table, class_table, format_mean_sd, model_table
+from jaxephys.reporting.tables import Cell, Table, class_table, format_mean_sd, model_table, summary_cell
 
 FEATURES, COMPONENTS, ALL_CELLS = "forest", COMPONENT_FOREST, "components of all cells + forest"
 LOSS = "macro-F1 lost"
@@ -53,17 +52,17 @@ def fit_forests(folder: RunFolder, comparison: ModelComparison, species: str, n_
         variance ("train"), and losses of permuted families ("validation").
     """
     values, widths = comparison.table.values, family_widths(comparison.table)
-    of_all_cells = SparseComponents(widths).fit_transform(values)
+    components_of_all_cells = SparseComponents(widths).fit_transform(values)
     makers = {
         FEATURES: (values, partial(make_baseline, "forest")),
         COMPONENTS: (values, partial(make_component_forest, widths)),
-        ALL_CELLS: (of_all_cells, partial(make_baseline, "forest")),
+        ALL_CELLS: (components_of_all_cells, partial(make_baseline, "forest")),
     }
-    scores, hidden = [], not folder.console.is_terminal
+    scores = []
     settings = {"randomforestclassifier__n_estimators": n_trees, "randomforestclassifier__oob_score": True}
     for name, (inputs, make) in makers.items():
         start, splits = time.perf_counter(), comparison.splits.items()
-        for key, split in track(splits, name, console=folder.console, disable=hidden, transient=True):
+        for key, split in folder.track(splits, name):
             model = make(key.seed).set_params(**settings)
             n_classes = len(comparison.classes)
             probability = fit_predict_proba(model, inputs, comparison.codes, split.train, split.test, n_classes)
@@ -119,14 +118,14 @@ def forest_tables(
     """
     tables, first = {}, [score for score in scores if score.test_on == comparison.kinds[0]]
     for kind in comparison.kinds:
-        of_kind = [score for score in scores if score.test_on == kind]
+        kind_scores = [score for score in scores if score.test_on == kind]
         n_train = round(np.mean([len(split.train) for key, split in comparison.splits.items() if key.kind == kind]))
         quoted = published if kind == "cell" else None
-        tables[f"Held out by {kind}"] = model_table(of_kind, METRICS, quoted, reference=FEATURES, n_train=n_train)
-        both = [score for score in of_kind if score.variant in (COMPONENTS, ALL_CELLS)]
+        tables[f"Held out by {kind}"] = model_table(kind_scores, METRICS, quoted, reference=FEATURES, n_train=n_train)
+        both = [score for score in kind_scores if score.variant in (COMPONENTS, ALL_CELLS)]
         heading = f"Effect of fitting components on all cells, by {kind}"
         tables[heading] = model_table(both, METRICS[:1], reference=COMPONENTS, n_train=n_train)
-        tables[f"Out of bag, and on test cells, by {kind}"] = _out_of_bag_table(of_kind)
+        tables[f"Out of bag, and on test cells, by {kind}"] = _out_of_bag_table(kind_scores)
     tables[f"Families, by {comparison.kinds[0]}"] = _family_table(first, family_widths(comparison.table))
     tables[f"Classes, by {comparison.kinds[0]}"] = class_table(first, comparison.classes, (FEATURES, COMPONENTS))
     return tables
@@ -139,10 +138,7 @@ def _out_of_bag_table(scores: Sequence[Score]) -> Table:
     columns = {"Model": [Cell(model) for model in models]}
     for metric in metrics:
         for split, summary in summaries.items():
-            values = [summary[model, metric] for model in models]
-            columns[f"{metric_label(metric)}, {split}"] = [
-                Cell(format_mean_sd(value.mean, value.sd)) for value in values
-            ]
+            columns[f"{metric_label(metric)}, {split}"] = [summary_cell(summary[model, metric]) for model in models]
     return Table(columns, [])
 
 
@@ -151,8 +147,7 @@ def _family_table(scores: Sequence[Score], widths: Mapping[str, int]) -> Table:
     fitted, importance = (summarize(scores, split=split) for split in ("train", "validation"))
 
     def column(summary: Mapping, model: str, measure: str) -> list[Cell]:
-        values = [summary.get((model, f"{measure} {family}")) for family in widths]
-        return [Cell(format_mean_sd(value.mean, value.sd) if value else "-") for value in values]
+        return [summary_cell(summary.get((model, f"{measure} {family}"))) for family in widths]
 
     total = fitted[COMPONENTS, "components"]
     return Table(
@@ -186,13 +181,13 @@ def draw_forests(folder: RunFolder, scores: Sequence[Score], comparison: ModelCo
         Figures by caption.
     """
     kind, path, models = comparison.kinds[0], folder.path, (FEATURES, COMPONENTS)
-    of_kind = [score for score in scores if score.test_on == kind]
-    metrics = {score.metric for score in of_kind if score.variant == COMPONENTS}
+    kind_scores = [score for score in scores if score.test_on == kind]
+    metrics = {score.metric for score in kind_scores if score.variant == COMPONENTS}
     families = [family for family in comparison.table.families if f"{LOSS} {family}" in metrics]
     return {
-        f"Test macro-F1 of every model, by {kind}": draw_bars(path, of_kind, "macro_f1", baselines=[FEATURES]),
-        f"F1 of each class, by {kind}": draw_classes(path, of_kind, "f1", comparison.classes, models),
+        f"Test macro-F1 of every model, by {kind}": draw_bars(path, kind_scores, "macro_f1", baselines=[FEATURES]),
+        f"F1 of each class, by {kind}": draw_classes(path, kind_scores, "f1", comparison.classes, models),
         f"Loss of macro-F1 on validation cells when a family is permuted, by {kind}": draw_classes(
-            path, of_kind, LOSS, families, models, split="validation", name="families"
+            path, kind_scores, LOSS, families, models, split="validation", name="families"
         ),
     }

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from jaxephys.evaluation.comparison import ModelComparison
 from jaxephys.evaluation.intervals import Interval, PairedTest, corrected_test, mean_sd
 from jaxephys.evaluation.scores import Score
-from jaxephys.patchseq.report import METRICS
+from jaxephys.patchseq.report.comparison import METRICS
 from jaxephys.patchseq.source_transfer import macro_f1_of_confusion
 from jaxephys.patchseq.transfer_grid import BY_ACCURACY, KERNEL, MOUSE_TYPES, NETWORK, REFERENCE, SHUFFLED_TYPES
 from jaxephys.reporting.plots import DASHES, GREY, PALETTE, STYLE, draw_bars, draw_legend, save_figure
@@ -134,13 +134,13 @@ def transfer_tables(
     """
     tables = {}
     for kind in comparison.kinds:
-        of_kind, few_of_kind = ([score for score in some if score.test_on == kind] for some in (scores, few))
-        n_train = training_cells(of_kind, n_folds)
-        tables[f"Folds by {kind}"] = model_table(of_kind, METRICS, reference=REFERENCE, n_train=n_train)
-        networks = [score for score in of_kind if "network" in score.variant and score.variant not in NO_LABEL]
+        kind_scores, few_label_scores = ([score for score in some if score.test_on == kind] for some in (scores, few))
+        n_train = training_cells(kind_scores, n_folds)
+        tables[f"Folds by {kind}"] = model_table(kind_scores, METRICS, reference=REFERENCE, n_train=n_train)
+        networks = [score for score in kind_scores if "network" in score.variant and score.variant not in NO_LABEL]
         heading = f"Folds by {kind}: networks against the network of human cells only"
         tables[heading] = model_table(networks, METRICS[:2], reference=NETWORK, n_train=n_train)
-        tables[f"Folds by {kind}: few labels"] = few_label_table(few_of_kind, REFERENCE, n_train)
+        tables[f"Folds by {kind}: few labels"] = few_label_table(few_label_scores, REFERENCE, n_train)
         tables[f"Folds by {kind}: no label"] = no_label_table(comparison, NO_LABEL, kind)
     for part in sorted({score.test_on for score in scores} - set(comparison.kinds)):
         tables[f"Test cells: {part}"] = model_table([score for score in scores if score.test_on == part], METRICS[:3])
@@ -169,9 +169,9 @@ def conclusions(scores: Sequence[Score], few: Sequence[Score], kinds: Sequence[s
     """
     fewest, sentences = min({score.train_on for score in few}, key=_percent), []
     for kind in kinds:
-        of_kind, few_of_kind = ([score for score in some if score.test_on == kind] for some in (scores, few))
-        n_train = training_cells(of_kind, n_folds)
-        models = list(dict.fromkeys(score.variant for score in of_kind))
+        kind_scores, few_label_scores = ([score for score in some if score.test_on == kind] for some in (scores, few))
+        n_train = training_cells(kind_scores, n_folds)
+        models = list(dict.fromkeys(score.variant for score in kind_scores))
         with_mouse = [model for model in models if training_species(model) == "human and mouse"]
         networks = [model for model in with_mouse if "network" in model]
         joint = [model for model in networks if model.startswith("joint")]
@@ -185,11 +185,11 @@ def conclusions(scores: Sequence[Score], few: Sequence[Score], kinds: Sequence[s
         ]
         for compared, reference, question in questions:
             if reference in models:
-                found = gains(of_kind, compared, reference, n_train)
+                found = gains(kind_scores, compared, reference, n_train)
                 sentences.append(conclusion(found, reference, f"Folds by {kind}, {question}"))
-        few_of_kind = [score for score in few_of_kind if score.train_on == fewest]
-        compared = [m for m in dict.fromkeys(score.variant for score in few_of_kind) if m not in HUMAN_ONLY]
-        found = gains(few_of_kind, compared, REFERENCE, round(n_train * _percent(fewest) / 100))
+        few_label_scores = [score for score in few_label_scores if score.train_on == fewest]
+        compared = [m for m in dict.fromkeys(score.variant for score in few_label_scores) if m not in HUMAN_ONLY]
+        found = gains(few_label_scores, compared, REFERENCE, round(n_train * _percent(fewest) / 100))
         sentences.append(conclusion(found, REFERENCE, f"Folds by {kind}, {fewest}"))
     return sentences
 
@@ -321,9 +321,9 @@ def few_label_table(scores: Sequence[Score], reference: str, n_train: int) -> Ta
     """
     columns, notes = {}, []
     for share in sorted({score.train_on for score in scores}, key=_percent):
-        of_share = [score for score in scores if score.train_on == share]
+        share_scores = [score for score in scores if score.train_on == share]
         n_labelled = round(n_train * _percent(share) / 100)
-        part = model_table(of_share, ("macro_f1",), reference=reference, n_train=n_labelled)
+        part = model_table(share_scores, ("macro_f1",), reference=reference, n_train=n_labelled)
         variants, means, differences = part.columns.values()
         columns |= {"Model": variants, f"{_percent(share)} %": means, f"{_percent(share)} %, gain": differences}
         notes = [part.notes[0], part.notes[-1]]
@@ -448,8 +448,8 @@ def draw_transfer_figures(
     """
     figures, baselines = {}, [model for model in HUMAN_ONLY if model in comparison.test_probability]
     for kind in comparison.kinds:
-        of_kind = [score for score in scores if score.test_on == kind]
-        bars = draw_bars(folder.path, of_kind, "macro_f1", {}, baselines=baselines, name=f"bars_{kind}")
+        kind_scores = [score for score in scores if score.test_on == kind]
+        bars = draw_bars(folder.path, kind_scores, "macro_f1", {}, baselines=baselines, name=f"bars_{kind}")
         figures[f"Test macro-F1 of every model, folds by {kind}; grey: human cells only"] = bars
     cells = round(np.mean([len(split.train) + len(split.validation) for split in comparison.splits.values()]))
     learning = {score.variant for score in few}
@@ -485,8 +485,8 @@ def draw_few_labels(
     figure = Figure(figsize=(3.6 * len(comparison.kinds) + 0.6, 3.9), layout="constrained")
     panels, rows = np.atleast_1d(figure.subplots(1, len(comparison.kinds), sharey=True)), []
     for axes, kind in zip(panels, comparison.kinds, strict=True):
-        of_kind = [score for score in scores if score.test_on == kind and score.metric == "macro_f1"]
-        curves = _learning_curves(of_kind)
+        kind_scores = [score for score in scores if score.test_on == kind and score.metric == "macro_f1"]
+        curves = _learning_curves(kind_scores)
         for index, (variant, points) in enumerate(curves.items()):
             share, mean, sd = np.array(points).T
             shift = 1.03 ** (index - len(curves) / 2)  # so that error bars do not hide each other
@@ -497,7 +497,7 @@ def draw_few_labels(
         zero = donor_bootstrap(donor_confusions(comparison, without, kind)).estimate
         axes.axhline(zero, color=GREY, ls=":", lw=1.2, label=f"{without}: no label")
         rows.append((kind, without, 0, zero, float("nan")))
-        ticks = [percent / 100 * n_cells for percent in sorted({_percent(score.train_on) for score in of_kind})]
+        ticks = [percent / 100 * n_cells for percent in sorted({_percent(score.train_on) for score in kind_scores})]
         axes.set(xscale="log", xlabel="Labelled human cells", title=f"folds by {kind}")
         axes.set_xticks(ticks, [f"{tick:.0f}" for tick in ticks])
         axes.minorticks_off()

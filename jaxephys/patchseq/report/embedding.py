@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from rich.progress import track
 
 from jaxephys.evaluation.neighbors import N_NEIGHBORS, chance_purity, neighbor_overlap, neighbor_purity
 from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.maps import draw_embedding
 from jaxephys.reporting.run_folder import RunFolder
-from jaxephys.reporting.score_table import Summary, summarize
-from jaxephys.reporting.tables import Cell, Table, class_table, format_mean_sd
+from jaxephys.reporting.score_table import summarize
+from jaxephys.reporting.tables import Cell, Table, class_table, summary_cell
 from jaxephys.schemas.feature_table import FeatureTable
 
 EXPERIMENT = "patchseq_embedding"
@@ -88,8 +87,7 @@ def embed(folder: RunFolder, umap: type, name: str, space: np.ndarray, seeds: in
     list of array of shape (cell, 2)
         The planes.
     """
-    hidden = not folder.console.is_terminal
-    bar = track(range(seeds), f"{PLANE}{name}", console=folder.console, disable=hidden, transient=True)
+    bar = folder.track(range(seeds), f"{PLANE}{name}")
     planes = [
         umap(n_neighbors=N_NEIGHBORS, min_dist=0.1, random_state=seed, n_jobs=1).fit_transform(space) for seed in bar
     ]
@@ -159,7 +157,7 @@ def purity_scores(
                     values[f"{level}, low"], values[f"{level}, high"] = np.quantile(draws, [0.025, 0.975])
                 values["excess"] = (values["purity"] - values["chance, fixed"]) / (1 - values["chance, fixed"])
                 if name == "subclass":
-                    values |= {f"purity {one}": purity[label == one].mean() for one in np.unique(label)}
+                    values |= {f"purity {name}": purity[label == name].mean() for name in np.unique(label)}
                 origin = (EXPERIMENT, space, species, name, seed, 0, "all")
                 scores += [Score(*origin, metric, float(value), len(codes)) for metric, value in values.items()]
     label = attributes["subclass"].label
@@ -229,7 +227,7 @@ def embedding_tables(
     summary = summarize([score for score in scores if score.test_on == "neighbours"], split="all")
     columns = {"Space": [Cell(PLANE + space) for space in SPACES]}
     for metric in ("overlap of two seeds", "overlap with the full space"):
-        columns[metric] = [Cell(_mean_sd(summary.get((PLANE + space, metric)))) for space in SPACES]
+        columns[metric] = [summary_cell(summary.get((PLANE + space, metric))) for space in SPACES]
     chance = N_NEIGHBORS / (len(cells) - 1)
     note = f"Share of the {N_NEIGHBORS} neighbors; by chance {chance:.3f}."
     tables["Stability of the embedding"] = Table(columns, [note])
@@ -246,17 +244,13 @@ def _purity_table(scores: Sequence[Score], confounder: str) -> Table:
 
     columns = {
         "Space": [Cell(space) for space in spaces],
-        "Purity": [Cell(_mean_sd(summary[space, "purity"])) for space in spaces],
+        "Purity": [summary_cell(summary[space, "purity"]) for space in spaces],
         "Chance [95 %]": [Cell(chance(space, "chance")) for space in spaces],
     }
     if confounder:
         columns[f"Chance at the same {confounder} [95 %]"] = [Cell(chance(space, "chance, fixed")) for space in spaces]
-    columns["Excess"] = [Cell(_mean_sd(summary[space, "excess"])) for space in spaces]
+    columns["Excess"] = [summary_cell(summary[space, "excess"]) for space in spaces]
     return Table(columns, ["Mean ± sd over the seeds of UMAP. The excess is over the last column of chance."])
-
-
-def _mean_sd(summary: Summary | None) -> str:
-    return "-" if summary is None else format_mean_sd(summary.mean, summary.sd)
 
 
 def draw_planes(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from jaxephys.hippie.benchmark import SHUFFLED, Benchmark, FoldProbabilities
 from jaxephys.reporting.plots import draw_bars
 from jaxephys.reporting.score_table import seed_means
 from jaxephys.reporting.tables import EMPTY, Cell, Table, format_mean_sd
+from jaxephys.schemas.storage import write_npz
 
 METRIC = "balanced_accuracy"
 REFERENCE_BASELINE = "svm"  # the baseline with which all models are compared
@@ -35,41 +35,8 @@ PUBLISHED_METHODS = {  # beginning of the method's name in published_scores.csv:
 }
 
 
-def score_probabilities(
-    experiment: str, model: str, benchmark: Benchmark, probabilities: FoldProbabilities, train_on: str = ""
-) -> list[Score]:
-    """Score the probabilities of one model.
-
-    Parameters
-    ----------
-    experiment : str
-        Name of the experiment.
-    model : str
-        Name of the model, stored as ``variant``.
-    benchmark : Benchmark
-        Units and folds.
-    probabilities : dict of arrays (n_test, n_classes)
-        Probabilities by (seed, fold).
-    train_on : str
-        Name of the training data; by default that of the benchmark.
-
-    Returns
-    -------
-    list of Score
-        Every metric of every seed and fold.
-    """
-    padded_length = max(map(len, probabilities.values()))
-    scores = []
-    for (seed, fold), probability in probabilities.items():
-        codes = benchmark.codes[benchmark.split(fold)[1]]
-        values = score_rows(codes, probability, np.ones(len(codes), bool), padded_length, benchmark.classes)
-        run = (experiment, model, train_on or benchmark.name, benchmark.name, seed, fold, "test")
-        scores += [Score(*run, metric, value, len(codes)) for metric, value in values.items()]
-    return scores
-
-
 def score_all(experiment: str, probabilities: Mapping[Benchmark, Mapping[str, FoldProbabilities]]) -> list[Score]:
-    """Score every model of every benchmark.
+    """Return the classification metrics of every model, seed and fold of every benchmark.
 
     Parameters
     ----------
@@ -81,14 +48,19 @@ def score_all(experiment: str, probabilities: Mapping[Benchmark, Mapping[str, Fo
     Returns
     -------
     list of Score
-        All scores.
+        Scores of the test rows.
     """
-    return [
-        score
-        for benchmark, of_model in probabilities.items()
-        for model, found in of_model.items()
-        for score in score_probabilities(experiment, model, benchmark, found)
-    ]
+    scores = []
+    for benchmark, by_model in probabilities.items():
+        for model, by_fold in by_model.items():
+            padded_length = max(map(len, by_fold.values()))
+            for (seed, fold), probability in by_fold.items():
+                codes = benchmark.codes[benchmark.split(fold)[1]]
+                selected = np.ones(len(codes), bool)
+                values = score_rows(codes, probability, selected, padded_length, benchmark.classes)
+                run = (experiment, model, benchmark.name, benchmark.name, seed, fold, "test")
+                scores += [Score(*run, metric, value, len(codes)) for metric, value in values.items()]
+    return scores
 
 
 def ranking_table(
@@ -167,8 +139,8 @@ def bootstrap_table(
     """
     codes = benchmark.codes[benchmark.split(0)[1]]
     means, rows = {}, []
-    for model, of_run in probabilities.items():
-        predicted = [probability.argmax(axis=1) for probability in of_run.values()]
+    for model, by_fold in probabilities.items():
+        predicted = [probability.argmax(axis=1) for probability in by_fold.values()]
         values = [balanced_accuracy_score(codes, column) for column in predicted]
         means[model] = float(np.mean(values))
         interval = block_bootstrap(_mean_recall, np.stack([codes, *predicted], axis=1), 1, BOOTSTRAP_SAMPLES)
@@ -273,15 +245,15 @@ def save_probabilities(folder: Path, probabilities: Mapping[Benchmark, Mapping[s
         Probabilities by benchmark and model.
     """
     arrays = {}
-    for benchmark, of_model in probabilities.items():
-        n_seeds = 1 + max(seed for of_run in of_model.values() for seed, _ in of_run)
-        shape = (len(of_model), n_seeds, len(benchmark.codes), len(benchmark.classes))
+    for benchmark, by_model in probabilities.items():
+        n_seeds = 1 + max(seed for by_fold in by_model.values() for seed, _ in by_fold)
+        shape = (len(by_model), n_seeds, len(benchmark.codes), len(benchmark.classes))
         stacked = np.full(shape, np.nan, np.float32)
-        for index, of_run in enumerate(of_model.values()):
-            for (seed, fold), probability in of_run.items():
+        for index, by_fold in enumerate(by_model.values()):
+            for (seed, fold), probability in by_fold.items():
                 stacked[index, seed, benchmark.split(fold)[1]] = probability
         facts = {
-            "arm": list(of_model),
+            "arm": list(by_model),
             "unit": benchmark.table.unit,
             "fold": benchmark.fold,
             "class": benchmark.classes,
@@ -289,9 +261,7 @@ def save_probabilities(folder: Path, probabilities: Mapping[Benchmark, Mapping[s
             "probability": stacked,
         }
         arrays |= {f"{benchmark.name}/{name}": np.asarray(values) for name, values in facts.items()}
-    temporary = folder / ".predictions.npz"
-    np.savez_compressed(temporary, allow_pickle=False, **arrays)
-    os.replace(temporary, folder / "predictions.npz")
+    write_npz(folder / "predictions.npz", arrays)
 
 
 def read_published_scores(path: Path) -> dict[str, dict[str, str]]:

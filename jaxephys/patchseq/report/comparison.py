@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from jaxephys.evaluation.calibration import selective_curve
 from jaxephys.evaluation.comparison import COVERAGE, ModelComparison
@@ -22,7 +22,7 @@ from jaxephys.reporting.maps import draw_attention, draw_confusion
 from jaxephys.reporting.plots import draw_bars, draw_classes, draw_selective
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.score_table import summarize
-from jaxephys.reporting.tables import Cell, Table, class_table, format_mean_sd, model_table
+from jaxephys.reporting.tables import Cell, Table, class_table, model_table, summary_cell
 
 AVERAGE = "average ensemble"
 METRICS = ("macro_f1", "accuracy", "balanced_accuracy", "ece", "brier")
@@ -112,9 +112,7 @@ def ablation_table(scores: Sequence[Score]) -> Table:
         for encoder, prefix in encoders.items():
             values = [summary.get((prefix + name, metric)) for name in ABLATION]
             if any(values):
-                columns[f"{metric_label(metric)}, {encoder}"] = [
-                    Cell(format_mean_sd(one.mean, one.sd) if one else "-") for one in values
-                ]
+                columns[f"{metric_label(metric)}, {encoder}"] = [summary_cell(value) for value in values]
     notes = ["Every row is one network per split; the ensemble of the attention variant is in the table above."]
     return Table(columns, notes)
 
@@ -181,13 +179,13 @@ def draw_comparison(
         Figures by caption: scores of all models, classes, selective accuracy, confusion and attention.
     """
     kind, path, classes = comparison.kinds[0], folder.path, comparison.classes
-    of_kind = [score for score in scores if score.test_on == kind]
-    best = best_baseline(of_kind, baselines)
+    kind_scores = [score for score in scores if score.test_on == kind]
+    best = best_baseline(kind_scores, baselines)
     models = dict.fromkeys((AVERAGE, "tabular", best))
     curves = {model: selective_accuracy(comparison, model, kind) for model in models}
     return {
-        f"Test macro-F1 of every model, by {kind}": draw_bars(path, of_kind, "macro_f1", {}, baselines=grey),
-        f"F1 of each class, by {kind}": draw_classes(path, of_kind, "f1", classes, (AVERAGE, best)),
+        f"Test macro-F1 of every model, by {kind}": draw_bars(path, kind_scores, "macro_f1", {}, baselines=grey),
+        f"F1 of each class, by {kind}": draw_classes(path, kind_scores, "f1", classes, (AVERAGE, best)),
         f"Accuracy on the most confident cells, by {kind}": draw_selective(path, ANSWERED_SHARES, curves),
         f"Confusion of the {AVERAGE} on the test cells of all seeds, by {kind}": draw_confusion(
             path, confusion_counts(comparison, AVERAGE, kind), classes, f"{AVERAGE}, all seeds"
@@ -250,63 +248,26 @@ def confusion_counts(comparison: ModelComparison, model: str, kind: str) -> Floa
     return total
 
 
-def metric_scores(
-    experiment: str, data: str, variant: str, seed: int, codes: Int[np.ndarray, "row"], probability: np.ndarray
-) -> list[Score]:
-    """Return every classification metric of one model on the test cells of one seed.
+def metric_scores(comparison: ModelComparison, experiment: str, data: str) -> list[Score]:
+    """Return the classification metrics of every model and split of a comparison, without those of single classes.
 
     Parameters
     ----------
-    experiment, data, variant : str
-        Names of the experiment, of the cells and of the model.
-    seed : int
-        Seed of the split.
-    codes : array of int, shape (cell,)
-        True class of each test cell.
-    probability : array of shape (cell, class)
-        Class probabilities.
+    comparison : ModelComparison
+        Class probabilities of all models on the test rows.
+    experiment, data : str
+        Names of the experiment and of the cells, for the score table.
 
     Returns
     -------
     list of Score
-        One score per metric.
+        Metrics of `jaxephys.evaluation.metrics.classification_scores`.
     """
-    values = classification_scores(codes, np.asarray(probability, np.float32), np.ones(len(codes), np.float32))
-    origin = (experiment, variant, data, data, seed, 0, "test")
-    return [Score(*origin, metric, float(value), len(codes)) for metric, value in values.items()]
-
-
-def run_confusion_and_attention(
-    codes: Int[np.ndarray, "cell"],
-    test_rows: Sequence[np.ndarray],
-    probability: Float[np.ndarray, "run row class"],
-    attention: Float[np.ndarray, "run row family"],
-) -> tuple[Float[np.ndarray, "class class"], Float[np.ndarray, "class family"]]:
-    """Return the confusion of runs, summed, and their mean attention for each class.
-
-    Parameters
-    ----------
-    codes : array of int, shape (cell,)
-        Class of every cell.
-    test_rows : sequence of int arrays, one per run
-        Test cells of each run.
-    probability : array of shape (run, row, class)
-        Probabilities of the test cells, padded to the longest test set.
-    attention : array of shape (run, row, family)
-        Attention of the test cells.
-
-    Returns
-    -------
-    counts : array of shape (class, class)
-        Test cells by true and predicted class.
-    mean_attention : array of shape (class, family)
-        Mean over the test cells of a class, then over runs.
-    """
-    n_classes = probability.shape[-1]
-    counts, means = np.zeros((n_classes, n_classes)), np.zeros((n_classes, attention.shape[-1]))
-    for run, test in enumerate(test_rows):
-        label, rows = codes[test], slice(len(test))
-        predicted = probability[run, rows].argmax(axis=1)
-        counts += np.asarray(confusion(label, predicted, np.ones(len(label), np.float32), n_classes))
-        means += np.stack([attention[run, rows][label == code].mean(axis=0) for code in range(n_classes)])
-    return counts, means / len(test_rows)
+    scores = []
+    for model, by_split in comparison.test_probability.items():
+        for key, probability in by_split.items():
+            codes = comparison.codes[comparison.splits[key].test]
+            values = classification_scores(codes, probability, np.ones(len(codes), np.float32))
+            origin = (experiment, model, data, data, key.seed, key.fold, "test")
+            scores += [Score(*origin, metric, float(value), len(codes)) for metric, value in values.items()]
+    return scores

@@ -1,0 +1,1 @@
+"""Scores, tables and figures of the experiments on Patch-seq cells, one module per experiment or group of experiments."""
