@@ -43,7 +43,7 @@ def smote_rows(
     The number of neighbors is 5, or one less than the smallest class has cells.
     """
     counts = np.bincount(codes[train])
-    smallest = counts[counts > 0].min()
+    smallest = int(counts[counts > 0].min())
     if smallest < 2:
         raise ValueError(
             f"class {np.flatnonzero(counts == smallest)[0]} has one training cell: SMOTE needs at least two"
