@@ -31,6 +31,7 @@ it as ``MALLOC_TRIM_THRESHOLD_=134217728 dask worker tcp://host:8786``.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import faulthandler
 import logging
@@ -42,7 +43,6 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
@@ -250,7 +250,7 @@ def _submit(
     import cloudpickle
     from distributed import wait
 
-    waiting = deque(jobs)
+    waiting = collections.deque(jobs)
     in_flight: dict[Future, tuple[Job, str, float]] = {}  # -> job, address of its worker, time of its submission
     while waiting or in_flight:
         threads = cast(dict[str, int], client.nthreads())  # counted each time, because workers come and go
