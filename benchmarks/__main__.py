@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.runner import RESULTS, read_rows
 
 FOLDER = Path(__file__).parent
-SHARED = ("__init__", "__main__", "runner")  # modules that are not benchmarks
+SHARED = ("__init__", "__main__", "patchseq_runs", "runner")  # modules that are not benchmarks
 
 
 def list_benchmarks() -> dict[str, str]:

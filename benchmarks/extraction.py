@@ -1,20 +1,22 @@
-"""Feature extraction from NWB files: cells per second and memory, with local workers and Dask, and by IPFX's own script.
+"""Feature extraction from NWB files: cells per second and memory, with this package's workers, a Dask cluster, and IPFX's script.
 
     python -m benchmarks.extraction                          24 simulated cells
     python -m benchmarks.extraction --recordings FOLDER      your own NWB files
 
 alone    this package's extraction in one process without workers
 ipfx     IPFX's script with its own reader, in one process
-pool     this package with 1 and 2 local workers
-dask     this package with 1 and 2 workers of a local Dask cluster
+local    this package with 1 and 2 local workers, which it starts (``extract --workers``); their start counts
+cluster  this package with 1 and 2 workers of a running Dask cluster (``extract --scheduler``), here on the same machine
 
-Every way extracts all recordings into a folder of its own. Times include the start of the workers, which is negligible for many files;
-the time per cell within a worker is stored as well. Needs the extra: pip install "jaxephys[prep]".
+Every way extracts all recordings into a folder of its own. Local workers are processes of Dask too; unlike those of a cluster they keep
+freed memory, which makes numerical work faster (see `data_prep.parallel`). The time per cell within a worker is stored as well. Needs
+the extra: pip install "jaxephys[prep]".
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import multiprocessing
 import os
 import statistics
@@ -23,6 +25,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +89,7 @@ def summarize(rows: Sequence[Row]) -> None:
         rate, seconds, memory = (statistics.median(row[name] for row in way_rows) for name in columns)
         plural = "s" if workers > 1 else " "
         print(
-            f"{way:<6} {workers} worker{plural} {rate:6.2f} cells/s {seconds:6.2f} s per cell {memory:6.0f} MiB per worker"
+            f"{way:<7} {workers} worker{plural} {rate:6.2f} cells/s {seconds:6.2f} s per cell {memory:6.0f} MiB per worker"
         )
 
 
@@ -100,7 +103,7 @@ def extract_with_workers(files: list, workers: int, *, cluster: bool) -> Measure
     workers : int
         Number of workers.
     cluster : bool
-        Whether the workers are those of a local Dask cluster that is started for this purpose.
+        Whether the workers are those of a Dask cluster, whose start does not count.
 
     Returns
     -------
@@ -109,31 +112,30 @@ def extract_with_workers(files: list, workers: int, *, cluster: bool) -> Measure
     """
     from data_prep.patchseq.collect import extract_all, read_extracted
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        options: dict[str, Any] = {"workers": workers}
         if cluster:
             from dask.distributed import LocalCluster
 
-            options: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "processes": True}
-            with LocalCluster(**options, dashboard_address="") as local:
-                start = time.perf_counter()
-                extract_all(files, folder, scheduler=str(local.scheduler_address))  # pyright: ignore[reportAttributeAccessIssue]
-                seconds = time.perf_counter() - start
-        else:
-            start = time.perf_counter()
-            extract_all(files, folder, workers=workers)
-            seconds = time.perf_counter() - start
+            local: Any = LocalCluster(n_workers=workers, threads_per_worker=1, processes=True, dashboard_address="")
+            options = {"scheduler": stack.enter_context(local).scheduler_address}
+        start = time.perf_counter()
+        extract_all(files, folder, **options)
+        seconds = time.perf_counter() - start
         results = read_extracted(folder)[1]
     cell_seconds = statistics.median(result.seconds for result in results)
     return seconds, cell_seconds, max(result.memory for result in results) / 2**20
 
 
-def extract_alone(files: list) -> Measurement:
-    """Extract all files in this process.
+def extract_alone(files: list, *, with_ipfx: bool) -> Measurement:
+    """Extract all files in this process, one after the other.
 
     Parameters
     ----------
     files : list of RecordingFile
         Recordings.
+    with_ipfx : bool
+        Whether IPFX's script is used instead of this package. Cells that it fails on count as well.
 
     Returns
     -------
@@ -141,63 +143,54 @@ def extract_alone(files: list) -> Measurement:
         As in `extract_with_workers`.
     """
     from data_prep.parallel import peak_memory
-    from data_prep.patchseq.extract import extract_file
 
-    seconds = []
+    extract = _ipfx_script(files) if with_ipfx else _package_extraction()
+    seconds, n_failed = [], 0
     for file in files:
         start = time.perf_counter()
-        extract_file(file.path)
+        n_failed += not extract(file)
         seconds.append(time.perf_counter() - start)
+    if n_failed:
+        print(f"{n_failed} of {len(files)} cells failed")
     return sum(seconds), statistics.median(seconds), peak_memory() / 2**20
 
 
-def extract_with_ipfx(files: list) -> Measurement:
-    """Extract all files by IPFX's script in this process. Cells that it fails on count as well.
+def _package_extraction() -> Callable[[Any], bool]:
+    """Return a function that extracts one file by this package, and returns whether it gave features."""
+    from data_prep.patchseq.extract import extract_file
 
-    Parameters
-    ----------
-    files : list of RecordingFile
-        Recordings.
+    return lambda file: bool(extract_file(file.path)[0])
 
-    Returns
-    -------
-    seconds, cell_seconds, memory : float
-        As in `extract_with_workers`.
-    """
+
+def _ipfx_script(files: list) -> Callable[[Any], bool]:
+    """Return a function that extracts one of the files by IPFX's script, and returns whether it succeeded."""
     from ipfx.bin.run_feature_vector_extraction import data_for_specimen_id
     from ipfx.stimulus import StimulusOntology
 
-    from data_prep.parallel import peak_memory
+    ontology, paths = StimulusOntology.default(), {number: file.path for number, file in enumerate(files)}
 
-    ontology, seconds, n_failed = StimulusOntology.default(), [], 0
-    paths = {number: file.path for number, file in enumerate(files)}
-    for number in paths:
-        start = time.perf_counter()
+    def extract(file: Any) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            result = data_for_specimen_id(
-                number, "none", "filesystem", ontology, ap_window_length=0.003, file_list=paths
-            )
-        seconds.append(time.perf_counter() - start)
-        n_failed += "error" in result
-    if n_failed:
-        print(f"IPFX's script failed on {n_failed} of {len(paths)} cells")
-    return sum(seconds), statistics.median(seconds), peak_memory() / 2**20
+            options: dict[str, Any] = {"ap_window_length": 0.003, "file_list": paths}
+            return "error" not in data_for_specimen_id(files.index(file), "none", "filesystem", ontology, **options)
+
+    return extract
 
 
-def _in_new_process(measure: Callable[[list], Measurement], files: list) -> Measurement:
-    """Measure in a new process, whose peak memory is that of the measurement alone."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(measure, files).result()
+def _in_new_process(files: list, with_ipfx: bool) -> Measurement:
+    """Extract all files in a new process, whose peak memory is that of the extraction alone."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        return executor.submit(extract_alone, files, with_ipfx=with_ipfx).result()
 
 
 WAYS: dict[tuple[str, int], Callable[[list], Measurement]] = {
-    ("alone", 1): lambda files: _in_new_process(extract_alone, files),
-    ("ipfx", 1): lambda files: _in_new_process(extract_with_ipfx, files),
-    ("pool", 1): lambda files: extract_with_workers(files, 1, cluster=False),
-    ("pool", 2): lambda files: extract_with_workers(files, 2, cluster=False),
-    ("dask", 1): lambda files: extract_with_workers(files, 1, cluster=True),
-    ("dask", 2): lambda files: extract_with_workers(files, 2, cluster=True),
+    ("alone", 1): partial(_in_new_process, with_ipfx=False),
+    ("ipfx", 1): partial(_in_new_process, with_ipfx=True),
+    ("local", 1): partial(extract_with_workers, workers=1, cluster=False),
+    ("local", 2): partial(extract_with_workers, workers=2, cluster=False),
+    ("cluster", 1): partial(extract_with_workers, workers=1, cluster=True),
+    ("cluster", 2): partial(extract_with_workers, workers=2, cluster=True),
 }
 
 

@@ -14,20 +14,17 @@ comparison needs PyTorch: pip install "jaxephys[bench]".
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.runner import RESULTS, Row, measure_rounds, select, torch_device, without_missing_pytorch
+from benchmarks.runner import Row, make_parser, run_benchmark, select, torch_device
 
 LENGTHS = {"wave": 50, "isi": 100, "acg": 100}
 LATENT, CLASSES = 30, 5
@@ -43,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments : sequence of str, optional
         Arguments of the command line; by default those of this process.
     """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("hippie_training", __doc__)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--width", type=int, default=64, help="width of the single run and of embedding (%(default)s)")
     parser.add_argument("--small", type=int, default=16, help="width of the grid (%(default)s)")
@@ -51,15 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=128, help="units of a batch (%(default)s)")
     parser.add_argument("--steps", type=int, default=8, help="training steps of a run (%(default)s)")
     parser.add_argument("--units", type=int, default=100_000, help="units to embed (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each case (%(default)s)")
-    parser.add_argument("--out", type=Path, default=RESULTS / "hippie_training.csv")
-    parser.add_argument("--worker", nargs=6, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.worker:
-        what, kind, *numbers = options.worker
-        measure = {"jaxephys": time_jaxephys, "torch": time_torch}[what]
-        print(json.dumps(measure(kind, *map(int, numbers)) | {"peak_mb": round(peak_mb(what), 1)}))
-        return
     n_trained = options.steps * options.batch
     sizes = {
         "one": (options.width, 1, n_trained),
@@ -67,25 +56,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "embed": (options.width, 1, options.units),
     }
     columns = ("what", "kind", "width", "runs", "units")
-    cases: list[Row] = [
-        dict(zip(columns, (what, kind, *sizes[kind]), strict=True))
-        for kind in options.kinds
-        for what in ("torch", "jaxephys")
-    ]
-    rows = measure_rounds(
-        "benchmarks.hippie_training",
-        without_missing_pytorch(cases),
-        options.rounds,
-        options.out,
-        options=[options.batch],
+    run_benchmark(
+        options,
+        [
+            dict(zip(columns, (what, kind, *sizes[kind]), strict=True))
+            for kind in options.kinds
+            for what in ("torch", "jaxephys")
+        ],
+        _measure,
+        summarize,
+        fixed={"batch": options.batch},
         extend=lambda row: {"units_per_second": row["runs"] * row["units"] / row["seconds"]},
         describe=lambda row: (
             f"{row['kind']:5} {row['what']:8} {row['units_per_second']:10.1f} units per second, "
             f"{row['peak_mb']:7.0f} MB, compiled in {row['compile_seconds']:.0f} s"
         ),
     )
-    summarize(rows)
-    print(f"all measurements: {options.out}")
 
 
 def summarize(rows: Sequence[Row]) -> None:
@@ -248,6 +234,11 @@ def peak_mb(what: str) -> float:
             return stats["peak_bytes_in_use"] / 2**20
     unit = 2**20 if sys.platform == "darwin" else 2**10  # ru_maxrss counts bytes on macOS, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+def _measure(what: str, kind: str, width: int, runs: int, units: int, batch: int) -> Row:
+    measure = {"jaxephys": time_jaxephys, "torch": time_torch}[what]
+    return measure(kind, width, runs, units, batch) | {"peak_mb": round(peak_mb(what), 1)}
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
 """Functions that all benchmarks use. Each measurement runs in a separate process and is stored in a CSV file as soon as it is done.
 
-A benchmark is a list of cases, each a dictionary of the columns that identify it. `measure_rounds` measures all cases one after the other, several
-times, so that a machine whose speed changes affects all of them alike.
+A benchmark is a list of cases, each a dictionary of the columns that identify it. `run_benchmark` is its command line. `measure_rounds` measures all
+cases one after the other, several times, so that a machine whose speed changes affects all of them alike.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import importlib.util
 import json
+import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +22,85 @@ RESULTS = Path(__file__).parent / "results"
 Row = dict[str, Any]
 
 
+def make_parser(name: str, description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the options that all benchmarks have.
+
+    Parameters
+    ----------
+    name : str
+        Name of the benchmark: that of its module and of its file of results.
+    description : str
+        Docstring of its module.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+        A parser with the options ``rounds`` and ``out``.
+    """
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each case (%(default)s)")
+    parser.add_argument("--out", type=Path, default=RESULTS / f"{name}.csv", help="file to write")
+    parser.add_argument("--worker", type=json.loads, help=argparse.SUPPRESS)
+    parser.set_defaults(module=f"benchmarks.{name}")
+    return parser
+
+
+def run_benchmark(
+    options: argparse.Namespace,
+    cases: Sequence[Row],
+    measure: Callable[..., Row],
+    summarize: Callable[[Sequence[Row]], None],
+    *,
+    fixed: Row | None = None,
+    describe: Callable[[Row], str],
+    extend: Callable[[Row], Row] = lambda row: {},
+) -> list[Row]:
+    """Measure all cases, write the results and print a summary. In the process of a worker, measure its case and print the result.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        Parsed options, with those of :func:`make_parser`.
+    cases : sequence of dict
+        Columns that identify each case. Cases of PyTorch, if it is not installed, are left out.
+    measure : callable
+        Function that measures a case in the worker. Its arguments are the columns of the case and ``fixed``.
+    summarize : callable
+        Function that prints a summary of the rows.
+    fixed : dict, optional
+        Arguments of ``measure`` that are the same for all cases and are not stored.
+    describe, extend : callable
+        See :func:`measure_rounds`.
+
+    Returns
+    -------
+    list of dict
+        The rows; none in the process of a worker.
+    """
+    if options.worker is not None:
+        print(json.dumps(measure(**options.worker)))
+        return []
+    rows = measure_rounds(
+        options.module,
+        without_missing_pytorch(cases),
+        options.rounds,
+        options.out,
+        fixed=fixed,
+        describe=describe,
+        extend=extend,
+    )
+    summarize(rows)
+    print(f"all measurements: {options.out}")
+    return rows
+
+
 def measure_rounds(
     module: str,
-    cases: Sequence[Mapping[str, Any]],
+    cases: Sequence[Row],
     rounds: int,
     path: Path,
     *,
-    options: Sequence[Any] = (),
+    fixed: Row | None = None,
     describe: Callable[[Row], str],
     extend: Callable[[Row], Row] = lambda row: {},
 ) -> list[Row]:
@@ -34,15 +109,15 @@ def measure_rounds(
     Parameters
     ----------
     module : str
-        Module that measures a case when it is called as ``python -m MODULE --worker VALUES OPTIONS``.
-    cases : sequence of mappings
-        Columns that identify each case. Their values are the first arguments of the worker.
+        Module that measures a case when it is called as ``python -m MODULE --worker CASE``, the case as JSON.
+    cases : sequence of dict
+        Columns that identify each case.
     rounds : int
         Number of measurements of each case.
     path : Path
         CSV file.
-    options : sequence, optional
-        Further arguments of the worker, the same for all cases.
+    fixed : dict, optional
+        Further entries of the case that the worker receives, which are not stored.
     describe : callable
         Function of a row that returns the text printed after a measurement.
     extend : callable, optional
@@ -56,33 +131,33 @@ def measure_rounds(
     rows: list[Row] = []
     for number in range(rounds):
         for case in cases:
-            row = {**case, "round": number, **run_worker(module, *case.values(), *options)}
+            row = {**case, "round": number, **run_worker(module, case | (fixed or {}))}
             rows.append(row | extend(row))
             print(f"round {number + 1}: {describe(rows[-1])}", flush=True)
             write_rows(rows, path)
     return rows
 
 
-def run_worker(module: str, *arguments: object) -> Row:
+def run_worker(module: str, case: Row) -> Row:
     """Run a measurement in a separate process and return what it prints as JSON on its last line.
 
     Parameters
     ----------
     module : str
         Module to run.
-    *arguments : object
-        Arguments after ``--worker``.
+    case : dict
+        What to measure, passed as JSON after ``--worker``.
 
     Returns
     -------
     dict
         The measured values.
     """
-    command = [sys.executable, "-m", module, "--worker", *map(str, arguments)]
+    command = [sys.executable, "-m", module, "--worker", json.dumps(case)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
         message = result.stderr.strip().splitlines() or [f"exit status {result.returncode}"]
-        raise SystemExit(f"error: the measurement of {' '.join(map(str, arguments))} failed: {message[-1]}")
+        raise SystemExit(f"error: the measurement of {' '.join(map(str, case.values()))} failed: {message[-1]}")
     return json.loads(result.stdout.splitlines()[-1])
 
 
@@ -173,6 +248,49 @@ def ratios(numerator: Sequence[float], denominator: Sequence[float]) -> str:
     return ", ".join(f"{a / b:.1f}" for a, b in zip(numerator, denominator, strict=False)) or "-"
 
 
+def time_calls(work: Callable[[], Any], repeats: int, wait: Callable[[Any], object]) -> list[float]:
+    """Return the time of each call of a function after a first one, which compiles or warms up.
+
+    Parameters
+    ----------
+    work : callable
+        Function to call.
+    repeats : int
+        Number of calls that are timed.
+    wait : callable
+        Function of the result that returns when the device has computed it.
+
+    Returns
+    -------
+    list of float
+        Seconds of each call.
+    """
+    seconds = []
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        wait(work())
+        seconds.append(time.perf_counter() - start)
+    return seconds[1:]
+
+
+def spread(values: Sequence[float], decimals: int = 1) -> str:
+    """Return the median and the range of measurements.
+
+    Parameters
+    ----------
+    values : sequence of float
+        Measurements.
+    decimals : int, default 1
+        Number of decimals.
+
+    Returns
+    -------
+    str
+        Such as ``"    2.5 (1.0 to 4.0)"``.
+    """
+    return f"{statistics.median(values):8.{decimals}f} ({min(values):.{decimals}f} to {max(values):.{decimals}f})"
+
+
 def torch_device() -> tuple[str, str]:
     """Return the device on which PyTorch computes.
 
@@ -188,6 +306,20 @@ def torch_device() -> tuple[str, str]:
     if torch.cuda.is_available():
         return "cuda", torch.cuda.get_device_name()
     return "cpu", f"{torch.get_num_threads()} threads"
+
+
+def wait_for_torch(result: object = None) -> None:
+    """Return when PyTorch has finished all computations.
+
+    Parameters
+    ----------
+    result : object, optional
+        Not used, so that the function can be given to :func:`time_calls`.
+    """
+    import torch  # pyright: ignore[reportMissingImports]
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def _parse(text: str) -> Any:

@@ -12,17 +12,14 @@ pip install "jaxephys[bench]".
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.runner import RESULTS, Row, measure_rounds, select, torch_device, without_missing_pytorch
+from benchmarks.runner import Row, make_parser, run_benchmark, select, time_calls, torch_device
 
 HEADS, WIDE_HEADS, WINDOW = 16, 2, 256
 TORCH, PUBLISHED, LOCAL = "torch fused", "published heads", "wide heads, window"
@@ -38,35 +35,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments : sequence of str, optional
         Arguments of the command line; by default those of this process.
     """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("spikes_attention", __doc__)
     parser.add_argument("--lengths", type=int, nargs="+", default=[512, 1024, 3125, 8192, 15625, 25000])
     parser.add_argument("--units", type=int, nargs="+", default=[128, 256, 512, 1024])
     parser.add_argument(
         "--steps", type=int, default=3, help="steps of a measurement, whose median is stored (%(default)s)"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each case (%(default)s)")
-    parser.add_argument("--out", type=Path, default=RESULTS / "spikes_attention.csv")
-    parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.worker:
-        what, bins, units, steps = options.worker[0], *map(int, options.worker[1:])
-        print(json.dumps(time_torch(bins, units, steps) if what == TORCH else time_jaxephys(what, bins, units, steps)))
-        return
     sizes = [(bins, UNITS) for bins in options.lengths] + [(BINS, units) for units in options.units if units != UNITS]
-    cases = [{"what": what, "bins": bins, "units": units} for bins, units in sizes for what in COLORS]
-    rows = measure_rounds(
-        "benchmarks.spikes_attention",
-        without_missing_pytorch(cases),
-        options.rounds,
-        options.out,
-        options=[options.steps],
+    rows = run_benchmark(
+        options,
+        [{"what": what, "bins": bins, "units": units} for bins, units in sizes for what in COLORS],
+        _measure,
+        summarize,
+        fixed={"steps": options.steps},
         extend=lambda row: {
             "gflop_per_second": operations(row["what"], row["bins"], row["units"]) / row["seconds"] / 1e9
         },
         describe=lambda row: f"{row['what']:18} {row['bins']:6} bins {row['units']:5} units {row['seconds']:8.4f} s",
     )
-    summarize(rows)
-    print(f"all measurements: {options.out}, figure: {draw(rows, options.out.with_suffix('.png'))}")
+    if rows:
+        print(f"figure: {draw(rows, options.out.with_suffix('.png'))}")
 
 
 def summarize(rows: Sequence[Row]) -> None:
@@ -200,16 +189,15 @@ def time_jaxephys(what: str, bins: int, units: int, steps: int) -> Row:
         out, backward = jax.vjp(lambda *x: attend(*x, window=window), q, k, v)
         return out, backward(cotangent)
 
-    def passes() -> Any:
-        return forward_and_backward(q, k, v, cotangent)
-
     # As many exponentials as there are scores, once forward and once backward, in blocks that fit in the cache.
     block = jnp.linspace(-5.0, 0.0, 2**16)
     n_blocks = 2 * scores_needed(what, bins) // len(block) + 1
     exponentials = jax.jit(lambda x: jax.lax.fori_loop(0, n_blocks, lambda i, y: jnp.exp(-y * y), x))
 
-    seconds = statistics.median(_timed(passes, steps, jax.block_until_ready))
-    share = statistics.median(_timed(lambda: exponentials(block), 3, jax.block_until_ready)) / seconds
+    seconds = statistics.median(
+        time_calls(lambda: forward_and_backward(q, k, v, cotangent), steps, jax.block_until_ready)
+    )
+    share = statistics.median(time_calls(lambda: exponentials(block), 3, jax.block_until_ready)) / seconds
     return {"seconds": seconds, "exponential_share": share, "device": jax.devices()[0].device_kind}
 
 
@@ -234,14 +222,8 @@ def time_torch(bins: int, units: int, steps: int) -> Row:
     return {"seconds": seconds, "exponential_share": float("nan"), "device": torch_device()[1]}
 
 
-def _timed(work: Callable[[], Any], steps: int, wait: Callable[[Any], Any]) -> list[float]:
-    """Return the seconds of each call after the first, which compiles."""
-    seconds = []
-    for _ in range(steps + 1):
-        start = time.perf_counter()
-        wait(work())
-        seconds.append(time.perf_counter() - start)
-    return seconds[1:]
+def _measure(what: str, bins: int, units: int, steps: int) -> Row:
+    return time_torch(bins, units, steps) if what == TORCH else time_jaxephys(what, bins, units, steps)
 
 
 def _median(rows: Sequence[Row], column: str, **values: Any) -> float:

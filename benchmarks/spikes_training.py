@@ -16,17 +16,14 @@ held before the model was made. The comparison needs PyTorch: pip install "jaxep
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
 import statistics
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from benchmarks.runner import RESULTS, Row, measure_rounds, ratios, select, torch_device, without_missing_pytorch
+from benchmarks.runner import Row, make_parser, ratios, run_benchmark, select, spread, torch_device
 
 UNITS, HEADS, HIDDEN, RATE = 128, 16, 128, 0.01
 TORCH = {"torch original": False, "torch fused": True}  # whether the fused kernel is used
@@ -42,40 +39,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments : sequence of str, optional
         Arguments of the command line; by default those of this process.
     """
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("spikes_training", __doc__)
     parser.add_argument("--batch", type=int, default=1, help="windows of a step (%(default)s)")
     parser.add_argument("--length", type=int, default=3125, help="bins of a window (%(default)s)")
     parser.add_argument(
         "--steps", type=int, default=5, help="steps of a measurement, whose median is stored (%(default)s)"
     )
-    parser.add_argument("--rounds", type=int, default=3, help="measurements of each case (%(default)s)")
     parser.add_argument("--without", nargs="*", default=[], help="cases to leave out, where memory is short")
-    parser.add_argument("--out", type=Path, default=RESULTS / "spikes_training.csv")
-    parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    if options.worker:
-        what, *sizes = options.worker
-        measure = time_torch if what in TORCH else time_jaxephys
-        print(json.dumps(measure(what, *map(int, sizes))))
-        return
     names = (*TORCH, *JAXEPHYS)
     if unknown := set(options.without) - set(names):
         raise SystemExit(f"error: there is no case {unknown.pop()!r}: choose from {', '.join(names)}")
-    cases = [
-        {"what": name, "batch": options.batch, "length": options.length}
-        for name in names
-        if name not in options.without
-    ]
-    rows = measure_rounds(
-        "benchmarks.spikes_training",
-        without_missing_pytorch(cases),
-        options.rounds,
-        options.out,
-        options=[options.steps],
+    sizes = {"batch": options.batch, "length": options.length}
+    run_benchmark(
+        options,
+        [{"what": name, **sizes} for name in names if name not in options.without],
+        _measure,
+        summarize,
+        fixed={"steps": options.steps},
         describe=lambda row: f"{row['what']:15} {row['seconds']:7.3f} s per step, {row['peak_gib']:.2f} GiB",
     )
-    summarize(rows)
-    print(f"all measurements: {options.out}")
 
 
 def summarize(rows: Sequence[Row]) -> None:
@@ -91,9 +74,8 @@ def summarize(rows: Sequence[Row]) -> None:
     for name in dict.fromkeys(row["what"] for row in rows):
         case_rows = select(rows, what=name)
         seconds = [row["seconds"] for row in case_rows]
-        spread = f"{statistics.median(seconds):8.3f} ({min(seconds):.3f} to {max(seconds):.3f})"
         factors = "   ".join(ratios(values, seconds) for values in torch.values())
-        print(f"{name:15} {spread:32} {max(row['peak_gib'] for row in case_rows):6.2f}   {factors}")
+        print(f"{name:15} {spread(seconds, 3):32} {max(row['peak_gib'] for row in case_rows):6.2f}   {factors}")
 
 
 def make_windows(batch: int, length: int) -> np.ndarray:
@@ -201,6 +183,10 @@ def time_torch(what: str, batch: int, length: int, steps: int) -> Row:
     windows, memory = make_windows(batch, length), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = time_steps(windows, fused=TORCH[what], heads=HEADS, hidden=HIDDEN, steps=steps)
     return _result(seconds, memory, 0.0, torch_device()[1])
+
+
+def _measure(what: str, **sizes: int) -> Row:
+    return (time_torch if what in TORCH else time_jaxephys)(what, **sizes)
 
 
 def _result(seconds: list[float], memory_before: int, compile_seconds: float, device: str) -> Row:

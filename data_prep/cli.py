@@ -1,74 +1,72 @@
-"""Run the command line of one system: tyro parses its commands, and every expected error is printed as one sentence."""
+"""What the command lines of the three systems share: types of their arguments, the choice of a source, the download.
+
+Each system has a module ``cli`` with its ``COMMANDS``; ``data_prep.__main__`` runs them.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
 
 import tyro
 
+from jaxephys.schemas.storage import DataError
 
-def run(
-    system: str,
-    description: str | None,
-    commands: Mapping[str, Callable[..., Any]],
-    arguments: Sequence[str],
-    errors: tuple[type[Exception], ...],
-) -> int:
-    """Run a command of ``python -m data_prep SYSTEM``.
-
-    Parameters
-    ----------
-    system : str
-        "patchseq", "units" or "spikes".
-    description : str or None
-        Text of ``--help`` above the list of commands.
-    commands : mapping of str to callable
-        Function of each command; its signature defines the options and its docstring the help.
-    arguments : sequence of str
-        Command and options as the user typed them.
-    errors : tuple of exception types
-        Errors that the user can correct; their message is printed without a traceback.
-
-    Returns
-    -------
-    int
-        Exit status: 0, 2 after an error that the user can correct, 130 after Ctrl-C.
-    """
-    try:
-        tyro.extras.subcommand_cli_from_dict(
-            dict(commands),
-            prog=f"python -m data_prep {system}",
-            description=description,
-            args=list(arguments),
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
-    except errors as error:
-        print(error, file=sys.stderr)
-        return 2
-    except ModuleNotFoundError as error:
-        return report_missing_package(error)
-    except KeyboardInterrupt as interruption:
-        print(str(interruption) or "stopped", file=sys.stderr)  # the message of a long run names what is stored
-        return 130
-    return 0
+OutputFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+TableFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
 
 
-def report_missing_package(error: ModuleNotFoundError) -> int:
-    """Print which extra installs a missing package.
+def chosen_source(options: Mapping[str, Any]) -> str:
+    """Return the only option of a command that was given.
 
     Parameters
     ----------
-    error : ModuleNotFoundError
-        The error. If a module of this project is missing, it is a defect and is raised again.
+    options : mapping of str to object
+        Value of each option that names a source; None or an empty tuple if it was not given.
 
     Returns
     -------
-    int
-        Exit status 2.
+    str
+        Name of the option, without ``--``.
+
+    Raises
+    ------
+    DataError
+        If no option or several were given.
+
+    Examples
+    --------
+    >>> chosen_source({"csv": None, "nwb": ("a.nwb", "b.nwb")})
+    'nwb'
     """
-    if (error.name or "").split(".")[0] in ("data_prep", "jaxephys"):
-        raise error
-    print(f'this needs {error.name}: pip install "jaxephys[prep]"', file=sys.stderr)
-    return 2
+    given = [name for name, value in options.items() if value]
+    if len(given) != 1:
+        listed = " and ".join(f"--{name}" for name in given) or "no source"
+        raise DataError(f"{listed} given: give one of {', '.join(f'--{name}' for name in options)}")
+    return given[0]
+
+
+def fetch_recordings(dandiset: str, out: Path, **options: Any) -> None:
+    """Download files of a dandiset and print a summary.
+
+    Parameters
+    ----------
+    dandiset : str
+        Number of the dandiset, ``"mouse"`` or ``"human"``.
+    out : Path
+        Folder for the files.
+    **options
+        See :func:`data_prep.dandi_archive.fetch_dandiset`.
+
+    Raises
+    ------
+    DataError
+        If a file could not be downloaded.
+    """
+    from data_prep.dandi_archive import fetch_dandiset
+
+    summary = fetch_dandiset(dandiset, out, **options)
+    print(summary)
+    if summary.failed:
+        raise DataError(f"{len(summary.failed)} files failed; the same command tries them again")

@@ -6,7 +6,7 @@
     sub-<subject>/sub-<subject>_ses-<session>_icephys.nwb
     20200711_patchseq_metadata_mouse.csv    a table of labels, if one was given
 
-`list_assets` returns what the archive holds without a download; `data_prep.remote_file.open_remote` reads it.
+`query_archive` returns what the archive holds without a download; `data_prep.remote_file.open_remote` reads it.
 
 In the Allen Institute's Patch-seq dandisets the session in a path is no ``cell_specimen_id``: it is
 ``ephys_session_id`` of the mouse table of labels and ``nwb_id`` of the human one. The subject is in neither table. The
@@ -149,15 +149,7 @@ class FetchSummary:
 
 
 def fetch_dandiset(
-    dandiset: str,
-    folder: str | Path,
-    *,
-    limit: int | None = None,
-    match: str = "*",
-    jobs: int = 4,
-    version: str | None = None,
-    api: str | None = None,
-    metadata: str | Path | None = None,
+    dandiset: str, folder: str | Path, *, metadata: str | Path | None = None, jobs: int = 4, **selection: Any
 ) -> FetchSummary:
     """Download files of a dandiset into a folder; complete files stay, and partial ones are resumed.
 
@@ -167,18 +159,12 @@ def fetch_dandiset(
         ``"mouse"``, ``"human"``, or a number such as ``"000020"``.
     folder : path
         Where to; it belongs to one dandiset. Its manifest names all files that were ever requested of the version.
-    limit : int, optional
-        Only the first files in the order of their paths.
-    match : str, default "*"
-        Only files whose path matches this pattern; ``*`` matches ``/`` too.
-    jobs : int, default 4
-        Number of simultaneous downloads.
-    version : str, optional
-        Version of the dandiset; by default the last published one, or the draft if there is none.
-    api : str, optional
-        Address of another archive's API.
     metadata : path or str, optional
         Path or address of a table of labels, which is copied into the folder.
+    jobs : int, default 4
+        Number of simultaneous requests and downloads.
+    **selection
+        Which files: ``limit``, ``match``, ``version`` and ``api`` of :func:`query_archive`.
 
     Returns
     -------
@@ -197,7 +183,7 @@ def fetch_dandiset(
     if previous is not None and previous.dandiset != number:
         raise DownloadError(f"{folder} holds files of dandiset {previous.dandiset}: give another folder for {number}")
     known = previous.assets if previous else ()
-    requested = query_archive(dandiset, limit=limit, match=match, version=version, api=api, jobs=jobs, known=known)
+    requested = query_archive(dandiset, jobs=jobs, known=known, **selection)
     folder.mkdir(parents=True, exist_ok=True)
     with lock_folder(folder):
         check_disk_space(requested.assets, folder)
@@ -238,7 +224,7 @@ def copy_table(source: str | Path, folder: Path) -> dict[str, str]:
     try:
         content = read_url(text) if remote else Path(source).read_bytes()
     except OSError as error:
-        raise DownloadError(f"the table {text} cannot be read ({describe_error(error)})") from None
+        raise DownloadError(f"the table {text} cannot be read ({error.strerror})") from None
     if not name or content.lstrip()[:1] in (b"<", b""):
         raise DownloadError(f"{text} is a web page or empty, and no table: give the address of the file itself")
     (folder / name).write_bytes(content)
@@ -273,24 +259,6 @@ def read_manifest(folder: str | Path) -> Manifest | None:
         raise DownloadError(f"{path} is not a manifest of fetch: move it away, or give another folder") from None
 
 
-def list_assets(dandiset: str, **selection: Any) -> list[Asset]:
-    """List files of a dandiset without downloading them.
-
-    Parameters
-    ----------
-    dandiset : str
-        ``"mouse"``, ``"human"``, or a number such as ``"000020"``.
-    **selection
-        ``limit``, ``match``, ``version``, ``api`` and ``jobs`` as for `fetch_dandiset`.
-
-    Returns
-    -------
-    list of Asset
-        The files, sorted by path.
-    """
-    return list(query_archive(dandiset, **selection).assets)
-
-
 def query_archive(
     dandiset: str,
     *,
@@ -310,7 +278,7 @@ def query_archive(
     limit : int, optional
         Only the first files in the order of their paths.
     match : str, default "*"
-        Only files whose path matches this pattern.
+        Only files whose path matches this pattern; ``*`` matches ``/`` too.
     version : str, optional
         Version of the dandiset; by default the last published one, or the draft.
     api : str, optional

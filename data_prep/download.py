@@ -31,6 +31,7 @@ import requests
 from rich.filesize import decimal
 
 from data_prep.progress import ProgressReport
+from jaxephys.schemas.storage import DataError
 
 TIMEOUT = (10, 60)  # seconds: to connect, and between two chunks of an answer
 RETRY_PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds before each repetition of a request
@@ -41,7 +42,7 @@ MAX_CONSECUTIVE_FAILURES = 10  # after as many failures of connection or disk, t
 Value = TypeVar("Value")
 
 
-class DownloadError(RuntimeError):
+class DownloadError(DataError):
     """A download that is not possible; the message is one sentence with the remedy."""
 
 
@@ -166,8 +167,8 @@ def read_url(url: str) -> bytes:
 
     Raises
     ------
-    OSError
-        If the server cannot be reached or refuses; see `describe_error`.
+    DownloadError
+        If the server cannot be reached or refuses.
     """
 
     def request() -> bytes:
@@ -175,7 +176,10 @@ def read_url(url: str) -> bytes:
         response.raise_for_status()
         return response.content
 
-    return with_retries(request)
+    try:
+        return with_retries(request)
+    except requests.RequestException as error:
+        raise DownloadError(f"{url} cannot be read ({describe_error(error)}): try again") from None
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import faulthandler
+import itertools
 import logging
 import os
 import pickle
@@ -43,11 +44,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from unittest import mock
 
 from data_prep.progress import ProgressReport
 from data_prep.result_store import (
@@ -160,10 +162,24 @@ def process_items(
     KeyboardInterrupt
         After Ctrl-C, with a message that gives the number of stored results.
     """
-    jobs = _make_jobs(items, key, fingerprint, Path(folder))
     if workers < 1:
         raise ParallelError(f"workers={workers}: at least one worker is needed")
-    results = {job.key: stored for job in jobs if (stored := _reusable_result(job, retry_failed)) is not None}
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    keys = [key(item) for item in items]
+    repeated, count = max(collections.Counter(keys).items(), key=lambda pair: pair[1], default=("", 0))
+    if count > 1:
+        raise ParallelError(f"{count} items have the key {repeated!r}: keys must be unique")
+    jobs = [
+        Job(item, name, fingerprint(item), Path(folder) / result_file_name(name))
+        for item, name in zip(items, keys, strict=True)
+    ]
+    results: dict[str, ItemResult] = {}
+    for job in jobs:
+        stored = read_result(job.path)
+        if stored is None or (stored.key, stored.fingerprint) != (job.key, job.fingerprint):
+            continue
+        if stored.succeeded or not retry_failed:
+            results[job.key] = stored
     remaining = [job for job in jobs if job.key not in results]
     failed = sum(not result.succeeded for result in results.values())
     try:
@@ -179,27 +195,6 @@ def process_items(
     return [results[job.key] for job in jobs]
 
 
-def _make_jobs(
-    items: Sequence[Item], key: Callable[[Item], str], fingerprint: Callable[[Item], str], folder: Path
-) -> list[Job]:
-    folder.mkdir(parents=True, exist_ok=True)
-    keys = [key(item) for item in items]
-    if len(set(keys)) < len(keys):
-        repeated = next(name for name in keys if keys.count(name) > 1)
-        raise ParallelError(f"{keys.count(repeated)} items have the key {repeated!r}: keys must be unique")
-    return [
-        Job(item, name, fingerprint(item), folder / result_file_name(name))
-        for item, name in zip(items, keys, strict=True)
-    ]
-
-
-def _reusable_result(job: Job, retry_failed: bool) -> ItemResult | None:
-    stored = read_result(job.path)
-    if stored is None or (stored.key, stored.fingerprint) != (job.key, job.fingerprint):
-        return None
-    return stored if stored.succeeded or not retry_failed else None
-
-
 # The calling process.
 
 
@@ -213,14 +208,14 @@ def _run(
         raise ParallelError('parallel processing needs Dask: pip install "jaxephys[prep]"') from None
     exit_reasons: dict[str, str] = {}  # address of a dead local worker -> how it ended
     local = _local_client(min(workers, len(jobs)), exit_reasons)
-    suspects: list[Job] = []
+    suspects: list[Job] = []  # items that Dask gave up; each is repeated when no other item is in flight
     with _remote_client(scheduler) if scheduler else local as client:
-        for alone, batch in ((False, jobs), (True, suspects)):
-            for job, future, seconds in _submit(client, batch, work, timeout, remote=bool(scheduler), alone=alone):
+        for batch in itertools.chain([jobs], ([job] for job in suspects)):
+            for job, future, seconds in _submit(client, batch, work, timeout, remote=bool(scheduler)):
                 error = _killed_error(future)
                 if error is None:
                     yield job, _collect(client, future)
-                elif scheduler and not alone:
+                elif scheduler and batch is jobs:
                     suspects.append(job)
                 else:
                     if scheduler:
@@ -241,12 +236,9 @@ def _killed_error(future: Future) -> KilledWorker | None:
 
 
 def _submit(
-    client: Client, jobs: Sequence[Job], work: Work, timeout: float | None, *, remote: bool, alone: bool
+    client: Client, jobs: Sequence[Job], work: Work, timeout: float | None, *, remote: bool
 ) -> Iterator[tuple[Job, Future, float]]:
-    """Yield each job with its finished future and the seconds since its submission.
-
-    Every thread of the workers has at most one item; if ``alone``, all of them together have one.
-    """
+    """Yield each job with its finished future and the seconds since its submission; a thread has at most one item."""
     import cloudpickle
     from distributed import wait
 
@@ -257,10 +249,9 @@ def _submit(
         if not threads:
             _wait_for_worker(client)
             continue
-        for _, address, _ in in_flight.values():
-            threads[address] = threads.get(address, 0) - 1
-        free = [address for address, count in threads.items() for _ in range(count)]
-        while waiting and free and not (alone and in_flight):
+        busy = collections.Counter(address for _, address, _ in in_flight.values())
+        free = [address for address, count in threads.items() for _ in range(count - busy[address])]
+        while waiting and free:
             job, address = waiting.popleft(), free.pop()
             try:  # packed here, because a worker that cannot unpack an argument of Dask's is lost
                 packed = cloudpickle.dumps((work, job.item))
@@ -309,7 +300,8 @@ def _local_client(workers: int, exit_reasons: dict[str, str]) -> Iterator[Client
         exit_reasons[process.worker_address] = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         forward(code)
 
-    with _environment(THREAD_LIMITS), config.set(LOCAL_CONFIG):
+    # New processes inherit the variables. All are restored at the end, since Dask sets some too.
+    with mock.patch.dict(os.environ, THREAD_LIMITS), config.set(LOCAL_CONFIG):
         try:
             cluster = LocalCluster(
                 n_workers=workers,
@@ -363,18 +355,6 @@ def _exit_reason(exit_reasons: dict[str, str], address: str) -> str:
     while address not in exit_reasons and time.monotonic() < deadline:
         time.sleep(0.01)
     return exit_reasons.get(address, "unknown exit status")
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables that new processes inherit, and restore all of them (Dask sets some too)."""
-    before = dict(os.environ)
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 # The workers.

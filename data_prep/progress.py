@@ -103,7 +103,10 @@ class ProgressReport:
         if not self._bar.disable:
             self._bar.update(self._row, description=self._text(), completed=current)
         elif force_line or time.monotonic() - self._last_line >= LINE_INTERVAL:
-            self.print_message(self._text() + self._time_left())
+            left = self.total - self.n_finished if self.total_bytes is None else self.total_bytes - self.n_bytes
+            known = left > 0 and self._speed() > 0 and self.n_finished < self.total
+            time_left = f", {timedelta(seconds=round(left / self._speed()))} left" if known else ""
+            self.print_message(self._text() + time_left)
             self._last_line = time.monotonic()
 
     def _text(self) -> str:
@@ -116,12 +119,3 @@ class ProgressReport:
         """Return finished items, or bytes, per second of this run."""
         finished = self.n_finished - self._finished_before if self.total_bytes is None else self.n_bytes
         return finished / max(time.monotonic() - self._started, 1e-9)
-
-    def _time_left(self) -> str:
-        left = self.total - self.n_finished if self.total_bytes is None else self.total_bytes - self.n_bytes
-        speed = self._speed()
-        return (
-            f", {timedelta(seconds=round(left / speed))} left"
-            if left > 0 and speed > 0 and self.n_finished < self.total
-            else ""
-        )

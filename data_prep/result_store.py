@@ -28,13 +28,15 @@ from typing import Any
 
 import numpy as np
 
+from jaxephys.schemas.storage import DataError
+
 ItemOutput = tuple[Mapping[str, np.ndarray], Mapping[str, Any]]  # what the work returns: arrays, and JSON values
 
 SUMMARY_ENTRY, FACTS_ENTRY = "outcome.json", "facts.json"
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
-class ParallelError(RuntimeError):
+class ParallelError(DataError):
     """A run that cannot start or continue; the message is one sentence with the remedy."""
 
 

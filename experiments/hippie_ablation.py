@@ -26,18 +26,18 @@ explained variance is -0.02 and -0.00; from the likelihood on, all are active an
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
+from typing import ClassVar, Literal
 
 from data_prep.units.registry import find_dataset
 from experiments.command_line import main
 from jaxephys.engine.grid import RunGrid
-from jaxephys.hippie.benchmark import FOLDS, fill_technology
-from jaxephys.hippie.grid import NetworkSettings, metric_scores, splits_of_folds, train_grid
-from jaxephys.hippie.leakage_audit import assign_folds
+from jaxephys.evaluation.splits import hold_out_validation
+from jaxephys.hippie.benchmark import Benchmark
+from jaxephys.hippie.datasets import fill_technology
+from jaxephys.hippie.grid import NetworkSettings, metric_scores, train_grid
 from jaxephys.hippie.task import ABLATION, OURS, Objective
 from jaxephys.reporting.plots import draw_bars, draw_curves
 from jaxephys.reporting.run_folder import RunFolder
@@ -62,11 +62,13 @@ class Ablation(NetworkSettings):
     seeds: int = 3
     """Networks per variant and fold."""
 
+    renamed: ClassVar[Mapping[str, str]] = {**NetworkSettings.renamed, "arms": "variants", "most": "max_variants"}
+
 
 PRESETS = {
     "default": Ablation(),
     "sweep": Ablation(variants="sweep"),
-    "smoke": Ablation(max_variants=3, seeds=1, width=4, latent=6, epochs=3),
+    "smoke": Ablation(max_variants=3, seeds=1, width=4, latent=6, max_epochs=3),
 }
 
 INTRODUCTION = """Scores of test units of five folds: explained variance of the curves, share of active latent dimensions, balanced accuracy of k
@@ -87,15 +89,17 @@ def run(settings: Ablation, folder: RunFolder) -> None:
     folder : RunFolder
         Its folder.
     """
-    table = UnitTable.read(settings.data)
-    labelled, fold = assign_folds(table, FOLDS, 0)
     name = settings.data.stem
-    units = fill_technology(name, table.rows(labelled), find_dataset)
+    benchmark = Benchmark.from_table(name, fill_technology(name, UnitTable.read(settings.data), find_dataset))
+    units, codes = benchmark.table, benchmark.codes
     objectives = dict(list(objectives_of(settings).items())[: settings.max_variants or None])
-    grid = RunGrid.cross(variant=objectives, seed=range(settings.seeds), fold=np.unique(fold[fold >= 0]).tolist())
-    splits = splits_of_folds(grid, fold, VALIDATION)
+    grid = RunGrid.cross(variant=objectives, seed=range(settings.seeds), fold=benchmark.folds)
+    splits = []
+    for run_ in grid:
+        rest, test = benchmark.split(run_["fold"])
+        splits.append(hold_out_validation(rest, VALIDATION, [run_["seed"], run_["fold"]], test))
     folder.announce_run(len(grid), units=[units.raw, units.label])
-    chosen, codes = [objectives[variant] for variant in grid.column("variant")], units.codes()
+    chosen = [objectives[variant] for variant in grid.column("variant")]
     trained = train_grid(folder, [units], grid, splits, chosen, settings, "ablation", labels=codes)
     values = {metric: column for metric, column in trained.test_scores().items() if metric != "loss"}
     values[ACCURACY] = trained.neighbor_accuracy(codes)
@@ -124,7 +128,7 @@ def objectives_of(settings: Ablation) -> dict[str, Objective]:
     dict of Objective
         Objectives by variant.
     """
-    if settings.variants == "ablation":
+    if settings.variants in ("ablation", "ladder"):  # the second is the name in run folders of version 0.1.0
         return ABLATION
     sizes = [size for size in LATENT_SIZES if size <= settings.latent]
     return {f"z {size}, beta {beta}": replace(OURS, latent=size, beta=beta) for size in sizes for beta in BETAS}

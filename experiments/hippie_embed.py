@@ -14,30 +14,28 @@ The file holds ``embeddings`` (unit, latent), ``map`` (unit, 2), ``cluster`` (un
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.decomposition import PCA
 
 from data_prep.units.registry import find_dataset
 from experiments.command_line import main
-from jaxephys.hippie.benchmark import read_tables
-from jaxephys.hippie.estimator import Hippie, load_or_convert
-from jaxephys.hippie.grid import available_modalities
-from jaxephys.hippie.report.clusters import cluster_names, score_clusters
+from jaxephys.hippie.datasets import available_modalities, read_tables
+from jaxephys.hippie.estimator import Hippie
+from jaxephys.hippie.grid import NetworkSize
+from jaxephys.hippie.report import cluster_names, score_clusters
 from jaxephys.reporting.maps import draw_embedding
 from jaxephys.reporting.run_folder import RunFolder
-from jaxephys.reporting.settings import Settings
 from jaxephys.reporting.tables import model_table
 from jaxephys.schemas.storage import write_npz
-from jaxephys.schemas.unit_table import UnitTable
 
 
 @dataclass(frozen=True)
-class Embed(Settings):
+class Embed(NetworkSize):
     """Settings of the experiment."""
 
     datasets_root: Path = Path("hippie")
@@ -50,20 +48,14 @@ class Embed(Settings):
     """Map by UMAP (needs the extra umap); otherwise by principal components."""
     min_cluster_size: int = 10
     """Units of the smallest cluster."""
-    trunk: Literal["dense", "resnet"] = "dense"
-    """Type of encoders and decoders, if a network is trained."""
-    width: int = 16
-    """Channels of the first layer; a dense trunk has eight times as many hidden units."""
-    latent: int = 30
-    """Number of latent dimensions."""
-    epochs: int = 100
-    """Largest number of epochs."""
+
+    renamed: ClassVar[Mapping[str, str]] = {**NetworkSize.renamed, "least": "min_cluster_size"}
 
 
 PRESETS = {
     "default": Embed(),
-    "resnet": Embed(trunk="resnet", epochs=60),
-    "smoke": Embed(umap=False, width=4, latent=6, epochs=3),
+    "resnet": Embed(trunk="resnet", max_epochs=60),
+    "smoke": Embed(umap=False, width=4, latent=6, max_epochs=3),
 }
 
 INTRODUCTION = """Embeddings of all units, a map of them, and clusters by HDBSCAN. The network was trained on the curves of these units, but on
@@ -85,63 +77,51 @@ def run(settings: Embed, folder: RunFolder) -> None:
         for name, units in read_tables(settings.datasets_root, find_dataset).items()
     }
     folder.announce_run(int(settings.model is None), **{name: units.raw for name, units in tables.items()})
-    model = fit_model(settings, list(tables.values())) if settings.model is None else load_or_convert(settings.model)
-    embeddings = np.concatenate([model.embed(units) for units in tables.values()])
+    units = list(tables.values())
+    if settings.model is None:
+        modalities = [name for name, _ in available_modalities(units)]
+        sizes: Any = {"width": settings.width, "trunk": settings.trunk, "max_epochs": settings.max_epochs}
+        model = Hippie(settings.latent, modalities=modalities, **sizes).fit(units)
+    else:
+        path = settings.model
+        model = Hippie.load(path) if path.is_dir() else Hippie.from_checkpoint(path)
+    embeddings = np.concatenate([model.embed(table) for table in units])
     points = Hippie.umap_reduce(embeddings) if settings.umap else PCA(2, random_state=0).fit_transform(embeddings)
     clustered = points if settings.umap else embeddings
     cluster = Hippie.hdbscan_cluster(clustered, min_cluster_size=settings.min_cluster_size)
-    columns: dict[str, Any] = {
-        "unit": np.concatenate([units.name for units in tables.values()]),
-        "dataset": np.concatenate([units.column("dataset") for units in tables.values()]),
-        "label": np.concatenate([units.label for units in tables.values()]),
-        "technology": np.concatenate([units.technology_codes for units in tables.values()]),
-    }
     if not folder.is_first_host:
         return
+    label, dataset = (np.concatenate([table.column(name) for table in units]) for name in ("label", "dataset"))
     output = settings.output or folder.path / "embeddings.npz"
-    arrays = {"embeddings": embeddings, "map": points.astype(np.float32), "cluster": cluster, **columns}
+    arrays: dict[str, Any] = {
+        "embeddings": embeddings,
+        "map": points.astype(np.float32),
+        "cluster": cluster,
+        "unit": np.concatenate([table.name for table in units]),
+        "dataset": dataset,
+        "label": label,
+        "technology": np.concatenate([table.technology_codes for table in units]),
+    }
     write_npz(output, arrays)
     folder.print(f"{len(embeddings)} units -> {output}")
     if settings.model is None:
         model.save(folder.path / "model", overwrite=True)
-    figures = {}
-    for title, name, column in (
-        ("data sets", "datasets", columns["dataset"]),
-        ("clusters", "clusters", cluster_names(cluster)),
-    ):
-        figures[title] = draw_embedding(folder.path, points, column, name=name, write_names=False)
+    columns = {"data sets": ("datasets", dataset), "clusters": ("clusters", cluster_names(cluster))}
+    figures = {
+        title: draw_embedding(folder.path, points, column, name=name, write_names=False)
+        for title, (name, column) in columns.items()
+    }
     scores = []
-    for name, units in tables.items():
-        rows = columns["dataset"] == name
-        scores += score_clusters("hippie_embed", model, name, units, cluster[rows])
-        labelled = rows & (columns["label"] != "")
-        if labelled.any() and len(units.classes) > 1:
-            labels, file = columns["label"][labelled], f"classes_{name}"
-            figures[f"{name}: classes"] = draw_embedding(folder.path, points[labelled], labels, name=file)
+    for name, table in tables.items():
+        scores += score_clusters(model, name, table, cluster[dataset == name])
+        labelled = (dataset == name) & (label != "")
+        if len(table.classes) > 1:
+            file = f"classes_{name}"
+            figures[f"{name}: classes"] = draw_embedding(folder.path, points[labelled], label[labelled], name=file)
     metrics = sorted({score.metric for score in scores})
     report = {"Units": model_table(scores, metrics, split="all", ranked=False)}
     notes = [f"{cluster.max() + 1} clusters; units of cluster -1 are in none."]
     folder.write_report(scores, "Embedding of sorted units", INTRODUCTION, report, figures, notes)
-
-
-def fit_model(settings: Embed, tables: Sequence[UnitTable]) -> Hippie:
-    """Train a network on all units, with the modalities that any of them has.
-
-    Parameters
-    ----------
-    settings : Embed
-        Settings of the run.
-    tables : sequence of UnitTable
-        Units.
-
-    Returns
-    -------
-    Hippie
-        The fitted model.
-    """
-    sizes: Any = {"width": settings.width, "trunk": settings.trunk, "max_epochs": settings.epochs}
-    modalities = [name for name, _ in available_modalities(tables)]
-    return Hippie(settings.latent, modalities=modalities, **sizes).fit(tables)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ import numpy as np
 from data_prep.units.registry import find_dataset
 from experiments.command_line import main
 from jaxephys.engine.grid import RunGrid
-from jaxephys.hippie.benchmark import read_tables
+from jaxephys.hippie.datasets import read_tables
 from jaxephys.hippie.grid import FOLDS, NetworkSettings, k_fold_splits, metric_scores, train_grid
 from jaxephys.hippie.imputation_benchmark import (
     BASELINES,
@@ -57,14 +57,14 @@ class Impute(NetworkSettings):
 
     data: Path = Path("hippie")
     """Folder with one folder per data set, or a table of units."""
-    epochs: int = 150
+    max_epochs: int = 150
     """Largest number of epochs; the best one is selected on validation rows."""
 
 
 PRESETS = {
     "default": Impute(),
-    "resnet": Impute(trunk="resnet", seeds=1, epochs=60, width=8),
-    "smoke": Impute(seeds=1, width=4, latent=6, epochs=3),
+    "resnet": Impute(trunk="resnet", seeds=1, max_epochs=60, width=8),
+    "smoke": Impute(seeds=1, width=4, latent=6, max_epochs=3),
 }
 
 INTRODUCTION = """Mean squared error of a sample of a curve between -1 and 1, on test units on which nothing was fitted, predicted from the

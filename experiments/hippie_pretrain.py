@@ -26,8 +26,9 @@ Expected explained variance on Hull, with 3,880 units of five other data sets fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -36,17 +37,16 @@ from experiments.command_line import main
 from jaxephys.engine.fit import take_runs
 from jaxephys.engine.grid import RunGrid
 from jaxephys.evaluation.splits import hold_out_validation
-from jaxephys.hippie.benchmark import read_tables
+from jaxephys.hippie.datasets import available_modalities, combined_unit_names, read_tables, unrelated_tables
 from jaxephys.hippie.grid import (
     ALL_MODALITIES,
     VALIDATION,
     NetworkSettings,
-    available_modalities,
+    fine_tuning_variables,
     k_fold_splits,
     metric_scores,
     train_grid,
 )
-from jaxephys.hippie.pretraining import check_separate, fine_tuning_variables, unrelated_tables
 from jaxephys.hippie.task import OURS
 from jaxephys.reporting.markdown import Headline
 from jaxephys.reporting.plots import draw_bars
@@ -70,8 +70,8 @@ class Pretrain(NetworkSettings):
 
 PRESETS = {
     "default": Pretrain(),
-    "resnet": Pretrain(trunk="resnet", width=8, seeds=1, pretraining=40, epochs=40),
-    "smoke": Pretrain(seeds=1, width=4, latent=6, pretraining=2, epochs=2),
+    "resnet": Pretrain(trunk="resnet", width=8, seeds=1, pretraining=40, max_epochs=40),
+    "smoke": Pretrain(seeds=1, width=4, latent=6, pretraining=2, max_epochs=2),
 }
 
 INTRODUCTION = """Explained variance of each curve on test units, and share of active latent dimensions. The tested data set, and data sets
@@ -100,17 +100,19 @@ def run(settings: Pretrain, folder: RunFolder) -> None:
             f"no data set is left for pretraining without {name} and those related to it: give --data more"
         )
     units, count = tables[name], sum(map(len, others.values()))
+    combined_unit_names([units, *others.values()])  # raises an error if a held-out unit is in another table
     first = RunGrid.cross(seed=range(settings.seeds))
     first_splits = [hold_out_validation(np.arange(count), VALIDATION, seed) for seed in first.column("seed")]
     folds = k_fold_splits(np.arange(len(units)), settings.seeds)
     grid = RunGrid(("variant", "seed", "fold"), tuple((variant, *key) for variant in VARIANTS[1:] for key in folds))
     folder.announce_run(len(first) + len(grid), **{key: table.raw for key, table in {name: units, **others}.items()})
 
-    tables, options = list(others.values()), {"epochs": settings.pretraining, "lengths": ALL_MODALITIES}
-    pretrained = train_grid(folder, tables, first, first_splits, [OURS] * len(first), settings, "pretrain", **options)
-    check_separate(units, pretrained)
+    options: dict[str, Any] = {"lengths": ALL_MODALITIES}
+    objectives = [OURS] * len(first)
+    longer = replace(settings, max_epochs=settings.pretraining)
+    pretrained = train_grid(folder, [*others.values()], first, first_splits, objectives, longer, "pretrain", **options)
     splits = [*folds.values()] * (len(VARIANTS) - 1)
-    options = {"initial": fine_tuning_variables(grid, pretrained, VARIANTS[1]), "lengths": ALL_MODALITIES}
+    options |= {"initial": fine_tuning_variables(grid, pretrained, VARIANTS[1])}
     tuned = train_grid(folder, [units], grid, splits, [OURS] * len(grid), settings, "tune", **options)
     before = RunGrid(("variant", "seed", "fold"), tuple((VARIANTS[0], *key) for key in folds))
     variables = take_runs(pretrained.result.best, before.column("seed"))

@@ -45,16 +45,11 @@ from pathlib import Path
 
 from data_prep.units.registry import find_dataset, held_out
 from experiments.command_line import main
-from jaxephys.hippie.benchmark import (
-    BASELINES,
-    KERNEL_CLASSIFIER,
-    UMAP_BASELINE,
-    Benchmark,
-    evaluate_without_networks,
-    read_tables,
-)
-from jaxephys.hippie.embedding_grid import EmbeddingGrid, EmbeddingSettings, evaluate_embeddings
-from jaxephys.hippie.report.ranking import (
+from jaxephys.hippie.benchmark import KERNEL_CLASSIFIER, Benchmark, evaluate_embeddings, evaluate_without_networks
+from jaxephys.hippie.datasets import read_tables
+from jaxephys.hippie.embedding_grid import EmbeddingGrid, EmbeddingSettings
+from jaxephys.hippie.probes import BASELINES, UMAP_BASELINE
+from jaxephys.hippie.report import (
     METRIC,
     REFERENCE_BASELINE,
     draw_ranking,
@@ -84,7 +79,7 @@ PRESETS = {
     "default": Probe(),
     "heads": Probe(width=0),
     "resnet": Probe(trunk="resnet", width=8, seeds=1),
-    "smoke": Probe(seeds=1, umap=False, width=4, latent=6, pretraining=1, epochs=2),
+    "smoke": Probe(seeds=1, umap=False, width=4, latent=6, pretraining=1, max_epochs=2),
 }
 
 INTRODUCTION = f"""Balanced accuracy on test units on which nothing was fitted: no scale, no neighbor, no network. "{KERNEL_CLASSIFIER}" is our
@@ -114,7 +109,9 @@ def run(settings: Probe, folder: RunFolder) -> None:
     tables = read_tables(settings.data, find_dataset, settings.datasets)
     benchmarks = [Benchmark.from_table(name, tables[name]) for name in settings.datasets or tables]
     grids = [
-        EmbeddingGrid(benchmark, tables, settings, find_dataset, held_out) for benchmark in benchmarks if settings.width
+        EmbeddingGrid(benchmark, benchmark.pretraining_tables(tables, find_dataset, held_out), settings)
+        for benchmark in benchmarks
+        if settings.width
     ]
     data = {name: [table.raw, table.label] for name, table in tables.items()}
     folder.announce_run(sum(grid.n_runs for grid in grids), **data)

@@ -39,32 +39,23 @@ from pathlib import Path
 from data_prep.units.registry import find_dataset, held_out
 from experiments.command_line import main
 from jaxephys.hippie.benchmark import (
-    BASELINES,
     KERNEL_CLASSIFIER,
-    evaluate_baseline,
-    evaluate_kernel_classifier,
+    evaluate_embeddings,
     evaluate_without_networks,
-    read_tables,
     timing_benchmark,
     transfer_benchmark,
 )
-from jaxephys.hippie.embedding_grid import EmbeddingGrid, EmbeddingSettings, evaluate_embeddings
-from jaxephys.hippie.report.ranking import METRIC, bootstrap_table, draw_ranking, save_probabilities, score_all
+from jaxephys.hippie.datasets import read_tables
+from jaxephys.hippie.embedding_grid import EmbeddingGrid, EmbeddingSettings
+from jaxephys.hippie.probes import BASELINES
+from jaxephys.hippie.report import METRIC, bootstrap_table, draw_ranking, save_probabilities, score_all
 from jaxephys.reporting.markdown import Headline
 from jaxephys.reporting.run_folder import RunFolder
 
 MIN_UNITS = 10  # units of a class in each data set, as published: Hull has two Golgi cells
 PUBLISHED = {
-    "lisberger to hull_counts": {
-        "NEMO, target's units in pretraining": "0.721",
-        "HIPPIE": "0.404",
-        "PhysMAP": "0.595",
-    },
-    "hull_counts to lisberger": {
-        "VAE, target's units in pretraining": "0.593",
-        "HIPPIE": "0.319",
-        "PhysMAP": "0.445",
-    },
+    "lisberger to hull_counts": {"NEMO, target's units in pretraining": "0.721", "HIPPIE": "0.404", "PhysMAP": "0.595"},
+    "hull_counts to lisberger": {"VAE, target's units in pretraining": "0.593", "HIPPIE": "0.319", "PhysMAP": "0.445"},
 }
 
 
@@ -82,7 +73,7 @@ PRESETS = {
     "default": Transfer(),
     "heads": Transfer(width=0),
     "resnet": Transfer(trunk="resnet", width=8, seeds=1),
-    "smoke": Transfer(seeds=1, width=4, latent=6, pretraining=1, epochs=2),
+    "smoke": Transfer(seeds=1, width=4, latent=6, pretraining=1, max_epochs=2),
 }
 
 INTRODUCTION = f"""Balanced accuracy on all units of the second data set, for the classes that both have. "{KERNEL_CLASSIFIER}" is our
@@ -111,17 +102,18 @@ def run(settings: Transfer, folder: RunFolder) -> None:
     pairs = (settings.pair, settings.pair[::-1])
     benchmarks = [transfer_benchmark(tables, source, target, MIN_UNITS) for source, target in pairs]
     grids = [
-        EmbeddingGrid(benchmark, tables, settings, find_dataset, held_out) for benchmark in benchmarks if settings.width
+        EmbeddingGrid(benchmark, benchmark.pretraining_tables(tables, find_dataset, held_out), settings)
+        for benchmark in benchmarks
+        if settings.width
     ]
     data = {name: [tables[name].raw, tables[name].label] for name in settings.pair}
     folder.announce_run(sum(grid.n_runs for grid in grids), **data)
 
     probabilities = {}
     for benchmark in benchmarks:
-        found, timing = evaluate_without_networks(benchmark, settings.seeds), timing_benchmark(benchmark)
-        found[f"{KERNEL_CLASSIFIER}, timing"] = evaluate_kernel_classifier(timing)
-        found |= {f"{name}, timing": evaluate_baseline(timing, name, settings.seeds) for name in BASELINES}
-        probabilities[benchmark] = found
+        timing = evaluate_without_networks(timing_benchmark(benchmark), settings.seeds, shuffled=False)
+        probabilities[benchmark] = evaluate_without_networks(benchmark, settings.seeds)
+        probabilities[benchmark] |= {f"{name}, timing": by_fold for name, by_fold in timing.items()}
     for grid in grids:
         probabilities[grid.benchmark] |= evaluate_embeddings(grid.benchmark, grid.train(folder), settings.seeds)
     if not folder.is_first_host:

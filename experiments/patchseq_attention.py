@@ -38,6 +38,7 @@ from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.predict import predict
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.evaluation.comparison import ModelComparison
+from jaxephys.evaluation.splits import draw_splits
 from jaxephys.patchseq.family_importance import (
     MISSING,
     SWAPPED,
@@ -47,9 +48,7 @@ from jaxephys.patchseq.family_importance import (
     remove_family,
     swap_family,
 )
-from jaxephys.patchseq.grid import TOKEN, draw_splits, train_grid
-from jaxephys.patchseq.network.classifier import SubclassNetwork
-from jaxephys.patchseq.network.ragged_layout import RaggedLayout
+from jaxephys.patchseq.grid import TOKEN, train_grid
 from jaxephys.patchseq.task import Prediction, Variant
 from jaxephys.reporting.maps import draw_importance
 from jaxephys.reporting.run_folder import RunFolder
@@ -109,17 +108,15 @@ def run(settings: Attention, folder: RunFolder) -> None:
     grid = RunGrid(("seed", "fold"), tuple(tuple(key[1:]) for key in keys))
     folder.announce_run(len(grid), cells=cells.values)
 
-    layout, config = RaggedLayout.from_widths(cells.widths), TrainConfig(max_epochs=settings.max_epochs)
-    network = SubclassNetwork(layout, len(cells.classes), settings.hidden, token=TOKEN if settings.ours else None)
-    trained = train_grid(folder, comparison, grid, keys, [Variant()] * len(grid), network, config)
+    token, config = TOKEN if settings.ours else None, TrainConfig(max_epochs=settings.max_epochs)
+    trained = train_grid(folder, comparison, grid, keys, [Variant()] * len(grid), settings.hidden, token, config)
     test_rows = stack_rows([plain_rows(split.test) for split in run_splits])
 
     def predict_test_cells(values: np.ndarray) -> Prediction:
-        data = trained.data._replace(packed=layout.pack(values))
+        data = trained.data._replace(packed=trained.network.layout.pack(values))
         return predict(trained.task, data, trained.result.best, test_rows, trained.inputs.constants)
 
-    runs = AttentionRuns("patchseq_attention", cells, grid, run_splits, settings.folds)
-    prediction = predict_test_cells(cells.values)
+    runs, prediction = AttentionRuns(comparison), predict_test_cells(cells.values)
     scores, losses = runs.scores(prediction), {SWAPPED: [], MISSING: []}
     for family in folder.track(cells.families, "families"):
         swapped = [swap_family(cells, family, seed) for seed in range(settings.swaps)]
@@ -130,13 +127,13 @@ def run(settings: Attention, folder: RunFolder) -> None:
     losses = {name: np.stack(lost, axis=1) for name, lost in losses.items()}
     attention, families, classes = runs.class_attention(prediction), list(cells.families), cells.classes.tolist()
     scores = [*scores, *runs.family_scores(attention, losses)]
-    folder.write_predictions(run_splits, len(cells), cells.classes, prediction.probability)
+    folder.write_predictions(run_splits, cells, prediction.probability)
     figure = draw_importance(folder.path, attention.mean(axis=0).T, families, classes, losses)
     caption = "Attention of each class's test cells to each family, and the loss of macro-F1 without it (dots: seeds)"
     title = (
         f"Attention of {'our' if settings.ours else 'the published'} encoder to families of {settings.species} cells"
     )
-    notes = importance_notes(attention, np.bincount(cells.codes()) / len(cells), losses, families)
+    notes = importance_notes(attention, losses, cells)
     tables = importance_tables(scores, families, classes)
     folder.write_report(scores, title, INTRODUCTION, tables, {caption: figure}, notes)
 

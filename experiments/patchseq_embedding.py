@@ -34,16 +34,14 @@ from typing import Literal
 
 from data_prep.patchseq.feature_csv import read_species
 from experiments.command_line import main
-from jaxephys.evaluation.neighbors import N_NEIGHBORS, nearest_neighbors
+from jaxephys.evaluation.neighbors import N_NEIGHBORS, load_umap, nearest_neighbors
 from jaxephys.patchseq.preprocessing import SignedLogScaler
 from jaxephys.patchseq.report.embedding import (
     PLANE,
     SPACES,
     cell_attributes,
     draw_planes,
-    embed,
     embedding_tables,
-    load_umap,
     overlap_scores,
     purity_scores,
 )
@@ -107,7 +105,12 @@ def run(settings: Embedding, folder: RunFolder) -> None:
     components = SparseComponents(family_widths(cells)).fit_transform(cells.values)
     features = SignedLogScaler().fit_transform(cells.values)[:, : cells.values.shape[1]]  # without flags
     spaces = dict(zip(SPACES, (components, features), strict=True))
-    planes = {name: embed(folder, umap, name, space, settings.seeds) for name, space in spaces.items()}
+    planes = {}
+    for name, space in spaces.items():
+        bar, planes[name] = folder.track(range(settings.seeds), f"{PLANE}{name}"), []
+        for seed in bar:  # one thread: with more, a seed gives another plane each time
+            plane = umap(n_neighbors=N_NEIGHBORS, min_dist=0.1, random_state=seed, n_jobs=1).fit_transform(space)
+            planes[name].append(plane)
     neighbors = {name: [nearest_neighbors(space)] for name, space in spaces.items()}
     neighbors |= {PLANE + name: [nearest_neighbors(plane) for plane in by_seed] for name, by_seed in planes.items()}
 

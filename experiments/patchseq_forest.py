@@ -37,7 +37,8 @@ import numpy as np
 from data_prep.patchseq.feature_csv import read_species
 from experiments.command_line import main
 from jaxephys.evaluation.comparison import ModelComparison
-from jaxephys.patchseq.grid import draw_splits
+from jaxephys.evaluation.splits import draw_splits
+from jaxephys.patchseq.grid import SplitSettings
 from jaxephys.patchseq.report.forest import (
     ALL_CELLS,
     COMPONENTS,
@@ -49,23 +50,18 @@ from jaxephys.patchseq.report.forest import (
 )
 from jaxephys.reporting.markdown import Headline
 from jaxephys.reporting.run_folder import RunFolder
-from jaxephys.reporting.settings import Settings
 
 PUBLISHED = {"mouse": {COMPONENTS: {"macro_f1": "0.873"}}, "human": {}}  # on other cells
 
 
 @dataclass(frozen=True)
-class Forests(Settings):
+class Forests(SplitSettings):
     """Settings of the experiment."""
 
     species: Literal["mouse", "human"] = "mouse"
     """Mouse cells, five classes in one hold-out per seed; or human cells, four classes in folds."""
     data: Path = Path("patchseq")
     """Folder with mouse_v1.csv or human.csv, or a table of data_prep."""
-    folds: tuple[Literal["cell", "donor"], ...] = ("cell", "donor")
-    """Unit of the splits: single cells, or all cells of a donor together."""
-    seeds: int = 10
-    """Number of draws of the splits."""
     parts: int = 5
     """Number of folds of each draw, for human cells."""
     trees: int = 600

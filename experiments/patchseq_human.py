@@ -30,33 +30,29 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from data_prep.patchseq.feature_csv import read_species
 from experiments.command_line import main
 from jaxephys.engine.config import TrainConfig
 from jaxephys.evaluation.comparison import ModelComparison
+from jaxephys.evaluation.splits import draw_splits
 from jaxephys.patchseq.classical_models import CLASSICAL_MODELS
 from jaxephys.patchseq.grid import (
     COMPONENT_FOREST,
     Ablation,
+    ComparisonNetworks,
     ComparisonSettings,
     baseline_makers,
-    draw_splits,
-    train_ablations,
     train_baselines,
-    train_tabular,
 )
 from jaxephys.patchseq.preprocessing import fit_signed_log
-from jaxephys.patchseq.report.comparison import AVERAGE, METRICS, comparison_tables, draw_comparison
+from jaxephys.patchseq.report.comparison import AVERAGE, comparison_tables, draw_comparison, mean_training_size
 from jaxephys.patchseq.task import ABLATION, Variant
 from jaxephys.reporting.markdown import Headline
 from jaxephys.reporting.run_folder import RunFolder
-from jaxephys.reporting.tables import model_table
 
 BASELINES = ("lda", "logistic", "svm", "forest", "boosting", COMPONENT_FOREST)
 AS_RELEASED = {  # class weights where SMOTE does not balance the classes, and ArcFace selected by accuracy
-    "baseline": Variant(attention=False, weights="inverse"),
+    "bilstm": Variant(attention=False, weights="inverse"),
     "attention": Variant(weights="inverse"),
     "attention+smote": ABLATION["attention+smote"],
     "arcface+smote": replace(ABLATION["arcface+smote"], selection="accuracy"),
@@ -120,10 +116,11 @@ def run(settings: Human, folder: RunFolder) -> None:
     cells = read_species(settings.data, "human")
     comparison = ModelComparison(cells, draw_splits(cells, settings.folds, settings.seeds, settings.parts))
     folder.announce_run(settings.number_of_runs(len(comparison.splits), tabular=1), cells=cells.values)
-    attention = train_ablations(folder, comparison, settings, RELEASED)
+    networks = ComparisonNetworks(folder, comparison, settings)
+    attention = networks.train_ablations(RELEASED)
     epochs = min(2 * settings.max_epochs, 100)
     config = TrainConfig(max_epochs=epochs, patience=25, batch_size=64, weight_decay=0.01, chunk_epochs=10)
-    train_tabular(folder, comparison, "tabular", fit_signed_log, config, settings.members)
+    networks.train_tabular("tabular", fit_signed_log, config)
     if not folder.is_first_host:
         return
     baselines = baseline_makers((*BASELINES, *CLASSICAL_MODELS), cells)
@@ -131,17 +128,13 @@ def run(settings: Human, folder: RunFolder) -> None:
     comparison.add_average_ensemble(AVERAGE, CLASSICAL_MODELS)
     comparison.add_class_offsets(f"{AVERAGE} + offsets", AVERAGE)
     folder.write_predictions(**comparison.prediction_arrays())
-    scores, tables, n_train = comparison.scores("patchseq_human", "human"), {}, {}
-    for kind in settings.folds:
-        kind_scores = [score for score in scores if score.test_on == kind]
-        n_train[kind] = round(np.mean([score.n for score in kind_scores])) * (settings.parts - 1)
-        tables |= comparison_tables(kind_scores, f"Folds by {kind}", comparison.classes, BASELINES, n_train[kind])
-    for part in sorted({score.test_on for score in scores} - set(settings.folds)):
-        tables[f"Test cells: {part}"] = model_table([score for score in scores if score.test_on == part], METRICS[:3])
-    figures = draw_comparison(folder, comparison, scores, (*BASELINES, *CLASSICAL_MODELS), BASELINES, attention)
+    scores = comparison.scores("patchseq_human", "human")
+    tables = comparison_tables(comparison, scores, BASELINES)
+    figures = draw_comparison(folder, comparison, scores, BASELINES, attention)
     notes = NOTES + (DEVIATIONS if settings.released else [])
     title, first = "Human interneurons, four subclasses", settings.folds[0]
-    headline = Headline("macro_f1", AVERAGE, BASELINES, first, n_train[first], "0.680, on 506 other cells")
+    n_train = mean_training_size(comparison, first)
+    headline = Headline("macro_f1", AVERAGE, BASELINES, first, n_train, "0.680, on 506 other cells")
     folder.write_report(scores, title, INTRODUCTION, tables, figures, notes, headline)
 
 

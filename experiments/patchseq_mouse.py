@@ -32,25 +32,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from data_prep.patchseq.feature_csv import read_species
 from experiments.command_line import main
 from jaxephys.engine.config import TrainConfig
 from jaxephys.evaluation.comparison import ModelComparison
+from jaxephys.evaluation.splits import draw_splits
 from jaxephys.patchseq.classical_models import CLASSICAL_MODELS
 from jaxephys.patchseq.grid import (
     COMPONENT_FOREST,
     Ablation,
+    ComparisonNetworks,
     ComparisonSettings,
     baseline_makers,
-    draw_splits,
-    train_ablations,
     train_baselines,
-    train_tabular,
 )
 from jaxephys.patchseq.preprocessing import fit_quantiles, fit_signed_log
-from jaxephys.patchseq.report.comparison import AVERAGE, comparison_tables, draw_comparison
+from jaxephys.patchseq.report.comparison import AVERAGE, comparison_tables, draw_comparison, mean_training_size
 from jaxephys.patchseq.task import ABLATION
 from jaxephys.reporting.markdown import Headline
 from jaxephys.reporting.run_folder import RunFolder
@@ -118,11 +115,12 @@ def run(settings: Mouse, folder: RunFolder) -> None:
     cells = read_species(settings.data, "mouse", settings.label)
     comparison = ModelComparison(cells, draw_splits(cells, settings.folds, settings.seeds))
     folder.announce_run(settings.number_of_runs(len(comparison.splits), tabular=2), cells=cells.values)
-    attention = train_ablations(folder, comparison, settings, RELEASED)
+    networks = ComparisonNetworks(folder, comparison, settings)
+    attention = networks.train_ablations(RELEASED)
     epochs = min(2 * settings.max_epochs, 100)
     config = TrainConfig(epochs, patience=25, batch_size=256, learning_rate=3e-3, weight_decay=0.01, chunk_epochs=10)
     for name, fit_scale in (("tabular", fit_signed_log), ("tabular quantile", fit_quantiles)):
-        train_tabular(folder, comparison, name, fit_scale, config, settings.members)
+        networks.train_tabular(name, fit_scale, config)
     if not folder.is_first_host:
         return
     baselines = baseline_makers((*BASELINES, *CLASSICAL_MODELS), cells)
@@ -130,18 +128,14 @@ def run(settings: Mouse, folder: RunFolder) -> None:
     comparison.add_average_ensemble(AVERAGE, MEMBERS)
     comparison.add_class_offsets(f"{AVERAGE} + offsets", AVERAGE)
     folder.write_predictions(**comparison.prediction_arrays())
-    scores, tables, n_train = comparison.scores("patchseq_mouse", "mouse"), {}, {}
-    for kind in settings.folds:
-        kind_scores = [score for score in scores if score.test_on == kind]
-        lengths = [len(split.train) for key, split in comparison.splits.items() if key.kind == kind]
-        n_train[kind], heading = round(np.mean(lengths)), f"Held out by {kind}"
-        published = PUBLISHED if kind == "cell" and settings.label == "subclass5" else None
-        tables |= comparison_tables(kind_scores, heading, comparison.classes, BASELINES, n_train[kind], published)
-    figures = draw_comparison(folder, comparison, scores, (*BASELINES, *CLASSICAL_MODELS), BASELINES, attention)
+    scores, five_classes = comparison.scores("patchseq_mouse", "mouse"), settings.label == "subclass5"
+    published = PUBLISHED if five_classes else None
+    tables = comparison_tables(comparison, scores, BASELINES, published)
+    figures = draw_comparison(folder, comparison, scores, BASELINES, attention)
     notes = NOTES + (DEVIATIONS if settings.released else [])
     title = f"Mouse interneurons, {len(cells.classes)} subclasses"
-    first, quoted = settings.folds[0], "0.892, on 3,699 other cells" if settings.label == "subclass5" else None
-    headline = Headline("macro_f1", AVERAGE, BASELINES, first, n_train[first], quoted)
+    first, quoted = settings.folds[0], "0.892, on 3,699 other cells" if five_classes else None
+    headline = Headline("macro_f1", AVERAGE, BASELINES, first, mean_training_size(comparison, first), quoted)
     folder.write_report(scores, title, INTRODUCTION, tables, figures, notes, headline)
 
 

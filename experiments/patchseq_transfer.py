@@ -1,10 +1,11 @@
 """Transfer from mouse to human interneurons: methods that use mouse cells, compared with the best model of human cells only.
 
 Corresponds to Table 6 of Schwider & Ramezani (2026): on 506 human cells their network improves from a macro-F1 of
-0.6580 +- 0.0286 to 0.6795 +- 0.0120 with mouse cells. In the released code the baseline selects its epoch by accuracy and the
-transfer networks by macro-F1, which may explain the gain. Here all networks select by macro-F1 on human validation cells,
-classical models use mouse cells too, and the reference is an average of five classical models of human cells only. Data: 702
-human cells of Lee & Dalley (2023), 4,195 mouse cells of Gouwens et al. (2020), 25 shared features, four subclasses.
+0.6580 +- 0.0286 to 0.6795 +- 0.0120 with mouse cells. In the released code the network of human cells only
+selects its epoch by accuracy and the transfer networks by macro-F1, which may explain the gain. Here all networks select by
+macro-F1 on human validation cells, classical models use mouse cells too, and the reference is an average of five classical
+models of human cells only. Data: 702 human cells of Lee & Dalley (2023), 4,195 mouse cells of Gouwens et al. (2020), 25 shared
+features, four subclasses.
 
     python -m experiments.patchseq_transfer --data FOLDER                 5 folds x 10 seeds, by cell and by donor
     python -m experiments.patchseq_transfer published --data FOLDER       the published encoder and the released code's rules
@@ -33,7 +34,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
@@ -41,31 +41,27 @@ from data_prep.patchseq.feature_csv import read_cells
 from experiments.command_line import main
 from jaxephys.engine.config import TrainConfig
 from jaxephys.evaluation.comparison import ModelComparison
-from jaxephys.patchseq.grid import draw_splits
+from jaxephys.evaluation.splits import draw_splits
+from jaxephys.patchseq.grid import SplitSettings
+from jaxephys.patchseq.network.classifier import TwoSpeciesNetwork
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
-from jaxephys.patchseq.network.two_species import TwoSpeciesNetwork
 from jaxephys.patchseq.report.transfer import WITHOUT_LABELS, write_transfer_report
 from jaxephys.patchseq.source_transfer import LabelledCells, SourceDomain
 from jaxephys.patchseq.transfer_grid import TransferNetworks, train_classical_models
 from jaxephys.patchseq.transfer_task import human_cells_first, is_mouse
 from jaxephys.patchseq.unlabelled_transfer import transfer_without_labels
 from jaxephys.reporting.run_folder import RunFolder
-from jaxephys.reporting.settings import Settings
 
 EXPERIMENT = "patchseq_transfer"
 FILE = "mouse_human_aligned.csv"
 
 
 @dataclass(frozen=True)
-class Transfer(Settings):
+class Transfer(SplitSettings):
     """Settings of the experiment."""
 
     data: Path = Path("aligned")
     """Folder with mouse_human_aligned.csv, or a table of data_prep."""
-    folds: tuple[Literal["cell", "donor"], ...] = ("cell", "donor")
-    """Unit of the splits: single human cells, or all cells of a human donor together."""
-    seeds: int = 10
-    """Number of draws of the folds."""
     parts: int = 5
     """Number of folds of each draw."""
     alphas: tuple[float, ...] = (0.0, 0.1, 0.25, 0.5, 1.0)
@@ -83,7 +79,7 @@ class Transfer(Settings):
     joint_patience: int = 3
     """The same for joint training, where an epoch passes over the human cells about ten times."""
     released: bool = False
-    """Repeat the rules of the released code: a baseline selected by accuracy, and Sncg cells labelled Lamp5."""
+    """Repeat the rules of the released code: a network of human cells selected by accuracy, and Sncg cells labelled Lamp5."""
 
     def __post_init__(self) -> None:
         if self.alpha not in self.alphas or max(self.alphas) <= 0:
@@ -133,7 +129,7 @@ def run(settings: Transfer, folder: RunFolder) -> None:
     transferred = transfer_without_labels(mouse.values, mouse_codes, human.values).probability
     for key, split in comparison.splits.items():
         comparison.add(WITHOUT_LABELS, key, transferred[split.test])
-    write_transfer_report(folder, comparison, few_labels, settings.parts, released=settings.released)
+    write_transfer_report(folder, comparison, few_labels)
 
 
 if __name__ == "__main__":

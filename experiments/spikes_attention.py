@@ -30,6 +30,7 @@ from data_prep.spikes.load import read_or_simulate
 from experiments.command_line import main
 from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.run_folder import RunFolder
+from jaxephys.reporting.tables import model_table
 from jaxephys.spikes.attention_analysis import (
     TRAINED,
     AttentionAnalysis,
@@ -39,13 +40,9 @@ from jaxephys.spikes.attention_analysis import (
     cut_test_windows,
 )
 from jaxephys.spikes.attribution import AlteredAttention
-from jaxephys.spikes.grid import SpikeSettings, fit_grid, metric_scores, train_grid
-from jaxephys.spikes.report.attention import (
-    NOTES,
-    attention_score_table,
-    correlation_table,
-    draw_attention_analysis,
-)
+from jaxephys.spikes.grid import METRICS, SpikeSettings, metric_scores, train_grid
+from jaxephys.spikes.report.attention import NOTES, correlation_table, draw_attention_analysis
+from jaxephys.spikes.task import Objective
 
 
 @dataclass(frozen=True)
@@ -83,13 +80,17 @@ def run(settings: SpikeAttention, folder: RunFolder) -> None:
     recordings, _ = read_or_simulate(settings.data, settings.populations, settings.minutes, settings.units)
     n_runs = 2 * len(recordings) * settings.seeds  # with and without attention
     folder.announce_run(n_runs, recordings=[recording.packed for recording in recordings])
-    _, model, result, _ = train_grid(folder, recordings, settings, "published", ("bce",))
+    model = train_grid(folder, recordings, settings, "published", ("bce",)).model
+    result = model.result_
     network = model.forecaster_.config.network
     network_without = AlteredAttention(network, "none")
-    result_without = fit_grid(folder, recordings, model, network_without, result.grid, "blind")
+    names = [recording.name for recording in recordings]
+    sources = [names.index(train_on) for train_on in model.sources_]
+    training = model.make_training(recordings, sources, [Objective("bce")] * len(sources), network_without)
+    result_without = folder.fit(*training, result.grid, model.train_config(), "blind")
     scores: list[Score] = []
+    correlations: list[Score] = []
     analyses: dict[str, AttentionAnalysis] = {}  # of the first seed of each recording, for the figures
-    variants: list[str] = []
     for recording in folder.track(recordings, "analyzing"):
         windows = cut_test_windows(recording, settings.length, settings.windows)
         for index in result.grid.where(train_on=recording.name).tolist():
@@ -99,32 +100,27 @@ def run(settings: SpikeAttention, folder: RunFolder) -> None:
             )
             key = recording.name, recording.name, seed
             models = compared_models(network, variables, network_without, variables_without, settings.shares)
-            variants = list(models)
             for name, (compute_logits, share) in models.items():
                 counts = count_window_outcomes(compute_logits, windows, share)
                 scores += metric_scores("spikes_attention", name, *key, counts)
             analysis = analyze_attention(network, variables, windows)
             analyses.setdefault(recording.name, analysis)
-            for (measure, rate), correlations in analysis.correlations.items():
-                for attention, r in zip((TRAINED, "uniform"), correlations, strict=True):
-                    variant, metric = f"{measure}, {attention}", f"r with {rate}"
-                    scores.append(Score("spikes_attention", variant, *key, 0, "test", metric, r, len(windows)))
+            for (measure, rate), values in analysis.correlations.items():
+                for attention, r in zip((TRAINED, "uniform"), values, strict=True):
+                    variant = "spikes_attention", f"{measure}, {attention}"
+                    correlations.append(Score(*variant, *key, 0, "test", f"r with {rate}", r, len(windows)))
     if not folder.is_first_host:
         return
     model.save(folder.path / "model", overwrite=True)
-    tables = {
-        f"{name}: correlation with the population": correlation_table(scores, name, (TRAINED, "uniform"))
-        for name in analyses
-    }
-    tables |= {
-        f"{name}: altered attention and shuffled units": attention_score_table(scores, name, variants)
-        for name in analyses
-    }
-    figures = {
-        f"{name}: attention": draw_attention_analysis(folder.path, name, analysis)
-        for name, analysis in analyses.items()
-    }
+    tables, figures = {}, {}
+    for name, analysis in analyses.items():
+        correlated = correlation_table(correlations, name, (TRAINED, "uniform"))
+        scored = model_table([score for score in scores if score.test_on == name], METRICS, ranked=False)
+        tables[f"{name}: correlation with the population"] = correlated
+        tables[f"{name}: altered attention and shuffled units"] = scored
+        figures[f"{name}: attention"] = draw_attention_analysis(folder.path, name, analysis)
     notes = [f"{model.causality_}.", *NOTES]
+    scores += correlations
     folder.write_report(scores, "Attention of the published layer", INTRODUCTION, tables, figures, notes)
 
 

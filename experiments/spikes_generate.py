@@ -69,13 +69,13 @@ def run(settings: SpikeGeneration, folder: RunFolder) -> None:
     """
     recordings, _ = read_or_simulate(settings.data, settings.populations, settings.minutes, settings.units)
     folder.announce_run(len(recordings) * settings.seeds, recordings=[recording.packed for recording in recordings])
-    _, model, result, _ = train_grid(folder, recordings, settings, settings.networks[0], ("bce",))
+    model = train_grid(folder, recordings, settings, settings.networks[0], ("bce",)).model
     scores, figures = [], {}
     for recording in folder.track(recordings, "generating"):
         start, stop = recording.span("test")
         n_bins = min(settings.bins, stop - start, start)
         real, before = recording.bits(start, start + n_bins), recording.bits(max(start - PAST_BINS, 0), start)
-        runs = result.grid.where(train_on=recording.name).tolist()
+        runs = model.result_.grid.where(train_on=recording.name).tolist()
         rasters = {
             name: [model.generate(recording, n_bins, seed=0, network=run, bounded=bounded) for run in runs]
             for name, bounded in ((BOUNDED, True), (FREE, False))

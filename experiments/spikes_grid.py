@@ -37,12 +37,7 @@ from experiments.command_line import main
 from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.spikes.baselines import BASELINE_NAMES, fit_baselines
-from jaxephys.spikes.grid import (
-    SpikeSettings,
-    score_models,
-    train_grid,
-    write_intervals,
-)
+from jaxephys.spikes.grid import SpikeSettings, score_models, train_grid, write_intervals
 from jaxephys.spikes.report.transfer import (
     FORECAST,
     LEGACY_NOTES,

@@ -51,12 +51,7 @@ class SpikeSensitivity(SpikeSettings):
     def reference(self) -> dict[str, float | int]:
         """Options of the reference network."""
         network = NetworkOptions()
-        return {
-            "length": self.length,
-            "depth": network.depth,
-            "heads": network.heads,
-            "dropout": network.dropout,
-        }
+        return {"length": self.length, "depth": network.depth, "heads": network.heads, "dropout": network.dropout}
 
     @property
     def changes(self) -> list[OptionChange]:
@@ -104,16 +99,15 @@ def run(settings: SpikeSensitivity, folder: RunFolder) -> None:
         if change.option:
             parameters["length" if change.option == "length" else f"network__{change.option}"] = change.value
         kind, name = settings.networks[0], change.name.replace(" ", "_")
-        _, model, result, _ = train_grid(folder, recordings, settings, kind, ("bce",), name, **parameters)
+        model = train_grid(folder, recordings, settings, kind, ("bce",), name, **parameters).model
         n_parameters[change.name] = model.n_parameters_
         causality.append(f"{change.name}, {model.causality_}.")
         for recording in folder.track(recordings, f"scoring {change.name}"):
             network = model.forecaster_.without_experts()
             counts = network.count_outcomes(recording, recording.span("test"), warm_up=settings.warm_up)
-            for index in range(len(result.grid)):
-                run, run_counts = result.grid[index], counts_of_run(counts, index)
+            for index, run in enumerate(model.result_.grid):
                 key = change.name, run["train_on"], recording.name, run["seed"]
-                scores += metric_scores("spikes_sensitivity", *key, run_counts)
+                scores += metric_scores("spikes_sensitivity", *key, counts_of_run(counts, index))
         if change.name == REFERENCE and folder.is_first_host:
             model.save(folder.path / "model", overwrite=True)
     if not folder.is_first_host:

@@ -20,7 +20,6 @@ minus focal loss is below 0 on both recordings.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import combinations
 
 from data_prep.spikes.load import read_or_simulate
 from experiments.command_line import main
@@ -28,17 +27,9 @@ from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.plots import draw_bars, draw_curves
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.schemas.recording import Recording
+from jaxephys.spikes.estimator import SpikeTransformer
 from jaxephys.spikes.forecaster import counts_of_run
-from jaxephys.spikes.grid import (
-    Intervals,
-    SpikeSettings,
-    TrainedGrid,
-    check_same_bins,
-    metric_scores,
-    score_intervals,
-    train_grid,
-    write_intervals,
-)
+from jaxephys.spikes.grid import Intervals, SpikeSettings, metric_scores, score_intervals, train_grid, write_intervals
 from jaxephys.spikes.report.losses import NOTES, loss_differences, loss_table
 
 CURVES = ("valid_accuracy_on_0", "valid_accuracy_on_1", "valid_average_precision", "valid_loss")
@@ -76,22 +67,21 @@ def run(settings: SpikeTraining, folder: RunFolder) -> None:
     names = [recording.name for recording in recordings]
     n_runs = len(names) * settings.seeds * len(settings.losses)
     folder.announce_run(n_runs, recordings=[recording.packed for recording in recordings])
-    trained = train_grid(folder, recordings, settings, settings.networks[0], settings.losses)
+    model = train_grid(folder, recordings, settings, settings.networks[0], settings.losses).model
     scores, intervals = [], {}
     for recording in folder.track(recordings, "scoring"):
-        rows, recording_intervals = score_recording(recording, trained, settings)
+        rows, recording_intervals = score_recording(recording, model, settings)
         scores += rows
         intervals |= recording_intervals
     if not folder.is_first_host:
         return
-    trained.model.save(folder.path / "model", overwrite=True)
+    model.save(folder.path / "model", overwrite=True)
     write_intervals(folder.path / "intervals.csv", intervals)
     tables = {
         "Scores on test bins": loss_table(scores, names, settings.losses),
         "Differences between losses": loss_differences(scores, intervals, names, settings.losses),
     }
-    history, grid = trained.result.history, trained.result.grid
-    curves = draw_curves(folder.path, history, grid.column("loss"), CURVES)
+    curves = draw_curves(folder.path, model.result_.history, model.result_.grid.column("loss"), CURVES)
     runs = [score._replace(seed=names.index(score.test_on) * settings.seeds + score.seed) for score in scores]
     figures = {
         "Validation scores over the epochs: mean and sd over recordings and seeds": curves,
@@ -99,13 +89,11 @@ def run(settings: SpikeTraining, folder: RunFolder) -> None:
             folder.path, runs, "average_precision"
         ),
     }
-    folder.write_report(
-        scores, "Comparison of losses", INTRODUCTION, tables, figures, [*NOTES, f"{trained.model.causality_}."]
-    )
+    folder.write_report(scores, "Comparison of losses", INTRODUCTION, tables, figures, [*NOTES, f"{model.causality_}."])
 
 
 def score_recording(
-    recording: Recording, trained: TrainedGrid, settings: SpikeTraining
+    recording: Recording, model: SpikeTransformer, settings: SpikeTraining
 ) -> tuple[list[Score], Intervals]:
     """Score each network on the test bins of its own recording, without the mixture, which would hide differences.
 
@@ -113,7 +101,7 @@ def score_recording(
     ----------
     recording : Recording
         The recording.
-    trained : TrainedGrid
+    model : SpikeTransformer
         The networks, one per loss, recording and seed.
     settings : SpikeTraining
         Settings of the experiment.
@@ -125,7 +113,7 @@ def score_recording(
     intervals : dict
         Intervals of the first seed, and of the differences between losses.
     """
-    network, grid = trained.model.forecaster_.without_experts(), trained.result.grid
+    network, grid = model.forecaster_.without_experts(), model.result_.grid
     counts = network.count_outcomes(recording, recording.span("test"), warm_up=settings.warm_up)
     scores, first_seed = [], {}
     for run in grid.where(train_on=recording.name).tolist():
@@ -133,12 +121,7 @@ def score_recording(
         scores += metric_scores("spikes_train", loss, recording.name, recording.name, seed, run_counts)
         if seed == 0:
             first_seed[loss] = run_counts
-    check_same_bins(first_seed)
-    intervals = {}
-    for a, b in combinations(settings.losses, 2):
-        pair = {loss: first_seed[loss] for loss in (a, b)}
-        intervals |= score_intervals(pair, recording.name, recording.name, settings.resamples)
-    return scores, intervals
+    return scores, score_intervals(first_seed, recording.name, recording.name, settings.resamples)
 
 
 if __name__ == "__main__":

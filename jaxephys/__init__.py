@@ -17,6 +17,8 @@ __version__ = "0.1.0"
 _MODULES = {
     "FeatureTable": "jaxephys.schemas.feature_table",
     "Hippie": "jaxephys.hippie.estimator",
+    "NetworkOptions": "jaxephys.spikes.network.options",
+    "Objective": "jaxephys.spikes.task",
     "PatchSeqClassifier": "jaxephys.patchseq.estimator",
     "Recording": "jaxephys.schemas.recording",
     "SpikeTransformer": "jaxephys.spikes.estimator",
@@ -37,11 +39,15 @@ if TYPE_CHECKING:
     from jaxephys.schemas.recording import Recording
     from jaxephys.schemas.unit_table import UnitTable
     from jaxephys.spikes.estimator import SpikeTransformer
+    from jaxephys.spikes.network.options import NetworkOptions
+    from jaxephys.spikes.task import Objective
 
 __all__ = [
     "TECHNOLOGY_IDS",
     "FeatureTable",
     "Hippie",
+    "NetworkOptions",
+    "Objective",
     "PatchSeqClassifier",
     "Recording",
     "SpikeTransformer",

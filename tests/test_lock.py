@@ -11,7 +11,7 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.lock_metadata import METADATA, key_of, pinned_version, read_lock
+from tests.lock_metadata import LOCK, METADATA, key_of, pinned_version, read_lock
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 LOCKED_EXTRAS = ("dev", "docs", "prep", "tfds", "umap")  # as in the Makefile
@@ -106,8 +106,6 @@ def test_make_locks_the_extras_that_are_tested():
 
 
 def test_lock_names_no_address():
-    from tests.lock_metadata import LOCK
-
-    lock = LOCK.read_text()
-    assert "--hash=sha256:" in lock
-    assert "://" not in lock + METADATA.read_text()
+    text = LOCK.read_text()
+    assert "--hash=sha256:" in text
+    assert "://" not in text + METADATA.read_text()

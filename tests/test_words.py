@@ -74,7 +74,7 @@ PROSE = re.compile(
 )
 # Legitimate uses.
 ALLOWED_PHRASES = re.compile(
-    r"stands for|^\"(arm|asked)\"$|NAME/arm|level/asked|key ``arm``"
+    r"stands for|^\"(arm|arms|ladder|asked|arm=\w*)\"$|NAME/arm|level/asked|key ``arm``"
 )  # keys of saved files keep their names
 SELF = ("tests/test_words.py",)
 

@@ -13,6 +13,8 @@ import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 
+from benchmarks.runner import wait_for_torch
+
 
 class BiLSTMAttention(nn.Module):
     """The published classifier.
@@ -119,11 +121,11 @@ def train_seeds(
     data, label = torch.tensor(x, device=device), torch.tensor(y, device=device)
     training = _Training(data, label, batch, hidden, n_validation)
     training.run(1000, min(steps, 5), 1)
-    _wait(device)
+    wait_for_torch()
     start = time.perf_counter()
     for seed in range(runs):
         training.run(seed, steps, epochs)
-    _wait(device)
+    wait_for_torch()
     return time.perf_counter() - start
 
 
@@ -155,8 +157,3 @@ class _Training(NamedTuple):
                 model.eval()
                 with torch.no_grad():
                     (model(self.data[n_train:]).argmax(dim=1) == self.label[n_train:]).float().mean().item()
-
-
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()

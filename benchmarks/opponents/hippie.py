@@ -14,6 +14,8 @@ import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional as F  # pyright: ignore[reportMissingImports]
 
+from benchmarks.runner import wait_for_torch
+
 
 class Down(nn.Module):
     """Residual block of the encoder.
@@ -305,11 +307,11 @@ def train_runs(
             optimizer.step()
 
     train(1000, min(steps, 2))
-    _wait(device)
+    wait_for_torch()
     start_time = time.perf_counter()
     for seed in range(runs):
         train(seed, steps)
-    _wait(device)
+    wait_for_torch()
     return time.perf_counter() - start_time
 
 
@@ -342,13 +344,8 @@ def embed_units(curves: Sequence[np.ndarray], *, batch: int, width: int, latent:
             model.encode(rows, torch.zeros(len(rows[0]), dtype=torch.int64, device=device))
 
     embed(min(batch, len(data[0])))
-    _wait(device)
+    wait_for_torch()
     start_time = time.perf_counter()
     embed(len(data[0]))
-    _wait(device)
+    wait_for_torch()
     return time.perf_counter() - start_time
-
-
-def _wait(device: str) -> None:
-    if device == "cuda":
-        torch.cuda.synchronize()

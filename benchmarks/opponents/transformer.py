@@ -6,12 +6,12 @@ dropout of attention weights, which excludes the fused kernels; the second one i
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
+
+from benchmarks.runner import time_calls, wait_for_torch
 
 DROPOUT = 0.1
 
@@ -126,16 +126,13 @@ def time_steps(spikes: np.ndarray, *, fused: bool, heads: int, hidden: int, step
     model = (Fused if fused else Original)(spikes.shape[-1], heads, hidden).to(device)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.005, fused=True)
     data = torch.tensor(spikes, device=device)
-    seconds = []
-    for _ in range(steps + 1):
-        start = time.perf_counter()
+
+    def step() -> None:
         optimizer.zero_grad(set_to_none=True)
         dice(model(data[:, :-1]), data[:, 1:]).backward()
         optimizer.step()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return seconds[1:]
+
+    return time_calls(step, steps, wait_for_torch)
 
 
 def time_attention(bins: int, heads: int, width: int, steps: int) -> list[float]:
@@ -158,11 +155,8 @@ def time_attention(bins: int, heads: int, width: int, steps: int) -> list[float]
     q, k, v, cotangent = (torch.randn(1, heads, bins, width, device=device, dtype=dtype) for _ in range(4))
     for x in (q, k, v):
         x.requires_grad_()
-    seconds = []
-    for _ in range(steps + 1):
-        start = time.perf_counter()
+
+    def forward_and_backward() -> None:
         functional.scaled_dot_product_attention(q, k, v, is_causal=True).backward(cotangent)
-        if device == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    return seconds[1:]
+
+    return time_calls(forward_and_backward, steps, wait_for_torch)

@@ -34,21 +34,11 @@ OLD_NAMES = (
 )
 
 # New name -> key in IPFX's features of the cell, of the rheobase sweep, of the hero sweep, and of all spiking sweeps.
-CELL_KEYS = {"v_baseline": "v_baseline", "input_resistance": "input_resistance", "tau": "tau", "sag": "sag"} | {
-    "vm_for_sag": "vm_for_sag",
-    "rheobase_i": "rheobase_i",
-    "fi_fit_slope": "fi_fit_slope",
-}
-RHEOBASE_KEYS = {"latency_rheo": "latency", "avg_rate_rheo": "avg_rate", "mean_isi_rheo": "mean_isi"}
-HERO_KEYS = {
-    "adapt_hero": "adapt",
-    "avg_rate_hero": "avg_rate",
-    "latency_hero": "latency",
-    "mean_isi_hero": "mean_isi",
-    "median_isi_hero": "median_isi",
-    "isi_cv_hero": "isi_cv",
-}
-TRAIN_MEAN_KEYS = {"adapt_mean": "adapt", "isi_cv_mean": "isi_cv"}
+NEW_CELL_FEATURES = ("v_baseline", "input_resistance", "tau", "sag", "vm_for_sag", "rheobase_i", "fi_fit_slope")
+CELL_KEYS = {name: name for name in NEW_CELL_FEATURES}
+RHEOBASE_KEYS = {f"{key}_rheo": key for key in ("latency", "avg_rate", "mean_isi")}
+HERO_KEYS = {f"{key}_hero": key for key in ("adapt", "avg_rate", "latency", "mean_isi", "median_isi", "isi_cv")}
+TRAIN_MEAN_KEYS = {f"{key}_mean": key for key in ("adapt", "isi_cv")}
 NEW_SPIKE_FEATURES = ("upstroke_downstroke_ratio", "threshold_v", "width", "upstroke", "downstroke")
 RELATIVE_KEYS = {"peak_deltav": "peak_v", "trough_deltav": "trough_v", "fast_trough_deltav": "fast_trough_v"}
 SPIKE_SUFFIXES = ("rheo", "ramp", "short_square")

@@ -7,18 +7,15 @@ outside the plausible range of their unit, and values that seem to be in another
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table as Grid
 
 from data_prep.patchseq import feature_names
 from data_prep.patchseq.feature_csv import find_repeated_rows
 from data_prep.patchseq.labels import clean_id
+from data_prep.report import Block, Report, shorten
 from jaxephys.schemas.feature_table import FeatureTable
 
 FOLDS = 5
@@ -36,68 +33,7 @@ UNIT_ERRORS = {
 }
 
 
-@dataclass(frozen=True)
-class Block:
-    """One small table of the report.
-
-    Parameters
-    ----------
-    title : str
-        Heading.
-    header : sequence of str
-        Names of the columns.
-    rows : sequence of sequence of str
-        Entries; the first of each row is a name.
-    """
-
-    title: str
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-
-
-@dataclass(frozen=True)
-class TableReport:
-    """Result of the check of a table.
-
-    Parameters
-    ----------
-    blocks : sequence of Block
-        Counts of classes, and missing values of each family.
-    facts : sequence of str
-        Sentences on donors, classes and size.
-    problems : sequence of str
-        What should be corrected or understood before training.
-    """
-
-    blocks: Sequence[Block]
-    facts: Sequence[str]
-    problems: Sequence[str]
-
-    @property
-    def verdict(self) -> str:
-        """The number of problems in words."""
-        return f"{len(self.problems)} possible problems:" if self.problems else "no problems found"
-
-    def lines(self) -> list[str]:
-        """Return the report as plain text.
-
-        Returns
-        -------
-        list of str
-            Lines without line ends.
-        """
-        text = []
-        for block in self.blocks:
-            widths = [max(map(len, column)) for column in zip(block.header, *block.rows, strict=True)]
-            text.append(block.title)
-            for row in (block.header, *block.rows):
-                first, *others = [entry.rjust(width) for entry, width in zip(row, widths, strict=True)]
-                text.append("  " + "  ".join([first.strip().ljust(widths[0]), *others]).rstrip())
-            text.append("")
-        return [*text, *self.facts, "", self.verdict, *(f"  - {problem}" for problem in self.problems)]
-
-
-def check_table(table: FeatureTable) -> TableReport:
+def check_table(table: FeatureTable) -> Report:
     """Check a feature table.
 
     Parameters
@@ -107,7 +43,7 @@ def check_table(table: FeatureTable) -> TableReport:
 
     Returns
     -------
-    TableReport
+    Report
         Counts, facts and possible problems.
 
     Examples
@@ -115,7 +51,7 @@ def check_table(table: FeatureTable) -> TableReport:
     >>> import numpy as np
     >>> values = np.array([[-70.0, 15.0], [-0.068, 14.0], [-0.071, 16.0]])
     >>> table = FeatureTable.from_arrays(values, {"subthreshold": ["vrest", "sag_area"]}, cell=["a", "b", "c"])
-    >>> check_table(table).problems[-1]
+    >>> check_table(table).findings[-1]
     'vrest: the median size is 0.071, expected 45 to 95 mV; looks like volts: multiply by 1000'
     """
     label, species, condition = (_texts(table, name) for name in ("label", "species", "condition"))
@@ -124,52 +60,18 @@ def check_table(table: FeatureTable) -> TableReport:
         blocks.append(_class_counts("classes and conditions", label, condition))
     blocks.append(_family_counts(table))
     problems = [*_cell_problems(table), *_column_problems(table), *_value_problems(table)]
-    return TableReport(blocks, _facts(table), problems)
-
-
-def print_report(report: TableReport, console: Console | None = None) -> None:
-    """Print a report, with colors and frames on a terminal and as plain text elsewhere.
-
-    Parameters
-    ----------
-    report : TableReport
-        The report.
-    console : rich.console.Console, optional
-        Where to print. Default: standard output.
-    """
-    console = console or Console()
-    if not console.is_terminal:
-        for line in report.lines():
-            console.file.write(line + "\n")
-        return
-    for block in report.blocks:
-        grid = Grid(title=block.title, title_justify="left")
-        for i, name in enumerate(block.header):
-            grid.add_column(escape(name), justify="right" if i else "left")
-        for row in block.rows:
-            grid.add_row(*map(escape, row))
-        console.print(grid)
-    for fact in report.facts:
-        console.print(fact, markup=False, highlight=False)
-    console.print(f"[bold {'yellow' if report.problems else 'green'}]{report.verdict}[/]", highlight=False)
-    for problem in report.problems:
-        console.print(f"  - {problem}", markup=False, highlight=False)
+    return Report(_facts(table), problems, blocks)
 
 
 def _texts(table: FeatureTable, name: str) -> list[str]:
     return [str(text) or "(none)" for text in table.about.get(name, [""] * len(table))]
 
 
-def _percent(part: float) -> str:
-    return f"{100 * part:.1f} %"
-
-
-def _shortened(items: Sequence[str], shown: int = 5) -> str:
-    return ", ".join(items[:shown]) + (f" and {len(items) - shown} more" if len(items) > shown else "")
-
-
-def _chosen(items: np.ndarray, chosen: np.ndarray) -> str:  # str [item], bool [item]
-    return _shortened(items[chosen].tolist())
+def _chosen(names: np.ndarray, problems: Mapping[str, np.ndarray]) -> Iterator[str]:
+    """Yield each problem that concerns some of the names, with the first of them."""
+    for problem, concerned in problems.items():
+        if concerned.any():
+            yield f"{problem}: {shorten(names[concerned].tolist())}"
 
 
 def _class_counts(title: str, labels: list[str], groups: list[str]) -> Block:
@@ -185,38 +87,33 @@ def _family_counts(table: FeatureTable) -> Block:
     for i, (name, columns) in enumerate(table.columns.items(), 1):
         observed = table.observed[:, columns]
         without = str(int((~observed.any(axis=1)).sum()))
-        rows.append([f"{i} {name}", str(observed.shape[1]), _percent(1 - observed.mean()), without])
+        rows.append([f"{i} {name}", str(observed.shape[1]), f"{100 * (1 - observed.mean()):.1f} %", without])
     return Block("input of a model", ["family", "width", "not measured", "cells without"], rows)
 
 
-def _facts(table: FeatureTable) -> list[str]:
+def _facts(table: FeatureTable) -> dict[str, str]:
     """Return sentences on donors, and the numbers to which any score has to be compared."""
     donors = Counter(filter(None, table.about.get("donor", np.array([])).tolist()))
     shared = sum(n for n in donors.values() if n > 1)
-    facts = ["no donor is known: folds cannot be grouped by donor"]
+    facts = {"donors": "no donor is known: folds cannot be grouped by donor"}
     if donors:
         donor, most = donors.most_common(1)[0]
-        facts = [f"{len(donors)} donors, at most {most} cells of one ({donor})"]
-        if shared:
-            facts += [
-                f"{shared} cells share their donor with another cell: folds by cell put one donor on both sides, "
-                f"so report folds by donor as well"
-            ]
-    unknown = [
-        name
-        for name in table.families
-        if name not in feature_names.FAMILIES and feature_names.known_vectors(name) is None
-    ]
+        facts["donors"] = f"{len(donors)} donors, at most {most} cells of one ({donor})"
+    if shared:
+        facts["shared donors"] = (
+            f"{shared} cells share their donor with another cell: folds by cell put one donor on both sides, "
+            f"so report folds by donor as well"
+        )
+    families = (name for name in table.families if name not in feature_names.FAMILIES)
+    unknown = [name for name in families if feature_names.known_vectors(name) is None]
     if unknown:
-        facts.append(f"no unit is known for {_shortened(unknown)}: their values were not checked")
+        facts["units"] = f"no unit is known for {shorten(unknown)}: their values were not checked"
+    facts["size"] = f"{len(table)} cells, {len(table.families)} families, {sum(table.widths)} features"
     labels = list(filter(None, table.about.get("label", np.array([])).tolist()))
-    facts.append(f"{len(table)} cells, {len(table.families)} families, {sum(table.widths)} features")
     if labels:
         label, most = Counter(labels).most_common(1)[0]
-        facts.append(
-            f"{len(set(labels))} classes; always predicting {label} is right for {_percent(most / len(labels))} "
-            f"of the cells"
-        )
+        share = f"{100 * most / len(labels):.1f} % of the cells"
+        facts["classes"] = f"{len(set(labels))} classes; always predicting {label} is right for {share}"
     return facts
 
 
@@ -225,18 +122,19 @@ def _cell_problems(table: FeatureTable) -> Iterator[str]:
     counts = Counter(clean_id(cell).lower() for cell in table.cell.tolist())
     similar = [cell for cell, n in counts.items() if n > 1]
     if similar:
-        yield f"ids that differ only in how they are written: {_shortened(similar)}"
-    repeated = find_repeated_rows(np.where(table.observed, table.values, np.nan))
-    if repeated.any():
-        yield f"cells with exactly the features of an earlier one, perhaps copies: {_chosen(table.cell, repeated)}"
-    empty = ~table.observed.any(axis=1)
-    if empty.any():
-        yield f"cells with nothing measured: {_chosen(table.cell, empty)}"
+        yield f"ids that differ only in how they are written: {shorten(similar)}"
     labels, donors = (table.about.get(name, np.full(len(table), "")) for name in ("label", "donor"))
-    if (labels == "").any():
-        yield f"cells without a label, to be left out of training: {_chosen(table.cell, labels == '')}"
-    if (donors != "").any() and (donors == "").any():
-        yield f"cells without a donor, where others have one: {_chosen(table.cell, donors == '')}"
+    yield from _chosen(
+        table.cell,
+        {
+            "cells with exactly the features of an earlier one, perhaps copies": find_repeated_rows(
+                np.where(table.observed, table.values, np.nan)
+            ),
+            "cells with nothing measured": ~table.observed.any(axis=1),
+            "cells without a label, to be left out of training": labels == "",
+            "cells without a donor, where others have one": (donors == "") & (donors != "").any(),
+        },
+    )
     for label in sorted(set(labels.tolist()) - {""}):
         n, groups = int((labels == label).sum()), set(donors[labels == label].tolist())
         if n < FOLDS:
@@ -254,10 +152,9 @@ def _column_problems(table: FeatureTable) -> Iterator[str]:
         values = np.where(observed, table.values[:, columns], np.nan)
         never = ~observed.any(axis=0)
         constant = np.fmin.reduce(values, axis=0) == np.fmax.reduce(values, axis=0)
-        if never.any():
-            yield f"{family}: {never.sum()} of {len(features)} columns were never measured: {_chosen(features, never)}"
-        if constant.any():
-            yield f"{family}: {constant.sum()} of {len(features)} columns are constant: {_chosen(features, constant)}"
+        found = {"were never measured": never, "are constant": constant}
+        kinds = {f"{family}: {which.sum()} of {len(features)} columns {kind}": which for kind, which in found.items()}
+        yield from _chosen(features, kinds)
 
 
 def _value_problems(table: FeatureTable) -> Iterator[str]:

@@ -8,13 +8,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.table import Table as Grid
 
-from data_prep.cli import run
-from data_prep.dandi_archive import fetch_dandiset, list_assets
-from data_prep.download import DownloadError
-from data_prep.patchseq.check import check_table, print_report
+from data_prep.cli import OutputFolder, TableFolder, chosen_source, fetch_recordings
+from data_prep.dandi_archive import query_archive
+from data_prep.patchseq.check import check_table
 from data_prep.patchseq.collect import (
     RecordingFile,
     build_table,
@@ -28,46 +25,13 @@ from data_prep.patchseq.families import Layout
 from data_prep.patchseq.feature_csv import align_table, read_feature_csv
 from data_prep.patchseq.labels import read_labels
 from data_prep.patchseq.table import save_table
-from data_prep.result_store import ParallelError
+from data_prep.report import Block
 from jaxephys.schemas.feature_table import FeatureTable
-from jaxephys.schemas.storage import DataError, TableError
+from jaxephys.schemas.storage import TableError
 
-OutputFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-TableFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
 Recordings = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RECORDINGS")]
 ExtractedFolders = Annotated[tuple[Path, ...], tyro.conf.arg(name="from")]
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run a command of ``python -m data_prep patchseq``.
-
-    Parameters
-    ----------
-    arguments : sequence of str
-        The command (simulate, fetch, extract, table, check, tfds or reasons) and its options.
-
-    Returns
-    -------
-    int
-        Exit status: 0, or 2 after an error that the user can correct.
-    """
-    commands = {
-        "simulate": _simulate,
-        "fetch": _fetch,
-        "extract": _extract,
-        "table": _table,
-        "check": _check,
-        "spca": _spca,
-        "tfds": _tfds,
-        "reasons": _reasons,
-    }
-    return run(
-        "patchseq",
-        "Convert Patch-seq recordings into one feature table.",
-        commands,
-        arguments,
-        (DataError, DownloadError, ParallelError),
-    )
+DESCRIPTION = "Convert Patch-seq recordings into one feature table."
 
 
 def _simulate(
@@ -109,10 +73,7 @@ def _fetch(
         jobs: Number of simultaneous downloads.
         metadata: Path or address of the table of labels, which is stored with the files.
     """
-    summary = fetch_dandiset(dandiset, out, limit=limit, match=match, jobs=jobs, metadata=metadata)
-    print(summary)
-    if summary.failed:
-        raise DownloadError(f"{len(summary.failed)} files failed; the same command tries them again")
+    fetch_recordings(dandiset, out, limit=limit, match=match, jobs=jobs, metadata=metadata)
     print(f"next: python -m data_prep patchseq extract {out} EXTRACTED")
 
 
@@ -148,7 +109,8 @@ def _extract(
         match: With --dandiset: pattern of the paths.
     """
     if dandiset is not None:
-        files = [RecordingFile(asset.path, asset=asset) for asset in list_assets(dandiset, limit=limit, match=match)]
+        assets = query_archive(dandiset, limit=limit, match=match).assets
+        files = [RecordingFile(asset.path, asset=asset) for asset in assets]
     else:
         files = find_files(recordings)
     options: dict[str, Any] = {"workers": workers, "scheduler": scheduler, "timeout": timeout}
@@ -191,8 +153,7 @@ def _table(
         sncg: Class of Sncg cells among the four classes; "as published" repeats an error of the published code (Lamp5).
         clock_times: With --csv: keep the times that count from the start of the recording.
     """
-    if (csv is None) == (not source):
-        raise TableError("give either --from FOLDER (extracted cells) or --csv FILE (a table of scalar features)")
+    chosen_source({"from": source, "csv": csv})
     if csv is not None:
         table = read_feature_csv(csv, clock_times=clock_times)
         table = align_table(table) if features == "aligned" else table
@@ -215,7 +176,7 @@ def _check(path: TableFolder, /) -> None:
     Args:
         path: Folder of the table.
     """
-    print_report(check_table(FeatureTable.read(path)))
+    print("\n".join(check_table(FeatureTable.read(path)).lines()))
 
 
 def _spca(path: TableFolder, out: OutputFolder, /, train: Path | None = None) -> None:
@@ -250,14 +211,19 @@ def _reasons() -> None:
 
 
 def _print_reasons(rows: Sequence[QcRow]) -> None:
-    counted = count_reasons(rows)
-    if not counted:
-        return
-    grid = Grid(title="dropped, repaired or missing", title_justify="left")
-    for name in ("part", "action", "reason"):
-        grid.add_column(name)
-    for name in ("times", "cells"):
-        grid.add_column(name, justify="right")
-    for what, action, reason, times, cells in counted:
-        grid.add_row(what, action, reason, str(times), str(cells))
-    Console().print(grid)
+    counted = [[str(entry) for entry in line] for line in count_reasons(rows)]
+    if counted:
+        header = ("part", "action", "reason", "times", "cells")
+        print("\n".join(Block("dropped, repaired or missing", header, counted).lines()))
+
+
+COMMANDS = {
+    "simulate": _simulate,
+    "fetch": _fetch,
+    "extract": _extract,
+    "table": _table,
+    "check": _check,
+    "spca": _spca,
+    "tfds": _tfds,
+    "reasons": _reasons,
+}

@@ -59,34 +59,6 @@ class RecordingFile:
     asset: Asset | None = None
 
 
-@dataclass(frozen=True)
-class ExtractedCell:
-    """The stored result of one recording.
-
-    Parameters
-    ----------
-    cell : str
-        Identifier of the cell; the key of the recording if it failed.
-    facts : mapping
-        ``donor``, ``species`` and ``source``; empty if the recording failed.
-    notes : list of Note
-        Everything that was dropped, repaired or missing.
-    arrays : dict of str to ndarray, optional
-        ``values``, ``observed``, ``old`` and ``new``, see :func:`data_prep.patchseq.extract.extract_file`; None if the cell was
-        dropped.
-    """
-
-    cell: str
-    facts: Mapping[str, Any]
-    notes: list[Note]
-    arrays: dict[str, np.ndarray] | None
-
-    @property
-    def qc_rows(self) -> list[QcRow]:
-        """The notes as rows of ``qc.csv``."""
-        return [(self.cell, row) for row in self.notes]
-
-
 def find_files(folder: str | Path) -> list[RecordingFile]:
     """List the NWB files of a folder and its subfolders.
 
@@ -168,7 +140,7 @@ def extract_all(
     )
     stored = [{"key": result.key, "file": result.path.name} for result in results]
     (out / SETTINGS).write_text(json.dumps({**settings, "recordings": stored}, indent=1), encoding="utf-8")
-    rows = [row for cell in _extracted_cells(results) for row in cell.qc_rows]
+    rows = [(cell, row) for cell, _, notes, _ in _extracted_cells(results) for row in notes]
     write_qc(out / QC, rows)
     return rows
 
@@ -279,17 +251,17 @@ def build_table(
     unlabelled = {cell: reason for some in labels for cell, reason in some.dropped.items()}
     rows: list[QcRow] = []
     cells, arrays, texts = [], [], []
-    for extracted in _extracted_cells(result for _, results in read for result in results):
-        rows += extracted.qc_rows
-        if extracted.arrays is None:
+    for cell, facts, notes, features_of_cell in _extracted_cells(result for _, results in read for result in results):
+        rows += [(cell, row) for row in notes]
+        if features_of_cell is None:
             continue
-        if labels and extracted.cell not in known:
-            reason = unlabelled.get(extracted.cell, "no label")
-            rows.append((extracted.cell, note("cell", "", DROPPED, reason)))
+        if labels and cell not in known:
+            rows.append((cell, note("cell", "", DROPPED, unlabelled.get(cell, "no label"))))
             continue
-        cells.append(extracted.cell)
-        arrays.append(extracted.arrays)
-        texts.append(_cell_texts(extracted, known.get(extracted.cell, {})))
+        cells.append(cell)
+        arrays.append(features_of_cell)
+        label = known.get(cell, {})  # what it lacks is taken from the file
+        texts.append({name: label.get(name) or str(facts.get(name, "")) for name in TEXT_COLUMNS})
     recorded = {cell for cell, _ in rows} | set(cells)
     rows += [(cell, note("cell", "", DROPPED, "no recording")) for cell in known if cell not in recorded]
     if not cells:
@@ -316,14 +288,19 @@ def empty_rows(table: FeatureTable) -> list[QcRow]:
     return [(cell, note("cell", "", DROPPED, "no value")) for cell in table.provenance["without_values"]]
 
 
-def _extracted_cells(results: Iterable[ItemResult]) -> Iterator[ExtractedCell]:
-    """Load stored results; of several recordings of one cell the first that gives features is kept."""
+def _extracted_cells(
+    results: Iterable[ItemResult],
+) -> Iterator[tuple[str, dict[str, Any], list[Note], dict[str, np.ndarray] | None]]:
+    """Load stored results: cell, facts, notes, and arrays (None if the cell was dropped).
+
+    The key stands for the cell if its recording failed. Of several recordings of one cell the first that gives features is kept.
+    """
     seen: dict[str, str] = {}
     for result in results:
         if not result.succeeded:
             kinds = (kind for kind in ("worker died", "timeout") if result.reason.startswith(kind))
             notes = [note("cell", "", DROPPED, next(kinds, "extraction failed"), result.reason)]
-            yield ExtractedCell(result.key, {}, notes, None)
+            yield result.key, {}, notes, None
             continue
         arrays, facts = result.load()
         cell, notes = str(facts["cell"]), [Note(*row) for row in facts["notes"]]
@@ -332,13 +309,7 @@ def _extracted_cells(results: Iterable[ItemResult]) -> Iterator[ExtractedCell]:
             notes, dropped = [note("cell", "", DROPPED, "duplicate cell", f"{result.key}; {seen[cell]} is kept")], True
         if not dropped:
             seen[cell] = result.key
-        yield ExtractedCell(cell, facts, notes, None if dropped else arrays)
-
-
-def _cell_texts(extracted: ExtractedCell, label: Mapping[str, str]) -> dict[str, str]:
-    """Return the text columns of a cell from its labels, and where these are empty from its file."""
-    from_file = {"donor": str(extracted.facts["donor"]), "species": str(extracted.facts["species"])}
-    return {name: label.get(name) or from_file.get(name, "") for name in TEXT_COLUMNS}
+        yield cell, facts, notes, None if dropped else arrays
 
 
 def _text_columns(texts: Sequence[Mapping[str, str]], labelled: bool) -> dict[str, list[str]]:

@@ -106,8 +106,8 @@ def extract_cell(
             notes.append(note("cell", "", DROPPED, "no usable sweep", reasons))
             return CellResult({}, {}, {}, notes)
         analyze(cell)
-        old = attempt(cell, "record", lambda: old_record(cell)) or dict.fromkeys(OLD_NAMES, np.nan)
-        new = attempt(cell, "record", lambda: new_record(cell)) or dict.fromkeys(NEW_NAMES, np.nan)
+        old = attempt(cell, "record", old_record, cell) or dict.fromkeys(OLD_NAMES, np.nan)
+        new = attempt(cell, "record", new_record, cell) or dict.fromkeys(NEW_NAMES, np.nan)
         families = feature_vectors(cell, layout) if preset == "ipfx" else published_vectors(cell)
     return CellResult(families, old, new, notes)
 
@@ -150,13 +150,8 @@ def extract_file(
         notes = [note("cell", "", DROPPED, error.reason, error.detail)]
         return {}, {"cell": cell, "donor": donor, "species": "", "source": {}, "notes": notes}
     result = extract_cell(recording, preset=preset, layout=layout)
-    facts = {
-        "cell": recording.cell,
-        "donor": recording.donor,
-        "species": recording.species,
-        "source": dict(recording.source),
-        "notes": [list(row) for row in result.notes],
-    }
+    facts = {name: getattr(recording, name) for name in ("cell", "donor", "species")}
+    facts |= {"source": dict(recording.source), "notes": [list(row) for row in result.notes]}
     if result.dropped:
         return {}, facts
     arrays = {

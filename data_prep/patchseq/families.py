@@ -149,34 +149,24 @@ def analyze(cell: CellSweeps) -> CellSweeps:
     """
     start, end = cell.window
     if cell.long:
-        extractors = dsf.extractors_for_sweeps(
-            SweepSet(cell.long),
-            start=start,
-            end=end,
-            min_peak=-25,  # mV
-            **dsf.detection_parameters(StimulusType.LONG_SQUARE),
-        )
+        extractors = _extractors(cell.long, StimulusType.LONG_SQUARE, start=start, end=end, min_peak=-25)  # mV
         analysis = spa.LongSquareAnalysis(*extractors, subthresh_min_amp=-100.0)  # pA
-        cell.long_square = attempt(cell, "long_square", lambda: analyze_long_squares(cell, analysis))
+        cell.long_square = attempt(cell, "long_square", analyze_long_squares, cell, analysis)
     if cell.short:
         stop = cell.short[-1].t[cell.short[-1].epochs["stim"][1]] + SHORT_SQUARE_MARGIN
-        extractors = dsf.extractors_for_sweeps(
-            SweepSet(cell.short),
-            est_window=[start, start + 0.001],
-            start=start,
-            end=stop,
-            reject_at_stim_start_interval=0.0002,  # s: the step's artifact  # pyright: ignore[reportArgumentType]
-            **dsf.detection_parameters(StimulusType.SHORT_SQUARE),
-        )
-        short = spa.ShortSquareAnalysis(*extractors)
-        cell.short_square = attempt(cell, "short_square", lambda: short.analyze(SweepSet(cell.short)))
+        times = {"est_window": [start, start + 0.001], "start": start, "end": stop}
+        times["reject_at_stim_start_interval"] = 0.0002  # s: the step's artifact
+        short = spa.ShortSquareAnalysis(*_extractors(cell.short, StimulusType.SHORT_SQUARE, **times))
+        cell.short_square = attempt(cell, "short_square", short.analyze, SweepSet(cell.short))
     if cell.ramp:
-        extractors = dsf.extractors_for_sweeps(
-            SweepSet(cell.ramp), start=start, **dsf.detection_parameters(StimulusType.RAMP)
-        )
-        ramps = spa.RampAnalysis(*extractors)
-        cell.ramps = attempt(cell, "ramp", lambda: ramps.analyze(SweepSet(cell.ramp)))
+        ramps = spa.RampAnalysis(*_extractors(cell.ramp, StimulusType.RAMP, start=start))
+        cell.ramps = attempt(cell, "ramp", ramps.analyze, SweepSet(cell.ramp))
     return cell
+
+
+def _extractors(sweeps: list[IpfxSweep], protocol: StimulusType, **options: Any) -> Any:
+    """Return IPFX's extractors of spikes and of spike trains for the sweeps of a protocol."""
+    return dsf.extractors_for_sweeps(SweepSet(sweeps), **options, **dsf.detection_parameters(protocol))
 
 
 def analyze_long_squares(cell: CellSweeps, analysis: spa.LongSquareAnalysis) -> dict[str, Any]:
@@ -211,11 +201,11 @@ def analyze_long_squares(cell: CellSweeps, analysis: spa.LongSquareAnalysis) -> 
         rates = np.asarray(spiking["stim_amp"]), np.asarray(spiking["avg_rate"])
         results["fi_fit_slope"] = strf.fit_fi_slope(*rates) if len(spiking) > 1 else np.nan
     if len(results["subthreshold_sweeps"]):
-        results |= attempt(cell, "subthreshold", lambda: analysis.analyze_subthreshold(sweeps)) or {}
+        results |= attempt(cell, "subthreshold", analysis.analyze_subthreshold, sweeps) or {}
     return results
 
 
-def attempt(cell: CellSweeps, family: str, compute: Callable[[], Any]) -> Any:
+def attempt(cell: CellSweeps, family: str, compute: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """Call a function; if it raises an error, append a note to the cell and return None.
 
     Parameters
@@ -225,7 +215,9 @@ def attempt(cell: CellSweeps, family: str, compute: Callable[[], Any]) -> Any:
     family : str
         Name of the family, or of the protocol, in the note.
     compute : callable
-        The function, without arguments.
+        The function.
+    *arguments, **options
+        Its arguments.
 
     Returns
     -------
@@ -233,7 +225,7 @@ def attempt(cell: CellSweeps, family: str, compute: Callable[[], Any]) -> Any:
         The result of ``compute``; None after an error.
     """
     try:
-        return compute()
+        return compute(*arguments, **options)
     except Exception as error:  # IPFX passes on any exception of NumPy and pandas
         cell.note_missing(family, "family failed", f"{type(error).__name__}: {error}")
         return None
@@ -260,7 +252,7 @@ def feature_vectors(cell: CellSweeps, layout: Layout) -> dict[str, FeatureVector
         cell.note_missing("long_square", "no long square" if not cell.long else "family failed")
     else:
         computed |= _subthreshold(cell, layout) | _spike_trains(cell, layout)
-        computed["isi_shape"] = attempt(cell, "isi_shape", lambda: _isi_shape(cell))
+        computed["isi_shape"] = attempt(cell, "isi_shape", _isi_shape, cell)
     computed |= _first_spikes(cell)
     vectors = {}
     for name, width in layout.widths().items():
@@ -354,39 +346,51 @@ def first_spike_sweeps(cell: CellSweeps) -> tuple[SpikingSweeps, SpikingSweeps, 
     return short, rheobase, ramps
 
 
+def spike_train_functions(spikes: Sequence[Any], window: tuple[float, float], psth_bin: float) -> dict[str, tuple]:
+    """Return IPFX's functions of the families along a spike train.
+
+    Parameters
+    ----------
+    spikes : sequence of (DataFrame or None)
+        Spikes at each level, as :func:`spikes_at_levels` returns them.
+    window : (float, float)
+        Start and end of the step in s.
+    psth_bin : float
+        Width of the bins of the PSTH in ms.
+
+    Returns
+    -------
+    dict of str to tuple
+        Function and its arguments, by the name of the family.
+    """
+    return {
+        "psth": (fv.psth_vector, spikes, *window, psth_bin),
+        "inst_freq": (fv.inst_freq_vector, spikes, *window),
+        **{f"spiking_{name}": (fv.spike_feature_vector, name, spikes, *window) for name in SPIKING},
+    }
+
+
 def _subthreshold(cell: CellSweeps, layout: Layout) -> dict[str, FeatureVector | None]:
-    features, sweeps = cell.long_square or {}, SweepSet(cell.long)
-    start, end = cell.window
+    features, sweeps, targets = cell.long_square or {}, SweepSet(cell.long), layout.hyperpolarising
     hyper, hyper_deflection = fv.identify_subthreshold_hyperpol_with_amplitudes(features, sweeps)
     depol, depol_deflection = fv.identify_subthreshold_depol_with_amplitudes(features, sweeps)
     vectors: dict[str, FeatureVector | None] = {}
-
-    def step_voltages() -> FeatureVector:
-        values = fv.step_subthreshold(
-            hyper, layout.hyperpolarising, start, end, amp_tolerance=HYPERPOLARISING_TOLERANCE
-        )
-        return _with_level_mask(values, recorded)
-
     if hyper:
-        amplitudes = np.array(list(hyper))
-        recorded = [
-            bool(np.any(np.abs(amplitudes - target) <= HYPERPOLARISING_TOLERANCE)) for target in layout.hyperpolarising
-        ]
-        vectors["step_subthresh"] = attempt(cell, "step_subthresh", step_voltages)
-        _note_missing_levels(cell, "step_subthresh", layout.hyperpolarising, recorded)
-        vectors["subthresh_norm"] = attempt(
-            cell,
-            "subthresh_norm",
-            lambda: _with_level_mask(fv.subthresh_norm(hyper, hyper_deflection, start, end), [True]),
+        recorded = [any(abs(level - target) <= HYPERPOLARISING_TOLERANCE for level in hyper) for target in targets]
+        arguments, tolerance = (hyper, targets, *cell.window), HYPERPOLARISING_TOLERANCE
+        vectors["step_subthresh"] = _levels(
+            cell, "step_subthresh", recorded, fv.step_subthreshold, *arguments, amp_tolerance=tolerance
         )
+        _note_missing_levels(cell, "step_subthresh", targets, recorded)
+        arguments = (hyper, hyper_deflection, *cell.window)
+        vectors["subthresh_norm"] = _levels(cell, "subthresh_norm", [True], fv.subthresh_norm, *arguments)
     else:
         cell.note_missing("step_subthresh", "no hyperpolarising step")
         cell.note_missing("subthresh_norm", "no hyperpolarising step")
     if depol:
-        vectors["subthresh_depol_norm"] = attempt(
-            cell,
-            "subthresh_depol_norm",
-            lambda: _with_level_mask(fv.subthresh_depol_norm(depol, depol_deflection, start, end), [True]),
+        arguments = (depol, depol_deflection, *cell.window)
+        vectors["subthresh_depol_norm"] = _levels(
+            cell, "subthresh_depol_norm", [True], fv.subthresh_depol_norm, *arguments
         )
     else:
         cell.note_missing("subthresh_depol_norm", "no depolarising step")
@@ -400,20 +404,12 @@ def _spike_trains(cell: CellSweeps, layout: Layout) -> dict[str, FeatureVector |
         for name in ("psth", "inst_freq", *(f"spiking_{name}" for name in SPIKING), "inst_freq_norm"):
             cell.note_missing(name, "no spike")
         return {}
-    spikes = attempt(cell, "levels", lambda: spikes_at_levels(features, layout.levels, shift=10, tolerance=0))
+    spikes = attempt(cell, "levels", spikes_at_levels, features, layout.levels, shift=10, tolerance=0)
     if spikes is None:
         return {}
-    start, end = cell.window
     recorded = [level is not None for level in spikes]
-    functions: dict[str, Callable[[], np.ndarray]] = {
-        "psth": lambda: fv.psth_vector(spikes, start, end, PSTH_BIN),
-        "inst_freq": lambda: fv.inst_freq_vector(spikes, start, end),
-    }
-    for name in SPIKING:
-        functions[f"spiking_{name}"] = lambda name=name: fv.spike_feature_vector(name, spikes, start, end)
-    vectors: dict[str, FeatureVector | None] = {}
-    for name, compute in functions.items():
-        vectors[name] = attempt(cell, name, lambda compute=compute: _with_level_mask(compute(), recorded))
+    functions = spike_train_functions(spikes, cell.window, PSTH_BIN)
+    vectors = {name: _levels(cell, name, recorded, *function) for name, function in functions.items()}
     if vectors["inst_freq"] is not None:
         values, observed = vectors["inst_freq"]
         vectors["inst_freq_norm"] = normalize_levels(values, len(layout.levels)), observed
@@ -427,16 +423,14 @@ def _isi_shape(cell: CellSweeps) -> FeatureVector | None:
         cell.note_missing("isi_shape", "no spike")
         return None
     sweep, spikes = fv.identify_sweep_for_isi_shape(SweepSet(cell.long), features, end - start)
-    return _with_level_mask(fv.isi_shape(sweep, spikes, end, n_points=ISI_POINTS), [True])
+    return _levels(cell, "isi_shape", [True], fv.isi_shape, sweep, spikes, end, n_points=ISI_POINTS)
 
 
 def _first_spikes(cell: CellSweeps) -> dict[str, FeatureVector]:
     """Concatenate the first action potentials of short square, long square and ramp; NaN for a protocol without one."""
     names, recorded = ("short square", "long square", "ramp"), (cell.short, cell.long, cell.ramp)
     blocks = [
-        attempt(cell, "first_ap", lambda chosen=chosen: fv.first_ap_vectors(*chosen, window_length=AP_WINDOW))
-        if chosen[0]
-        else None
+        attempt(cell, "first_ap", fv.first_ap_vectors, *chosen, window_length=AP_WINDOW) if chosen[0] else None
         for chosen in first_spike_sweeps(cell)
     ]
     for name, sweeps, block in zip(names, recorded, blocks, strict=True):
@@ -455,9 +449,21 @@ def _without_clipped(sweeps: list[IpfxSweep], spikes: list[Any], rows: Any) -> S
     return [sweeps[row] for row in kept], [spikes[row] for row in kept]
 
 
-def _with_level_mask(values: np.ndarray, recorded: Sequence[bool]) -> FeatureVector:
-    """Return the values of equally long levels, one after the other, with a mask of the recorded levels."""
-    return np.asarray(values, float), np.repeat(np.asarray(recorded, bool), len(values) // len(recorded))
+def _levels(
+    cell: CellSweeps,
+    family: str,
+    recorded: Sequence[bool],
+    compute: Callable[..., Any],
+    *arguments: Any,
+    **options: Any,
+) -> FeatureVector | None:
+    """Compute the values of equally long levels, one after the other, and a mask of the recorded levels; None after an error."""
+
+    def vector() -> FeatureVector:
+        values = np.asarray(compute(*arguments, **options), float)
+        return values, np.repeat(np.asarray(recorded, bool), len(values) // len(recorded))
+
+    return attempt(cell, family, vector)
 
 
 def _note_missing_levels(cell: CellSweeps, family: str, targets: Sequence[int], recorded: Sequence[bool]) -> None:

@@ -258,12 +258,11 @@ def find_repeated_rows(values: np.ndarray) -> np.ndarray:
 
 
 def _numbers(name: str, rows: Sequence[dict[str, str]], path: str | Path) -> np.ndarray:  # [cell]
-    def number(row: dict[str, str]) -> float:
+    numbers = []
+    for row in rows:
         try:
-            return float(row[name] or "nan")
+            numbers.append(float(row[name] or "nan"))
         except ValueError:
-            raise TableError(
-                f"{name} of cell {row['cell_id']} in {path} is {row[name]!r}: it must be a number"
-            ) from None
-
-    return np.array([number(row) for row in rows])
+            where = f"{name} of cell {row['cell_id']} in {path}"
+            raise TableError(f"{where} is {row[name]!r}: it must be a number") from None
+    return np.array(numbers)

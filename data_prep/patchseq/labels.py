@@ -8,8 +8,7 @@ Vip, so that mouse and human have the same classes. Start with :func:`read_label
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from data_prep.patchseq.table import TEXT_COLUMNS
@@ -28,35 +27,28 @@ class LabelError(DataError):
     """A file of labels that cannot be used; the message is one sentence with the remedy."""
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Labels(Mapping[str, Mapping[str, str]]):
-    """Text columns of labelled cells, as a mapping from cell identifiers.
+class Labels(dict[str, Mapping[str, str]]):
+    """Text columns (``table.TEXT_COLUMNS``) of labelled cells by their identifier.
 
     Parameters
     ----------
-    known : mapping of str to mapping of str to str
-        Text columns (``table.TEXT_COLUMNS``) of each labelled cell.
-    dropped : mapping of str to str
-        Reason code of each cell of the file without a usable label.
+    labels : mapping of str to (dict of str to str, or str)
+        For each cell of the file its text columns, or the reason code why it has no usable label.
     layout : str
         Format of the file: "mouse", "human" or "plain".
+
+    Attributes
+    ----------
+    dropped : dict of str to str
+        Reason code of each cell without a usable label.
+    layout : str
+        As given.
     """
 
-    known: Mapping[str, Mapping[str, str]]
-    dropped: Mapping[str, str]
-    layout: str
-
-    def __getitem__(self, cell: str) -> Mapping[str, str]:
-        return self.known[cell]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.known)
-
-    def __len__(self) -> int:
-        return len(self.known)
-
-    def __repr__(self) -> str:
-        return f"Labels({self.layout}: {len(self)} cells, {len(self.dropped)} dropped)"
+    def __init__(self, labels: Mapping[str, RowLabel], layout: str) -> None:
+        super().__init__((cell, label) for cell, label in labels.items() if not isinstance(label, str))
+        self.dropped = {cell: label for cell, label in labels.items() if isinstance(label, str)}
+        self.layout = layout
 
 
 def read_labels(path: str | Path, *, strict_lamp5: bool = False, revised: bool = True, sncg: str = "Vip") -> Labels:
@@ -110,8 +102,7 @@ def read_labels(path: str | Path, *, strict_lamp5: bool = False, revised: bool =
     unique = {
         cell: some[0] if all(one == some[0] for one in some) else "repeated id" for cell, some in labels_of.items()
     }
-    known = {cell: label for cell, label in unique.items() if not isinstance(label, str)}
-    return Labels(known, {cell: label for cell, label in unique.items() if isinstance(label, str)}, layout)
+    return Labels(unique, layout)
 
 
 def label_column(species: Iterable[str]) -> str:

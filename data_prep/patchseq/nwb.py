@@ -23,14 +23,10 @@ from data_prep.patchseq.sweeps import Recording, Sweep, protocol_of
 SPECIES = {"mus musculus": "mouse", "house mouse": "mouse", "homo sapiens": "human", "human": "human", "mouse": "mouse"}
 PREFIXES = {
     "": 1.0,
-    "m": 1e-3,
-    "milli": 1e-3,
-    "u": 1e-6,
-    "micro": 1e-6,
-    "n": 1e-9,
-    "nano": 1e-9,
-    "p": 1e-12,
-    "pico": 1e-12,
+    **dict.fromkeys(("m", "milli"), 1e-3),
+    **dict.fromkeys(("u", "micro"), 1e-6),
+    **dict.fromkeys(("n", "nano"), 1e-9),
+    **dict.fromkeys(("p", "pico"), 1e-12),
 }
 UNIT = re.compile(r"(milli|micro|nano|pico|[munp]?)(volts?|v|amperes?|amps?|a)$", re.IGNORECASE)
 NO_STIMULUS = ("n/a", "na", "none", "unknown", "no description")
@@ -221,13 +217,11 @@ def _trace(series: Group, quantity: str, factor: float) -> np.ndarray:
 
 def _rate(series: Group) -> float:
     """Return the sampling rate in Hz, from ``starting_time`` or from evenly spaced timestamps."""
-    start, stamps = series.get("starting_time"), series.get("timestamps")
+    start, stamps, rate = series.get("starting_time"), series.get("timestamps"), 0.0
     if start is not None and "rate" in start.attrs:
         rate = float(start.attrs["rate"])
     elif stamps is not None and len(stamps) > 1:
         rate = (len(stamps) - 1) / float(stamps[-1] - stamps[0])
-    else:
-        raise _UnreadableSweep("no sampling rate")
     if not np.isfinite(rate) or rate <= 0:
         raise _UnreadableSweep("no sampling rate")
     return rate

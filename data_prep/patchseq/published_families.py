@@ -10,7 +10,6 @@ that a family which fails takes the whole cell with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -29,12 +28,14 @@ from data_prep.patchseq.families import (
     FeatureVector,
     analyze_long_squares,
     attempt,
+    spike_train_functions,
     spikes_at_levels,
 )
 from data_prep.patchseq.stimulus import ONSET
 
 LEVELS = (0, 40, 80)  # pA above rheobase
 HYPERPOLARISING = (-30, -50, -90)  # pA
+PSTH_BIN = 20  # ms
 TARGET = -110.0  # pA, of the normalized hyperpolarising response
 WIDTHS = {
     "step_subthresh": 420,
@@ -69,43 +70,32 @@ def published_vectors(cell: CellSweeps) -> dict[str, FeatureVector]:
     if cell.long:
         extractors = dsf.extractors_for_sweeps(SweepSet(cell.long), start=cell.window[0], end=cell.window[1])
         analysis = spa.LongSquareAnalysis(*extractors, subthresh_min_amp=-100.0)
-        cell.long_square = attempt(cell, "long_square", lambda: analyze_long_squares(cell, analysis))
+        cell.long_square = attempt(cell, "long_square", analyze_long_squares, cell, analysis)
     if cell.long_square is not None:
         vectors |= _subthreshold(cell) | _spike_trains(cell)
-    first = attempt(cell, "first_ap", lambda: _first_spike(cell))
+    first = attempt(cell, "first_ap", _first_spike, cell)
     vectors |= {} if first is None else {"first_ap_v": first[0], "first_ap_dv": first[1]}
     return {name: _padded(vectors.get(name)) for name in WIDTHS}
 
 
 def _subthreshold(cell: CellSweeps) -> dict[str, np.ndarray | None]:
-    sweeps, (start, end) = SweepSet(cell.long), cell.window
-    hyper, deflection = fv.identify_subthreshold_hyperpol_with_amplitudes(cell.long_square, sweeps)
-    if not hyper:
-        return {}
-    return {
-        "step_subthresh": attempt(
-            cell, "step_subthresh", lambda: fv.step_subthreshold(hyper, HYPERPOLARISING, start, end, amp_tolerance=0)
-        ),
-        "subthresh_norm": attempt(
-            cell, "subthresh_norm", lambda: fv.subthresh_norm(hyper, deflection, start, end, target_amp=TARGET)
-        ),
+    hyper, deflection = fv.identify_subthreshold_hyperpol_with_amplitudes(cell.long_square, SweepSet(cell.long))
+    functions: dict[str, tuple] = {
+        "step_subthresh": (fv.step_subthreshold, hyper, HYPERPOLARISING, *cell.window),  # no tolerance
+        "subthresh_norm": (fv.subthresh_norm, hyper, deflection, *cell.window, TARGET),
     }
+    return {name: attempt(cell, name, *function) for name, function in functions.items()} if hyper else {}
 
 
 def _spike_trains(cell: CellSweeps) -> dict[str, np.ndarray | None]:
     features, (start, end) = cell.long_square or {}, cell.window
     if "rheobase_i" not in features:
         return {}
-    spikes = attempt(cell, "levels", lambda: spikes_at_levels(features, LEVELS, shift=None, tolerance=5))
-    compute: dict[str, Callable[[], np.ndarray]] = {}
-    if spikes is not None:
-        compute["psth"] = lambda: fv.psth_vector(spikes, start, end, width=20)
-        compute["inst_freq"] = lambda: fv.inst_freq_vector(spikes, start, end)
-        for name in SPIKING:
-            compute[f"spiking_{name}"] = lambda name=name: fv.spike_feature_vector(name, spikes, start, end)
+    spikes = attempt(cell, "levels", spikes_at_levels, features, LEVELS, shift=None, tolerance=5)
+    functions = {} if spikes is None else spike_train_functions(spikes, cell.window, PSTH_BIN)
     sweep, info = fv.identify_sweep_for_isi_shape(SweepSet(cell.long), features, end - start)
-    compute["isi_shape"] = lambda: fv.isi_shape(sweep, info, end, n_points=ISI_POINTS)
-    return {name: attempt(cell, name, values_of) for name, values_of in compute.items()}
+    functions["isi_shape"] = fv.isi_shape, sweep, info, end, ISI_POINTS
+    return {name: attempt(cell, name, *function) for name, function in functions.items()}
 
 
 def _first_spike(cell: CellSweeps) -> tuple[np.ndarray, np.ndarray] | None:

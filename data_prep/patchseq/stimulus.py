@@ -93,41 +93,39 @@ def prepare_sweep(sweep: Sweep, step: float) -> tuple[IpfxSweep | None, list[Not
     """
     notes: list[Note] = []
 
-    def dropped(reason: str, detail: object = "") -> tuple[None, list[Note]]:
-        return None, [*notes, note("sweep", sweep.number, DROPPED, reason, detail)]
-
-    def note_repair(reason: str, detail: object = "") -> None:
-        notes.append(note("sweep", sweep.number, REPAIRED, reason, detail))
+    def add(action: str, reason: str, detail: object = "") -> tuple[None, list[Note]]:
+        notes.append(note("sweep", sweep.number, action, reason, detail))
+        return None, notes
 
     voltage, current = np.asarray(sweep.voltage, float), np.asarray(sweep.current, float)
     if not np.isfinite(sweep.rate) or sweep.rate <= 0:
-        return dropped("no sampling rate", sweep.rate)
+        return add(DROPPED, "no sampling rate", sweep.rate)
     if len(voltage) != len(current) and min(len(voltage), len(current)):
-        note_repair("cut to common length", f"{len(voltage)} samples of voltage, {len(current)} of current")
+        add(REPAIRED, "cut to common length", f"{len(voltage)} samples of voltage, {len(current)} of current")
     whole = min(len(voltage), len(current))
     recorded = np.flatnonzero(np.isfinite(voltage[:whole]) & (voltage[:whole] != 0))
     if not len(recorded):
-        return dropped("empty sweep")
+        return add(DROPPED, "empty sweep")
     length = int(recorded[-1]) + 1
     if length < whole:
-        note_repair("end cut", f"{(whole - length) / sweep.rate:.3f} s")
+        add(REPAIRED, "end cut", f"{(whole - length) / sweep.rate:.3f} s")
     voltage, current = voltage[:length], current[:whole]  # the current after an abort still shows the end of the step
     if not np.isfinite(voltage).all() or not np.isfinite(current[:length]).all():
-        return dropped("nan in trace")
+        return add(DROPPED, "nan in trace")
     window = _window(sweep, np.nan_to_num(current))
     if window is None:
-        return dropped("no stimulus step")
+        return add(DROPPED, "no stimulus step")
     if sweep.protocol == LONG_SQUARE and abs((window[1] - window[0]) / sweep.rate - step) > TOLERANCE:
-        return dropped("step of another length", f"{(window[1] - window[0]) / sweep.rate:.4f} s, not {step:g} s")
+        return add(DROPPED, "step of another length", f"{(window[1] - window[0]) / sweep.rate:.4f} s, not {step:g} s")
     if _ends_early(sweep, window, length):
-        return dropped("ends early", f"{(length - window[1]) / sweep.rate:.3f} s after the end of the step")
+        return add(DROPPED, "ends early", f"{(length - window[1]) / sweep.rate:.3f} s after the end of the step")
     if _noise(current[: max(int(BASELINE * sweep.rate), 2)]) > 0:
         current = _noise_free(current, window, str(sweep.protocol))
-        note_repair("noisy current")
+        add(REPAIRED, "noisy current")
     current, rate = current[:length], sweep.rate
     if rate < RATE or rate % RATE:
         voltage, current, window = _resampled(voltage, current, window, rate)
-        note_repair("resampled", f"{rate:g} Hz")
+        add(REPAIRED, "resampled", f"{rate:g} Hz")
         rate = float(RATE)
     return _ipfx_sweep(sweep.number, voltage, current, rate, window), notes
 

@@ -4,7 +4,7 @@ They replace real recordings in tests and demonstrations of the preparation. Sco
 real cells. Start with :func:`write_cells` for NWB files and :func:`simulate_cells` for arrays.
 """
 
-from data_prep.simulate.defects import DEFECTS
+from data_prep.simulate.cells import DEFECTS
 from data_prep.simulate.recording import SimulatedCell
 from data_prep.simulate.write import Summary, simulate_cells, write_cells
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from data_prep.simulate.defects import draw_defect
 from data_prep.simulate.neuron import Neurons
+from jaxephys.schemas.storage import DataError
 
 SPECIES = ("mouse", "human")
 PER_DONOR = 4
@@ -54,6 +54,20 @@ T_TYPES = {
 STRUCTURES = {"mouse": ("VISp1", "VISp2/3", "VISp4", "VISp5", "VISp6a"), "human": ("MTG", "SFG", "STG", "TemL")}
 
 
+# Defects of recordings that the simulation can introduce, at most one in a cell.
+DEFECTS = {
+    "noise": "ten times the noise on the voltage",
+    "truncated_sweep": "a long square that ends early, with zeros after that",
+    "no_ramp": "no ramps",
+    "no_short_square": "no short squares",
+    "missing_level": "one long square between rheobase and rheobase + 100 pA is absent",
+    "low_rate": "recorded at 12.5 kHz",
+    "long_window": "the last long square lasts 1.26 s instead of 1 s",
+    "noisy_current": "noise on the recorded current",
+    "no_label": "no transcriptomic type",
+}
+
+
 @dataclass(frozen=True)
 class Cell:
     """A simulated cell before it is recorded.
@@ -81,7 +95,7 @@ class Cell:
     sex : str
         "F" or "M".
     defect : str
-        A key of :data:`data_prep.simulate.defects.DEFECTS`, or "".
+        A key of ``DEFECTS``, or "".
     parameters : mapping of str to float
         Membrane parameters by ``NAMES``, in pF, nS, mV and pA.
     """
@@ -177,3 +191,53 @@ def random_stream(seed: int, species: str, purpose: str, number: int) -> np.rand
     """
     purposes = ("order", "donor", "cell", "defect", "membrane", "amplifier")
     return np.random.default_rng([seed, SPECIES.index(species), purposes.index(purpose), number])
+
+
+def check_defects(defects: Mapping[str, float]) -> None:
+    """Check the fractions of cells with defects.
+
+    Parameters
+    ----------
+    defects : mapping of str to float
+        Fraction of the cells with each defect.
+
+    Raises
+    ------
+    DataError
+        If a defect is unknown, a fraction is negative, or the fractions exceed 1 in sum.
+    """
+    unknown = [name for name in defects if name not in DEFECTS]
+    if unknown:
+        raise DataError(f"there is no defect {unknown[0]!r}: choose from {', '.join(DEFECTS)}")
+    if min(defects.values(), default=0) < 0 or sum(defects.values()) > 1 + 1e-9:
+        raise DataError(
+            f"the defects {dict(defects)} are not fractions of the cells: each is at least 0, and together at most 1"
+        )
+
+
+def draw_defect(defects: Mapping[str, float], uniform: float) -> str:
+    """Choose the defect of a cell.
+
+    Parameters
+    ----------
+    defects : mapping of str to float
+        Fraction of the cells with each defect.
+    uniform : float
+        A random number in [0, 1).
+
+    Returns
+    -------
+    str
+        A key of ``DEFECTS``, or "" for none.
+
+    Examples
+    --------
+    >>> fractions = {"no_ramp": 0.1, "low_rate": 0.1}
+    >>> draw_defect(fractions, 0.05), draw_defect(fractions, 0.15), draw_defect(fractions, 0.5)
+    ('no_ramp', 'low_rate', '')
+    """
+    for name in DEFECTS:
+        uniform -= defects.get(name, 0.0)
+        if uniform < 0:
+            return name
+    return ""

@@ -105,9 +105,7 @@ def integrate(neurons: Neurons, currents: list[np.ndarray], substeps: int = 1) -
     for column, index in enumerate(order):
         drive[: lengths[column], column] = currents[index]
     membranes = _Membranes(neurons.take(np.array(order)), STEP / substeps)
-    traces = np.empty(
-        (len(order), lengths[0] * HOLD), np.float32
-    )  # memory pages that are not written are not allocated
+    traces = np.empty((len(order), lengths[0] * HOLD), np.float32)  # memory that is not written is not allocated
     block = np.empty((CHUNK * HOLD, len(order)), np.float32)
     edges = sorted({*range(0, lengths[0], CHUNK), *lengths.tolist()})
     for start, stop in itertools.pairwise(edges):
@@ -179,13 +177,8 @@ class _Membranes:
 
     def step(self, source: np.ndarray) -> None:
         """Advance the gates, which are half a step ahead of the voltage, and then the voltage, in place."""
-        voltage, (kept, added), (conductance_sum, reversal_sum, buffer, buffer_2), g = (
-            self.voltage,
-            self.rows,
-            self.spare,
-            self.columns,
-        )
-        multiply, add = np.multiply, np.add
+        voltage, (kept, added), g, multiply, add = self.voltage, self.rows, self.columns, np.multiply, np.add
+        conductance_sum, reversal_sum, buffer, buffer_2 = self.spare
         multiply(voltage, PER_MILLIVOLT, out=buffer)
         add(buffer, g["offset"], out=buffer)
         self.row[:] = buffer

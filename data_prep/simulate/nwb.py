@@ -17,8 +17,8 @@ from pynwb.file import Subject
 from pynwb.icephys import CurrentClampSeries, CurrentClampStimulusSeries, SweepTable
 
 from data_prep.patchseq.sweeps import Sweep
-from data_prep.simulate.protocol import RESOLUTION
 from data_prep.simulate.recording import CONVERTER, SimulatedCell
+from data_prep.simulate.session import RESOLUTION
 
 LATIN = {"mouse": "Mus musculus", "human": "Homo sapiens"}
 GAP = 3.0  # s between the starts of two sweeps

@@ -10,8 +10,17 @@ import numpy as np
 from data_prep.patchseq.sweeps import LONG_SQUARE, RAMP, SHORT_SQUARE, Recording, Sweep
 from data_prep.simulate.cells import Cell, random_stream
 from data_prep.simulate.neuron import HOLD
-from data_prep.simulate.protocol import ABOVE_RHEOBASE, LONG, ONSET, RATE, RESOLUTION, Stimulus
-from data_prep.simulate.session import Response, correlated_noise, run_experiment
+from data_prep.simulate.session import (
+    ABOVE_RHEOBASE,
+    LONG,
+    ONSET,
+    RATE,
+    RESOLUTION,
+    Response,
+    Stimulus,
+    correlated_noise,
+    run_experiment,
+)
 
 CONVERTER = 32  # steps of the converter in a mV, as in the archive
 WHITE_NOISE, SLOW_NOISE, SLOW_TIME = 0.035, 0.1, 200.0  # mV, mV and ms; noise on the voltage

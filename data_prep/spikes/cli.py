@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from data_prep.cli import run
+from data_prep.cli import chosen_source
 from data_prep.spikes.build import BuildSettings, build_recording
-from data_prep.spikes.check import check_recording, compute_statistics
-from data_prep.spikes.registry import ENTRIES, IblSession, WebFiles, build_entry, find_entry
+from data_prep.spikes.check import check_recording, compute_statistics, list_splits
+from data_prep.spikes.registry import ENTRIES, IblSession, build_entry, find_entry
 from data_prep.spikes.simulate import write_simulated_recordings
 from data_prep.spikes.simulated_populations import KINDS
-from jaxephys.schemas.recording import SPLITS, Recording
+from jaxephys.schemas.recording import Recording
 from jaxephys.schemas.storage import DataError
 
 RecordingName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 RecordingFile = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run a command of ``python -m data_prep spikes``.
-
-    Parameters
-    ----------
-    arguments : sequence of str
-        The command (list, simulate, fetch, build or check) and its arguments.
-
-    Returns
-    -------
-    int
-        Exit status: 0, or 2 after an error that the user can correct.
-    """
-    commands = {"list": _list, "simulate": _simulate, "fetch": _fetch, "build": _build, "check": _check}
-    return run("spikes", __doc__, commands, arguments, (DataError,))
+DESCRIPTION = "Build recordings of packed spikes with splits, check and simulate them."
 
 
 def _list() -> None:
@@ -46,8 +30,8 @@ def _list() -> None:
         print(f"  python -m data_prep spikes fetch {entry.name} --out FOLDER     needs {needs}")
         if entry.reader:
             print(f"  python -m data_prep spikes build {entry.name} --data FOLDER --out DIR")
-        if isinstance(entry.source, WebFiles):
-            print(f"  the files: {', '.join(entry.source.files)}")
+        if isinstance(entry.source, Mapping):
+            print(f"  the files: {', '.join(entry.source)}")
     print(f"\nno data yet? python -m data_prep spikes simulate --out DIR makes {len(KINDS)} populations:")
     for kind in KINDS:
         print(f"  {kind.name:<14} {kind.domain}, {kind.rate:g} Hz")
@@ -114,14 +98,10 @@ def _build(
         npz: NumPy files (npz or npy) of one recording, in chronological order.
         nwb: NWB file with a units table.
     """
-    given = {"data": data, "asdf": asdf, "alf": alf, "npz": npz, "nwb": nwb}
-    options = [option for option, value in given.items() if value]
-    if len(options) != 1:
-        listed = " and ".join(f"--{option}" for option in options) or "no source"
-        raise DataError(f"{listed} given: give one of {', '.join(f'--{option}' for option in given)}")
+    paths = {"asdf": asdf, "alf": (alf,) if alf else (), "npz": npz, "nwb": (nwb,) if nwb else ()}
+    source = chosen_source({"data": data, **paths})
     if data is None:
-        paths = {"asdf": asdf, "npz": npz, "alf": (alf,), "nwb": (nwb,)}[options[0]]
-        recording = build_recording(name, options[0], [path for path in paths if path is not None], settings)
+        recording = build_recording(name, source, paths[source], settings)
     else:
         entry = find_entry(name)
         if settings != BuildSettings():
@@ -133,7 +113,7 @@ def _build(
         print(note)
     path = recording.write(out)
     print(
-        f"{path}: {recording.units} units, {len(recording)} bins of {recording.bin_ms:g} ms; {_split_text(recording)}"
+        f"{path}: {recording.units} units, {len(recording)} bins of {recording.bin_ms:g} ms; {list_splits(recording)}"
     )
     print(f"sha256 of the splits {recording.sha256}")
     print(f"next: python -m data_prep spikes check {path}")
@@ -156,5 +136,4 @@ def _check(path: RecordingFile, /, figure: Path | None = None) -> None:
     print(f"\nfigure: {figure}")
 
 
-def _split_text(recording: Recording) -> str:
-    return ", ".join(f"{name} [{start}, {stop})" for name, (start, stop) in zip(SPLITS, recording.splits, strict=True))
+COMMANDS = {"list": _list, "simulate": _simulate, "fetch": _fetch, "build": _build, "check": _check}

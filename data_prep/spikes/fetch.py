@@ -8,11 +8,12 @@ are verified. Sessions of the International Brain Laboratory are downloaded with
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from data_prep.spikes.registry import Entry, IblSession, MendeleyDataset, WebFiles
+from data_prep.spikes.registry import Entry, IblSession, MendeleyDataset
 from jaxephys.schemas.storage import DataError
 
 if TYPE_CHECKING:
@@ -44,27 +45,22 @@ def fetch(entry: Entry, folder: Path) -> list[Path]:
     """
     if isinstance(entry.source, IblSession):
         return fetch_session(entry.source, folder / entry.name)
-    from data_prep.download import DownloadError, describe_error, download_files
+    from data_prep.download import download_files
 
-    try:
-        files = list_files(entry.source)
-        _, _, failed = download_files(files, folder)
-    except DownloadError as error:
-        raise DataError(f"{entry.name} was not fetched: {error}") from None
-    except OSError as error:
-        raise DataError(f"{entry.name} was not fetched: {describe_error(error)}; try the same command again") from None
+    files = list_files(entry.source)
+    failed = download_files(files, folder)[2]
     if failed:
         path, reason = next(iter(failed.items()))
         raise DataError(f"{entry.name} was not fetched: {path}: {reason}; the same command resumes it")
     return [folder / file.path for file in files]
 
 
-def list_files(source: WebFiles | MendeleyDataset) -> list[RemoteFile]:
+def list_files(source: Mapping[str, str] | MendeleyDataset) -> list[RemoteFile]:
     """List the files of a source.
 
     Parameters
     ----------
-    source : WebFiles or MendeleyDataset
+    source : mapping of str to str, or MendeleyDataset
         Where the files are.
 
     Returns
@@ -75,14 +71,12 @@ def list_files(source: WebFiles | MendeleyDataset) -> list[RemoteFile]:
     Raises
     ------
     DataError
-        If Mendeley Data answers with anything but a list.
-    OSError
-        If it cannot be reached.
+        If Mendeley Data cannot be reached, or answers with anything but a list.
     """
     from data_prep.download import RemoteFile
 
-    if isinstance(source, WebFiles):
-        return [RemoteFile(name, url) for name, url in source.files.items()]
+    if isinstance(source, Mapping):
+        return [RemoteFile(name, url) for name, url in source.items()]
     address = f"{MENDELEY}/{source.dataset}"
     folders = {folder["id"]: folder for folder in query_list(f"{address}/folders/{source.version}")}
     files = []
@@ -115,9 +109,7 @@ def query_list(url: str) -> list[dict[str, Any]]:
     Raises
     ------
     DataError
-        If the answer is anything else.
-    OSError
-        If the server cannot be reached.
+        If the server cannot be reached, or the answer is anything else.
     """
     from data_prep.download import read_url
 

@@ -37,7 +37,7 @@ def read_or_simulate(
     populations : int
         Number of populations to simulate, alternately in vitro and in vivo.
     minutes : float
-        Length of each simulated recording.
+        Length of each simulated recording; half of it is the training split.
     units : int
         Units of each simulated recording.
 
@@ -46,15 +46,25 @@ def read_or_simulate(
     recordings : list of Recording
         The recordings.
     best_scores : dict of str to dict of str to float
-        For each simulated recording the scores that its true spike probability reaches on the test bins; empty for read
-        ones.
+        For each simulated recording the scores that its true spike probability reaches on the test bins, which a model
+        exceeds only by chance; empty for read ones.
 
     Raises
     ------
     ValueError
         If the folder does not exist or holds no recording.
     """
-    return simulate_recordings(populations, minutes, units) if data is None else (read_folder(data), {})
+    if data is not None:
+        return read_folder(data), {}
+    half = len(KINDS) // 2
+    alternating = [kind for pair in zip(KINDS[:half], KINDS[half:], strict=True) for kind in pair]
+    recordings, best_scores = [], {}
+    for kind in track(sorted(alternating[:populations], key=KINDS.index), "simulating", transient=True):
+        recording, probability = simulate_recording(kind.name, minutes, units, seed=0)
+        recordings.append(recording)
+        scores = score_probability(recording.bits(*recording.span("test")), probability)
+        best_scores[kind.name] = {metric: scores[name] for metric, name in METRICS.items()}
+    return recordings, best_scores
 
 
 def read_folder(data: Path) -> list[Recording]:
@@ -87,38 +97,6 @@ def read_folder(data: Path) -> list[Recording]:
             f"--out {data}`, or leave out --data to simulate"
         )
     return [build_entry(entry, data) for entry in track(entries, "building recordings", transient=True)]
-
-
-def simulate_recordings(
-    populations: int, minutes: float, units: int
-) -> tuple[list[Recording], dict[str, dict[str, float]]]:
-    """Simulate populations, and score their true spike probability.
-
-    Parameters
-    ----------
-    populations : int
-        Number of populations, alternately in vitro and in vivo.
-    minutes : float
-        Length of each recording; half of it is the training split.
-    units : int
-        Units of each recording.
-
-    Returns
-    -------
-    recordings : list of Recording
-        In vitro before in vivo.
-    best_scores : dict of str to dict of str to float
-        For each recording the scores of the true probability on the test bins, which a model exceeds only by chance.
-    """
-    half = len(KINDS) // 2
-    alternating = [kind for pair in zip(KINDS[:half], KINDS[half:], strict=True) for kind in pair]
-    recordings, best_scores = [], {}
-    for kind in track(sorted(alternating[:populations], key=KINDS.index), "simulating", transient=True):
-        recording, probability = simulate_recording(kind.name, minutes, units, seed=0)
-        recordings.append(recording)
-        scores = score_probability(recording.bits(*recording.span("test")), probability)
-        best_scores[kind.name] = {metric: scores[name] for metric, name in METRICS.items()}
-    return recordings, best_scores
 
 
 def _is_recording(path: Path) -> bool:

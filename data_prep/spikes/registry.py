@@ -5,10 +5,11 @@ Start with :data:`ENTRIES`, :func:`find_entry` and :func:`build_entry`; :mod:`da
 
 from __future__ import annotations
 
-import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data_prep.lookup import find_by_name
 from data_prep.spikes.build import BuildSettings, build_recording
 from jaxephys.schemas.recording import Recording
 from jaxephys.schemas.storage import DataError
@@ -17,19 +18,6 @@ from jaxephys.schemas.storage import DataError
 SHIPPED = "https://raw.githubusercontent.com/ShimonoMLab/GenerativeNeurosci_ML-TrDic"
 SLICE = f"{SHIPPED}/ce288f5997a0780eca83e187b71df1497eaf78f4/Sharing_whole_SizeSame128/210511001"
 SESSION = f"{SHIPPED}/2cf4e1ac4a4d1f74b621523e2966530f50cd5a92/Sharing_whole_SizeSame128/angelakilab/Subjects"
-
-
-@dataclass(frozen=True)
-class WebFiles:
-    """Single files on the web.
-
-    Parameters
-    ----------
-    files : dict of str to str
-        Name that a file gets here to its address.
-    """
-
-    files: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -77,8 +65,8 @@ class Entry:
         Name of the recording.
     title : str
         Short description.
-    source : WebFiles, MendeleyDataset or IblSession
-        Where its files are.
+    source : mapping of str to str, MendeleyDataset or IblSession
+        Where its files are; for single files on the web, the name that each gets here to its address.
     cite : str
         Publication and license.
     reader : str, optional
@@ -94,7 +82,7 @@ class Entry:
 
     name: str
     title: str
-    source: WebFiles | MendeleyDataset | IblSession
+    source: Mapping[str, str] | MendeleyDataset | IblSession
     cite: str
     reader: str = ""
     files: tuple[tuple[str, ...], ...] = ()
@@ -148,7 +136,7 @@ ENTRIES = (
     Entry(
         "in_vitro_210511001",
         "cortical slice of a mouse, 128 units, two halves; nominally 1 ms a bin",
-        WebFiles({f"in_vitro_210511001_{half}.mat": f"{SLICE}/asdf_{half}.mat" for half in ("bh", "lh")}),
+        {f"in_vitro_210511001_{half}.mat": f"{SLICE}/asdf_{half}.mat" for half in ("bh", "lh")},
         MODEL,
         "asdf",
         (
@@ -164,7 +152,7 @@ ENTRIES = (
     Entry(
         "in_vivo_NYU-40_2021-04-14",
         "entorhinal cortex of a mouse, clusters 0 to 127 of an IBL session, 30 kHz ticks",
-        WebFiles({"in_vivo_NYU-40_2021-04-14.mat": f"{SESSION}/NYU-40/2021-04-14/001/asdf.mat"}),
+        {"in_vivo_NYU-40_2021-04-14.mat": f"{SESSION}/NYU-40/2021-04-14/001/asdf.mat"},
         f"{MODEL}; International Brain Laboratory (CC BY 4.0)",
         "asdf",
         (("in_vivo_NYU-40_2021-04-14*.mat", "NYU-40/2021-04-14/001/asdf.mat"),),
@@ -216,12 +204,7 @@ def find_entry(name: str) -> Entry:
     >>> find_entry("in_vitro_210511001").reader
     'asdf'
     """
-    known = {entry.name: entry for entry in ENTRIES}
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}" if near else "`list` shows them all"
-        raise DataError(f"there is no recording {name!r} in the registry: {hint}")
-    return known[name]
+    return find_by_name(name, {entry.name: entry for entry in ENTRIES}, "recording of the registry")
 
 
 def build_entry(entry: Entry, folder: Path) -> Recording:

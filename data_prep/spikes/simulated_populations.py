@@ -8,11 +8,11 @@ or short events.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
 import numpy as np
 
+from data_prep.lookup import find_by_name
 from jaxephys.schemas.storage import DataError
 
 PHASES = 12  # of a cycle; the phase is a Markov chain, so that cycles have a coefficient of variation of about 0.3
@@ -147,11 +147,7 @@ def find_kind(name: str) -> PopulationKind:
     DataError
         If there is none; the message suggests a similar name.
     """
-    known = {kind.name: kind for kind in KINDS}
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.3)
-        raise DataError(f"there is no population {name!r}: did you mean {near[0] if near else ', '.join(known)}")
-    return known[name]
+    return find_by_name(name, {kind.name: kind for kind in KINDS}, "population")
 
 
 def draw_population(kind: PopulationKind, units: int, seed: int) -> Population:

@@ -10,12 +10,12 @@ The arrays are::
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from data_prep.numpy_files import load_arrays, split_by_index
 from data_prep.units.features import SortedUnit, make_unit_table
 from jaxephys.schemas.storage import DataError
 from jaxephys.schemas.unit_csv import clean_label
@@ -55,17 +55,9 @@ def read_arrays(path: str | Path, *, rate: float | None = None) -> UnitTable:
     UnitTable(2 units: wave 0, isi 2, acg 2; 1 labelled)
     """
     path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            stored = {name: file[name] for name in file.files}
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}: give a NumPy archive") from None
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path} is not an archive of plain arrays ({error}): write it with np.savez, text as arrays of str"
-        ) from None
-    if "schema" in stored:
-        raise DataError(f"{path} is a finished table: use it as it is")
+    stored = load_arrays(path)
+    if isinstance(stored, np.ndarray):
+        raise DataError(f"{path} holds a single array: write named arrays with np.savez")
     curves = {name: stored.pop(key) for name, key in MODALITIES.items() if key in stored}
     spikes = {name: stored.pop(name) for name in SPIKE_ARRAYS if name in stored}
     if not curves and not {"spike_times", "template"} & set(spikes):
@@ -76,7 +68,11 @@ def read_arrays(path: str | Path, *, rate: float | None = None) -> UnitTable:
         raise DataError(
             f"{path} holds both {MODALITIES[next(iter(curves))]} and {next(iter(spikes))}: give features or spike times"
         )
-    count = len(next(iter(curves.values()))) if curves else _count_units(spikes, path)
+    times, templates = _spike_times(spikes, path), spikes.get("template")
+    arrays = [values for values in (*curves.values(), times, templates) if values is not None]
+    count = len(arrays[0])
+    if times is not None and templates is not None and len(templates) != count:
+        raise DataError(f"{path} has {len(templates)} templates for {count} units: give one per unit")
     about = {}
     for name, values in stored.items():
         if values.shape not in ((), (count,)):
@@ -86,38 +82,22 @@ def read_arrays(path: str | Path, *, rate: float | None = None) -> UnitTable:
     provenance = {"source": "npz", "file": path.name, "notes": []}
     if curves:
         return UnitTable.from_arrays(**curves, unit=unit, provenance=provenance, **about)
-    stored_rate = float(spikes["rate"]) if "rate" in spikes else rate
-    return make_unit_table(_sorted_units(spikes, unit, about, stored_rate), provenance)
+    rate = float(spikes["rate"]) if "rate" in spikes else rate
+    nothing = [None] * count
+    rows = zip(unit, nothing if times is None else times, nothing if templates is None else templates, strict=True)
+    units = (
+        SortedUnit(name, spikes_of_unit, template, rate, {column: values[i] for column, values in about.items()})
+        for i, (name, spikes_of_unit, template) in enumerate(rows)
+    )
+    return make_unit_table(units, provenance)
 
 
-def _count_units(spikes: dict[str, np.ndarray], path: Path) -> int:
-    """Return the number of units of spike times and templates, which must agree."""
+def _spike_times(spikes: Mapping[str, np.ndarray], path: Path) -> list[np.ndarray] | None:
+    """Return the spike times of each unit; None if the archive has templates or features only."""
     if ("spike_times" in spikes) != ("spike_times_index" in spikes):
         raise DataError(
             f"{path} has one of spike_times and spike_times_index: the second holds where each unit ends in the first"
         )
     if "spike_times" not in spikes:
-        return len(spikes["template"])
-    ends = spikes["spike_times_index"]
-    if np.any(np.diff(ends, prepend=0) < 0) or (len(ends) and ends[-1] != len(spikes["spike_times"])):
-        raise DataError(
-            f"spike_times_index of {path} does not increase to the {len(spikes['spike_times'])} spikes: give the end of each unit"
-        )
-    if "template" in spikes and len(spikes["template"]) != len(ends):
-        raise DataError(f"{path} has {len(spikes['template'])} templates for {len(ends)} units: give one per unit")
-    return len(ends)
-
-
-def _sorted_units(
-    spikes: dict[str, np.ndarray], unit: list[str], about: dict[str, list[str]], rate: float | None
-) -> Iterator[SortedUnit]:
-    times = np.split(spikes["spike_times"], spikes["spike_times_index"][:-1]) if "spike_times" in spikes else None
-    templates = spikes.get("template")
-    for i, name in enumerate(unit):
-        yield SortedUnit(
-            name,
-            None if times is None else times[i],
-            None if templates is None else templates[i],
-            rate,
-            {column: values[i] for column, values in about.items()},
-        )
+        return None
+    return split_by_index(spikes["spike_times"], spikes["spike_times_index"], path)

@@ -15,8 +15,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from data_prep.hdf5 import open_h5, read_array
 from data_prep.units.features import SortedUnit, make_unit_table
-from data_prep.units.h5 import open_h5, read_array
 from jaxephys.schemas.storage import DataError
 from jaxephys.schemas.unit_csv import clean_label
 from jaxephys.schemas.unit_table import UnitTable

@@ -3,86 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from data_prep.report import Finding, Report, shorten
 from data_prep.units.registry import differences, find_dataset
 from jaxephys.schemas.unit_table import MODALITIES, UnitTable
 
 N_FOLDS = 5
 MIN_ROWS_FOR_INDEX = 5  # with fewer rows an increasing column may be by chance
-MAX_TROUGH_SPREAD = (
-    0.05  # of the waveform's length: interquartile range of the troughs above which they are not aligned
-)
+MAX_TROUGH_SPREAD = 0.05  # of the waveform's length: largest interquartile range of aligned troughs
 MAX_ZEROS = 0.5  # share of exact zeros that no measured waveform has
-MAX_NAMES = 5  # units that a finding names
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A problem to correct or to consider before training.
-
-    Parameters
-    ----------
-    kind : str
-        Short name of the problem, such as "repeated rows".
-    modality : str
-        "waveform", "isi", "acg", "all" or, where it concerns none of them, ``""``.
-    units : sequence of str
-        Identifiers of the units concerned; empty where it concerns the whole table.
-    text : str
-        One sentence.
-    """
-
-    kind: str
-    modality: str
-    units: Sequence[str]
-    text: str
-
-
-@dataclass(frozen=True)
-class UnitReport:
-    """Facts about a table and the findings.
-
-    Parameters
-    ----------
-    facts : mapping of str to object
-        Numbers of units, modalities, columns, classes, groups and technologies, and what the order of rows reveals.
-    findings : sequence of Finding
-        The problems; empty if nothing looks wrong.
-    """
-
-    facts: Mapping[str, Any]
-    findings: Sequence[Finding]
-
-    def json(self) -> dict[str, Any]:
-        """Return the report as values that JSON stores, with the identifiers of all units concerned.
-
-        Returns
-        -------
-        dict
-            Keys ``facts`` and ``findings``.
-        """
-        return {"facts": dict(self.facts), "findings": [asdict(finding) for finding in self.findings]}
-
-    def lines(self) -> list[str]:
-        """Return the report as lines of text.
-
-        Returns
-        -------
-        list of str
-            One line per fact and finding.
-        """
-        facts = [f"{name:<12} {_fact_text(value)}" for name, value in self.facts.items()]
-        heading = f"{len(self.findings)} to look at:" if self.findings else "nothing looks wrong"
-        return [*facts, "", heading, *(f"  - {finding.text}" for finding in self.findings)]
-
-
-def check_units(units: UnitTable) -> UnitReport:
+def check_units(units: UnitTable) -> Report:
     """Describe a table and list what would mislead a model or a score.
 
     Parameters
@@ -92,7 +29,7 @@ def check_units(units: UnitTable) -> UnitReport:
 
     Returns
     -------
-    UnitReport
+    Report
         Facts and findings: row indices among the features, zero, constant, missing or repeated rows, waveforms that are
         not aligned or mostly zero, counts mixed with densities, small classes, and differences from the published data
         set.
@@ -107,19 +44,13 @@ def check_units(units: UnitTable) -> UnitReport:
     ['waveform: 1 rows repeat an earlier one exactly (1 of them across subjects): row 4']
     """
     checks = (
-        _row_indices, _flat_rows, _missing_rows, _repeated_rows, _misaligned_waveforms, _damaged_waveforms,
-        _mixed_scales, _small_classes, _differences_from_published,
+        _row_indices, _flat_rows, _missing_rows, _repeated_rows, _unusual_waveforms, _mixed_scales, _small_classes,
+        _differences_from_published,
     )  # fmt: skip
-    return UnitReport(_facts(units), [finding for check in checks for finding in check(units)])
+    return Report(_facts(units), [finding for check in checks for finding in check(units)])
 
 
 # Facts.
-
-
-def _fact_text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_fact_text(entry)}" for key, entry in value.items()) or "none"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _facts(units: UnitTable) -> dict[str, Any]:
@@ -172,8 +103,7 @@ def _scale(curves: np.ndarray) -> str:
 def _finding(units: UnitTable, kind: str, modality: str, rows: np.ndarray, text: str) -> Finding:
     """Return a finding about some rows, the first of which its text names."""
     names = [str(name) for name in units.unit[rows]]
-    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-    return Finding(kind, modality, names, f"{modality}: {text}: {', '.join(names[:MAX_NAMES])}{more}")
+    return Finding(kind, f"{modality}: {text}: {shorten(names)}", modality, names)
 
 
 def _row_indices(units: UnitTable) -> Iterator[Finding]:
@@ -184,7 +114,7 @@ def _row_indices(units: UnitTable) -> Iterator[Finding]:
         increasing = np.all(np.diff(curves, axis=0) > 0, axis=0) & np.all(curves == np.round(curves), axis=0)
         for column in np.flatnonzero(increasing).tolist():
             text = f"{name}: column {column} increases by whole numbers from row to row: a row index, remove it from the source"
-            yield Finding("index column", name, [], text)
+            yield Finding("index column", text, name)
 
 
 def _flat_rows(units: UnitTable) -> Iterator[Finding]:
@@ -228,24 +158,20 @@ def _repeated_rows(units: UnitTable) -> Iterator[Finding]:
         yield _finding(units, "repeated rows", name, repeated, text)
 
 
-def _misaligned_waveforms(units: UnitTable) -> Iterator[Finding]:
-    for name, curves, _ in _present_curves(units):
-        if name == "waveform":
-            trough = np.argmin(curves[np.ptp(curves, axis=1) > 0], axis=1)
-            low, high = np.percentile(trough, [25, 75]) if trough.size else (0.0, 0.0)
-            if high - low > MAX_TROUGH_SPREAD * curves.shape[1]:
-                text = f"waveform: the middle half of the troughs is between samples {low:.0f} and {high:.0f} of {curves.shape[1]}"
-                yield Finding("misaligned", name, [], f"{text}: not aligned, a model may take a delay for a shape")
-
-
-def _damaged_waveforms(units: UnitTable) -> Iterator[Finding]:
+def _unusual_waveforms(units: UnitTable) -> Iterator[Finding]:
     for name, curves, rows in _present_curves(units):
-        if name == "waveform":
-            damaged = (np.mean(curves == 0, axis=1) > MAX_ZEROS) & curves.any(axis=1)
-            if damaged.any():
-                share = 100 * np.mean(curves[damaged] == 0)
-                text = f"{int(damaged.sum())} rows are mostly exact zeros ({share:.0f} %), as after a cast to whole numbers"
-                yield _finding(units, "damaged rows", name, rows[damaged], text)
+        if name != "waveform":
+            continue
+        trough = np.argmin(curves[np.ptp(curves, axis=1) > 0], axis=1)
+        low, high = np.percentile(trough, [25, 75]) if trough.size else (0.0, 0.0)
+        if high - low > MAX_TROUGH_SPREAD * curves.shape[1]:
+            text = f"waveform: the middle half of the troughs is between samples {low:.0f} and {high:.0f} of {curves.shape[1]}"
+            yield Finding("misaligned", f"{text}: not aligned, a model may take a delay for a shape", name)
+        damaged = (np.mean(curves == 0, axis=1) > MAX_ZEROS) & curves.any(axis=1)
+        if damaged.any():
+            share = 100 * np.mean(curves[damaged] == 0)
+            text = f"{int(damaged.sum())} rows are mostly exact zeros ({share:.0f} %), as after a cast to whole numbers"
+            yield _finding(units, "damaged rows", name, rows[damaged], text)
 
 
 def _mixed_scales(units: UnitTable) -> Iterator[Finding]:
@@ -253,10 +179,10 @@ def _mixed_scales(units: UnitTable) -> Iterator[Finding]:
     for name, scale in scales.items():
         if scale == "mixed":
             text = f"{name}: some rows are counts and others densities: their logarithms differ"
-            yield Finding("mixed scales", name, [], text)
+            yield Finding("mixed scales", text, name)
     if len(set(scales.values())) > 1 and "counts" in scales.values():
         text = " and ".join(f"{name} holds {scale}" for name, scale in scales.items())
-        yield Finding("mixed scales", "", [], f"{text}: one of them was scaled")
+        yield Finding("mixed scales", f"{text}: one of them was scaled")
 
 
 def _small_classes(units: UnitTable) -> Iterator[Finding]:
@@ -264,13 +190,13 @@ def _small_classes(units: UnitTable) -> Iterator[Finding]:
         rows = np.flatnonzero(units.label == label)
         if rows.size < N_FOLDS:
             text = f"class {label} has {rows.size} units: {N_FOLDS} folds cannot each hold one"
-            yield Finding("small class", "", [str(name) for name in units.unit[rows]], text)
+            yield Finding("small class", text, units=[str(name) for name in units.unit[rows]])
             continue
         for name in ("subject", "session"):
             groups = set(units.column(name)[rows].tolist()) - {""}
             if groups and len(groups) < N_FOLDS:
                 text = f"class {label} comes from {len(groups)} {name}s: {N_FOLDS} folds by {name} cannot each hold one"
-                yield Finding("few groups", "", [], text)
+                yield Finding("few groups", text)
 
 
 def _differences_from_published(units: UnitTable) -> Iterator[Finding]:
@@ -279,4 +205,4 @@ def _differences_from_published(units: UnitTable) -> Iterator[Finding]:
     if name:
         found = differences(units, find_dataset(name))
         if found:
-            yield Finding("unexpected", "", [], f"not the published {name}: {'; '.join(found)}")
+            yield Finding("unexpected", f"not the published {name}: {'; '.join(found)}")

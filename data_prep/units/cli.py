@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from data_prep.cli import run
+from data_prep.cli import OutputFolder, TableFolder, chosen_source, fetch_recordings
 from data_prep.units.arrays import read_arrays
 from data_prep.units.check import check_units
 from data_prep.units.registry import DATASETS, annotate_units, find_dataset
@@ -18,27 +17,9 @@ from jaxephys.schemas.storage import DataError
 from jaxephys.schemas.unit_csv import read_folder
 from jaxephys.schemas.unit_table import MODALITIES, TECHNOLOGIES, UnitTable
 
-OutputFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-TableFolder = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="TABLE")]
 DatasetName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
+DESCRIPTION = "Build the table of sorted units that jaxephys reads, and check it."
 SOURCE_OPTIONS = {"csv": "--csv FOLDER", "nwb": "--nwb FILES", "h5": "--h5 FILE", "npz": "--npz FILE"}
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run a command of ``python -m data_prep units``.
-
-    Parameters
-    ----------
-    arguments : sequence of str
-        The command (list, simulate, fetch, build or check) and its arguments.
-
-    Returns
-    -------
-    int
-        Exit status: 0, or 2 after an error that the user can correct.
-    """
-    commands = {"list": _list, "simulate": _simulate, "fetch": _fetch, "build": _build, "check": _check}
-    return run("units", __doc__, commands, arguments, (DataError,))
 
 
 def _list() -> None:
@@ -85,16 +66,7 @@ def _fetch(out: OutputFolder, name: DatasetName, /, limit: int | None = None, ma
     dataset = find_dataset(name)
     if not dataset.dandiset:
         raise DataError(f"{dataset.name} is not on DANDI: get it from {dataset.source}")
-    from data_prep.dandi_archive import fetch_dandiset
-    from data_prep.download import DownloadError
-
-    try:
-        summary = fetch_dandiset(dataset.dandiset, out, limit=limit, match=match, jobs=jobs)
-    except DownloadError as error:
-        raise DataError(str(error)) from None
-    print(summary)
-    if summary.failed:
-        raise DataError(f"{len(summary.failed)} files failed; the same command tries them again")
+    fetch_recordings(dataset.dandiset, out, limit=limit, match=match, jobs=jobs)
     print(f"next: python -m data_prep units build TABLE --nwb {out} --name {dataset.name}")
 
 
@@ -120,16 +92,13 @@ def _build(
         nwb: NWB files with a units table, or folders of them.
         h5: HDF5 file of the C4 database.
         analyzer: Folder of a SpikeInterface SortingAnalyzer with templates.
-        name: Which published data set this is (see `list`): its class names, species, region, technology, quality
-        limits. technology: neuropixels, silicon_probe, juxtacellular or tetrode, where neither the file nor the name
-        determines it. label: Column or field of the label, where several are possible; for CSV also "first" or "last".
+        name: Published data set (see `list`) whose class names, species, region, technology and quality limits are used.
+        technology: neuropixels, silicon_probe, juxtacellular or tetrode, where neither the file nor the name determines it.
+        label: Column or field of the label, where several are possible; for CSV also "first" or "last".
         rate: Sampling rate in Hz of templates whose file does not give it (NWB, npz).
     """
     dataset = find_dataset(name) if name is not None else None
-    given = {"--csv": csv, "--npz": npz, "--nwb": nwb or None, "--h5": h5, "--analyzer": analyzer}
-    options = [option for option, value in given.items() if value is not None]
-    if len(options) != 1:
-        raise DataError(f"{' and '.join(options) or 'no source'} given: give one of {', '.join(given)}")
+    chosen_source({"csv": csv, "npz": npz, "nwb": nwb, "h5": h5, "analyzer": analyzer})
     # Readers that need libraries of the prep extra are imported where they are used.
     if csv is not None:
         units = UnitTable(**read_folder(csv, label=label))
@@ -146,12 +115,7 @@ def _build(
     else:
         from data_prep.units.nwb import read_nwb
 
-        files = [file for path in nwb for file in (sorted(path.rglob("*.nwb")) if path.is_dir() else [path])]
-        if not files:
-            raise DataError(
-                f"there is no NWB file in {', '.join(map(str, nwb))}: give files, or folders that hold some"
-            )
-        units = read_nwb(files, label=label, rate=rate, dataset=dataset)
+        units = read_nwb(nwb, label=label, rate=rate, dataset=dataset)
     _write(annotate_units(units, dataset, technology), out)
 
 
@@ -179,3 +143,6 @@ def _write(units: UnitTable, out: Path) -> None:
     if (units.column("technology") == "").any():
         print("the technology of some units is unknown: give --technology, or the model treats it as unknown")
     print(f"next: python -m data_prep units check {out}")
+
+
+COMMANDS = {"list": _list, "simulate": _simulate, "fetch": _fetch, "build": _build, "check": _check}

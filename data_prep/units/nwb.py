@@ -18,9 +18,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from data_prep.hdf5 import get_dataset, open_h5, read_array, read_ragged, row_slice
 from data_prep.progress import ProgressReport
 from data_prep.units.features import SortedUnit, make_unit_table
-from data_prep.units.h5 import get_dataset, open_h5, read_array, row_slice
 from data_prep.units.registry import Dataset
 from jaxephys.schemas.storage import DataError
 from jaxephys.schemas.unit_csv import LABEL_NAMES, clean_label, label_column
@@ -49,7 +49,7 @@ def read_nwb(
     Parameters
     ----------
     paths : sequence of str or Path
-        The files. Identifiers of units are "session/id".
+        NWB files, or folders of them. Identifiers of units are "session/id".
     label : str, optional
         Column of the units table that holds the class. By default it is the one with a usual name, if there is one.
     rate : float, optional
@@ -68,17 +68,18 @@ def read_nwb(
     DataError
         If a file cannot be read or has no units table, the label column is missing or ambiguous, or no unit is left.
     """
-    if not paths:
-        raise DataError("there are no NWB files: give at least one")
+    files = [file for path in map(Path, paths) for file in (sorted(path.rglob("*.nwb")) if path.is_dir() else [path])]
+    if not files:
+        raise DataError(f"there is no NWB file in {', '.join(map(str, paths))}: give files, or folders that hold some")
     excluded: Counter[str] = Counter()
 
     def read_all() -> Iterator[SortedUnit]:
-        with ProgressReport("files", len(paths)) as progress:
-            for path in map(Path, paths):
+        with ProgressReport("files", len(files)) as progress:
+            for path in files:
                 yield from _read_file(path, label, rate, dataset, excluded)
                 progress.advance()
 
-    units = make_unit_table(read_all(), {"source": "nwb", "files": [Path(path).name for path in paths]})
+    units = make_unit_table(read_all(), {"source": "nwb", "files": [path.name for path in files]})
     notes = [f"{count} units: {reason}" for reason, count in excluded.items()]
     return replace(units, provenance={**units.provenance, "notes": notes})
 
@@ -101,11 +102,10 @@ def _read_file(
         label_name = label_column(list(columns), label, f"the units table of {path.name}") if has_label else None
         region_name = next((column for column in REGION_COLUMNS if column in columns), None)
         templates = _Templates(file, table, rate)
-        times, ends = (
-            read_array(table, name) if name in table else None for name in ("spike_times", "spike_times_index")
-        )
+        has_spikes = {"spike_times", "spike_times_index"} <= set(table)
+        times = read_ragged(table, "spike_times") if has_spikes else None
         for row, name in enumerate(read_array(table, "id")):
-            spikes = None if times is None or ends is None else times[row_slice(ends, row)]
+            spikes = None if times is None else times[row]
             reason = _exclusion_reason(table, row, spikes, dataset)
             if reason:
                 excluded[reason] += 1
@@ -196,7 +196,7 @@ class _Templates:
         if "peak_channel_id" in self.table:
             rows = np.flatnonzero(read_array(electrodes, "id") == get_dataset(self.table, "peak_channel_id")[row])
         elif {"electrodes", "electrodes_index"} <= set(self.table):
-            rows = read_array(self.table, "electrodes")[row_slice(read_array(self.table, "electrodes_index"), row)]
+            rows = read_ragged(self.table, "electrodes")[row]
         else:
             return ""
         return clean_label(get_dataset(electrodes, "location")[int(rows[0])]) if rows.size else ""

@@ -11,13 +11,13 @@ that neither name is exact.
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from data_prep.lookup import find_by_name
 from jaxephys.schemas.storage import DataError
 from jaxephys.schemas.unit_csv import clean_label
 from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
@@ -214,13 +214,8 @@ def find_dataset(name: str) -> Dataset:
     >>> find_dataset("Hull_Cell-Type").name
     'hull'
     """
-    normalized = _normalize(name)
     known = {_normalize(other): dataset for dataset in DATASETS for other in dataset.names}
-    if normalized in known:
-        return known[normalized]
-    near = [known[other].name for other in difflib.get_close_matches(normalized, known, n=5, cutoff=0.5)]
-    near = list(dict.fromkeys(near)) or [dataset.name for dataset in DATASETS]
-    raise DataError(f"there is no data set {name!r}: did you mean {' or '.join(near)}?")
+    return find_by_name(_normalize(name), known, "data set")
 
 
 def _normalize(name: str) -> str:

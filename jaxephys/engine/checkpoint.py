@@ -32,6 +32,11 @@ from jaxephys.engine.run_log import ProgressEvent, RunResult, Snapshot
 log = logging.getLogger("jaxephys")
 KEPT_STEPS = 2
 EXECUTION_FIELDS = ("run_batch", "execution")  # fields of TrainConfig that may differ when a training is resumed
+RENAMED_LEVELS = {  # in the names of runs that version 0.1.0 has written
+    "variant=baseline": "variant=bilstm",
+    "arm=clean": "variant=clean target",
+    "arm=hidden": "variant=masking",
+}
 
 
 class CheckpointError(ValueError):
@@ -228,6 +233,7 @@ def _restore_host(host: Path, identity: dict[str, Any]) -> Snapshot | None:
     if (newest := _newest(host)) is None:
         return None
     live, saved = newest
+    saved = saved if saved == identity else _with_new_names(saved)
     if saved != identity:
         raise CheckpointError(
             f"the checkpoint in {host} is of another grid: {_difference(saved, identity)}; resume with the same settings"
@@ -279,6 +285,13 @@ def _read_identity(path: Path) -> dict[str, Any]:
         return json.loads((path / "grid" / "metadata").read_text())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"the checkpoint {path} has no record of its grid") from error
+
+
+def _with_new_names(identity: dict[str, Any]) -> dict[str, Any]:
+    """The identity with the present names of levels that an earlier version named otherwise."""
+    names: list[list[str]] = [run.split(" ") for run in identity.get("runs", [])]
+    runs = [" ".join(RENAMED_LEVELS.get(level, level.replace("arm=", "variant=")) for level in name) for name in names]
+    return {**identity, "runs": runs}
 
 
 def _difference(saved: dict[str, Any], now: dict[str, Any]) -> str:

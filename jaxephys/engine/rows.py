@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Int, Shaped
 
 from jaxephys.dimensions import AnyArray
-from jaxephys.engine.task import PyTree, RowSet
+from jaxephys.engine.task import PyTree, RowSet, RunInputs
 
 Rows = Int[np.ndarray, "_"]  # of any length
 
@@ -78,6 +78,25 @@ def stack_rows(tables: Sequence[RowSet]) -> RowSet:
         raise ValueError("every row table is empty: give at least one run some rows")
     padded = [pad_rows(table, longest) for table in tables]
     return RowSet(*(np.stack(columns) for columns in zip(*padded, strict=True)))
+
+
+def stack_inputs(train: Sequence[RowSet], validation: Sequence[RowSet], constants: Sequence[PyTree]) -> RunInputs:
+    """Stack the rows and the constants of single runs.
+
+    Parameters
+    ----------
+    train, validation : sequence of RowSet (n_rows,)
+        Training and validation rows of each run, of any lengths.
+    constants : sequence of pytree of arrays
+        Constants of each run, all of the same structure and shapes.
+
+    Returns
+    -------
+    RunInputs
+        The inputs of a grid, with a leading run axis.
+    """
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *constants)
+    return RunInputs(stack_rows(train), stack_rows(validation), stacked)
 
 
 def take_rows(

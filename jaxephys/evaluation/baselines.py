@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
+from scipy.special import softmax
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
@@ -98,8 +99,7 @@ def fit_predict_proba(
     else:
         decision = model.decision_function(values[test])
         decision = np.stack([-decision, decision], axis=1) if decision.ndim == 1 else decision
-        fitted = np.exp(decision - decision.max(axis=1, keepdims=True))
-        fitted = fitted / fitted.sum(axis=1, keepdims=True)
+        fitted = softmax(decision, axis=1)
     probability = np.zeros((len(test), n_classes), np.float32)
     probability[:, model.classes_.astype(int)] = fitted
     return probability

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize_scalar
+from scipy.special import softmax
 
 Probabilities = Float[np.ndarray, "row class"]
 Codes = Int[np.ndarray, "row"]
@@ -78,8 +79,7 @@ def apply_temperature(probability: Float[np.ndarray, "..."], temperature: float)
         Probabilities of the same dtype. The most probable class stays the same.
     """
     scaled = np.log(np.maximum(probability, MIN_PROBABILITY)) / temperature
-    raised = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return (raised / raised.sum(axis=-1, keepdims=True)).astype(probability.dtype)
+    return softmax(scaled, axis=-1).astype(probability.dtype)
 
 
 def fit_offsets(probability: Probabilities, codes: Codes) -> Float[np.ndarray, "class"]:

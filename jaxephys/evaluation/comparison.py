@@ -30,28 +30,10 @@ from jaxephys.evaluation.calibration import (
 )
 from jaxephys.evaluation.metrics import class_scores, classification_scores
 from jaxephys.evaluation.scores import Score
-from jaxephys.evaluation.splits import Split
+from jaxephys.evaluation.splits import Split, SplitKey
 from jaxephys.schemas.feature_table import FeatureTable
 
 COVERAGE = 0.9  # probability with which a conformal set contains the true class
-
-
-class SplitKey(NamedTuple):
-    """Identifies one split of a comparison.
-
-    Parameters
-    ----------
-    kind : str
-        What is held out together: ``"cell"`` for single cells, ``"donor"`` for all cells of a donor.
-    seed : int
-        Seed of the split.
-    fold : int
-        Number of the fold within the seed; 0 for a single hold-out split.
-    """
-
-    kind: str
-    seed: int
-    fold: int
 
 
 class CalibrationRows(NamedTuple):
@@ -211,11 +193,11 @@ class ModelComparison:
                 raise ValueError(
                     f"{', '.join(members)} are calibrated on different rows: an ensemble needs the same rows for all members"
                 )
-            temperatures = [fit_temperature(each.probability, self.codes[rows]) for each in calibration]
             test, other = [], []
-            for model, each, temperature in zip(members, calibration, temperatures, strict=True):
+            for model, (_, probability) in zip(members, calibration, strict=True):
+                temperature = fit_temperature(probability, self.codes[rows])
                 test.append(apply_temperature(self.test_probability[model][key], temperature))
-                other.append(apply_temperature(each.probability, temperature))
+                other.append(apply_temperature(probability, temperature))
             self.add(name, key, np.mean(test, axis=0), CalibrationRows(rows, np.mean(other, axis=0)))
 
     def scores(self, experiment: str, train_on: str) -> list[Score]:
@@ -290,7 +272,7 @@ class ModelComparison:
         Returns
         -------
         dict of str to object
-            Splits, number of rows, classes, probabilities of shape (n_models, n_splits, n_test, n_classes) padded with NaN, and
+            Splits, table, probabilities of shape (n_models, n_splits, n_test, n_classes) padded with NaN, and
             arrays that name the axes: models, kind, seed and fold of the splits, and identifier and class of the cells.
         """
         longest = max(len(split.test) for split in self.splits.values())
@@ -303,8 +285,7 @@ class ModelComparison:
         # The names of the arrays are those of the files of earlier versions.
         return dict(
             splits=list(self.splits.values()),
-            n_rows=len(self.table),
-            classes=self.table.classes,
+            table=self.table,
             probability=probability,
             arm=np.array(list(self.test_probability)),
             folds=kind,

@@ -5,11 +5,11 @@ neighboring rows: use `block_bootstrap`.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Shaped
 from numpy.typing import ArrayLike
 from scipy.stats import t as student_t
 
@@ -88,7 +88,10 @@ def mean_sd(values: ArrayLike) -> MeanSd:
     scores = np.asarray(values)
     if scores.ndim != 1:
         raise ValueError(f"scores must be a one-dimensional array, not an array of shape {scores.shape}")
-    return MeanSd(float(np.mean(scores)) if len(scores) else math.nan, _sd(scores) if len(scores) > 1 else math.nan)
+    mean = float(np.mean(scores)) if len(scores) else math.nan
+    if len(scores) < 2:
+        return MeanSd(mean, math.nan)
+    return MeanSd(mean, float(scores.std(ddof=1)) if np.ptp(scores) > 0 else 0.0)  # rounding could give 1e-17
 
 
 def corrected_interval(values: ArrayLike, n_train: int | float, n_test: int | float, level: float = 0.95) -> Interval:
@@ -124,10 +127,9 @@ def corrected_interval(values: ArrayLike, n_train: int | float, n_test: int | fl
     >>> f"{interval.estimate:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
     '0.800 [0.771, 0.829]'
     """
-    scores = _checked_scores(values)
     _check_level(level)
-    mean = float(scores.mean())
-    error = _corrected_error(scores, n_train, n_test)
+    scores = np.asarray(values, dtype=np.float64)
+    mean, error = _mean_and_error(scores, n_train, n_test)
     margin = float(student_t.ppf((1 + level) / 2, len(scores) - 1)) * error
     return Interval(mean, mean - margin, mean + margin)
 
@@ -166,13 +168,12 @@ def corrected_test(
     >>> corrected_test([0.82, 0.85, 0.81], [0.80, 0.83, 0.79], n_train=80, n_test=20).difference.__round__(3)
     0.02
     """
-    first, second = _checked_scores(a), _checked_scores(b)
-    n = len(first)
-    if len(second) != n:
-        raise ValueError(f"a paired test needs both scores of each split, but a has {n} and b has {len(second)}")
-    difference = first - second
-    mean, low, high = corrected_interval(difference, n_train, n_test, level)
-    error = _corrected_error(difference, n_train, n_test)
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    n = first.size
+    if second.size != n:
+        raise ValueError(f"a paired test needs both scores of each split, but a has {n} and b has {second.size}")
+    _, low, high = corrected_interval(first - second, n_train, n_test, level)
+    mean, error = _mean_and_error(first - second, n_train, n_test)
     t = abs(mean) / error if error > 0 else (math.inf if mean else 0.0)
     return PairedTest(mean, low, high, float(2 * student_t.sf(t, n - 1)), n)
 
@@ -233,8 +234,11 @@ def block_bootstrap(
         raise ValueError(f"the block must have 1 to {len(series)} rows, the length of the series, not {block}")
     if resamples < 2:
         raise ValueError(f"resamples is {resamples}: an interval needs many, such as 2000")
-    rows = _block_rows(len(series), block, resamples, seed)
-    values = np.array([float(statistic(series[resample])) for resample in rows])
+    rng, values = np.random.default_rng(seed), np.zeros(resamples)
+    for i in range(resamples):
+        starts = rng.integers(len(series) - block + 1, size=math.ceil(len(series) / block))
+        rows = (starts[:, None] + np.arange(block)).reshape(-1)[: len(series)]
+        values[i] = float(statistic(series[rows]))
     undefined = int(np.sum(~np.isfinite(values)))
     if undefined:
         raise ValueError(
@@ -245,31 +249,13 @@ def block_bootstrap(
     return Interval(float(statistic(series)), float(low), float(high))
 
 
-def _block_rows(length: int, block: int, resamples: int, seed: int) -> Iterator[Int[np.ndarray, "time"]]:
-    """Yield the row indices of one resample after the other, since those of all would not fit in memory for a long series."""
-    rng = np.random.default_rng(seed)
-    for _ in range(resamples):
-        starts = rng.integers(length - block + 1, size=math.ceil(length / block))
-        yield (starts[:, None] + np.arange(block)).reshape(-1)[:length]
-
-
-def _sd(scores: Float[np.ndarray, "score"]) -> float:
-    """Return exactly 0 for equal scores, where rounding of their mean would give about 1e-17."""
-    return float(scores.std(ddof=1)) if np.ptp(scores) > 0 else 0.0
-
-
-def _corrected_error(scores: Float[np.ndarray, "score"], n_train: int | float, n_test: int | float) -> float:
+def _mean_and_error(scores: Float[np.ndarray, "..."], n_train: int | float, n_test: int | float) -> MeanSd:
+    """Return the mean and its corrected standard error."""
     if not (0 < n_train < math.inf and 0 < n_test < math.inf):
         raise ValueError(f"a split needs training and test rows, but n_train = {n_train} and n_test = {n_test}")
-    return math.sqrt(1 / len(scores) + n_test / n_train) * _sd(scores)
-
-
-def _checked_scores(values: ArrayLike) -> Float[np.ndarray, "score"]:
-    scores = np.asarray(values, dtype=np.float64)
-    if scores.ndim != 1:
-        raise ValueError(f"scores must be a one-dimensional array, not an array of shape {scores.shape}")
     _check_finite(scores)
-    return scores
+    mean, sd = mean_sd(scores)
+    return MeanSd(mean, math.sqrt(1 / len(scores) + n_test / n_train) * sd)
 
 
 def _check_finite(values: Shaped[np.ndarray, "..."]) -> None:

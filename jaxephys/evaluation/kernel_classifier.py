@@ -70,15 +70,25 @@ class KernelRegressionClassifier(ABC, ClassifierMixin, BaseEstimator):
         Returns
         -------
         KernelRegressionClassifier
-            This classifier, with ``classes_``, ``noise_``, ``sharpness_``, ``rows_`` and ``regression_``.
+            This classifier, with ``classes_``, ``rows_`` (transformed training rows), ``intercept_`` (m), ``coefficients_``
+            (a), ``noise_``, ``sharpness_`` and ``left_out_`` (prediction for each training row from all others).
         """
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.rows_ = self._fit_features(X)
         weight = compute_sample_weight("balanced", codes) if self.balanced else np.ones(len(codes))
         indicators = np.eye(len(self.classes_))[codes]
-        self.regression_ = fit_kernel_regression(self._kernel(self.rows_), indicators, weight, self.noises)
-        self.noise_ = self.regression_.noise
-        self.sharpness_ = _fit_sharpness(self.regression_.left_out, codes, weight)
+        self.intercept_ = np.average(indicators, axis=0, weights=weight)
+        root = np.sqrt(weight)[:, None]
+        values, vectors = np.linalg.eigh(root * self._kernel(self.rows_) * root.T)
+        least = np.inf
+        for noise in self.noises:
+            inverse = root * ((vectors / (values + noise)) @ vectors.T) * root.T
+            coefficients = inverse @ (indicators - self.intercept_)
+            left_out = indicators - coefficients / np.diag(inverse)[:, None]
+            error = float(np.average((left_out - indicators) ** 2, axis=0, weights=weight).mean())
+            if error < least:
+                least, self.noise_, self.coefficients_, self.left_out_ = error, noise, coefficients, left_out
+        self.sharpness_ = _fit_sharpness(self.left_out_, codes, weight)
         return self
 
     def predict_proba(self, X: Float[np.ndarray, "some column"]) -> Float[np.ndarray, "some class"]:
@@ -94,7 +104,8 @@ class KernelRegressionClassifier(ABC, ClassifierMixin, BaseEstimator):
         array, shape (n_rows, n_classes)
             Probabilities in the order of ``classes_``.
         """
-        return softmax(self.sharpness_ * self.regression_.predict(self._kernel(self._features(X))), axis=1)
+        regressed = self.intercept_ + self._kernel(self._features(X)) @ self.coefficients_
+        return softmax(self.sharpness_ * regressed, axis=1)
 
     def predict(self, X: Float[np.ndarray, "some column"]) -> Shaped[np.ndarray, "some"]:
         """Return the most probable class of each row.
@@ -264,79 +275,6 @@ class NormalScores(TransformerMixin, BaseEstimator):
             Normal scores in [-3, 3].
         """
         return np.nan_to_num(np.clip(self.quantiles_.transform(X), -CLIP, CLIP))
-
-
-class KernelRegression(NamedTuple):
-    """Result of `fit_kernel_regression`.
-
-    Parameters
-    ----------
-    mean : array, shape (n_classes,)
-        Weighted mean of the indicators, m.
-    coefficients : array, shape (n_rows, n_classes)
-        Coefficients of the training rows, a.
-    noise : float
-        The selected noise.
-    left_out : array, shape (n_rows, n_classes)
-        Prediction for each training row from all others.
-    """
-
-    mean: Float[np.ndarray, "class"]
-    coefficients: Float[np.ndarray, "row class"]
-    noise: float
-    left_out: Float[np.ndarray, "row class"]
-
-    def predict(self, kernel: Float[np.ndarray, "some row"]) -> Float[np.ndarray, "some class"]:
-        """Return the regressed indicators of new rows.
-
-        Parameters
-        ----------
-        kernel : array, shape (n_new, n_rows)
-            Kernel between new rows and training rows.
-
-        Returns
-        -------
-        array, shape (n_new, n_classes)
-            Values of F.
-        """
-        return self.mean + kernel @ self.coefficients
-
-
-def fit_kernel_regression(
-    kernel: Float[np.ndarray, "row row"],
-    indicators: Float[np.ndarray, "row class"],
-    weight: Float[np.ndarray, "row"],
-    noises: Sequence[float] = NOISES,
-) -> KernelRegression:
-    """Fit kernel ridge regression with the noise that minimizes the leave-one-out error.
-
-    Parameters
-    ----------
-    kernel : array, shape (n_rows, n_rows)
-        Kernel between the training rows.
-    indicators : array, shape (n_rows, n_classes)
-        One-hot labels.
-    weight : array, shape (n_rows,)
-        Weight of each row.
-    noises : sequence of float
-        Noise values to select from.
-
-    Returns
-    -------
-    KernelRegression
-        Coefficients and leave-one-out predictions, see the notes of `KernelRegressionClassifier`.
-    """
-    mean = np.average(indicators, axis=0, weights=weight)
-    root = np.sqrt(weight)[:, None]
-    values, vectors = np.linalg.eigh(root * kernel * root.T)
-    candidates = []
-    for noise in noises:
-        inverse = root * ((vectors / (values + noise)) @ vectors.T) * root.T
-        coefficients = inverse @ (indicators - mean)
-        left_out = indicators - coefficients / np.diag(inverse)[:, None]
-        error = float(np.average((left_out - indicators) ** 2, axis=0, weights=weight).mean())
-        candidates.append((error, KernelRegression(mean, coefficients, noise, left_out)))
-    return min(candidates, key=lambda candidate: candidate[0])[1]
 
 
 def _fit_sharpness(

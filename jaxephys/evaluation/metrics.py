@@ -18,13 +18,13 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxephys.dimensions import AnyArray
 
 Scalar = Float[Array, ""]
+Codes = Int[AnyArray, "row"]
+Probabilities = Float[AnyArray, "row class"]
+Column = Float[AnyArray, "row"]  # one number per row, such as its weight
+Confusion = Float[AnyArray, "class class"]
 
 
-def classification_scores(
-    codes: Int[AnyArray, "row"],
-    probability: Float[AnyArray, "row class"],
-    weight: Float[AnyArray, "row"],
-) -> dict[str, Scalar]:
+def classification_scores(codes: Codes, probability: Probabilities, weight: Column) -> dict[str, Scalar]:
     """Return all metrics of class probabilities and of the most probable class as the prediction.
 
     Parameters
@@ -65,12 +65,7 @@ def classification_scores(
     }
 
 
-def class_scores(
-    codes: Int[AnyArray, "row"],
-    predicted: Int[AnyArray, "row"],
-    weight: Float[AnyArray, "row"],
-    n_classes: int,
-) -> dict[str, Float[AnyArray, "class"]]:
+def class_scores(codes: Codes, predicted: Codes, weight: Column, n_classes: int) -> dict[str, Float[AnyArray, "class"]]:
     """Return precision, recall and F1 of each class.
 
     Parameters
@@ -95,12 +90,7 @@ def class_scores(
     return {"precision": hits / table.sum(axis=0), "recall": hits / table.sum(axis=1), "f1": _class_f1(table)}
 
 
-def confusion(
-    codes: Int[AnyArray, "row"],
-    predicted: Int[AnyArray, "row"],
-    weight: Float[AnyArray, "row"],
-    n_classes: int,
-) -> Float[AnyArray, "class class"]:
+def confusion(codes: Codes, predicted: Codes, weight: Column, n_classes: int) -> Confusion:
     """Return the confusion matrix.
 
     Parameters
@@ -129,11 +119,7 @@ def confusion(
     return jnp.matmul(truth.T, guess, precision=jax.lax.Precision.HIGHEST)
 
 
-def accuracy(
-    codes: Int[AnyArray, "row"],
-    predicted: Int[AnyArray, "row"],
-    weight: Float[AnyArray, "row"],
-) -> Scalar:
+def accuracy(codes: Codes, predicted: Codes, weight: Column) -> Scalar:
     """Return the share of the total weight whose prediction is correct.
 
     Parameters
@@ -153,12 +139,7 @@ def accuracy(
     return _mean(codes == predicted, weight)
 
 
-def balanced_accuracy(
-    codes: Int[AnyArray, "row"],
-    predicted: Int[AnyArray, "row"],
-    weight: Float[AnyArray, "row"],
-    n_classes: int,
-) -> Scalar:
+def balanced_accuracy(codes: Codes, predicted: Codes, weight: Column, n_classes: int) -> Scalar:
     """Return the mean recall of the classes that have a true row.
 
     Parameters
@@ -180,12 +161,7 @@ def balanced_accuracy(
     return _balanced_accuracy(confusion(codes, predicted, weight, n_classes))
 
 
-def macro_f1(
-    codes: Int[AnyArray, "row"],
-    predicted: Int[AnyArray, "row"],
-    weight: Float[AnyArray, "row"],
-    n_classes: int,
-) -> Scalar:
+def macro_f1(codes: Codes, predicted: Codes, weight: Column, n_classes: int) -> Scalar:
     """Return the mean F1 of all classes.
 
     Parameters
@@ -213,11 +189,7 @@ def macro_f1(
     return _class_f1(confusion(codes, predicted, weight, n_classes)).mean()
 
 
-def roc_auc(
-    codes: Int[AnyArray, "row"],
-    probability: Float[AnyArray, "row class"],
-    weight: Float[AnyArray, "row"],
-) -> Scalar:
+def roc_auc(codes: Codes, probability: Probabilities, weight: Column) -> Scalar:
     """Return the mean one-vs-rest area under the ROC curve.
 
     Parameters
@@ -237,9 +209,7 @@ def roc_auc(
     return _one_vs_rest(binary_roc_auc, codes, probability, weight)
 
 
-def binary_roc_auc(
-    codes: Int[AnyArray, "row"], score: Float[AnyArray, "row"], weight: Float[AnyArray, "row"]
-) -> Scalar:
+def binary_roc_auc(codes: Codes, score: Column, weight: Column) -> Scalar:
     """Return the area under the ROC curve of a binary score.
 
     Parameters
@@ -267,11 +237,7 @@ def binary_roc_auc(
     return jnp.sum(jnp.diff(misses, prepend=0.0) * height) / misses[-1]
 
 
-def average_precision(
-    codes: Int[AnyArray, "row"],
-    probability: Float[AnyArray, "row class"],
-    weight: Float[AnyArray, "row"],
-) -> Scalar:
+def average_precision(codes: Codes, probability: Probabilities, weight: Column) -> Scalar:
     """Return the mean one-vs-rest average precision.
 
     Parameters
@@ -291,9 +257,7 @@ def average_precision(
     return _one_vs_rest(binary_average_precision, codes, probability, weight)
 
 
-def binary_average_precision(
-    codes: Int[AnyArray, "row"], score: Float[AnyArray, "row"], weight: Float[AnyArray, "row"]
-) -> Scalar:
+def binary_average_precision(codes: Codes, score: Column, weight: Column) -> Scalar:
     """Return the average precision of a binary score.
 
     Parameters
@@ -321,12 +285,7 @@ def binary_average_precision(
     return jnp.where(misses[-1] == 0, jnp.nan, area)
 
 
-def ece(
-    codes: Int[AnyArray, "row"],
-    probability: Float[AnyArray, "row class"],
-    weight: Float[AnyArray, "row"],
-    bins: int = 15,
-) -> Scalar:
+def ece(codes: Codes, probability: Probabilities, weight: Column, bins: int = 15) -> Scalar:
     """Return the expected calibration error of the most probable class.
 
     Parameters
@@ -359,11 +318,7 @@ def ece(
     return jnp.abs(jnp.sum(share * gap[:, None], axis=0)).sum()
 
 
-def brier(
-    codes: Int[AnyArray, "row"],
-    probability: Float[AnyArray, "row class"],
-    weight: Float[AnyArray, "row"],
-) -> Scalar:
+def brier(codes: Codes, probability: Probabilities, weight: Column) -> Scalar:
     """Return the Brier score.
 
     Parameters
@@ -385,11 +340,7 @@ def brier(
     return _mean(jnp.sum((probability - truth) ** 2, axis=-1), weight)
 
 
-def log_loss(
-    codes: Int[AnyArray, "row"],
-    probability: Float[AnyArray, "row class"],
-    weight: Float[AnyArray, "row"],
-) -> Scalar:
+def log_loss(codes: Codes, probability: Probabilities, weight: Column) -> Scalar:
     """Return the mean negative log probability of the true class, in nats.
 
     Parameters
@@ -413,9 +364,7 @@ def log_loss(
     return _mean(-jnp.log(jnp.clip(jnp.sum(probability * truth, axis=-1), eps, 1 - eps)), weight)
 
 
-def _clean(
-    value: Float[AnyArray, "row ..."], weight: Float[AnyArray, "row"]
-) -> tuple[Float[AnyArray, "row ..."], Float[AnyArray, "row"]]:
+def _clean(value: Float[AnyArray, "row ..."], weight: Column) -> tuple[Float[AnyArray, "row ..."], Column]:
     """Set padding rows to 0, and the weight of a row that contains NaN to NaN, so that every metric becomes NaN.
 
     NaN times a weight of 0 is NaN, so padding needs `where`; a sort or an argmax would treat NaN as a large number.
@@ -426,24 +375,22 @@ def _clean(
     return jnp.where(keep, value, 0.0), jnp.where(real & bad, jnp.nan, weight)
 
 
-def _mean(value: Array, weight: Float[AnyArray, "row"]) -> Scalar:
+def _mean(value: Array, weight: Column) -> Scalar:
     return jnp.sum(value * weight) / jnp.sum(weight)
 
 
-def _balanced_accuracy(table: Float[AnyArray, "class class"]) -> Scalar:
+def _balanced_accuracy(table: Confusion) -> Scalar:
     support = table.sum(axis=1)
     return jnp.mean(jnp.diag(table) / support, where=support != 0)
 
 
-def _class_f1(table: Float[AnyArray, "class class"]) -> Float[AnyArray, "class"]:
+def _class_f1(table: Confusion) -> Float[AnyArray, "class"]:
     share = table / table.sum()  # NaN if there are no rows, which counts would not show
     mass = share.sum(axis=0) + share.sum(axis=1)
     return jnp.where(mass == 0, 0.0, 2 * jnp.diag(share) / jnp.where(mass == 0, 1.0, mass))
 
 
-def _curve(
-    positive: Bool[AnyArray, "row"], score: Float[AnyArray, "row"], weight: Float[AnyArray, "row"]
-) -> tuple[Float[AnyArray, "row"], Float[AnyArray, "row"]]:
+def _curve(positive: Bool[AnyArray, "row"], score: Column, weight: Column) -> tuple[Column, Column]:
     """Return the weight of positives and of negatives with at least a score, for the scores in falling order.
 
     All rows of a tie get the weights at its end: weights only rise, so the smallest weight at this or any later end of a tie is
@@ -457,19 +404,14 @@ def _curve(
     return hits, misses
 
 
-def _one_vs_rest(
-    score: Callable[..., Scalar],
-    codes: Int[AnyArray, "row"],
-    probability: Float[AnyArray, "row class"],
-    weight: Float[AnyArray, "row"],
-) -> Scalar:
+def _one_vs_rest(score: Callable[..., Scalar], codes: Codes, probability: Probabilities, weight: Column) -> Scalar:
     """Return the mean of a binary metric over the classes for which it is defined.
 
     Whole rows are cleaned first: otherwise the mean would treat a NaN in a row as an undefined class.
     """
     probability, weight = _clean(probability, weight)
 
-    def one(k: Int[Array, ""], column: Float[AnyArray, "row"]) -> Scalar:
+    def one(k: Int[Array, ""], column: Column) -> Scalar:
         return score((codes == k).astype(jnp.int32), column, weight)
 
     return jnp.nanmean(jax.vmap(one)(jnp.arange(probability.shape[-1]), probability.T))

@@ -1,4 +1,7 @@
-"""Nearest neighbors of cells in any space: how often they share a label, and how often two spaces agree on them."""
+"""Nearest neighbors of cells in any space: how often they share a label, and how often two spaces agree on them.
+
+`load_umap` imports UMAP, which embeds cells so that neighbors stay together.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,30 @@ from jaxtyping import Float, Int, Shaped
 from sklearn.neighbors import NearestNeighbors
 
 N_NEIGHBORS = 15
+
+
+class MissingExtraError(ImportError, ValueError):
+    """An optional dependency is not installed. As a ``ValueError`` it ends a command with its message instead of a traceback."""
+
+
+def load_umap() -> type:
+    """Import UMAP, an optional dependency with a large compiler.
+
+    Returns
+    -------
+    type
+        The class ``umap.UMAP``.
+
+    Raises
+    ------
+    MissingExtraError
+        If ``umap-learn`` is not installed.
+    """
+    try:
+        from umap import UMAP
+    except ImportError:
+        raise MissingExtraError('umap-learn is not installed: pip install "jaxephys[umap]"') from None
+    return UMAP
 
 
 def nearest_neighbors(

@@ -1,16 +1,20 @@
 """Splits of rows into training, validation and test rows: stratified by class, and by group if groups are given.
 
-`hold_out` makes one split and `k_folds` one per fold; `hold_out_validation` needs no classes. `check_split` raises an error if a row or a group is in two parts.
+`draw_splits` makes all splits of a table for a comparison of models. `hold_out` makes one split and `k_folds` one per fold;
+`hold_out_validation` needs no classes. `check_split` raises an error if a row or a group is in two parts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations, product
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Shaped
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
+
+from jaxephys.schemas.feature_table import FeatureTable
 
 Codes = Int[np.ndarray, "row"]
 Rows = Int[np.ndarray, "_"]  # any number of row indices
@@ -28,6 +32,65 @@ class Split(NamedTuple):
     train: Rows
     validation: Rows
     test: Rows
+
+
+class SplitKey(NamedTuple):
+    """Identifies one split of a table.
+
+    Parameters
+    ----------
+    kind : str
+        What is held out together: ``"cell"`` for single cells, ``"donor"`` for all cells of a donor.
+    seed : int
+        Seed of the split.
+    fold : int
+        Number of the fold within the seed; 0 for a single hold-out split.
+    """
+
+    kind: str
+    seed: int
+    fold: int
+
+
+def draw_splits(
+    table: FeatureTable, kinds: Sequence[str], seeds: int, n_folds: int | None = None
+) -> dict[SplitKey, Split]:
+    """Draw the stratified splits of a table.
+
+    Parameters
+    ----------
+    table : FeatureTable of n_cells
+        Labelled cells.
+    kinds : sequence of {"cell", "donor"}
+        What is held out: single cells, or all cells of a donor.
+    seeds : int
+        Number of draws of each kind; the seeds are 0, 1, ...
+    n_folds : int, optional
+        Number of folds of each draw. Without it each draw is a single split into 60 % training, 20 % validation and 20 %
+        test cells.
+
+    Returns
+    -------
+    dict of SplitKey to Split
+        The splits.
+
+    Raises
+    ------
+    ValueError
+        If donors are to be held out of a table without donors, or a class is too small.
+    """
+    if "donor" in kinds and table.donor is None:
+        raise ValueError("the table has no donors: use --folds cell, or give a table with donors")
+    codes = table.codes()
+    splits = {}
+    for kind, seed in product(kinds, range(seeds)):
+        groups = table.donor if kind == "donor" else None
+        if n_folds is None:
+            folds = [hold_out(codes, seed, groups=groups)]
+        else:
+            folds = k_folds(codes, n_folds, seed, groups=groups)
+        splits |= {SplitKey(kind, seed, fold): split for fold, split in enumerate(folds)}
+    return splits
 
 
 def check_split(split: Split, *, name: str, groups: Shaped[np.ndarray, "row"] | None = None) -> Split:
@@ -52,12 +115,10 @@ def check_split(split: Split, *, name: str, groups: Shaped[np.ndarray, "row"] | 
     ValueError
         If a row or group is in two parts.
     """
-    parts = split._asdict()
-    for left, right in (("train", "validation"), ("train", "test"), ("validation", "test")):
-        shared = np.intersect1d(parts[left], parts[right])
-        if len(shared):
+    for (left, rows), (right, others) in combinations(split._asdict().items(), 2):
+        if len(shared := np.intersect1d(rows, others)):
             raise ValueError(f"{name}: row {shared[0]} is in {left} and in {right} ({len(shared)} in total)")
-        if groups is not None and len(shared := np.intersect1d(groups[parts[left]], groups[parts[right]])):
+        if groups is not None and len(shared := np.intersect1d(groups[rows], groups[others])):
             raise ValueError(f"{name}: group {shared[0]!r} is in {left} and in {right} ({len(shared)} in total)")
     return split
 
@@ -100,9 +161,9 @@ def hold_out(
     [60, 20, 20]
     """
     _check_class_sizes(codes, 3, "a train, a validation and a test part")
-    rest, test_rows = _divide(np.arange(len(codes)), codes, test, seed, groups)
-    train, validation_rows = _divide(rest, codes, validation / (1 - test), seed, groups)
-    return check_split(Split(train, validation_rows, test_rows), name=f"hold-out of seed {seed}", groups=groups)
+    rows, test_rows = _divide(np.arange(len(codes)), codes, test, seed, groups)
+    share = validation / (1 - test)
+    return _split_rest(rows, test_rows, codes, share, seed, groups, name=f"hold-out of seed {seed}")
 
 
 def k_folds(
@@ -147,12 +208,10 @@ def k_folds(
     _check_class_sizes(codes, n_folds, f"{n_folds} folds")
     splitter = StratifiedKFold if groups is None else StratifiedGroupKFold
     folds = splitter(n_folds, shuffle=True, random_state=seed).split(np.zeros(len(codes)), codes, groups)
-    splits = []
-    for fold, (rest, test_rows) in enumerate(folds):
-        train, validation_rows = _divide(rest, codes, validation, seed + 1000 * fold, groups)
-        split = Split(train, validation_rows, test_rows)
-        splits.append(check_split(split, name=f"fold {fold} of seed {seed}", groups=groups))
-    return splits
+    return [
+        _split_rest(rows, test, codes, validation, seed + 1000 * fold, groups, name=f"fold {fold} of seed {seed}")
+        for fold, (rows, test) in enumerate(folds)
+    ]
 
 
 def hold_out_validation(
@@ -179,6 +238,13 @@ def hold_out_validation(
     order = np.random.default_rng(seed).permutation(rows)
     count = max(2, round(share * len(order)))
     return Split(np.sort(order[count:]), np.sort(order[:count]), np.array([], int) if test is None else test)
+
+
+def _split_rest(
+    rows: Rows, test: Rows, codes: Codes, share: float, seed: int, groups: np.ndarray | None, *, name: str
+) -> Split:
+    """Divide the rows that are not tested into training rows and a share of validation rows."""
+    return check_split(Split(*_divide(rows, codes, share, seed, groups), test), name=name, groups=groups)
 
 
 def _divide(rows: Rows, codes: Codes, share: float, seed: int, groups: np.ndarray | None) -> tuple[Rows, Rows]:

@@ -1,54 +1,40 @@
-"""Classification of cell types in the folds of a benchmark: the benchmark itself, baselines and our classifiers on the same folds.
+"""Classification of cell types in the folds of a benchmark: the benchmark itself, and all classifiers on the same folds.
 
 A `Benchmark` holds the labelled units of a data set and the fold that tests each. Baselines use the preprocessed curves side by side;
 our kernel classifier uses feature views, optionally with an embedding as one more block. Everything that is chosen is chosen on
 training rows. A classifier without random numbers is evaluated once, as seed 0: the folds are fixed, so seeds are those of the method.
 
-`evaluate_without_networks` runs everything that needs no network, `cross_validated_probabilities` any classifier.
+`evaluate_without_networks` runs everything that needs no network, `evaluate_embeddings` probes of embeddings, and `cross_validate`
+any classifier.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.decomposition import PCA
-from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from jaxephys.evaluation.baselines import fit_predict_proba
+from jaxephys.hippie.datasets import FindDataset, RelatedDatasets, unrelated_tables
 from jaxephys.hippie.feature_views import compute_feature_views
-from jaxephys.hippie.leakage_audit import assign_folds
 from jaxephys.hippie.network.cvae import LENGTHS
-from jaxephys.hippie.preprocessing import DEFAULT, Preparation, prepare, resample
-from jaxephys.hippie.probes import KNNProbe, join_blocks, make_probe
-from jaxephys.schemas.unit_table import FILE, UnitTable
+from jaxephys.hippie.preprocessing import prepare, resample
+from jaxephys.hippie.probes import BASELINES, SEEDED, join_blocks, make_probe
+from jaxephys.schemas.unit_table import UnitTable
 
 KERNEL_CLASSIFIER = "kernel on feature views"  # ours, chosen before any network was trained
-BASELINES = ("knn", "pca + knn", "forest", "logistic", "svm")
-UMAP_BASELINE = "umap + knn"  # requires the extra "umap"
 SHUFFLED = "shuffled labels"  # suffix of models trained on permuted labels: above chance, something leaks
 SHUFFLES = 20  # permutations: one classifier errs alike on all units of a class, so that few permutations vary widely
-RANDOM = ("knn", "pca + knn", "forest", UMAP_BASELINE, "mlp")  # classifiers that depend on the seed
+PROBED = {"ours": ("knn", "linear", "mlp"), "published": ("knn", "linear")}  # probes of the embedding of each objective
+EMBEDDING_NAMES = {"ours": "our embedding", "published": "published embedding"}
 TIMING = ("isi", "acg")  # curves that do not depend on the electrode
 FOLDS = 5
-PCA_COMPONENTS, UMAP_COMPONENTS, TREES = 30, 10, 500
-# Features of a run: one array for all, or a function of seed and fold; one row per unit of the benchmark.
-Features = np.ndarray | Callable[[int, int], np.ndarray]
+EmbeddingFunction = Callable[[int, int], np.ndarray]  # seed, fold -> features of all units of the benchmark
 FoldProbabilities = dict[tuple[int, int], np.ndarray]  # (seed, fold) -> class probabilities of the test rows
-
-
-# Registry of data sets, by the name of a folder: an object with the attributes name (of the data set, shared by all folders with the
-# same recordings) and technology. ValueError for an unknown name. See data_prep.units.registry.find_dataset.
-FindDataset = Callable[[str], Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +60,7 @@ class Benchmark:
 
     @classmethod
     def from_table(cls, name: str, table: UnitTable) -> Benchmark:
-        """Make a benchmark of one data set, in the folds of the table or in stratified ones.
+        """Make a benchmark of one data set, in the folds of the table or in stratified ones, see `assign_folds`.
 
         Parameters
         ----------
@@ -88,7 +74,7 @@ class Benchmark:
         Benchmark
             The benchmark of its labelled units.
         """
-        labelled, fold = assign_folds(table, FOLDS, 0)
+        labelled, fold = assign_folds(table)
         return cls(name, table.rows(labelled), fold, (name,))
 
     def grouped_by(self, column: str) -> Benchmark | None:
@@ -107,10 +93,7 @@ class Benchmark:
         groups = self.table.column(column)
         if (groups == "").any() or len(np.unique(groups)) < FOLDS:
             return None
-        fold = np.zeros(len(groups), int)
-        splits = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0).split(groups, self.codes, groups)
-        for number, (_, test) in enumerate(splits):
-            fold[test] = number
+        fold = _fold_numbers(StratifiedGroupKFold(FOLDS, shuffle=True, random_state=0), self.codes, groups)
         return Benchmark(f"{self.name}, folds by {column}", self.table, fold, self.datasets)
 
     @cached_property
@@ -127,6 +110,31 @@ class Benchmark:
     def folds(self) -> list[int]:
         """Numbers of the folds."""
         return np.unique(self.fold[self.fold >= 0]).tolist()
+
+    def pretraining_tables(
+        self, tables: Mapping[str, UnitTable], find_dataset: FindDataset, related_datasets: RelatedDatasets
+    ) -> list[UnitTable]:
+        """Return the units that networks of the benchmark may be pretrained on.
+
+        Parameters
+        ----------
+        tables : mapping of str to UnitTable
+            All data sets, by the name of their folder.
+        find_dataset : callable
+            Registry of data sets.
+        related_datasets : callable
+            Returns the names of data sets that share recordings with some others.
+
+        Returns
+        -------
+        list of UnitTable
+            Units of the training data set that are in no fold, and one table of every unrelated data set. Of a data set that is
+            only tested, no unit is used.
+        """
+        source = tables[self.datasets[0]]
+        outside = np.flatnonzero(~np.isin(source.name, self.table.name))
+        unlabelled = [source.rows(outside)] if len(outside) else []
+        return [*unlabelled, *unrelated_tables(self.datasets, tables, find_dataset, related_datasets).values()]
 
     def split(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the training and test rows of a fold.
@@ -162,63 +170,40 @@ class Benchmark:
         return codes
 
 
-def read_tables(folder: Path, find_dataset: FindDataset, required: Collection[str] = ()) -> dict[str, UnitTable]:
-    """Read the data sets of a folder and fill in the recording technology of known ones.
+def assign_folds(table: UnitTable, n_folds: int = FOLDS, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return the labelled units of a table and the fold that tests each.
 
     Parameters
     ----------
-    folder : Path
-        Folder with one folder per data set, or a single table of units.
-    find_dataset : callable
-        Registry of data sets.
-    required : collection of str
-        Names of data sets that must be there.
+    table : UnitTable of n_units
+        Units. If they have folds, these are used; otherwise units of classes with at least ``n_folds`` members are divided at random.
+    n_folds : int
+        Number of stratified folds.
+    seed : int
+        Seed of the division.
 
     Returns
     -------
-    dict of UnitTable
-        Tables by the name of their folder.
+    rows : int array (n_labelled,)
+        Rows of the table.
+    fold : int array (n_labelled,)
+        Fold of each.
 
     Raises
     ------
     ValueError
-        If there is no data set, or not a required one.
+        If the table has no folds and fewer than two classes have enough units.
     """
-    if folder.suffix == ".npz" or (folder / FILE).exists() or (folder / "waveforms.csv").exists():
-        tables = {folder.stem: UnitTable.read(folder)}
-    else:
-        paths = [path for path in sorted(folder.glob("*/")) if any(path.glob("*.*"))]
-        tables = {path.name: UnitTable.read(path) for path in paths}
-    if not tables:
-        raise ValueError(f"{folder} has no data set: give --data a folder with one folder per data set, or a table")
-    if missing := set(required) - set(tables):
-        raise ValueError(f"{folder} has no data set {min(missing)!r}: it has {', '.join(tables)}")
-    return {name: fill_technology(name, table, find_dataset) for name, table in tables.items()}
-
-
-def fill_technology(name: str, table: UnitTable, find_dataset: FindDataset) -> UnitTable:
-    """Return a table with the recording technology of its data set, if it has none of its own.
-
-    Parameters
-    ----------
-    name : str
-        Name of the data set's folder.
-    table : UnitTable
-        Its units.
-    find_dataset : callable
-        Registry of data sets. A table of an unknown data set is returned unchanged.
-
-    Returns
-    -------
-    UnitTable
-        The table.
-    """
-    if (table.technology_codes >= 0).any():
-        return table
-    try:
-        return table.with_technology(find_dataset(name).technology)
-    except ValueError:
-        return table
+    if (table.fold >= 0).any():
+        labelled = np.flatnonzero((table.fold >= 0) & (table.label != ""))
+        return labelled, table.fold[labelled]
+    names, counts = np.unique(table.label, return_counts=True)
+    classes = names[(counts >= n_folds) & (names != "")]
+    if len(classes) < 2:
+        raise ValueError(f"fewer than two classes have {n_folds} units: label more units, or request fewer folds")
+    labelled = np.flatnonzero(np.isin(table.label, classes))
+    splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+    return labelled, _fold_numbers(splitter, table.label[labelled])
 
 
 def transfer_benchmark(tables: Mapping[str, UnitTable], source: str, target: str, min_units: int) -> Benchmark:
@@ -274,73 +259,14 @@ def timing_benchmark(benchmark: Benchmark) -> Benchmark:
     return Benchmark(benchmark.name, UnitTable(raw, table.unit, table.about), benchmark.fold, benchmark.datasets)
 
 
-def baseline_features(table: UnitTable, preparation: Preparation = DEFAULT) -> np.ndarray:
-    """Return the input of the baselines: preprocessed curves of the modalities that any unit has, side by side.
-
-    Parameters
-    ----------
-    table : UnitTable of n_units
-        Units.
-    preparation : Preparation
-        Settings of the preprocessing.
-
-    Returns
-    -------
-    array (n_units, n_columns)
-        Features.
-    """
-    prepared = prepare(table.raw, preparation)
-    present = np.any(prepared.present, axis=0).tolist()
-    return np.concatenate([rows for rows, used in zip(prepared.curves.values(), present, strict=True) if used], axis=1)
-
-
-def make_unit_baseline(name: str, seed: int) -> Pipeline:
-    """Return an unfitted baseline. Its settings were fixed before any of them was evaluated.
-
-    Parameters
-    ----------
-    name : {"knn", "pca + knn", "forest", "logistic", "svm", "umap + knn"}
-        The baseline.
-    seed : int
-        Seed of its random numbers.
-
-    Returns
-    -------
-    Pipeline
-        A scikit-learn classifier.
-
-    Raises
-    ------
-    ValueError
-        If there is no such baseline, or umap is not installed.
-    """
-    makers = {
-        "knn": lambda: (KNNProbe(seed=seed),),
-        "pca + knn": lambda: (PCA(PCA_COMPONENTS, random_state=seed), KNNProbe(seed=seed)),
-        "forest": lambda: (RandomForestClassifier(TREES, class_weight="balanced", random_state=seed, n_jobs=-1),),
-        "logistic": lambda: (LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000),),
-        "svm": lambda: (StandardScaler(), SVC(C=3.0, class_weight="balanced")),
-        UMAP_BASELINE: lambda: (_umap(seed), KNNProbe(seed=seed)),
-    }
-    if name not in makers:
-        raise ValueError(f"unknown baseline {name!r}: choose one of {', '.join(makers)}")
-    return make_pipeline(*makers[name]())
-
-
-def _umap(seed: int) -> Any:
-    try:
-        from umap import UMAP
-    except ImportError:
-        raise ValueError(f"umap is not installed: pip install jaxephys[umap], or leave out {UMAP_BASELINE}") from None
-    return UMAP(n_components=UMAP_COMPONENTS, random_state=seed, n_jobs=1)
-
-
-def cross_validated_probabilities(
+def cross_validate(
     benchmark: Benchmark,
-    make: Callable[[int], Pipeline],
-    features: Features,
-    seeds: Sequence[int],
-    codes: Callable[[int], np.ndarray] | None = None,
+    name: str,
+    features: np.ndarray | EmbeddingFunction,
+    seeds: int = 1,
+    *,
+    widths: Sequence[int] | None = None,
+    shuffled: bool = False,
 ) -> FoldProbabilities:
     """Fit a new classifier for every seed and fold and return its probabilities of the test rows.
 
@@ -348,14 +274,16 @@ def cross_validated_probabilities(
     ----------
     benchmark : Benchmark
         Units and folds.
-    make : callable
-        Returns an unfitted classifier for a seed.
+    name : str
+        Kind of classifier, see `jaxephys.hippie.probes.make_probe`.
     features : array (n_units, n_columns) or callable
         Features of all units, or a function of seed and fold that returns them.
-    seeds : sequence of int
-        Seeds.
-    codes : callable, optional
-        Returns the classes to train on for a seed, if not the true ones.
+    seeds : int
+        Number of seeds. Where neither classifier, nor features, nor labels depend on the seed, only seed 0 is evaluated.
+    widths : sequence of int, optional
+        Number of columns of each block of the kernel probe.
+    shuffled : bool
+        Train on classes that are permuted by the seed, as a check of leakage.
 
     Returns
     -------
@@ -363,94 +291,19 @@ def cross_validated_probabilities(
         Probabilities by (seed, fold).
     """
     probabilities = {}
-    for seed in seeds:
-        training_codes = benchmark.codes if codes is None else codes(seed)
+    for seed in range(seeds if name in SEEDED or callable(features) or shuffled else 1):
+        codes = benchmark.shuffled_codes(seed) if shuffled else benchmark.codes
         for fold in benchmark.folds:
             values = features(seed, fold) if callable(features) else features
-            probabilities[seed, fold] = fit_predict_proba(
-                make(seed), values, training_codes, *benchmark.split(fold), len(benchmark.classes)
-            )
+            model, rows = make_probe(name, seed, widths), benchmark.split(fold)
+            probabilities[seed, fold] = fit_predict_proba(model, values, codes, *rows, len(benchmark.classes))
     return probabilities
 
 
-def evaluate_baseline(benchmark: Benchmark, name: str, seeds: int) -> FoldProbabilities:
-    """Evaluate a baseline on the preprocessed curves.
-
-    Parameters
-    ----------
-    benchmark : Benchmark
-        Units and folds.
-    name : str
-        See `make_unit_baseline`.
-    seeds : int
-        Number of seeds; a baseline without random numbers is evaluated once.
-
-    Returns
-    -------
-    dict of arrays (n_test, n_classes)
-        Probabilities by (seed, fold).
-    """
-    features, used = baseline_features(benchmark.table), range(seeds if name in RANDOM else 1)
-    return cross_validated_probabilities(benchmark, lambda seed: make_unit_baseline(name, seed), features, used)
-
-
-def evaluate_probe(
-    benchmark: Benchmark,
-    name: str,
-    features: Features,
-    seeds: Sequence[int],
-    widths: Sequence[int] | None = None,
-    codes: Callable[[int], np.ndarray] | None = None,
-) -> FoldProbabilities:
-    """Evaluate a probe on an embedding or other features.
-
-    Parameters
-    ----------
-    benchmark : Benchmark
-        Units and folds.
-    name : str
-        Kind of probe, see `jaxephys.hippie.probes.make_probe`.
-    features : array (n_units, n_columns) or callable
-        Features of all units, or a function of seed and fold that returns them.
-    seeds : sequence of int
-        Seeds.
-    widths : sequence of int, optional
-        Number of columns of each block of the kernel probe.
-    codes : callable, optional
-        Returns the classes to train on for a seed, if not the true ones.
-
-    Returns
-    -------
-    dict of arrays (n_test, n_classes)
-        Probabilities by (seed, fold).
-    """
-    return cross_validated_probabilities(benchmark, lambda seed: make_probe(name, seed, widths), features, seeds, codes)
-
-
-def evaluate_kernel_classifier(benchmark: Benchmark, shuffles: int = 0) -> FoldProbabilities:
-    """Evaluate our kernel classifier on feature views, without any network.
-
-    Parameters
-    ----------
-    benchmark : Benchmark
-        Units and folds.
-    shuffles : int
-        Number of permutations of the labels to train on, as a check of leakage; 0 for the true labels.
-
-    Returns
-    -------
-    dict of arrays (n_test, n_classes)
-        Probabilities by (seed, fold); the seed is that of the permutation.
-    """
-    values, widths = join_blocks(compute_feature_views(benchmark.table.raw))
-    codes = benchmark.shuffled_codes if shuffles else None
-    return evaluate_probe(benchmark, "kernel", values, range(max(shuffles, 1)), widths, codes)
-
-
 def evaluate_without_networks(
-    benchmark: Benchmark, seeds: int, baselines: Sequence[str] = BASELINES
+    benchmark: Benchmark, seeds: int, baselines: Sequence[str] = BASELINES, *, shuffled: bool = True
 ) -> dict[str, FoldProbabilities]:
-    """Evaluate the kernel classifier, with true and with shuffled labels, and the baselines.
+    """Evaluate the kernel classifier on feature views, with true and with shuffled labels, and the baselines on the curves.
 
     Parameters
     ----------
@@ -460,15 +313,86 @@ def evaluate_without_networks(
         Number of seeds of baselines with random numbers.
     baselines : sequence of str
         Names of baselines.
+    shuffled : bool
+        Evaluate the kernel classifier with shuffled labels as well.
 
     Returns
     -------
     dict of FoldProbabilities
         Probabilities by model.
     """
-    probabilities = {KERNEL_CLASSIFIER: evaluate_kernel_classifier(benchmark)}
-    probabilities[f"{KERNEL_CLASSIFIER}, {SHUFFLED}"] = evaluate_kernel_classifier(benchmark, SHUFFLES)
-    return probabilities | {name: evaluate_baseline(benchmark, name, seeds) for name in baselines}
+    views, widths = join_blocks(compute_feature_views(benchmark.table.raw))
+    probabilities = {KERNEL_CLASSIFIER: cross_validate(benchmark, "kernel", views, widths=widths)}
+    if shuffled:
+        name = f"{KERNEL_CLASSIFIER}, {SHUFFLED}"
+        probabilities[name] = cross_validate(benchmark, "kernel", views, SHUFFLES, widths=widths, shuffled=True)
+    curves = baseline_features(benchmark.table)
+    return probabilities | {name: cross_validate(benchmark, name, curves, seeds) for name in baselines}
+
+
+def evaluate_embeddings(
+    benchmark: Benchmark, embeddings: Mapping[str, EmbeddingFunction], seeds: int
+) -> dict[str, FoldProbabilities]:
+    """Evaluate probes on embeddings, and the kernel classifier with our embedding as one more block.
+
+    Parameters
+    ----------
+    benchmark : Benchmark
+        Units and folds.
+    embeddings : mapping of str to callable
+        Result of `jaxephys.hippie.embedding_grid.EmbeddingGrid.train`.
+    seeds : int
+        Number of seeds.
+
+    Returns
+    -------
+    dict of FoldProbabilities
+        Probabilities by model.
+    """
+    probabilities = {
+        f"{name} on {EMBEDDING_NAMES[objective]}": cross_validate(benchmark, name, embeddings[objective], seeds)
+        for objective, names in PROBED.items()
+        for name in names
+    }
+    views, widths = join_blocks(compute_feature_views(benchmark.table.raw))
+    latent = embeddings["ours"](0, benchmark.folds[0]).shape[1]
+
+    def views_and_embedding(seed: int, fold: int) -> np.ndarray:
+        return np.concatenate([views, embeddings["ours"](seed, fold)], axis=1)
+
+    probabilities[f"{KERNEL_CLASSIFIER} + embedding"] = cross_validate(
+        benchmark, "kernel", views_and_embedding, seeds, widths=(*widths, latent)
+    )
+    probabilities[f"knn on {EMBEDDING_NAMES['ours']}, {SHUFFLED}"] = cross_validate(
+        benchmark, "knn", embeddings[SHUFFLED], shuffled=True
+    )
+    return probabilities
+
+
+def baseline_features(table: UnitTable) -> np.ndarray:
+    """Return the input of the baselines: preprocessed curves of the modalities that any unit has, side by side.
+
+    Parameters
+    ----------
+    table : UnitTable of n_units
+        Units.
+
+    Returns
+    -------
+    array (n_units, n_columns)
+        Features.
+    """
+    curves, present = prepare(table.raw)
+    available = np.any(present, axis=0).tolist()
+    return np.concatenate([rows for rows, used in zip(curves.values(), available, strict=True) if used], axis=1)
+
+
+def _fold_numbers(splitter: Any, labels: np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+    """Return the number of the fold that tests each unit."""
+    fold = np.zeros(len(labels), int)
+    for number, (_, test) in enumerate(splitter.split(labels, labels, groups)):
+        fold[test] = number
+    return fold
 
 
 def _same_columns(curves: Sequence[np.ndarray], length: int) -> list[np.ndarray]:

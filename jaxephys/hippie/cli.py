@@ -14,7 +14,6 @@ from jaxephys.hippie.estimator import Hippie
 from jaxephys.hippie.inference import TRAVERSAL_VALUES
 from jaxephys.hippie.leakage_audit import audit
 from jaxephys.hippie.preprocessing import prepare
-from jaxephys.models.saved_model import load
 from jaxephys.schemas.storage import write_npz
 from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
 
@@ -28,41 +27,34 @@ def add_commands(commands: Any) -> None:
         Result of ``ArgumentParser.add_subparsers``.
     """
 
-    def add(name: str, call: Any, summary: str, *positional: tuple[str, str]) -> argparse.ArgumentParser:
+    def add(call: Any, summary: str, *positional: tuple[str, str]) -> argparse.ArgumentParser:
         description = call.__doc__.partition("\n\n    Parameters")[0]
-        parser = commands.add_parser(name, help=summary, description=description)
+        parser = commands.add_parser(call.__name__, help=summary, description=description)
         for argument, text in positional:
             parser.add_argument(argument, help=text)
         parser.set_defaults(call=call)
         return parser
 
-    model = ("model", "folder of a saved model, or of a run of an experiment")
+    def add_for_model(call: Any, summary: str, out: str) -> argparse.ArgumentParser:
+        parser = add(call, summary, ("model", "folder of a saved model, or of a run of an experiment"), units)
+        parser.add_argument("--recorded", help="recording technology of all units (default: that of the table)")
+        parser.add_argument("--out", default=out, help="output file (default %(default)s)")
+        return parser
+
     units = ("units", "a units.npz, its folder, or a folder of CSV files")
     checkpoint = ("checkpoint", "hippie_techcond_v1.ckpt, or another PyTorch state dict of HIPPIE")
-    add("convert", convert, "convert a published HIPPIE checkpoint", checkpoint, ("out", "new folder of the model"))
-    add("validate", validate, "check a table of units for leakage", units)
-    parsers = {
-        "embed": add("embed", embed, "embed units", model, units),
-        "impute": add("impute", impute, "predict a missing curve", model, units),
-        "counterfactual": add("counterfactual", counterfactual, "predict another technology", model, units),
-        "traverse": add("traverse", traverse, "vary one latent dimension", model, units),
-    }
-    parsers["impute"].add_argument("--modality", required=True, help="curve to predict: wave, isi or acg")
-    parsers["counterfactual"].add_argument("--technology", required=True, help=", ".join(TECHNOLOGIES))
-    parsers["traverse"].add_argument(
-        "--dimension", type=int, help="latent dimension, from 0 (default: the one with the largest variance over units)"
-    )
-    parsers["traverse"].add_argument(
-        "--values",
-        type=float,
-        nargs="+",
-        default=TRAVERSAL_VALUES,
-        help="values of the dimension (default %(default)s)",
-    )
-    files = ("embeddings.npz", "imputed.npz", "counterfactual.npz", "traversed.npz")
-    for parser, file in zip(parsers.values(), files, strict=True):
-        parser.add_argument("--recorded", help="recording technology of all units (default: that of the table)")
-        parser.add_argument("--out", default=file, help="output file (default %(default)s)")
+    add(convert, "convert a published HIPPIE checkpoint", checkpoint, ("out", "new folder of the model"))
+    add(validate, "check a table of units for leakage", units)
+    add_for_model(embed, "embed units", "embeddings.npz")
+    parser = add_for_model(impute, "predict a missing curve", "imputed.npz")
+    parser.add_argument("--modality", required=True, help="curve to predict: wave, isi or acg")
+    parser = add_for_model(counterfactual, "predict another technology", "counterfactual.npz")
+    parser.add_argument("--technology", required=True, help=", ".join(TECHNOLOGIES))
+    parser = add_for_model(traverse, "vary one latent dimension", "traversed.npz")
+    default_dimension = "the one with the largest variance over units"
+    parser.add_argument("--dimension", type=int, help=f"latent dimension, from 0 (default: {default_dimension})")
+    values = {"type": float, "nargs": "+", "default": TRAVERSAL_VALUES}
+    parser.add_argument("--values", **values, help="values of the dimension (default %(default)s)")
 
 
 def convert(arguments: argparse.Namespace) -> str:
@@ -210,10 +202,7 @@ def validate(arguments: argparse.Namespace) -> str:
 
 
 def _open(arguments: argparse.Namespace) -> tuple[Hippie, UnitTable]:
-    model = load(arguments.model)
-    if not isinstance(model, Hippie):
-        raise ValueError(f"{arguments.model} is a {type(model).__name__}: {arguments.command} needs a Hippie")
-    return model, UnitTable.read(arguments.units).with_technology(arguments.recorded)
+    return Hippie.load(arguments.model), UnitTable.read(arguments.units).with_technology(arguments.recorded)
 
 
 def _write(out: str, units: UnitTable, description: str, **arrays: np.ndarray) -> str:

@@ -10,19 +10,18 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import Int
-from sklearn.utils.validation import check_is_fitted
 
 from jaxephys.engine.checkpoint import CheckpointError
 from jaxephys.engine.config import TrainConfig
-from jaxephys.engine.fit import FitResult, fit, initial_variables, take_runs
+from jaxephys.engine.fit import FitResult, fit
 from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.predict import score
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.engine.task import PyTree
 from jaxephys.evaluation.splits import Split, hold_out_validation
 from jaxephys.hippie import published_api
-from jaxephys.hippie.combined_table import Tables, TextArray, combined_unit_names, encode_labels
-from jaxephys.hippie.imputation import measure_noise, modality_subsets
+from jaxephys.hippie.datasets import Tables, TextArray, combined_unit_names, encode_labels
+from jaxephys.hippie.imputation import measure_noise
 from jaxephys.hippie.inference import SAMPLES, HippieInference
 from jaxephys.hippie.network.cvae import LENGTHS, ConditionalVAE, network_config, network_from_config
 from jaxephys.hippie.preprocessing import Preparation
@@ -32,6 +31,7 @@ from jaxephys.hippie.task import (
     Objective,
     UnitArrays,
     even_batch_size,
+    initial_from_runs,
     make_constants,
     make_data,
     make_run_inputs,
@@ -40,7 +40,6 @@ from jaxephys.hippie.task import (
 )
 from jaxephys.hippie.torch_checkpoint import convert_state_dict
 from jaxephys.models.base import EnsembleEstimator, score_row
-from jaxephys.models.saved_model import load
 from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
 
 MIN_UNITS = 8
@@ -117,7 +116,7 @@ class Hippie(HippieInference, EnsembleEstimator):
     >>> from jaxephys import Hippie
     >>> from jaxephys.hippie.synthetic import make_synthetic_units
     >>> units = make_synthetic_units(60)
-    >>> model = Hippie(4, width=2, trunk="dense", seeds=2, max_epochs=3, progress=False).fit(units)
+    >>> model = Hippie(4, width=2, trunk="dense", seeds=2, max_epochs=2, progress=False).fit(units)
     >>> model.embed(units).shape  # in the latent space of the first network
     (60, 4)
     >>> mean, sd = model.impute(units, "acg")  # from waveform and intervals
@@ -126,7 +125,7 @@ class Hippie(HippieInference, EnsembleEstimator):
     >>> model.counterfactual(units, "silicon_probe")["wave"].shape
     (60, 50)
     >>> model.history_["valid_loss"].shape
-    (2, 3)
+    (2, 2)
     >>> model.describe()
     '2 networks of 15,924 parameters, latent 4, curves wave 50, isi 100, acg 100, trained on 60 units'
     """
@@ -208,27 +207,35 @@ class Hippie(HippieInference, EnsembleEstimator):
         >>> import numpy as np
         >>> from jaxephys import Hippie
         >>> from jaxephys.hippie.synthetic import make_synthetic_units
-        >>> units = make_synthetic_units(60)
+        >>> units = make_synthetic_units(63)
         >>> test = units.rows(np.arange(3))
-        >>> settings = {"width": 2, "trunk": "dense", "max_epochs": 2, "progress": False}
+        >>> settings = {"width": 2, "trunk": "dense", "seeds": 2, "max_epochs": 2, "progress": False}
         >>> pretrained = Hippie(4, **settings).fit(units, held_out=test)
         >>> pretrained.seen(test).tolist()
         [False, False, False]
         >>> tuned = Hippie(4, **settings).fit(units, units.label, initial=pretrained)
         >>> int(tuned.seen(units).sum())
-        60
+        63
         """
         tables = [units] if isinstance(units, UnitTable) else list(units)
         tables = [table.with_technology(technology) for table in tables]
         names = combined_unit_names(tables)
         codes = encode_labels(labels, len(names))
         objective = self._objective(codes)
-        network = self._network(tables, codes, objective) if initial is None else initial.network_
         preparation = self._preparation() if initial is None else initial.preparation_
         data = make_data(tables, preparation)
+        if initial is None:
+            sources = len(TECHNOLOGIES) if (data.source >= 0).any() else 0
+            classes = int(codes.max()) + 1 if objective.conditioned else 0
+            options: Any = {"sources": sources, "classes": classes, "trunk": self.trunk}
+            network = ConditionalVAE(preparation.lengths, self.latent, self.width, **options)
+        else:
+            network = initial.network_
         usable = np.flatnonzero(data.present.any(axis=1) & ~np.isin(names, combined_unit_names(held_out)))
         grid = RunGrid.cross(seed=range(self.random_state, self.random_state + self.seeds))
-        splits = [self._split(usable, seed) for seed in grid.column("seed")]
+        if len(usable) < MIN_UNITS:
+            raise ValueError(f"{len(usable)} units with curves are left to train on: give at least {MIN_UNITS}")
+        splits = [hold_out_validation(usable, self.validation, seed) for seed in grid.column("seed")]
         batch_size = even_batch_size([len(split.train) for split in splits], self.batch_size)
         config = TrainConfig(
             self.max_epochs,
@@ -241,7 +248,9 @@ class Hippie(HippieInference, EnsembleEstimator):
             clip_norm=1.0,
         )
         inputs = make_run_inputs(codes, splits, [objective] * len(grid), batch_size=batch_size)
-        variables = None if initial is None else variables_of_model(initial, len(grid))
+        variables = None
+        if initial is not None:  # its networks in turn
+            variables = initial_from_runs(initial.variables_, np.arange(len(grid)) % initial.n_networks_)
         result = fit(make_task(network), data, inputs, grid, config, initial=variables, title=self._progress_title)
         self.keep_runs(result, network, preparation, data, names, splits)
         if initial is not None:
@@ -307,7 +316,7 @@ class Hippie(HippieInference, EnsembleEstimator):
         >>> from jaxephys import Hippie
         >>> from jaxephys.hippie.synthetic import make_synthetic_units
         >>> units = make_synthetic_units(60)
-        >>> model = Hippie(4, width=2, trunk="dense", max_epochs=2, progress=False).fit(units)
+        >>> model = Hippie(4, width=2, trunk="dense", seeds=2, max_epochs=2, progress=False).fit(units)
         >>> list(model.score_table(units)[0])
         ['network', 'active', 'kl', 'loss', 'r2', 'r2_acg', 'r2_isi', 'r2_wave', 'n']
         """
@@ -350,23 +359,19 @@ class Hippie(HippieInference, EnsembleEstimator):
         >>> model.embed(units, technology="neuropixels")  # doctest: +SKIP
         """
         del device
+        state = read_state_dict(checkpoint_path)
         try:
-            network, variables = convert_state_dict(read_state_dict(checkpoint_path))
+            network, variables = convert_state_dict(state)
         except CheckpointError as error:
-            message = str(error)
-            if str(checkpoint_path) not in message:
-                message = f"{checkpoint_path}: {message}"
-            raise CheckpointError(message) from error
+            raise CheckpointError(f"{checkpoint_path}: {error}") from error
         names = tuple(name for name, _ in network.modalities)
         model = cls(network.latent, width=network.width, modalities=names, objective="published")
         model.network_ = network
         model.preparation_ = Preparation(order="card", intervals="stored", lengths=network.modalities)
         model.variables_ = jax.tree.map(lambda leaf: leaf[None], variables)
         model.trained_on_ = np.array([], str)
-        n_subsets = len(modality_subsets(len(names)))
-        model.noise_ = {
-            name: np.full((1, n_subsets, length), np.nan, np.float32) for name, length in network.modalities
-        }
+        shapes = {name: (1, 2 ** len(names), length) for name, length in network.modalities}  # of all subsets of curves
+        model.noise_ = {name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()}
         return model
 
     @classmethod
@@ -414,28 +419,9 @@ class Hippie(HippieInference, EnsembleEstimator):
             return replace(objective, contrast=objective.contrast or self.contrast)
         return objective
 
-    def _network(
-        self, tables: Sequence[UnitTable], codes: Int[np.ndarray, "cell"], objective: Objective
-    ) -> ConditionalVAE:
-        known = any((table.technology_codes >= 0).any() for table in tables)
-        return ConditionalVAE(
-            self._preparation().lengths,
-            self.latent,
-            self.width,
-            sources=len(TECHNOLOGIES) if known else 0,
-            classes=int(codes.max()) + 1 if objective.conditioned else 0,
-            trunk=self.trunk,
-        )
-
     def _preparation(self) -> Preparation:
         names = [*(name for name in LENGTHS if name in self.modalities), *(set(self.modalities) - set(LENGTHS))]
         return Preparation(lengths=tuple((name, LENGTHS.get(name, 0)) for name in names))
-
-    def _split(self, usable: Int[np.ndarray, "some"], seed: int) -> Split:
-        """Split units into training and validation; the test part is empty, because test units are not given to ``fit``."""
-        if len(usable) < MIN_UNITS:
-            raise ValueError(f"{len(usable)} units with curves are left to train on: give at least {MIN_UNITS}")
-        return hold_out_validation(usable, self.validation, seed)
 
     def _encoded_parameters(self) -> dict[str, Any]:
         objective = self.objective if isinstance(self.objective, str) else asdict(self.objective)
@@ -467,48 +453,3 @@ class Hippie(HippieInference, EnsembleEstimator):
     def _summary(self) -> str:
         curves = ", ".join(f"{name} {length}" for name, length in self.network_.modalities)
         return f"latent {self.network_.latent}, curves {curves}, trained on {len(self.trained_on_) or 'unknown'} units"
-
-
-def variables_of_model(model: Hippie, n_runs: int) -> PyTree:
-    """Return the variables of a fitted model as the initial variables of new runs.
-
-    Parameters
-    ----------
-    model : Hippie
-        A fitted model.
-    n_runs : int
-        Number of runs. They start from the networks of ``model`` in turn.
-
-    Returns
-    -------
-    dict
-        Variables with a leading run axis, without the count of steps, which starts at 0 again.
-    """
-    check_is_fitted(model)
-    variables = initial_variables(take_runs(model.variables_, np.arange(n_runs) % model.n_networks_))
-    tally = variables.pop("tally", {})
-    return {**variables, "tally": {name: value for name, value in tally.items() if name != "steps"}}
-
-
-def load_or_convert(path: str | Path) -> Hippie:
-    """Load a saved model, or convert a published checkpoint.
-
-    Parameters
-    ----------
-    path : str or Path
-        Folder of a saved model, or file of a PyTorch checkpoint.
-
-    Returns
-    -------
-    Hippie
-        The fitted estimator.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds a model of another class.
-    """
-    model = load(path) if Path(path).is_dir() else Hippie.from_checkpoint(path)
-    if not isinstance(model, Hippie):
-        raise ValueError(f"{path} is a {type(model).__name__}: give a Hippie or a published checkpoint")
-    return model

@@ -72,6 +72,22 @@ def compute_feature_views(raw: Mapping[str, Curves]) -> dict[str, Curves]:
     return views | {"numbers": np.concatenate(numbers, axis=1)}
 
 
+def spike_positions(wave: Curves) -> Int[np.ndarray, "cell"]:
+    """Return the sample of each waveform that deviates most from its median. Juxtacellular spikes point upward.
+
+    Parameters
+    ----------
+    wave : array (n_units, n_samples)
+        Waveforms without NaN.
+
+    Returns
+    -------
+    int array (n_units,)
+        Position of the spike.
+    """
+    return np.abs(wave - np.median(wave, axis=1, keepdims=True)).argmax(axis=1)
+
+
 def _wave_views(prepared: Curves, raw: Curves) -> tuple[dict[str, Curves], Curves]:
     shape = _centered(prepared)
     slope = np.diff(shape, axis=1)
@@ -119,8 +135,7 @@ VIEWS = {"wave": _wave_views, "isi": _isi_views, "acg": _acg_views}  # in the or
 def _centered(wave: Curves) -> Curves:
     """Shift waveforms so that the largest deviation from the median is in the middle; the ends are continued as constants."""
     samples = wave.shape[1]
-    peak = np.abs(wave - np.median(wave, axis=1, keepdims=True)).argmax(axis=1)
-    index = np.arange(samples) + peak[:, None] - samples // 2
+    index = np.arange(samples) + spike_positions(wave)[:, None] - samples // 2
     return np.take_along_axis(wave, np.clip(index, 0, samples - 1), axis=1)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
+import jax
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import KFold
@@ -18,12 +19,20 @@ from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.engine.task import RunInputs, Task, Variables
 from jaxephys.evaluation.scores import Score
 from jaxephys.evaluation.splits import Split, check_split, hold_out_validation
-from jaxephys.hippie.combined_table import combined_unit_names
+from jaxephys.hippie.datasets import available_modalities, combined_unit_names
 from jaxephys.hippie.estimator import Hippie
 from jaxephys.hippie.network.cvae import LENGTHS, ConditionalVAE
 from jaxephys.hippie.preprocessing import Preparation
 from jaxephys.hippie.probes import KNNProbe
-from jaxephys.hippie.task import Objective, UnitArrays, even_batch_size, make_data, make_run_inputs, make_task
+from jaxephys.hippie.task import (
+    Objective,
+    UnitArrays,
+    even_batch_size,
+    initial_from_runs,
+    make_data,
+    make_run_inputs,
+    make_task,
+)
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.settings import Settings
 from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
@@ -34,19 +43,27 @@ ALL_MODALITIES = tuple(LENGTHS.items())
 
 
 @dataclass(frozen=True)
-class NetworkSettings(Settings):
-    """Settings of the networks that the experiments train."""
+class NetworkSize(Settings):
+    """Size and training of the networks of an experiment."""
 
-    seeds: int = 5
-    """Networks per fold, or per fold and variant."""
     trunk: Literal["dense", "resnet"] = "dense"
     """Type of encoders and decoders; the published ResNets are for tens of thousands of units."""
     width: int = 16
     """Channels of the first layer; a dense trunk has eight times as many hidden units."""
     latent: int = 30
     """Number of latent dimensions."""
-    epochs: int = 100
+    max_epochs: int = 100
     """Largest number of epochs; the best one is selected on validation rows."""
+
+    renamed: ClassVar[Mapping[str, str]] = {"epochs": "max_epochs"}
+
+
+@dataclass(frozen=True)
+class NetworkSettings(NetworkSize):
+    """Settings of the experiments that train several networks."""
+
+    seeds: int = 5
+    """Networks per fold, or per fold and variant."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +74,8 @@ class TrainedGrid:
     ----------
     network : ConditionalVAE
         Their architecture.
-    task : Task
-        Their task.
     data : UnitArrays
         All units.
-    preparation : Preparation
-        Preprocessing of the units.
     names : array of str (n_units,)
         Names of the units.
     splits : list of Split
@@ -74,23 +87,36 @@ class TrainedGrid:
     """
 
     network: ConditionalVAE
-    task: Task
     data: UnitArrays
-    preparation: Preparation
     names: np.ndarray
     splits: list[Split]
     inputs: RunInputs
     result: FitResult
 
-    def embed(self) -> np.ndarray:
-        """Embed every unit in the latent space of every run.
+    @property
+    def task(self) -> Task:
+        """Task of the networks."""
+        return make_task(self.network)
+
+    @property
+    def preparation(self) -> Preparation:
+        """Preprocessing of the units."""
+        return Preparation(lengths=self.network.modalities)
+
+    def embed(self, n_units: int | None = None) -> np.ndarray:
+        """Embed units in the latent space of every run.
+
+        Parameters
+        ----------
+        n_units : int, optional
+            Embed only the first units.
 
         Returns
         -------
         array (n_runs, n_units, latent)
             Posterior means.
         """
-        rows = stack_rows([plain_rows(np.arange(len(self.data.source)))] * len(self.splits))
+        rows = stack_rows([plain_rows(np.arange(len(self.names))[:n_units])] * len(self.splits))
         return np.asarray(predict(self.task, self.data, self.result.best, rows).mu)
 
     def test_scores(self, variables: Variables | None = None, n_runs: int | None = None) -> dict[str, np.ndarray]:
@@ -135,43 +161,25 @@ class TrainedGrid:
             accuracies.append(balanced_accuracy_score(codes[split.test], probe.predict(mu[split.test])))
         return np.array(accuracies)
 
-    def estimator(self, indices: Sequence[int], **parameters: Any) -> Hippie:
+    def estimator(self, indices: Sequence[int]) -> Hippie:
         """Return some of the runs as a fitted estimator, for instance to save it.
 
         Parameters
         ----------
         indices : sequence of int
             Runs.
-        **parameters
-            Parameters of `Hippie` other than sizes.
 
         Returns
         -------
         Hippie
             The fitted estimator.
         """
-        sizes: Any = {"latent": self.network.latent, "width": self.network.width, "trunk": self.network.trunk}
-        modalities = [name for name, _ in self.network.modalities]
-        model = Hippie(**sizes, modalities=modalities, seeds=len(indices), **parameters)
-        parts = (self.network, self.preparation, self.data, self.names, self.splits)
+        network: Any = self.network
+        modalities = [name for name, _ in network.modalities]
+        sizes = {"width": network.width, "trunk": network.trunk, "modalities": modalities}
+        model = Hippie(network.latent, **sizes, seeds=len(indices))
+        parts = (network, self.preparation, self.data, self.names, self.splits)
         return model.keep_runs(self.result, *parts, np.asarray(indices))
-
-
-def available_modalities(tables: Sequence[UnitTable]) -> tuple[tuple[str, int], ...]:
-    """Return the modalities that any unit has.
-
-    Parameters
-    ----------
-    tables : sequence of UnitTable
-        Units.
-
-    Returns
-    -------
-    tuple of (str, int)
-        Names and the lengths that networks read.
-    """
-    present = np.any([table.present.any(axis=0) for table in tables], axis=0).tolist()
-    return tuple(item for item, available in zip(ALL_MODALITIES, present, strict=True) if available)
 
 
 def k_fold_splits(usable: np.ndarray, seeds: int) -> dict[tuple[int, int], Split]:
@@ -192,34 +200,7 @@ def k_fold_splits(usable: np.ndarray, seeds: int) -> dict[tuple[int, int], Split
     splits = {}
     for fold, (rest, test) in enumerate(KFold(FOLDS, shuffle=True, random_state=FOLD_SEED).split(usable)):
         for seed in range(seeds):
-            split = hold_out_validation(usable[rest], VALIDATION, [seed, fold], usable[test])
-            splits[seed, fold] = check_split(split, name=f"seed {seed}, fold {fold}")
-    return splits
-
-
-def splits_of_folds(grid: RunGrid, fold: np.ndarray, validation: float) -> list[Split]:
-    """Return the rows of each run of a grid in the folds of a benchmark. The seed of a run draws its validation rows.
-
-    Parameters
-    ----------
-    grid : RunGrid
-        Runs with the factors seed and fold.
-    fold : int array (n_units,)
-        Fold that tests each unit.
-    validation : float
-        Share of validation rows among the others.
-
-    Returns
-    -------
-    list of Split
-        Rows of each run.
-    """
-    splits = []
-    for run in grid:
-        tested, seed = run["fold"], run["seed"]
-        rest, test = np.flatnonzero(fold != tested), np.flatnonzero(fold == tested)
-        split = hold_out_validation(rest, validation, [seed, tested], test)
-        splits.append(check_split(split, name=f"seed {seed}, fold {tested}"))
+            splits[seed, fold] = hold_out_validation(usable[rest], VALIDATION, [seed, fold], usable[test])
     return splits
 
 
@@ -270,10 +251,10 @@ def train_grid(
     settings: NetworkSettings,
     name: str,
     *,
-    epochs: int | None = None,
     labels: np.ndarray | None = None,
     initial: Any = None,
     lengths: tuple[tuple[str, int], ...] = (),
+    classes: int | None = None,
 ) -> TrainedGrid:
     """Train one network architecture for every run of a grid as one program.
 
@@ -293,78 +274,63 @@ def train_grid(
         Size of the networks and number of epochs.
     name : str
         Name of the grid in the folder.
-    epochs : int, optional
-        Largest number of epochs, if it is not that of the settings.
-    labels : int array (n_units,), optional
+    labels : int array (n_units,) or (n_runs, n_units), optional
         Class of each unit; -1 if unknown. A run receives those of its training rows.
     initial : dict, optional
         Variables to start from, with a leading run axis.
     lengths : tuple of (str, int)
         Modalities of the networks, if they must read more than these units have.
+    classes : int, optional
+        Number of classes that the decoder can receive; by default that of the labels, or 0 if no objective uses them.
 
     Returns
     -------
     TrainedGrid
         The trained networks.
+
+    Raises
+    ------
+    ValueError
+        If a unit is in two parts of a split, or two tables have a unit of the same name.
     """
+    for index, split in enumerate(splits):
+        check_split(split, name=f"run {index}")
+    names = combined_unit_names(tables)
     preparation = Preparation(lengths=lengths or available_modalities(tables))
     data = make_data(tables, preparation)
     sources = len(TECHNOLOGIES) if lengths or (data.source >= 0).any() else 0
-    codes = np.full(len(data.source), -1, np.int32) if labels is None else labels
-    classes = int(codes.max()) + 1 if any(objective.conditioned for objective in objectives) else 0
+    codes = np.full(len(names), -1, np.int32) if labels is None else labels
+    if classes is None:
+        classes = int(codes.max()) + 1 if any(objective.conditioned for objective in objectives) else 0
     options: Any = {"sources": sources, "classes": classes, "trunk": settings.trunk}
     network: Any = ConditionalVAE(preparation.lengths, settings.latent, settings.width, **options)
-    task, epochs = make_task(network), settings.epochs if epochs is None else epochs
-    inputs, result = fit_grid(folder, task, data, grid, splits, objectives, codes, epochs, name, initial)
-    names = combined_unit_names(tables)
-    return TrainedGrid(network, task, data, preparation, names, list(splits), inputs, result)
+    size = even_batch_size([len(split.train) for split in splits], BATCH_SIZE)
+    inputs = make_run_inputs(codes, splits, objectives, batch_size=size)
+    options = {"batch_size": size, "weight_decay": 0.01, "clip_norm": 1.0}
+    config = TrainConfig(settings.max_epochs, None, monitor="loss", mode="min", **options)
+    result = folder.fit(make_task(network), data, inputs, grid, config, name, initial)
+    return TrainedGrid(network, data, names, list(splits), inputs, result)
 
 
-def fit_grid(
-    folder: RunFolder,
-    task: Task,
-    data: UnitArrays,
-    grid: RunGrid,
-    splits: Sequence[Split],
-    objectives: Sequence[Objective],
-    labels: np.ndarray,
-    epochs: int,
-    name: str,
-    initial: Any = None,
-) -> tuple[RunInputs, FitResult]:
-    """Train the networks of a task for every run of a grid.
+def fine_tuning_variables(grid: RunGrid, pretrained: TrainedGrid, variant: str) -> Any:
+    """Return the initial variables of runs of which one variant is pretrained and the others are not.
 
     Parameters
     ----------
-    folder : RunFolder
-        Folder for checkpoints and history.
-    task : Task
-        Task of the networks.
-    data : UnitArrays
-        All units.
     grid : RunGrid
-        The runs, with the factor ``seed``.
-    splits : sequence of Split
-        Rows of each run.
-    objectives : sequence of Objective
-        Objective of each run.
-    labels : int array (n_units,) or (n_runs, n_units)
-        Class of each unit; -1 if unknown. A run receives those of its training rows.
-    epochs : int
-        Largest number of epochs; the best one is selected on validation rows.
-    name : str
-        Name of the grid in the folder.
-    initial : dict, optional
-        Variables to start from, with a leading run axis.
+        Runs with the factors variant and seed.
+    pretrained : TrainedGrid
+        Pretrained networks, one for each seed from 0.
+    variant : str
+        The variant that starts from the pretrained network of its seed. The others start from new random variables.
 
     Returns
     -------
-    inputs : RunInputs
-        Rows and constants of the runs.
-    result : FitResult
-        Result of the training.
+    dict
+        Variables with a leading run axis, without the count of steps.
     """
-    size = even_batch_size([len(split.train) for split in splits], BATCH_SIZE)
-    inputs = make_run_inputs(labels, splits, objectives, batch_size=size)
-    config = TrainConfig(epochs, None, monitor="loss", mode="min", batch_size=size, weight_decay=0.01, clip_norm=1.0)
-    return inputs, folder.fit(task, data, inputs, grid, config, name, initial)
+    task, seeds = pretrained.task, sorted(set(grid.column("seed")))
+    new: Variables = jax.vmap(lambda seed: task.init(jax.random.key(seed)))(np.array(seeds) + 1000)
+    stacked = jax.tree.map(lambda *leaves: np.concatenate(leaves), jax.device_get(new), pretrained.result.best)
+    indices = [run["seed"] + len(seeds) * (run["variant"] == variant) for run in grid]
+    return initial_from_runs(stacked, indices)

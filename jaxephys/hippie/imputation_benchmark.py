@@ -14,9 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import matplotlib.pyplot as plt
+import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 from scipy.optimize import nnls
 from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import KNeighborsRegressor
@@ -25,11 +27,12 @@ from jaxephys.engine.predict import predict
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.evaluation.scores import Score
 from jaxephys.evaluation.splits import Split
-from jaxephys.hippie.grid import TrainedGrid, available_modalities
+from jaxephys.hippie.grid import TrainedGrid
 from jaxephys.hippie.imputation import decoding_task, measure_noise
 from jaxephys.hippie.inference import SAMPLES
 from jaxephys.hippie.preprocessing import prepare
-from jaxephys.reporting.plots import GREY, PALETTE, save_figure
+from jaxephys.reporting.plots import GREY, PALETTE, STYLE, save_figure
+from jaxephys.reporting.score_table import summarize
 from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
 
 BASELINES = ("mean", "ridge", "knn 10")
@@ -51,11 +54,9 @@ def complete_units(units: UnitTable) -> UnitTable | None:
     UnitTable or None
         None if the data set has fewer than two modalities.
     """
-    names = [name for name, _ in available_modalities([units])]
-    if len(names) < 2:
-        return None
-    columns = [list(units.raw).index(name) for name in names]
-    return units.rows(np.flatnonzero(units.present[:, columns].all(axis=1)))
+    present = units.present
+    available = present.any(axis=0)
+    return units.rows(np.flatnonzero(present[:, available].all(axis=1))) if available.sum() > 1 else None
 
 
 def evaluate_imputation(name: str, trained: TrainedGrid) -> tuple[list[Score], dict[str, np.ndarray]]:
@@ -205,9 +206,7 @@ def evaluate_counterfactuals(name: str, units: UnitTable, trained: TrainedGrid) 
             predictions = {
                 "network": decoded[index, : len(split.test)][other],
                 "unchanged": measured[split.test][other],
-                "mean of the technology": np.broadcast_to(
-                    measured[same].mean(axis=0), (other.sum(), measured.shape[1])
-                ),
+                "mean of the technology": measured[same].mean(axis=0),
             }
             for model, prediction in predictions.items():
                 value, count = _mse(prediction, truth[split.test][other]), int(other.sum())
@@ -229,23 +228,23 @@ def imputation_notes(scores: Sequence[Score]) -> list[str]:
     list of str
         One sentence for each data set.
     """
-    notes = []
-    for name in dict.fromkeys(score.train_on for score in scores):
-        values: dict[tuple[str, str], list[float]] = {}
-        for score in scores:
-            if score.train_on == name:
-                values.setdefault((score.variant, score.metric), []).append(score.value)
-        means = {key: float(np.mean(column)) for key, column in values.items()}
-        modalities = sorted({metric[9:] for _, metric in means if metric.startswith("coverage_")})
-        coverage = ", ".join(f"{modality} {means['ensemble', f'coverage_{modality}']:.2f}" for modality in modalities)
-        explained = ", ".join(f"{modality} {means['network', f'r2_{modality}']:.2f}" for modality in modalities)
-        notes.append(
-            f"{name}: the {LEVEL:.0%} intervals of the ensemble contain {coverage} of the samples. Share of active latent "
-            f"dimensions: {means['network', 'active']:.2f}. Explained variance of curves that the encoder received: {explained}."
-        )
-    return notes
+    described = [score for score in scores if score.metric.startswith(("coverage_", "r2_", "active"))]
+    summaries = summarize(described, ("train_on", "variant", "metric"))
+
+    def listed(name: str, variant: str, prefix: str) -> str:
+        means = {metric: summary.mean for (*of, metric), summary in summaries.items() if of == [name, variant]}
+        names = sorted(metric for metric in means if metric.startswith(prefix))
+        return ", ".join(f"{metric.removeprefix(prefix)} {means[metric]:.2f}" for metric in names)
+
+    return [
+        f"{name}: the {LEVEL:.0%} intervals of the ensemble contain {listed(name, 'ensemble', 'coverage_')} of the samples. Share of "
+        f"active latent dimensions: {summaries[name, 'network', 'active'].mean:.2f}. Explained variance of curves that the encoder "
+        f"received: {listed(name, 'network', 'r2_')}."
+        for name in dict.fromkeys(score.train_on for score in scores)
+    ]
 
 
+@matplotlib.rc_context(STYLE)
 def draw_imputations(folder: Path, name: str, examples: Mapping[str, np.ndarray]) -> Path:
     """Draw measured and predicted curves of a few test units.
 
@@ -264,9 +263,8 @@ def draw_imputations(folder: Path, name: str, examples: Mapping[str, np.ndarray]
         The figure.
     """
     size = (2.2 * N_EXAMPLES, 1.7 * len(examples))
-    figure, axes = plt.subplots(
-        len(examples), N_EXAMPLES, figsize=size, squeeze=False, sharey=True, layout="constrained"
-    )
+    figure = Figure(figsize=size, layout="constrained")
+    axes: Any = figure.subplots(len(examples), N_EXAMPLES, squeeze=False, sharey=True)
     rows = []
     for panels, (modality, parts) in zip(axes, examples.items(), strict=True):
         panels[0].set_ylabel(modality)
@@ -279,13 +277,10 @@ def draw_imputations(folder: Path, name: str, examples: Mapping[str, np.ndarray]
             panel.plot(sample, ridge, color=GREY, ls=":", label="ridge")
             panel.plot(sample, truth, color="black", lw=1, label="measured")
             panel.set(xticks=[], ylim=(-1.6, 1.6))
-            panel.spines[["top", "right"]].set_visible(False)
             rows += zip([modality] * len(truth), [unit] * len(truth), sample, truth, predicted, sd, ridge, strict=True)
-    axes[0, 0].legend(frameon=False, fontsize=7, loc="upper right")
+    axes[0, 0].legend(fontsize=7, loc="upper right")
     columns = ("modality", "unit", "sample", "measured", "predicted", "sd", "ridge")
-    path = save_figure(figure, folder, f"imputed_{name}", columns, rows)
-    plt.close(figure)
-    return path
+    return save_figure(figure, folder, f"imputed_{name}", columns, rows)
 
 
 def _mse(prediction: np.ndarray, truth: np.ndarray) -> float:

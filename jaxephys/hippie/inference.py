@@ -99,7 +99,7 @@ class HippieInference:
         >>> from jaxephys import Hippie
         >>> from jaxephys.hippie.synthetic import make_synthetic_units
         >>> units = make_synthetic_units(60)
-        >>> model = Hippie(4, width=2, trunk="dense", max_epochs=2, progress=False).fit(units)
+        >>> model = Hippie(4, width=2, trunk="dense", seeds=2, max_epochs=2, progress=False).fit(units)
         >>> model.embed(units).shape
         (60, 4)
         """
@@ -128,7 +128,7 @@ class HippieInference:
         >>> from jaxephys import Hippie
         >>> from jaxephys.hippie.synthetic import make_synthetic_units
         >>> units = make_synthetic_units(60)
-        >>> model = Hippie(4, width=2, trunk="dense", max_epochs=2, progress=False).fit(units)
+        >>> model = Hippie(4, width=2, trunk="dense", seeds=2, max_epochs=2, progress=False).fit(units)
         >>> {name: curve.shape for name, curve in model.reconstruct(units).items()}
         {'acg': (60, 100), 'isi': (60, 100), 'wave': (60, 50)}
         """
@@ -178,7 +178,7 @@ class HippieInference:
         >>> from jaxephys import Hippie
         >>> from jaxephys.hippie.synthetic import make_synthetic_units
         >>> units = make_synthetic_units(60)
-        >>> model = Hippie(4, width=2, trunk="dense", max_epochs=2, progress=False).fit(units)
+        >>> model = Hippie(4, width=2, trunk="dense", seeds=2, max_epochs=2, progress=False).fit(units)
         >>> mean, sd = model.impute(units, "acg", given=["isi"])
         >>> mean.shape, bool((sd > 0).all())
         ((60, 100), True)
@@ -225,7 +225,7 @@ class HippieInference:
         >>> from jaxephys import Hippie
         >>> from jaxephys.hippie.synthetic import make_synthetic_units
         >>> units = make_synthetic_units(60)
-        >>> model = Hippie(4, width=2, trunk="dense", max_epochs=2, progress=False).fit(units)
+        >>> model = Hippie(4, width=2, trunk="dense", seeds=2, max_epochs=2, progress=False).fit(units)
         >>> model.counterfactual(units, "silicon_probe")["wave"].shape
         (60, 50)
         """
@@ -265,7 +265,7 @@ class HippieInference:
         >>> from jaxephys import Hippie
         >>> from jaxephys.hippie.synthetic import make_synthetic_units
         >>> units = make_synthetic_units(60)
-        >>> model = Hippie(4, width=2, trunk="dense", max_epochs=2, progress=False).fit(units)
+        >>> model = Hippie(4, width=2, trunk="dense", seeds=2, max_epochs=2, progress=False).fit(units)
         >>> model.traverse(units, 0, values=(-1.0, 0.0, 1.0))["wave"].shape
         (60, 3, 50)
         """

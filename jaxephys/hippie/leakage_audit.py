@@ -21,20 +21,18 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial import KDTree
 from scipy.stats import rankdata
 from sklearn.metrics import balanced_accuracy_score
-from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 
+from jaxephys.hippie.benchmark import assign_folds
+from jaxephys.hippie.feature_views import spike_positions
 from jaxephys.hippie.preprocessing import prepare
+from jaxephys.hippie.probes import make_probe
 from jaxephys.schemas.unit_table import UnitTable, informative
 
 Matrix = Float[np.ndarray, "row column"]
 Codes = Int[np.ndarray, "row"]
 # Features of all rows, computed anew for given labels and training rows: an embedding may have been trained on test labels.
 FeatureFunction = Callable[[Codes, Int[np.ndarray, "some"]], Matrix]
-ClassifierFunction = Callable[[], Any]  # returns an unfitted scikit-learn classifier
 
 MAX_ABOVE_CHANCE = 0.05  # of shuffled labels
 MAX_BY_POSITION = 0.1  # above chance, of the row position
@@ -75,7 +73,6 @@ def audit(
     *,
     folds: int = 5,
     shuffles: int = SHUFFLES,
-    probe: ClassifierFunction | None = None,
     seed: int = 0,
 ) -> list[Finding]:
     """Run all checks on the labelled units of a table.
@@ -91,8 +88,6 @@ def audit(
         Number of stratified folds, if the table has no folds.
     shuffles : int
         Number of permutations of the labels.
-    probe : callable, optional
-        Returns an unfitted classifier for the permuted labels; by default a balanced support vector machine.
     seed : int
         Seed of folds and permutations.
 
@@ -120,50 +115,12 @@ def audit(
     compute = features if callable(features) else _fixed(np.asarray(features, float)[labelled])
     checks = (
         check_row_position(units, compute(codes, np.arange(len(codes))), codes, fold),
-        check_shuffled_labels(compute, codes, fold, probe or _svm, shuffles, seed),
+        check_shuffled_labels(compute, codes, fold, shuffles, seed),
         check_copies(units, fold),
         check_groups(units, fold),
         check_rows(table),
     )
     return [finding for check in checks for finding in check]
-
-
-def assign_folds(table: UnitTable, n_folds: int, seed: int) -> tuple[Int[np.ndarray, "some"], Int[np.ndarray, "some"]]:
-    """Return the labelled units of a benchmark and the fold that tests each.
-
-    Parameters
-    ----------
-    table : UnitTable of n_units
-        Units. If they have folds, these are used; otherwise units of classes with at least ``n_folds`` members are divided at random.
-    n_folds : int
-        Number of stratified folds.
-    seed : int
-        Seed of the division.
-
-    Returns
-    -------
-    rows : int array (n_labelled,)
-        Rows of the table.
-    fold : int array (n_labelled,)
-        Fold of each.
-
-    Raises
-    ------
-    ValueError
-        If fewer than two classes have enough units.
-    """
-    if (table.fold >= 0).any():
-        labelled = np.flatnonzero((table.fold >= 0) & (table.label != ""))
-        return labelled, table.fold[labelled]
-    names, counts = np.unique(table.label, return_counts=True)
-    labelled = np.flatnonzero(np.isin(table.label, names[(counts >= n_folds) & (names != "")]))
-    if len(np.unique(table.label[labelled])) < 2:
-        raise ValueError(f"fewer than two classes have {n_folds} units: label more units, or request fewer folds")
-    fold = np.zeros(len(labelled), int)
-    splits = StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(labelled, table.label[labelled])
-    for number, (_, test) in enumerate(splits):
-        fold[test] = number
-    return labelled, fold
 
 
 def check_row_position(units: UnitTable, values: Matrix, codes: Codes, fold: Codes) -> Iterator[Finding]:
@@ -184,7 +141,7 @@ def check_row_position(units: UnitTable, values: Matrix, codes: Codes, fold: Cod
         One for the rows, and one for each column whose ranks follow the row number.
     """
     position = np.arange(len(codes), dtype=float)[:, None]
-    accuracy = cross_validated_accuracy(_fixed(position), codes, fold, lambda: KNeighborsClassifier(5))
+    accuracy = cross_validated_accuracy(_fixed(position), codes, fold, KNeighborsClassifier(5))
     chance = 1 / len(np.unique(codes))
     text = f"the row number alone reaches {accuracy:.3f} (chance {chance:.3f})"
     if accuracy > chance + MAX_BY_POSITION:
@@ -197,9 +154,9 @@ def check_row_position(units: UnitTable, values: Matrix, codes: Codes, fold: Cod
 
 
 def check_shuffled_labels(
-    compute: FeatureFunction, codes: Codes, fold: Codes, probe: ClassifierFunction, shuffles: int, seed: int
+    compute: FeatureFunction, codes: Codes, fold: Codes, shuffles: int, seed: int
 ) -> Iterator[Finding]:
-    """Check that permuted labels cannot be predicted.
+    """Check that a balanced support vector machine cannot predict permuted labels.
 
     The mean over some permutations is used, because a single one of a hundred units varies by 0.05.
 
@@ -209,8 +166,6 @@ def check_shuffled_labels(
         Returns the features for class codes and training rows.
     codes, fold : int arrays (n_units,)
         Class and fold of each unit.
-    probe : callable
-        Returns an unfitted classifier.
     shuffles : int
         Number of permutations.
     seed : int
@@ -221,8 +176,8 @@ def check_shuffled_labels(
     Finding
         A leak if the balanced accuracy differs from chance by more than 0.05.
     """
-    rng = np.random.default_rng(seed)
-    accuracies = [cross_validated_accuracy(compute, rng.permutation(codes), fold, probe) for _ in range(shuffles)]
+    rng, model = np.random.default_rng(seed), make_probe("svm")
+    accuracies = [cross_validated_accuracy(compute, rng.permutation(codes), fold, model) for _ in range(shuffles)]
     accuracy, chance = np.mean(accuracies), 1 / len(np.unique(codes))
     text = f"{accuracy:.3f} over {shuffles} permutations (chance {chance:.3f})"
     if abs(accuracy - chance) > MAX_ABOVE_CHANCE:
@@ -249,17 +204,17 @@ def check_copies(units: UnitTable, fold: Codes) -> Iterator[Finding]:
     """
     prepared = prepare(units.raw)
     all_curves = np.concatenate(list(prepared.curves.values()), axis=1)
-    copies = _copies_across_folds(all_curves, np.any(prepared.present, axis=1), fold)
-    if copies:
-        text = f"{len(copies)} units occur in several folds: keep one copy of each"
-        yield Finding("leak", "copies", text, _unit_ids(units, copies))
+    copies = _copied_across_folds(all_curves, np.any(prepared.present, axis=1), fold)
+    if copies.any():
+        text = f"{copies.sum()} units occur in several folds: keep one copy of each"
+        yield Finding("leak", "copies", text, tuple(units.unit[copies].tolist()))
     else:
         yield Finding("ok", "copies", "no unit occurs in several folds")
     for index, (name, curves) in enumerate(prepared.curves.items()):
-        partial = _copies_across_folds(curves, prepared.present[:, index], fold) - copies
-        if partial:
-            text = f"the {name} of {len(partial)} units is that of another unit in another fold"
-            yield Finding("warning", "copies", text, _unit_ids(units, partial))
+        partial = _copied_across_folds(curves, prepared.present[:, index], fold) & ~copies
+        if partial.any():
+            text = f"the {name} of {partial.sum()} units is that of another unit in another fold"
+            yield Finding("warning", "copies", text, tuple(units.unit[partial].tolist()))
 
 
 def check_groups(units: UnitTable, fold: Codes) -> Iterator[Finding]:
@@ -279,18 +234,19 @@ def check_groups(units: UnitTable, fold: Codes) -> Iterator[Finding]:
     """
     check = "subjects and sessions"
     for name in ("subject", "session"):
-        groups = units.about.get(name)
-        if groups is None or not (groups != "").any():
+        groups = units.column(name)
+        known = np.unique(groups[groups != ""])
+        if not len(known):
             yield Finding("note", check, f"the {name} of the units is unknown: folds cannot be grouped by it")
             continue
-        divided = {group for group in set(groups) - {""} if len(set(fold[groups == group])) > 1}
-        concerned = set(np.flatnonzero(np.isin(groups, list(divided))).tolist())
-        count = len(set(groups) - {""})
+        divided = [group for group in known if len(set(fold[groups == group])) > 1]
+        concerned = np.isin(groups, divided)
         if divided:
-            text = f"{len(divided)} of {count} {name}s are in several folds ({len(concerned)} units): use folds by {name} too"
-            yield Finding("warning", check, text, _unit_ids(units, concerned))
+            number = f"{len(divided)} of {len(known)} {name}s are in several folds ({concerned.sum()} units)"
+            ids = tuple(units.unit[concerned].tolist())
+            yield Finding("warning", check, f"{number}: use folds by {name} too", ids)
         else:
-            yield Finding("ok", check, f"each of {count} {name}s is in one fold")
+            yield Finding("ok", check, f"each of {len(known)} {name}s is in one fold")
 
 
 def check_rows(table: UnitTable) -> Iterator[Finding]:
@@ -311,15 +267,13 @@ def check_rows(table: UnitTable) -> Iterator[Finding]:
             yield Finding("note", "rows", f"no unit has {name}")
             continue
         finite = np.isfinite(curves).all(axis=1)
-        constant = finite & ~informative(curves)
-        for problem, rows in (("is missing", ~finite), ("is constant", constant)):
+        for problem, rows in (("missing", ~finite), ("constant", finite & ~informative(curves))):
             if rows.any():
-                text = f"{name} {problem} in {int(rows.sum())} of {len(table)} units"
-                yield Finding("warning", "rows", text, _unit_ids(table, set(np.flatnonzero(rows).tolist())))
+                text = f"{name} is {problem} in {rows.sum()} of {len(table)} units"
+                yield Finding("warning", "rows", text, tuple(table.unit[rows].tolist()))
     wave = table.raw["wave"][informative(table.raw["wave"])]
     if len(wave):
-        # Juxtacellular spikes point upward: the spike is where the deviation is largest.
-        peak = np.abs(wave - np.median(wave, axis=1, keepdims=True)).argmax(axis=1)
+        peak = spike_positions(wave)
         low, high = np.percentile(peak, [25, 75])
         if high - low > MISALIGNED * wave.shape[1]:
             count = int((np.abs(peak - np.median(peak)) > MISALIGNED * wave.shape[1]).sum())
@@ -327,7 +281,7 @@ def check_rows(table: UnitTable) -> Iterator[Finding]:
             yield Finding("warning", "rows", f"{text}, {count} of {len(wave)} waveforms are misaligned")
 
 
-def cross_validated_accuracy(compute: FeatureFunction, codes: Codes, fold: Codes, probe: ClassifierFunction) -> float:
+def cross_validated_accuracy(compute: FeatureFunction, codes: Codes, fold: Codes, model: Any) -> float:
     """Return the balanced accuracy of a classifier, averaged over folds.
 
     Parameters
@@ -336,8 +290,8 @@ def cross_validated_accuracy(compute: FeatureFunction, codes: Codes, fold: Codes
         Returns the features for class codes and training rows.
     codes, fold : int arrays (n_units,)
         Class and fold of each unit.
-    probe : callable
-        Returns an unfitted classifier.
+    model : scikit-learn classifier
+        The classifier, which is fitted anew in each fold.
 
     Returns
     -------
@@ -348,30 +302,22 @@ def cross_validated_accuracy(compute: FeatureFunction, codes: Codes, fold: Codes
     for number in np.unique(fold):
         train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         values = compute(codes, train)
-        model = probe().fit(values[train], codes[train])
-        accuracies.append(balanced_accuracy_score(codes[test], model.predict(values[test])))
+        predicted = model.fit(values[train], codes[train]).predict(values[test])
+        accuracies.append(balanced_accuracy_score(codes[test], predicted))
     return float(np.mean(accuracies))
-
-
-def _svm() -> Any:
-    return make_pipeline(StandardScaler(), SVC(C=3.0, class_weight="balanced"))
 
 
 def _fixed(values: Matrix) -> FeatureFunction:
     return lambda codes, train: values
 
 
-def _copies_across_folds(values: Matrix, present: Bool[np.ndarray, "row"], fold: Codes) -> set[int]:
-    """Return rows that agree in every column with a row of another fold."""
-    rows = np.flatnonzero(present)
-    if not len(rows):
-        return set()
-    pairs = rows[KDTree(values[rows]).query_pairs(COPY_TOLERANCE, p=np.inf, output_type="ndarray")]
-    return set(pairs[fold[pairs[:, 0]] != fold[pairs[:, 1]]].ravel().tolist())
-
-
-def _unit_ids(units: UnitTable, rows: set[int]) -> tuple[str, ...]:
-    return tuple(str(units.unit[row]) for row in sorted(rows))
+def _copied_across_folds(values: Matrix, present: Bool[np.ndarray, "row"], fold: Codes) -> Bool[np.ndarray, "row"]:
+    """Return which rows agree in every column with a row of another fold."""
+    rows, copied = np.flatnonzero(present), np.zeros(len(values), bool)
+    if len(rows):
+        pairs = rows[KDTree(values[rows]).query_pairs(COPY_TOLERANCE, p=np.inf, output_type="ndarray")]
+        copied[pairs[fold[pairs[:, 0]] != fold[pairs[:, 1]]]] = True
+    return copied
 
 
 def _follows_rows(columns: Matrix) -> Bool[np.ndarray, "column"]:

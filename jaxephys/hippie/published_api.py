@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.cluster import HDBSCAN
 
+from jaxephys.evaluation.neighbors import load_umap
 from jaxephys.hippie.network.cvae import ABSENT, ConditionalVAE
 from jaxephys.hippie.task import UnitArrays
 from jaxephys.schemas.unit_table import TECHNOLOGIES, informative
@@ -121,21 +122,11 @@ def umap_reduce(
 
     Raises
     ------
-    ImportError
-        If ``umap-learn`` is not installed.
+    MissingExtraError
+        If ``umap-learn`` is not installed. It is an ``ImportError``.
     """
-    try:
-        from umap import UMAP
-    except ImportError:
-        raise ImportError('umap-learn is not installed: pip install "jaxephys[umap]"') from None
-    coordinates = UMAP(
-        n_components=n_components,
-        n_neighbors=n_neighbors,
-        min_dist=min_dist,
-        metric=metric,
-        random_state=random_state,
-        n_jobs=1,
-    ).fit_transform(embeddings)
+    options = {"n_components": n_components, "n_neighbors": n_neighbors, "min_dist": min_dist, "metric": metric}
+    coordinates = load_umap()(**options, random_state=random_state, n_jobs=1).fit_transform(embeddings)
     return np.asarray(coordinates, np.float32)
 
 

@@ -13,7 +13,7 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
@@ -59,12 +59,12 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     table = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(table, dict):
         raise CheckpointError(
-            f"{path} contains {describe_type(table)} instead of a table of tensors: it is no checkpoint, and no code in it was executed"
+            f"{path} contains {_type_name(table)} instead of a table of tensors: it is no checkpoint, and no code in it was executed"
         )
     for name, value in table.items():
         if not isinstance(name, str) or not isinstance(value, np.ndarray):
             raise CheckpointError(
-                f"{path} contains {describe_type(value)} under {name!r} instead of a tensor: save the state_dict alone "
+                f"{path} contains {_type_name(value)} under {name!r} instead of a tensor: save the state_dict alone "
                 "(no code in it was executed)"
             )
     return dict(table)
@@ -131,35 +131,6 @@ class InertObject:
     __setstate__ = __setitem__ = append = extend = add = _ignore
 
 
-def describe_type(value: Any) -> str:
-    """Return the type of an object for a message.
-
-    Parameters
-    ----------
-    value : object
-        Any object, or a type.
-
-    Returns
-    -------
-    str
-        The name of the type; for an inert object, the name that the pickle gave.
-    """
-    kind = value if isinstance(value, type) else type(value)
-    return kind.origin if issubclass(kind, InertObject) else kind.__name__
-
-
-class StorageType(NamedTuple):
-    """The number format of a storage.
-
-    Parameters
-    ----------
-    dtype : numpy.dtype
-        Type of its numbers.
-    """
-
-    dtype: np.dtype
-
-
 class TensorUnpickler(pickle.Unpickler):
     """An unpickler that only rebuilds tensors, as read-only views of the buffers that they were read into.
 
@@ -191,10 +162,10 @@ class TensorUnpickler(pickle.Unpickler):
         Returns
         -------
         object
-            A method that rebuilds tensors, ``OrderedDict``, or a subclass of `InertObject`.
+            A method that rebuilds tensors, ``OrderedDict``, the name of a number format, or a subclass of `InertObject`.
         """
         if module == "torch" and name in STORAGES:
-            return StorageType(np.dtype(STORAGES[name]))
+            return name
         admitted = {
             "torch._utils._rebuild_tensor_v2": self._tensor,
             "torch._utils._rebuild_parameter": self._parameter,
@@ -217,12 +188,12 @@ class TensorUnpickler(pickle.Unpickler):
             Its numbers.
         """
         word, kind, key, _, count = pid
-        if word != "storage" or not isinstance(kind, StorageType):
-            raise CheckpointError(f"numbers of the kind {describe_type(kind)} cannot be read: save them as float32")
+        if word != "storage" or not isinstance(kind, str) or kind not in STORAGES:
+            raise CheckpointError(f"numbers of the kind {_type_name(kind)} cannot be read: save them as float32")
         if key not in self._storages:
             raw = self._archive.read(f"{self._root}data/{key}")
-            dtype = kind.dtype if kind.dtype.itemsize == 1 else kind.dtype.newbyteorder(self._order)
-            self._storages[key] = np.frombuffer(raw, dtype)
+            dtype = np.dtype(STORAGES[kind])
+            self._storages[key] = np.frombuffer(raw, dtype if dtype.itemsize == 1 else dtype.newbyteorder(self._order))
         storage = self._storages[key]
         if len(storage) != count:
             raise CheckpointError(f"record {key} has {len(storage)} numbers instead of {count}: download it again")
@@ -231,7 +202,7 @@ class TensorUnpickler(pickle.Unpickler):
     def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> np.ndarray:
         """Return the view of a storage. Its limits are checked, because strides could address memory outside the storage."""
         if not isinstance(storage, np.ndarray) or not isinstance(size, tuple) or not isinstance(stride, tuple):
-            raise CheckpointError(f"a tensor is made of {describe_type(storage)}: it is no checkpoint")
+            raise CheckpointError(f"a tensor is made of {_type_name(storage)}: it is no checkpoint")
         numbers = (offset, *size, *stride)
         if len(size) != len(stride) or not all(isinstance(number, int) and number >= 0 for number in numbers):
             raise CheckpointError(f"a tensor has the offset, sizes and strides {numbers}: it is no checkpoint")
@@ -243,3 +214,9 @@ class TensorUnpickler(pickle.Unpickler):
 
     def _parameter(self, tensor: Any, *_: Any) -> Any:
         return tensor
+
+
+def _type_name(value: Any) -> str:
+    """Return the name of the type of an object, or of a type; for an inert object, the name that the pickle gave."""
+    kind = value if isinstance(value, type) else type(value)
+    return kind.origin if issubclass(kind, InertObject) else kind.__name__

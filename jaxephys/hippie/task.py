@@ -29,8 +29,9 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxephys.dimensions import AnyArray
-from jaxephys.engine.rows import map_row_blocks, plain_rows, stack_rows
-from jaxephys.engine.task import Key, RowSet, RunInputs, Task, Variables
+from jaxephys.engine.fit import take_runs
+from jaxephys.engine.rows import map_row_blocks, plain_rows, stack_inputs
+from jaxephys.engine.task import Key, PyTree, RowSet, RunInputs, Task, Variables
 from jaxephys.evaluation.splits import Split
 from jaxephys.hippie import losses
 from jaxephys.hippie.augmentation import STRENGTHS, AugmentationStrength, augment
@@ -616,9 +617,29 @@ def make_run_inputs(
         training_labels = np.full(len(known), -1, np.int32)
         training_labels[split.train] = known[split.train]
         constants.append(make_constants(objective, training_labels, -(-len(split.train) // batch_size)))
-    train = stack_rows([plain_rows(split.train) for split in splits])
-    validation = stack_rows([plain_rows(split.validation) for split in splits])
-    return RunInputs(train, validation, jax.tree.map(lambda *leaves: np.stack(leaves), *constants))
+    train = [plain_rows(split.train) for split in splits]
+    validation = [plain_rows(split.validation) for split in splits]
+    return stack_inputs(train, validation, constants)
+
+
+def initial_from_runs(variables: Variables, indices: Sequence[int] | Int[np.ndarray, "run"]) -> PyTree:
+    """Return the variables of trained runs as the initial variables of new runs.
+
+    Parameters
+    ----------
+    variables : dict
+        Variables with a leading run axis.
+    indices : sequence of int
+        For each new run, the trained run that it starts from.
+
+    Returns
+    -------
+    dict
+        Variables with a leading run axis, without the count of steps, which starts at 0 again.
+    """
+    taken = take_runs(variables, indices)
+    tally = {name: value for name, value in taken.get("tally", {}).items() if name != "steps"}
+    return {**taken, "tally": tally}
 
 
 def make_constants(objective: Objective, label: Int[np.ndarray, "cell"], steps: int = 1) -> RunConstants:

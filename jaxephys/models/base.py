@@ -23,7 +23,7 @@ from jaxephys.engine.fit import FitResult, take_runs
 from jaxephys.engine.task import PyTree, Variables
 from jaxephys.models import registry
 from jaxephys.models.migrations import SCHEMA_VERSION
-from jaxephys.models.saved_model import write_model
+from jaxephys.models.saved_model import load, write_model
 
 
 class EnsembleEstimator(BaseEstimator, ABC):
@@ -89,6 +89,30 @@ class EnsembleEstimator(BaseEstimator, ABC):
             **self._saved_settings(),
         }
         return write_model(folder, self._saved_arrays(), config, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Any:
+        """Load a saved model of this class.
+
+        Parameters
+        ----------
+        folder : str or Path
+            A folder that :func:`jaxephys.load` can read.
+
+        Returns
+        -------
+        EnsembleEstimator
+            The fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If the folder holds a model of another class, or none.
+        """
+        model = load(folder)
+        if not isinstance(model, cls):
+            raise ValueError(f"{folder} is a {type(model).__name__}: give the folder of a {cls.__name__}")
+        return model
 
     @classmethod
     def from_saved(cls, arrays: dict[str, PyTree], config: dict[str, Any]) -> Any:

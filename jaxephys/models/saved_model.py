@@ -47,15 +47,15 @@ def load(path: str | Path) -> Any:
     --------
     >>> import jaxephys
     >>> import numpy as np
-    >>> x, y = np.random.default_rng(0).normal(size=(60, 4)), np.repeat(["Pvalb", "Sst"], 30)
-    >>> settings = {"families": {"passive": 2, "spike": 2}, "hidden": 2, "token": 2, "seeds": 1, "max_epochs": 1}
+    >>> x, y = np.random.default_rng(0).normal(size=(90, 5)), np.repeat(["Pvalb", "Sst", "Vip"], 30)
+    >>> settings = {"families": {"isi": 3, "psth": 2}, "hidden": 4, "seeds": 2, "max_epochs": 25, "batch_size": 16}
     >>> model = jaxephys.PatchSeqClassifier(**settings, progress=False).fit(x, y)
     >>> folder = model.save("subclasses")
     >>> again = jaxephys.load("subclasses")
     >>> bool((again.predict_proba(x) == model.predict_proba(x)).all())
     True
     >>> again.describe()
-    '1 network of ... parameters, 2 classes, 2 families'
+    '2 networks of ... parameters, 3 classes, 2 families'
     """
     path = Path(path)
     folder = path / "model" if (path / "model").is_dir() else path

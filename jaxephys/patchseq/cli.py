@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxephys.models.saved_model import load
 from jaxephys.patchseq.estimator import PatchSeqClassifier
 from jaxephys.patchseq.sparse_components import SparseComponents, family_widths
 from jaxephys.reporting.files import write_csv
@@ -77,9 +76,7 @@ def predict(arguments: argparse.Namespace) -> str:
     ValueError
         If the model is no PatchSeqClassifier, or the table cannot be read or has none of its features.
     """
-    classifier = load(arguments.model)
-    if not isinstance(classifier, PatchSeqClassifier):
-        raise ValueError(f"{arguments.model} is a {type(classifier).__name__}: predict needs a PatchSeqClassifier")
+    classifier = PatchSeqClassifier.load(arguments.model)
     cells, messages = classifier.match_features(FeatureTable.read(arguments.table))
     probability, members = classifier.predict_proba(cells), classifier.predict_set(cells, arguments.coverage)
     classes, predicted = classifier.classes_, classifier.classes_[probability.argmax(axis=1)]
@@ -119,11 +116,10 @@ def components(arguments: argparse.Namespace) -> str:
     source = FeatureTable.read(arguments.table)
     rows = np.arange(len(source)) if arguments.train is None else training_rows(source, Path(arguments.train))
     model = SparseComponents(family_widths(source)).fit(source.values[rows])
-    names = model.get_feature_names_out().tolist()
-    families = {family: [name for name in names if name.rsplit("_", 1)[0] == family] for family in model.fitted_}
+    kept = {family: len(fitted.explained) for family, fitted in model.fitted_.items() if len(fitted.explained)}
     scores = FeatureTable.from_arrays(
         model.transform(source.values),
-        {family: components for family, components in families.items() if components},
+        kept,
         cell=source.cell,
         about=source.about,
         provenance={"components_of": source.sha256, "fitted_on": source.cell[rows].tolist(), **source.provenance},

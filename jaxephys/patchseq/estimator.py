@@ -43,7 +43,7 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         Classification head. ArcFace adds an angular margin to the true class in training.
     pooling : {"attention", "fixed"}, default "attention"
         Weigh the families of each cell by attention. "fixed" weighs all alike, or, where ``token`` is None, takes the
-        state of the last family only, as the published baseline does.
+        state of the last family only, as the published BiLSTM without attention does.
     token : int or None, default 64
         Number of values that each family is projected to by its own linear map, from signed-log features and the flags of
         missing values. None selects the published encoder: z-scores, families padded with zeros to the widest.
@@ -182,13 +182,12 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         seeds = grid.column("seed")
         splits = [self._split(codes, seed) for seed in seeds]
         variants, signed_log = [self._variant()] * len(grid), self.token is not None
-        inputs = make_run_inputs(table, layout, splits, variants, seeds, signed_log=signed_log)
+        inputs = make_run_inputs(table, splits, variants, seeds, signed_log=signed_log)
         network = SubclassNetwork(layout, len(table.classes), self.hidden, self.dropout, self.token)
         config = TrainConfig(
             self.max_epochs, self.patience, batch_size=self.batch_size, learning_rate=self.learning_rate
         )
-        data = make_data(table, layout)
-        result = fit(make_task(network), data, inputs, grid, config, title=self._progress_title)
+        result = fit(make_task(network), make_data(table), inputs, grid, config, title=self._progress_title)
         return self.keep_runs(result, inputs, table, splits)
 
     def keep_runs(
@@ -405,7 +404,7 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         layout = RaggedLayout.from_widths(self.widths_)
         network = SubclassNetwork(layout, len(self.classes_), self.hidden, self.dropout, self.token)
         rows = stack_rows([plain_rows(np.arange(len(table)))] * self.n_networks_)
-        data = make_data(table.with_label(None), layout)
+        data = make_data(table.with_label(None))
         return predict(make_task(network), data, self.variables_, rows, self.constants_)
 
     def _table(self, X: Cells, y: np.ndarray | None) -> FeatureTable:
@@ -449,10 +448,9 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
 
     def _restore(self, arrays: dict[str, Any], config: dict[str, Any]) -> None:
         constants, held_out = dict(arrays.pop("constants")), arrays.pop("held_out")
-        scale = (ZScore if self.token is None else SignedLog)(**constants.pop("scale"))
-        self.constants_ = CellConstants(
-            **{**constants, "scale": scale, "switches": NetworkSwitches(**constants["switches"])}
-        )
+        constants["scale"] = (ZScore if self.token is None else SignedLog)(**constants["scale"])
+        constants["switches"] = NetworkSwitches(**constants["switches"])
+        self.constants_ = CellConstants(**constants)
         self.held_out_, self.held_out_codes_ = held_out["probability"], held_out["codes"]
         self.variables_ = arrays
         self.classes_ = np.array(config["classes"])

@@ -14,14 +14,15 @@ from jaxtyping import Float, Int
 from scipy.stats import spearmanr
 from sklearn.metrics import f1_score
 
-from jaxephys.engine.grid import RunGrid
+from jaxephys.evaluation.comparison import ModelComparison
 from jaxephys.evaluation.metrics import classification_scores
 from jaxephys.evaluation.scores import Score
-from jaxephys.evaluation.splits import Split
 from jaxephys.patchseq.task import Prediction
+from jaxephys.reporting.score_table import group_scores, seed_means
 from jaxephys.reporting.tables import Table, model_table
 from jaxephys.schemas.feature_table import FeatureTable
 
+EXPERIMENT = "patchseq_attention"
 SWAPPED, MISSING = "lost when swapped", "lost when missing"
 ATTENTION = "attention"
 Losses = Mapping[str, Float[np.ndarray, "draw family"]]
@@ -29,27 +30,15 @@ Losses = Mapping[str, Float[np.ndarray, "draw family"]]
 
 @dataclass(frozen=True)
 class AttentionRuns:
-    """The runs of an attention network, one per seed and fold, with the cells that they are tested on.
+    """The runs of an attention network, one for each split of a comparison, in this order.
 
     Parameters
     ----------
-    experiment : str
-        Name of the experiment, for the scores.
-    cells : FeatureTable of n_cells
-        Labelled cells.
-    grid : RunGrid
-        The runs, with the factors ``seed`` and ``fold``.
-    splits : sequence of Split, one per run
-        The rows of each run.
-    kind : {"cell", "donor"}
-        What is held out, for the scores.
+    comparison : ModelComparison
+        The cells and the splits, all of one kind.
     """
 
-    experiment: str
-    cells: FeatureTable
-    grid: RunGrid
-    splits: Sequence[Split]
-    kind: str
+    comparison: ModelComparison
 
     def scores(self, prediction: Prediction) -> list[Score]:
         """Return the scores of every run on its test cells.
@@ -64,11 +53,11 @@ class AttentionRuns:
         list of Score
             Every classification metric.
         """
-        codes, scores = self.cells.codes(), []
-        for run, split, probability in zip(self.grid, self.splits, prediction.probability, strict=True):
+        codes, scores = self.comparison.codes, []
+        for (key, split), probability in zip(self.comparison.splits.items(), prediction.probability, strict=True):
             n = len(split.test)
             values = classification_scores(codes[split.test], probability[:n], np.ones(n, np.float32))
-            origin = (self.experiment, ATTENTION, "same species", self.kind, run["seed"], run["fold"], "test")
+            origin = (EXPERIMENT, ATTENTION, "same species", key.kind, key.seed, key.fold, "test")
             scores += [Score(*origin, metric, float(value), n) for metric, value in values.items()]
         return scores
 
@@ -85,13 +74,15 @@ class AttentionRuns:
         array of shape (seed, class, family)
             Mean over all test cells of a seed, so that folds of unequal size do not count equally.
         """
-        codes, by_seed = self.cells.codes(), []
-        for seed in dict.fromkeys(self.grid.column("seed")):
-            runs = self.grid.where(seed=seed)
-            label = np.concatenate([codes[self.splits[run].test] for run in runs])
-            attention = np.concatenate([prediction.attention[run, : len(self.splits[run].test)] for run in runs])
-            by_seed.append([attention[label == code].mean(axis=0) for code in range(len(self.cells.classes))])
-        return np.array(by_seed)
+        by_seed: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
+        for (key, split), attention in zip(self.comparison.splits.items(), prediction.attention, strict=True):
+            test = (self.comparison.codes[split.test], attention[: len(split.test)])
+            by_seed.setdefault(key.seed, []).append(test)
+        means = []
+        for folds in by_seed.values():
+            codes, attention = map(np.concatenate, zip(*folds, strict=True))
+            means.append([attention[codes == code].mean(axis=0) for code in range(len(self.comparison.classes))])
+        return np.array(means)
 
     def family_loss(
         self, predict: Callable[[np.ndarray], Prediction], versions: Sequence[np.ndarray], scores: Sequence[Score]
@@ -130,17 +121,17 @@ class AttentionRuns:
         list of Score
             "attention" of all cells, "attention of CLASS", and each loss, for every family and seed.
         """
-        cells = self.cells
-        shares = np.bincount(cells.codes()) / len(cells)
-        scores = []
+        table, classes = self.comparison.table, self.comparison.classes
+        (kind,), n_cells, scores = self.comparison.kinds, len(table), []
+        shares = np.bincount(self.comparison.codes) / n_cells
         for seed, (class_attention, *lost) in enumerate(zip(attention, *losses.values(), strict=True)):
-            for index, family in enumerate(cells.families):
+            for index, family in enumerate(table.families):
                 weights = class_attention[:, index]
                 values = {ATTENTION: weights @ shares}
-                values |= {f"attention of {name}": weight for name, weight in zip(cells.classes, weights, strict=True)}
-                values |= dict(zip(losses, (loss[index] for loss in lost), strict=True))
-                origin = (self.experiment, family, "same species", self.kind, seed, 0, "test")
-                scores += [Score(*origin, str(metric), float(value), len(cells)) for metric, value in values.items()]
+                values |= {f"attention of {name}": weight for name, weight in zip(classes, weights, strict=True)}
+                values |= {name: loss[index] for name, loss in zip(losses, lost, strict=True)}
+                origin = (EXPERIMENT, family, "same species", kind, seed, 0, "test")
+                scores += [Score(*origin, metric, float(value), n_cells) for metric, value in values.items()]
         return scores
 
 
@@ -252,20 +243,16 @@ def importance_tables(scores: Sequence[Score], families: Sequence[str], classes:
     """
     family_scores = [score for score in scores if score.variant in families]
     network_scores = [score for score in scores if score.variant == ATTENTION]
+    heading = "Families: attention of all cells, and loss of macro-F1"
     return {
-        "Families: attention of all cells, and loss of macro-F1": model_table(
-            family_scores, (ATTENTION, SWAPPED, MISSING)
-        ),
+        heading: model_table(family_scores, (ATTENTION, SWAPPED, MISSING)),
         "Attention of each class": model_table(family_scores, [f"attention of {name}" for name in classes]),
         "The network": model_table(network_scores, ("macro_f1", "accuracy", "balanced_accuracy")),
     }
 
 
 def importance_notes(
-    attention: Float[np.ndarray, "draw class family"],
-    shares: Float[np.ndarray, "class"],
-    losses: Losses,
-    families: Sequence[str],
+    attention: Float[np.ndarray, "draw class family"], losses: Losses, cells: FeatureTable
 ) -> list[str]:
     """Return in words how well seeds agree, and how well attention and losses agree.
 
@@ -273,18 +260,17 @@ def importance_notes(
     ----------
     attention : array of shape (seed, class, family)
         Mean attention of each class.
-    shares : array of shape (class,)
-        Share of the cells in each class.
     losses : mapping of str to array of shape (seed, family)
         Losses of macro-F1 by the name of the change.
-    families : sequence of str
-        Names of the families.
+    cells : FeatureTable of n_cells
+        Labelled cells.
 
     Returns
     -------
     list of str
         Sentences for the report.
     """
+    families, shares = cells.families, np.bincount(cells.codes()) / len(cells)
     mean = shares @ attention  # every cell has the same weight, as in the first table
     notes = []
     if len(mean) > 1:
@@ -304,11 +290,8 @@ def importance_notes(
 
 def _macro_f1_by_seed(scores: Sequence[Score]) -> Float[np.ndarray, "draw"]:
     """Return the mean over the folds of each seed."""
-    by_seed: dict[int, list[float]] = {}
-    for score in scores:
-        if score.metric == "macro_f1":
-            by_seed.setdefault(score.seed, []).append(score.value)
-    return np.array([np.mean(values) for values in by_seed.values()])
+    runs = group_scores([score for score in scores if score.metric == "macro_f1"], ("metric",), "test")
+    return np.array(list(seed_means(runs["macro_f1",]).values()))
 
 
 def _rank_correlation(left: Float[np.ndarray, "family"], right: Float[np.ndarray, "family"]) -> float:

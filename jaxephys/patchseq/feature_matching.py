@@ -96,44 +96,23 @@ def match_features(
         widths=tuple(widths),
         features=tuple(features),
     )
-    return MatchedFeatures(matched, messages + unusual_features(matched.values, features, typical, spread))
+    return MatchedFeatures(matched, messages + _unusual_features(matched, typical, spread))
 
 
-def unusual_features(
-    values: Float[np.ndarray, "cell column"],
-    features: Sequence[str],
-    typical: Float[np.ndarray, "column"],
-    spread: Float[np.ndarray, "column"],
-) -> list[str]:
+def _unusual_features(cells: FeatureTable, typical: np.ndarray, spread: np.ndarray) -> list[str]:
     """Report features whose median differs from that of the training cells by more than cells differ.
 
-    Parameters
-    ----------
-    values : array of shape (cell, column)
-        Features, NaN where a value is missing.
-    features : sequence of str
-        Names of the columns.
-    typical, spread : array of shape (column,)
-        Median and median absolute deviation of each feature among the training cells.
-
-    Returns
-    -------
-    list of str
-        One sentence for each such feature; it suggests another unit where the factor is a power of ten.
+    A sentence suggests another unit where the factor is a power of ten.
     """
     messages = []
-    for column, name in enumerate(features):
-        measured = values[:, column][~np.isnan(values[:, column])]
-        if len(measured) < MIN_CELLS:
+    for column in np.flatnonzero(cells.observed.sum(axis=0) >= MIN_CELLS):
+        median, usual = float(np.nanmedian(cells.values[:, column])), float(typical[column])
+        if abs(median - usual) <= UNUSUAL_DEVIATIONS * spread[column]:
             continue
-        difference = float(np.median(measured)) - typical[column]
-        if abs(difference) <= UNUSUAL_DEVIATIONS * spread[column]:
-            continue
-        median = difference + typical[column]
-        ratio = median / typical[column] if typical[column] else np.nan
+        ratio = median / usual if usual else np.nan
         power = int(np.rint(np.log10(ratio))) if ratio > 0 else 0
         advice = f"is it in another unit (a factor of 1e{power})?" if power in UNIT_POWERS else "check it"
-        messages.append(f"{name} is {median:.3g} at the median, in training {typical[column]:.3g}: {advice}")
+        messages.append(f"{cells.features[column]} is {median:.3g} at the median, in training {usual:.3g}: {advice}")
     return messages
 
 

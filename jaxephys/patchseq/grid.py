@@ -1,16 +1,16 @@
 """Grids of Patch-seq models: train the ablation, tabular networks and baselines on all splits, and collect their predictions.
 
-``draw_splits`` makes the splits of a table, ``train_grid`` trains the networks of one grid, ``train_ablations``,
-``train_tabular`` and ``train_baselines`` add models to a ``ModelComparison``. All runs of a network architecture (variants x splits x initial weights) are one program.
+``train_grid`` trains the networks of one grid. ``ComparisonNetworks`` and ``train_baselines`` add models to a
+``ModelComparison``. All runs of a network architecture (variants x splits x initial weights) are one program.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -23,17 +23,25 @@ from jaxephys.engine.predict import predict
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.engine.task import RowSet, RunInputs, Task
 from jaxephys.evaluation.baselines import fit_predict_proba, make_baseline
-from jaxephys.evaluation.comparison import CalibrationRows, ModelComparison, SplitKey
-from jaxephys.evaluation.splits import Split, hold_out, k_folds
+from jaxephys.evaluation.comparison import CalibrationRows, ModelComparison
+from jaxephys.evaluation.splits import Split, SplitKey, k_folds
 from jaxephys.patchseq.classical_models import CLASSICAL_MODELS, make_classical_model
 from jaxephys.patchseq.estimator import PatchSeqClassifier
-from jaxephys.patchseq.network.classifier import SubclassNetwork
+from jaxephys.patchseq.network.classifier import SubclassNetwork, TabularNetwork
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
-from jaxephys.patchseq.network.tabular import TabularNetwork
 from jaxephys.patchseq.preprocessing import Scale
 from jaxephys.patchseq.sparse_components import family_widths, make_component_forest
-from jaxephys.patchseq.tabular_task import make_tabular_data, make_tabular_inputs, make_tabular_task
-from jaxephys.patchseq.task import ABLATION, CellData, Prediction, Variant, make_data, make_run_inputs, make_task
+from jaxephys.patchseq.task import (
+    ABLATION,
+    CellData,
+    Prediction,
+    Variant,
+    make_data,
+    make_run_inputs,
+    make_tabular_inputs,
+    make_tabular_task,
+    make_task,
+)
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.settings import Settings
 from jaxephys.schemas.feature_table import FeatureTable
@@ -46,13 +54,19 @@ TOKEN = 64  # values that each family is projected to
 
 
 @dataclass(frozen=True)
-class ComparisonSettings(Settings):
-    """Settings of the experiments that compare all models on one table."""
+class SplitSettings(Settings):
+    """Settings of the experiments that compare models on the same splits of a table."""
 
     folds: tuple[Literal["cell", "donor"], ...] = ("cell", "donor")
     """Unit of the splits: single cells, or all cells of a donor together."""
     seeds: int = 10
     """Number of draws of the splits."""
+
+
+@dataclass(frozen=True)
+class ComparisonSettings(SplitSettings):
+    """Settings of the experiments that compare all models on one table."""
+
     members: int = 5
     """Number of networks of an ensemble, which differ in their initial weights."""
     hidden: int = 64
@@ -133,131 +147,106 @@ class TrainedGrid(NamedTuple):
     prediction: Prediction
 
 
-def draw_splits(
-    table: FeatureTable, kinds: Sequence[str], seeds: int, n_folds: int | None = None
-) -> dict[SplitKey, Split]:
-    """Draw the stratified splits of a table.
-
-    Parameters
-    ----------
-    table : FeatureTable of n_cells
-        Labelled cells.
-    kinds : sequence of {"cell", "donor"}
-        What is held out: single cells, or all cells of a donor.
-    seeds : int
-        Number of draws of each kind; the seeds are 0, 1, ...
-    n_folds : int, optional
-        Number of folds of each draw. Without it each draw is a single split into 60 % training, 20 % validation and 20 %
-        test cells.
-
-    Returns
-    -------
-    dict of SplitKey to Split
-        The splits.
-
-    Raises
-    ------
-    ValueError
-        If donors are to be held out of a table without donors, or a class is too small.
-    """
-    splits = {}
-    for kind in kinds:
-        if kind == "donor" and table.donor is None:
-            raise ValueError("the table has no donors: use --folds cell, or give a table with donors")
-        groups = table.donor if kind == "donor" else None
-        for seed in range(seeds):
-            if n_folds is None:
-                drawn = [hold_out(table.codes(), seed, groups=groups)]
-            else:
-                drawn = k_folds(table.codes(), n_folds, seed, groups=groups)
-            splits |= {SplitKey(kind, seed, fold): split for fold, split in enumerate(drawn)}
-    return splits
-
-
-def train_ablations(
-    folder: RunFolder, comparison: ModelComparison, settings: ComparisonSettings, released: Ablation
-) -> Float[np.ndarray, "class family"]:
-    """Train the ablation with our encoder, with the published one and, on request, by the rules of the released code.
-
-    The attention ensemble of the first kind of split and seed is saved as ``model/``.
+@dataclass
+class ComparisonNetworks:
+    """The networks of an experiment that compares all models on one table of cells.
 
     Parameters
     ----------
     folder : RunFolder
-        The run folder.
+        The run folder; each grid of networks has checkpoints of its own.
     comparison : ModelComparison
-        The comparison that the models are added to.
+        The comparison that the networks are added to.
     settings : ComparisonSettings
         Settings of the experiment.
-    released : Ablation
-        The rules of the released code, used where ``settings.released`` is set.
-
-    Returns
-    -------
-    array of shape (class, family)
-        Mean attention of our networks to each family, for the test cells of each class.
     """
-    config = TrainConfig(max_epochs=settings.max_epochs)
-    trained, kind = train_ablation(folder, comparison, Ablation(), config, settings), comparison.kinds[0]
-    grid = trained.result.grid
-    selected = grid.where(variant=SELECTED_VARIANT)
-    _add_mean_of_runs(comparison, ATTENTION_ENSEMBLE, trained.keys, selected, trained.prediction.probability)
-    comparison.add_average_ensemble(ATTENTION_ENSEMBLE, (ATTENTION_ENSEMBLE,))
-    save_model(folder, comparison, trained, grid.where(variant=SELECTED_VARIANT, folds=kind, draw=0))
-    train_ablation(folder, comparison, Ablation("published ", token_encoder=False), config, settings)
-    if settings.released:
-        train_ablation(folder, comparison, released, replace(config, monitor="selection"), settings)
-    return class_attention(comparison, trained, grid.where(variant=SELECTED_VARIANT, folds=kind)).mean(axis=0)
 
+    folder: RunFolder
+    comparison: ModelComparison
+    settings: ComparisonSettings
 
-def train_ablation(
-    folder: RunFolder,
-    comparison: ModelComparison,
-    ablation: Ablation,
-    config: TrainConfig,
-    settings: ComparisonSettings,
-) -> TrainedGrid:
-    """Train the variants of an ablation on every split as one program, and add them to a comparison.
+    def train_ablations(self, released: Ablation) -> Float[np.ndarray, "class family"]:
+        """Train the ablation with our encoder, with the published one and, on request, by the rules of the released code.
 
-    Parameters
-    ----------
-    folder : RunFolder
-        The run folder.
-    comparison : ModelComparison
-        The comparison that the variants are added to, by ``ablation.prefix`` and the name of the variant.
-    ablation : Ablation
-        The variants and their encoder.
-    config : TrainConfig
-        Settings of the training.
-    settings : ComparisonSettings
-        Size of the network and number of members.
+        The attention ensemble of the first kind of split and seed is saved as ``model/``.
 
-    Returns
-    -------
-    TrainedGrid
-        The runs and their predictions. The attention variant of our encoder has ``settings.members`` runs per split.
-    """
-    levels = [
-        (variant, *key, member, key.seed + 1000 * member)
-        for variant in ablation.variants
-        for key in comparison.splits
-        for member in range(settings.members if ablation.token_encoder and variant == SELECTED_VARIANT else 1)
-    ]
-    grid = RunGrid(("variant", "folds", "draw", "fold", "member", "seed"), tuple(levels))
-    layout, n_classes = RaggedLayout.from_widths(comparison.table.widths), len(comparison.classes)
-    if ablation.token_encoder:
-        network = SubclassNetwork(layout, n_classes, settings.hidden, token=TOKEN)
-    else:
-        network = SubclassNetwork(layout, n_classes, 2 * settings.hidden)
-    keys = [SplitKey(run["folds"], run["draw"], run["fold"]) for run in grid]
-    variants = [ablation.variants[name] for name in grid.column("variant")]
-    trained = train_grid(folder, comparison, grid, keys, variants, network, config, ablation.prefix.strip())
-    for name, variant in ablation.variants.items():
-        model, runs = ablation.prefix + name, grid.where(variant=name, member=0)
-        _add_mean_of_runs(comparison, model, keys, runs, trained.prediction.probability)
-        if ablation.prior_power and variant.arcface:
-            comparison.add_prior_weighted(model, model, ablation.prior_power)
-    return trained
+        Parameters
+        ----------
+        released : Ablation
+            The rules of the released code, used where ``settings.released`` is set.
+
+        Returns
+        -------
+        array of shape (class, family)
+            Mean attention of our networks to each family, for the test cells of each class.
+        """
+        comparison, kind = self.comparison, self.comparison.kinds[0]
+        trained = self._train_ablation(Ablation())
+        grid = trained.result.grid
+        selected = grid.where(variant=SELECTED_VARIANT)
+        self._add_mean(ATTENTION_ENSEMBLE, trained.keys, selected, trained.prediction.probability)
+        comparison.add_average_ensemble(ATTENTION_ENSEMBLE, (ATTENTION_ENSEMBLE,))
+        save_model(self.folder, comparison, trained, grid.where(variant=SELECTED_VARIANT, folds=kind, draw=0))
+        self._train_ablation(Ablation("published ", token_encoder=False))
+        if self.settings.released:
+            self._train_ablation(released, monitor="selection")
+        return class_attention(comparison, trained, grid.where(variant=SELECTED_VARIANT, folds=kind)).mean(axis=0)
+
+    def train_tabular(self, name: str, fit_scale: Callable[[np.ndarray], Scale], config: TrainConfig) -> None:
+        """Train tabular networks on every split and add their mean to the comparison.
+
+        Parameters
+        ----------
+        name : str
+            Name of the model.
+        fit_scale : callable
+            Fits the scale of the features, such as ``fit_signed_log``.
+        config : TrainConfig
+            Settings of the training.
+        """
+        table, splits, members = self.comparison.table, self.comparison.splits, self.settings.members
+        levels = [(*key, member) for key in splits for member in range(members)]
+        grid = RunGrid(("folds", "draw", "fold", "seed"), tuple(levels))
+        keys = [SplitKey(run["folds"], run["draw"], run["fold"]) for run in grid]
+        run_splits = [splits[key] for key in keys]
+        inputs = make_tabular_inputs(table, run_splits, fit_scale)
+        network = TabularNetwork(len(self.comparison.classes))
+        task, data = make_tabular_task(network, table.values.shape[1]), CellData(table.values, self.comparison.codes)
+        result = self.folder.fit(task, data, inputs, grid, config, name.replace(" ", "_"))
+        probability = predict(task, data, result.best, _held_out_rows(run_splits), inputs.constants)
+        self._add_mean(name, keys, range(len(grid)), probability)
+
+    def _train_ablation(self, ablation: Ablation, **changes: Any) -> TrainedGrid:
+        """Train the variants on every split as one program, with changes of the config, and add them to the comparison.
+
+        The attention variant of our encoder has ``settings.members`` runs per split.
+        """
+        settings, names = self.settings, ("variant", "folds", "draw", "fold", "member", "seed")
+        levels = [
+            (variant, *key, member, key.seed + 1000 * member)
+            for variant in ablation.variants
+            for key in self.comparison.splits
+            for member in range(settings.members if ablation.token_encoder and variant == SELECTED_VARIANT else 1)
+        ]
+        grid = RunGrid(names, tuple(levels))
+        keys = [SplitKey(run["folds"], run["draw"], run["fold"]) for run in grid]
+        hidden, token = (settings.hidden, TOKEN) if ablation.token_encoder else (2 * settings.hidden, None)
+        variants = [ablation.variants[name] for name in grid.column("variant")]
+        config, suffix = TrainConfig(max_epochs=settings.max_epochs, **changes), ablation.prefix.strip()
+        trained = train_grid(self.folder, self.comparison, grid, keys, variants, hidden, token, config, suffix)
+        for name, variant in ablation.variants.items():
+            model, runs = ablation.prefix + name, grid.where(variant=name, member=0)
+            self._add_mean(model, keys, runs, trained.prediction.probability)
+            if ablation.prior_power and variant.arcface:
+                self.comparison.add_prior_weighted(model, model, ablation.prior_power)
+        return trained
+
+    def _add_mean(self, name: str, keys: Sequence[SplitKey], runs: Iterable[int], probability: np.ndarray) -> None:
+        """Add a model: on each split the mean of the runs that belong to it."""
+        for key, split in self.comparison.splits.items():
+            mean = probability[[run for run in runs if keys[run] == key]].mean(axis=0)
+            test, validation = np.split(mean[: len(split.test) + len(split.validation)], [len(split.test)])
+            self.comparison.add(name, key, test, CalibrationRows(split.validation, validation))
 
 
 def train_grid(
@@ -266,7 +255,8 @@ def train_grid(
     grid: RunGrid,
     keys: Sequence[SplitKey],
     variants: Sequence[Variant],
-    network: SubclassNetwork,
+    hidden: int,
+    token: int | None,
     config: TrainConfig,
     name: str = "",
 ) -> TrainedGrid:
@@ -284,8 +274,11 @@ def train_grid(
         The split of each run.
     variants : sequence of Variant
         The variant of each run.
-    network : SubclassNetwork
-        The network. With ``token`` the features are scaled by signed logarithms, otherwise by z-scores.
+    hidden : int
+        Hidden units of the LSTM in each direction.
+    token : int or None
+        Number of values that our encoder projects each family to, after scaling features by signed logarithms. None selects
+        the published encoder and z-scores.
     config : TrainConfig
         Settings of the training.
     name : str, default ""
@@ -297,49 +290,13 @@ def train_grid(
         The runs and their predictions.
     """
     table, splits = comparison.table, [comparison.splits[key] for key in keys]
-    signed_log = network.token is not None
-    inputs = make_run_inputs(table, network.layout, splits, variants, grid.column("seed"), signed_log=signed_log)
-    task, data = make_task(network), make_data(table, network.layout)
+    layout, signed_log = RaggedLayout.from_widths(table.widths), token is not None
+    network = SubclassNetwork(layout, len(comparison.classes), hidden, token=token)
+    inputs = make_run_inputs(table, splits, variants, grid.column("seed"), signed_log=signed_log)
+    task, data = make_task(network), make_data(table)
     result = folder.fit(task, data, inputs, grid, config, name)
     prediction = predict(task, data, result.best, _held_out_rows(splits), inputs.constants)
     return TrainedGrid(network, task, data, list(keys), inputs, result, prediction)
-
-
-def train_tabular(
-    folder: RunFolder,
-    comparison: ModelComparison,
-    name: str,
-    fit_scale: Callable[[np.ndarray], Scale],
-    config: TrainConfig,
-    members: int,
-) -> None:
-    """Train tabular networks on every split and add their mean to a comparison.
-
-    Parameters
-    ----------
-    folder : RunFolder
-        The run folder.
-    comparison : ModelComparison
-        The comparison that the model is added to.
-    name : str
-        Name of the model.
-    fit_scale : callable
-        Fits the scale of the features, such as ``fit_signed_log``.
-    config : TrainConfig
-        Settings of the training.
-    members : int
-        Number of networks per split, which differ in their initial weights.
-    """
-    levels = [(*key, member) for key in comparison.splits for member in range(members)]
-    grid = RunGrid(("folds", "draw", "fold", "seed"), tuple(levels))
-    keys = [SplitKey(run["folds"], run["draw"], run["fold"]) for run in grid]
-    splits = [comparison.splits[key] for key in keys]
-    inputs = make_tabular_inputs(comparison.table, splits, fit_scale)
-    network = TabularNetwork(len(comparison.classes))
-    task, data = make_tabular_task(network, comparison.table.values.shape[1]), make_tabular_data(comparison.table)
-    result = folder.fit(task, data, inputs, grid, config, name.replace(" ", "_"))
-    probability = predict(task, data, result.best, _held_out_rows(splits), inputs.constants)
-    _add_mean_of_runs(comparison, name, keys, range(len(grid)), probability)
 
 
 def baseline_makers(names: Iterable[str], table: FeatureTable) -> dict[str, Callable[[int], Pipeline]]:
@@ -392,9 +349,7 @@ def train_baselines(
     """
     values, codes, n_classes = comparison.table.values, comparison.codes, len(comparison.classes)
     for name, make in baselines.items():
-        start = time.perf_counter()
-        splits = comparison.splits.items()
-        for key, split in folder.track(splits, name):
+        for key, split in track_splits(folder, comparison, name):
             train, validation = split.train, split.validation
             if with_validation:
                 rows = np.sort(np.concatenate([train, validation]))
@@ -406,7 +361,30 @@ def train_baselines(
                 probability, calibration = np.split(both, [len(split.test)])
                 calibration = CalibrationRows(validation, calibration)
             comparison.add(name, key, probability, calibration)
-        folder.print(f"{name}: {len(comparison.splits)} splits in {time.perf_counter() - start:.0f} s")
+
+
+def track_splits(folder: RunFolder, comparison: ModelComparison, name: str) -> Iterator[tuple[SplitKey, Split]]:
+    """Iterate over the splits of a comparison with a progress bar, and print the time that this took.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        The run folder.
+    comparison : ModelComparison
+        The comparison.
+    name : str
+        Title of the bar: the model that is fitted.
+
+    Yields
+    ------
+    key : SplitKey
+        Kind, seed and fold.
+    split : Split
+        The rows.
+    """
+    start = time.perf_counter()
+    yield from folder.track(comparison.splits.items(), name)
+    folder.print(f"{name}: {len(comparison.splits)} splits in {time.perf_counter() - start:.0f} s")
 
 
 def save_model(
@@ -462,16 +440,6 @@ def class_attention(
 def _held_out_rows(splits: Sequence[Split]) -> RowSet:
     """The test rows of each run, followed by its validation rows."""
     return stack_rows([plain_rows(np.concatenate([split.test, split.validation])) for split in splits])
-
-
-def _add_mean_of_runs(
-    comparison: ModelComparison, name: str, keys: Sequence[SplitKey], runs: Iterable[int], probability: np.ndarray
-) -> None:
-    """Add a model: on each split the mean of the runs that belong to it."""
-    for key, split in comparison.splits.items():
-        mean = probability[[run for run in runs if keys[run] == key]].mean(axis=0)
-        test, validation = np.split(mean[: len(split.test) + len(split.validation)], [len(split.test)])
-        comparison.add(name, key, test, CalibrationRows(split.validation, validation))
 
 
 def _cross_calibration(

@@ -80,6 +80,28 @@ def weighted_mean(values: Float[AnyArray, "row"], weight: Float[AnyArray, "row"]
     return jnp.sum(jnp.where(weight > 0, weight * values, 0.0)) / jnp.maximum(jnp.sum(weight), 1e-9)
 
 
+def weighted_accuracy(
+    logits: Float[AnyArray, "row class"], label: Int[AnyArray, "row"], weight: Float[AnyArray, "row"]
+) -> Float[AnyArray, ""]:
+    """Return the share of the rows whose class has the largest logit.
+
+    Parameters
+    ----------
+    logits : array of shape (row, class)
+        Logits.
+    label : array of int, shape (row,)
+        True class of each row.
+    weight : array of shape (row,)
+        Weights, 0 or more.
+
+    Returns
+    -------
+    scalar array
+        The weighted share; 0 where all weights are 0.
+    """
+    return weighted_mean((jnp.argmax(logits, axis=-1) == label).astype(jnp.float32), weight)
+
+
 def inverse_frequency_weights(counts: Shaped[np.ndarray, "class"]) -> Float[np.ndarray, "class"]:
     """Return class weights ``1 / n_c``, scaled to sum to the number of classes.
 

@@ -1,28 +1,37 @@
-"""The classification task: what the engine needs to train ``SubclassNetwork`` on a table of cells.
+"""The classification tasks: what the engine needs to train ``SubclassNetwork`` or ``TabularNetwork`` on a table of cells.
 
 ``make_task`` gives the five functions of one run, ``make_data`` the arrays that all runs share, and ``make_run_inputs`` the rows
-and constants in which runs differ. Everything that is fitted to data is fitted to the training rows of the run.
+and constants in which runs differ; ``make_tabular_task`` and ``make_tabular_inputs`` are those of the multilayer perceptron,
+whose data are ``CellData`` in the order of the table. Everything that is fitted to data is fitted to the training rows of the
+run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxephys.dimensions import AnyArray
-from jaxephys.engine.rows import map_row_blocks, plain_rows, stack_rows, take_rows
+from jaxephys.engine.rows import map_row_blocks, plain_rows, stack_inputs, take_rows
 from jaxephys.engine.task import Key, RowSet, RunInputs, Task, Variables
 from jaxephys.evaluation import metrics
 from jaxephys.evaluation.splits import Split
-from jaxephys.patchseq.losses import effective_number_weights, focal, inverse_frequency_weights, weighted_mean
-from jaxephys.patchseq.network.classifier import NetworkOutput, NetworkSwitches, SubclassNetwork
+from jaxephys.patchseq.losses import (
+    effective_number_weights,
+    focal,
+    inverse_frequency_weights,
+    weighted_accuracy,
+    weighted_mean,
+)
+from jaxephys.patchseq.network.classifier import NetworkOutput, NetworkSwitches, SubclassNetwork, TabularNetwork
 from jaxephys.patchseq.network.heads import ARCFACE_SCALE, arcface_logits
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
 from jaxephys.patchseq.oversampling import smote_rows
@@ -30,6 +39,7 @@ from jaxephys.patchseq.preprocessing import Scale, apply_scale, fit_signed_log, 
 from jaxephys.schemas.feature_table import FeatureTable
 
 BLOCK = 256  # cells that are scored at a time
+LABEL_SMOOTHING = 0.05  # transcriptomic types are not certain either
 SELECTIONS = ("macro_f1", "accuracy")
 CLASS_WEIGHTS = {
     "none": lambda counts: np.ones(len(counts), np.float32),
@@ -78,7 +88,7 @@ class Variant:
 
 
 ABLATION = {  # the four variants of the published ablation
-    "baseline": Variant(attention=False),
+    "bilstm": Variant(attention=False),
     "attention": Variant(),
     "attention+smote": Variant(smote=True),
     "arcface+smote": Variant(arcface=True, smote=True, gamma=2.0, weights="effective"),
@@ -166,6 +176,24 @@ class Prediction(NamedTuple):
     embedding: Float[AnyArray, "*run row pooled"]
 
 
+class TabularBatch(NamedTuple):
+    """The rows of one step of one run.
+
+    Parameters
+    ----------
+    x : array of shape (row, 2 * column)
+        Scaled features, then the flags of missing values.
+    label : array of int, shape (row,)
+        Class of each row.
+    weight : array of shape (row,)
+        Weight of each row; 0 for padding.
+    """
+
+    x: Float[Array, "row column"]
+    label: Int[Array, "row"]
+    weight: Float[Array, "row"]
+
+
 def make_task(network: SubclassNetwork) -> Task:
     """Return the functions with which the engine trains a network on cells.
 
@@ -195,10 +223,7 @@ def make_task(network: SubclassNetwork) -> Task:
         return CellBatch(x, missing, data.label[rows.index], rows.weight, constants)
 
     def apply(variables: Variables, batch: CellBatch, key: Key | None) -> NetworkOutput:
-        rngs = None if key is None else {"dropout": key}
-        switches, train = batch.constants.switches, key is not None
-        output = network.apply(variables, batch.x, batch.missing, switches, train=train, rngs=rngs)
-        return cast(NetworkOutput, output)  # without mutable collections, apply returns the output only
+        return apply_network(network, variables, key, batch.x, batch.missing, batch.constants.switches)
 
     def loss(variables: Variables, batch: CellBatch, key: Key):
         constants, output = batch.constants, apply(variables, batch, key)
@@ -206,8 +231,7 @@ def make_task(network: SubclassNetwork) -> Task:
         logits = jnp.where(constants.switches.arcface, with_margin, output.linear)
         row_losses = focal(logits, batch.label, constants.gamma)
         value = weighted_mean(row_losses, batch.weight * constants.class_weight[batch.label])
-        correct = (jnp.argmax(logits, axis=-1) == batch.label).astype(jnp.float32)
-        return value, ({}, {"accuracy": weighted_mean(correct, batch.weight)})
+        return value, ({}, {"accuracy": weighted_accuracy(logits, batch.label, batch.weight)})
 
     def outputs(variables: Variables, batch: CellBatch) -> Prediction:
         output = apply(variables, batch, None)
@@ -220,35 +244,78 @@ def make_task(network: SubclassNetwork) -> Task:
         def probability(block: RowSet) -> Float[Array, "row class"]:
             return outputs(variables, gather(data, constants, block, None)).probability
 
-        predicted = map_row_blocks(probability, rows, BLOCK)
-        scores = metrics.classification_scores(data.label[rows.index], predicted, rows.weight)
-        return scores | {"selection": jnp.where(constants.by_accuracy, scores["accuracy"], scores["macro_f1"])}
+        return validation_scores(probability, data.label, rows, constants.by_accuracy)
 
     return Task(init, gather, loss, outputs, validate)
 
 
-def make_data(table: FeatureTable, layout: RaggedLayout) -> CellData:
+def apply_network(network: nn.Module, variables: Variables, key: Key | None, *inputs: Any) -> Any:
+    """Apply a network to a batch, with dropout in training and without it in prediction.
+
+    Parameters
+    ----------
+    network : flax module
+        Its call has the keyword argument ``train``.
+    variables : dict
+        Variables of one run.
+    key : key or None
+        Random numbers of the dropout; None in prediction.
+    *inputs : pytree of arrays
+        Inputs of the network.
+
+    Returns
+    -------
+    pytree of arrays
+        Output of the network.
+    """
+    return network.apply(variables, *inputs, train=key is not None, rngs=None if key is None else {"dropout": key})
+
+
+def validation_scores(
+    probability: Callable[[RowSet], Array], label: Int[AnyArray, "cell"], rows: RowSet, by_accuracy: Bool[AnyArray, ""]
+) -> dict[str, Float[Array, ""]]:
+    """Score the validation rows of a run, a block of rows at a time.
+
+    Parameters
+    ----------
+    probability : callable
+        Class probabilities of a block of rows, shape (row, class).
+    label : array of int, shape (cell,)
+        Class of each cell.
+    rows : RowSet
+        The validation rows.
+    by_accuracy : bool scalar array
+        Whether accuracy, instead of macro-F1, is the score "selection".
+
+    Returns
+    -------
+    dict of str to scalar array
+        The metrics of ``classification_scores``, and "selection".
+    """
+    predicted = map_row_blocks(probability, rows, BLOCK)
+    scores = metrics.classification_scores(label[rows.index], predicted, rows.weight)
+    return scores | {"selection": jnp.where(by_accuracy, scores["accuracy"], scores["macro_f1"])}
+
+
+def make_data(table: FeatureTable) -> CellData:
     """Return the arrays of a table that all runs share.
 
     Parameters
     ----------
     table : FeatureTable of n_cells
         Cells, with or without labels.
-    layout : RaggedLayout
-        Layout of the network.
 
     Returns
     -------
     CellData
-        Features in the layout and class codes.
+        Features in the layout of networks for this table, and class codes.
     """
     label = np.zeros(len(table), np.int32) if table.label is None else table.codes()
-    return CellData(layout.pack(table.values), label)
+    return CellData(RaggedLayout.from_widths(table.widths).pack(table.values), label)
 
 
 def make_run_inputs(
     table: FeatureTable,
-    layout: RaggedLayout,
     splits: Sequence[Split],
     variants: Sequence[Variant],
     seeds: Sequence[int],
@@ -261,8 +328,6 @@ def make_run_inputs(
     ----------
     table : FeatureTable of n_cells
         Labelled cells.
-    layout : RaggedLayout
-        Layout of the network.
     splits : sequence of Split, one per run
         Training and validation rows; the test rows are not used.
     variants : sequence of Variant, one per run
@@ -283,7 +348,8 @@ def make_run_inputs(
     """
     train, validation, constants = [], [], []
     prepared: dict[tuple, tuple] = {}  # variants share the scale of their fold, and the samples of SMOTE
-    codes, fit_scale = table.codes(), fit_signed_log if signed_log else fit_z_score
+    codes, layout = table.codes(), RaggedLayout.from_widths(table.widths)
+    fit_scale = fit_signed_log if signed_log else fit_z_score
     for split, variant, seed in zip(splits, variants, seeds, strict=True):
         key = (split.train.tobytes(), variant.smote, seed if variant.smote else None)
         if key not in prepared:
@@ -304,8 +370,7 @@ def make_run_inputs(
                 np.bool_(variant.selection == "accuracy"),
             )
         )
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *constants)
-    return RunInputs(stack_rows(train), stack_rows(validation), stacked)
+    return stack_inputs(train, validation, constants)
 
 
 def pack_scale(scale: Scale, layout: RaggedLayout) -> Scale:
@@ -326,3 +391,74 @@ def pack_scale(scale: Scale, layout: RaggedLayout) -> Scale:
     neutral = {"sd": 1.0, "unit": 1.0}
     packed = {name: layout.pack(column, neutral.get(name, 0.0)) for name, column in scale._asdict().items()}
     return scale._replace(**packed)
+
+
+def make_tabular_task(network: TabularNetwork, n_columns: int) -> Task:
+    """Return the functions with which the engine trains a tabular network.
+
+    Parameters
+    ----------
+    network : TabularNetwork
+        The network, without parameters.
+    n_columns : int
+        Number of features of the table.
+
+    Returns
+    -------
+    Task
+        The functions of one run, on ``CellData`` and a scale; ``outputs`` are class probabilities of shape (row, class).
+    """
+
+    def init(key: Key) -> Variables:
+        return dict(network.init(key, jnp.zeros((1, 2 * n_columns)), train=False))
+
+    def gather(data: CellData, scale: Scale, rows: RowSet, key: Key | None) -> TabularBatch:
+        del key  # no random numbers are needed
+        values = data.packed[rows.index]
+        x = jnp.concatenate([apply_scale(values, scale), missing_flags(values, scale)], axis=1)
+        x = jnp.where(rows.weight[:, None] > 0, x, 0.0)  # padding points at row 0, which may be a test row
+        return TabularBatch(x, data.label[rows.index], rows.weight)
+
+    def loss(variables: Variables, batch: TabularBatch, key: Key):
+        logits = apply_network(network, variables, key, batch.x)
+        n_classes = logits.shape[-1]
+        target = (1 - LABEL_SMOOTHING) * jax.nn.one_hot(batch.label, n_classes) + LABEL_SMOOTHING / n_classes
+        row_losses = -(target * jax.nn.log_softmax(logits)).sum(axis=-1)
+        accuracy = weighted_accuracy(logits, batch.label, batch.weight)
+        return weighted_mean(row_losses, batch.weight), ({}, {"accuracy": accuracy})
+
+    def outputs(variables: Variables, batch: TabularBatch) -> Float[Array, "row class"]:
+        return jax.nn.softmax(apply_network(network, variables, None, batch.x))
+
+    def validate(variables: Variables, data: CellData, scale: Scale, rows: RowSet) -> dict[str, Float[Array, ""]]:
+        predicted = outputs(variables, gather(data, scale, rows, None))
+        return metrics.classification_scores(data.label[rows.index], predicted, rows.weight)
+
+    return Task(init, gather, loss, outputs, validate)
+
+
+def make_tabular_inputs(
+    table: FeatureTable, splits: Sequence[Split], fit_scale: Callable[[np.ndarray], Scale] = fit_signed_log
+) -> RunInputs:
+    """Return the rows and the scale of every run.
+
+    Parameters
+    ----------
+    table : FeatureTable of n_cells
+        The cells.
+    splits : sequence of Split, one per run
+        Training and validation rows; the test rows are not used.
+    fit_scale : callable, default fit_signed_log
+        Fits a scale to the features of training cells, shape (row, column).
+
+    Returns
+    -------
+    RunInputs
+        Row tables and, as constants, the scales, stacked over runs. Runs with the same training rows share a scale.
+    """
+    train = {split.train.tobytes(): split.train for split in splits}
+    fitted = {key: fit_scale(table.values[rows]) for key, rows in train.items()}
+    scales = [fitted[split.train.tobytes()] for split in splits]
+    return stack_inputs(
+        [plain_rows(split.train) for split in splits], [plain_rows(split.validation) for split in splits], scales
+    )

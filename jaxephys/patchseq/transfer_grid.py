@@ -6,9 +6,9 @@ probabilities to a ``ModelComparison`` of the human cells.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,19 +21,22 @@ from jaxephys.engine.predict import predict
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.engine.task import RunInputs, Variables
 from jaxephys.evaluation.baselines import fit_predict_proba, make_baseline
-from jaxephys.evaluation.comparison import ModelComparison, SplitKey
+from jaxephys.evaluation.comparison import ModelComparison
 from jaxephys.evaluation.kernel_classifier import DiscriminantDirections, KernelClassifier
-from jaxephys.evaluation.splits import k_folds
+from jaxephys.evaluation.splits import SplitKey, k_folds
 from jaxephys.patchseq.classical_models import make_classical_model
-from jaxephys.patchseq.network.two_species import SHARED_MODULES, SpeciesOutputs, TwoSpeciesNetwork
+from jaxephys.patchseq.grid import track_splits
+from jaxephys.patchseq.network.classifier import SHARED_MODULES, SpeciesOutputs, TwoSpeciesNetwork
 from jaxephys.patchseq.source_transfer import (
     SOURCE_STRENGTHS,
     SOURCE_WEIGHTS,
     TARGET_ONLY_STRENGTHS,
     LabelledCells,
+    Probabilities,
     SourceDomain,
     TransferDiscriminants,
     TransferStrength,
+    Values,
     joint_regression,
     select_by_inner_folds,
     stacked_regression,
@@ -47,7 +50,6 @@ KERNEL, MOUSE_TYPES, SHUFFLED_TYPES = "kernel", "kernel, mouse types", "kernel, 
 KERNEL_WIDTHS = (0.25, 1.5)  # of the two kernels in the average; the first is that of all kernel models
 NETWORK, BY_ACCURACY = "network", "network by accuracy"
 PRETRAINING_FOLDS = 5  # a fifth of the mouse cells selects the epoch of pretraining
-Probabilities = Float[np.ndarray, "cell class"]
 
 
 @dataclass
@@ -77,7 +79,7 @@ class TransferNetworks:
     def __post_init__(self) -> None:
         self.keys = list(self.comparison.splits)
         self.task = make_transfer_task(self.network)
-        self.data = make_transfer_data(self.table, self.network.layout)
+        self.data = make_transfer_data(self.table)
 
     def train_human_only(self, *, by_accuracy: bool) -> None:
         """Train on human cells only.
@@ -89,7 +91,7 @@ class TransferNetworks:
         """
         selections = (False, True) if by_accuracy else (False,)
         grid = self._cross("by_accuracy", selections)
-        runs = [self._human_run(key, by_accuracy=selection) for selection in selections for key in self.keys]
+        runs = [run for selection in selections for run in self._human_runs(by_accuracy=selection)]
         result, inputs = self._train("human", grid, runs)
         probability = self._predict(result.best, inputs.constants).human
         for selection in selections:
@@ -107,7 +109,7 @@ class TransferNetworks:
         pretrained, _ = self._train("mouse", RunGrid.cross(seed=seeds), runs)
         copies = take_runs(pretrained.best, [seeds.index(key.seed) for key in self.keys])
 
-        grid, runs = self._one_run_per_split(), [self._human_run(key) for key in self.keys]
+        grid, runs = self._one_run_per_split(), self._human_runs()
         warm_up = {"max_epochs": min(5, self.config.max_epochs), "patience": None, "freeze": SHARED_MODULES}
         warm, inputs = self._train("warm_up", grid, runs, initial_variables(copies, drop=("human",)), **warm_up)
         self._add("mouse network", self._predict(copies, inputs.constants).mouse)  # without human labels
@@ -129,7 +131,7 @@ class TransferNetworks:
         keys, n_human = self.keys, len(self.comparison.table)
         mouse = np.arange(n_human, len(self.table))
         grid = self._cross("alpha", alphas)
-        runs = [self._human_run(key, mouse=mouse, alpha=alpha) for alpha in alphas for key in keys]
+        runs = [run for alpha in alphas for run in self._human_runs(mouse=mouse, alpha=alpha)]
         batch_size = 2 * self.config.batch_size  # as many human cells per batch as in the other phases
         result, inputs = self._train("joint", grid, runs, learning_rate=5e-4, batch_size=batch_size, patience=patience)
         probability = self._predict(result.best, inputs.constants).human
@@ -140,13 +142,13 @@ class TransferNetworks:
         best = np.reshape(score, (len(alphas), len(keys))).argmax(axis=0)
         self._add("joint network, selected alpha", probability[best * len(keys) + np.arange(len(keys))])
         start = initial_variables(take_runs(result.best, grid.where(alpha=tuned_alpha)))
-        runs = [self._human_run(key) for key in keys]
-        tuned, inputs = self._train("fine_tune", self._one_run_per_split(), runs, start, learning_rate=3e-4)
+        grid, runs = self._one_run_per_split(), self._human_runs()
+        tuned, inputs = self._train("fine_tune", grid, runs, start, learning_rate=3e-4)
         self._add("joint network, tuned", self._predict(tuned.best, inputs.constants).human)
 
-    def _human_run(self, key: SplitKey, **fields: Any) -> TransferRun:
-        split = self.comparison.splits[key]
-        return TransferRun(split.validation, split.train, **fields)
+    def _human_runs(self, **fields: Any) -> list[TransferRun]:
+        """One run for each split that trains on its human cells."""
+        return [TransferRun(split.validation, split.train, **fields) for split in self.comparison.splits.values()]
 
     def _one_run_per_split(self) -> RunGrid:
         return RunGrid(("folds", "seed", "fold"), tuple(map(tuple, self.keys)))
@@ -159,7 +161,7 @@ class TransferNetworks:
         self, name: str, grid: RunGrid, runs: Sequence[TransferRun], initial: Any = None, **changes: Any
     ) -> tuple[FitResult, RunInputs]:
         """Train one phase of all runs, with changes of the config."""
-        inputs = make_transfer_inputs(self.table, self.network.layout, runs)
+        inputs = make_transfer_inputs(self.table, runs)
         config = replace(self.config, **changes)
         return self.folder.fit(self.task, self.data, inputs, grid, config, name, initial), inputs
 
@@ -173,171 +175,6 @@ class TransferNetworks:
         """Add a model from one run per split."""
         for key, split_probability in zip(self.keys, probability, strict=True):
             self.comparison.add(model, key, split_probability[: len(self.comparison.splits[key].test)])
-
-
-@dataclass(frozen=True)
-class ClassicalTransferModels:
-    """The classical models of the transfer experiment, fitted to human cells and, some of them, to mouse cells.
-
-    Parameters
-    ----------
-    source : SourceDomain
-        The mouse cells.
-    target : LabelledCells
-        Labelled human training cells.
-    unlabelled : array of shape (cell, column)
-        Human training cells without a label; empty where all labels are given.
-    query : array of shape (cell, column)
-        Human cells to predict.
-    seed : int
-        Seed of the models and of the inner folds.
-    """
-
-    source: SourceDomain
-    target: LabelledCells
-    unlabelled: Float[np.ndarray, "some column"]
-    query: Float[np.ndarray, "cell column"]
-    seed: int
-
-    def few_label_models(self) -> dict[str, Callable[[], Probabilities]]:
-        """Return the models that are fitted with every share of the labels.
-
-        Returns
-        -------
-        dict of str to callable
-            Functions that return the probabilities of the query cells, shape (cell, class).
-        """
-        return {
-            REFERENCE: self.human_average,
-            KERNEL: self.kernel,
-            MOUSE_TYPES: lambda: self.kernel(self.source.directions),
-            "lda": lambda: self.discriminant(TARGET_ONLY_STRENGTHS),
-            "source-regularised lda": lambda: self.discriminant(SOURCE_STRENGTHS),
-        }
-
-    def unlabelled_models(self) -> dict[str, Callable[[], Probabilities]]:
-        """Return the models that also use the training cells without a label, where labels are few.
-
-        Returns
-        -------
-        dict of str to callable
-            Functions that return the probabilities of the query cells.
-        """
-        return {
-            "lda, unlabelled": lambda: self.discriminant(TARGET_ONLY_STRENGTHS, self.unlabelled),
-            "source-regularised lda, unlabelled": lambda: self.discriminant(SOURCE_STRENGTHS, self.unlabelled),
-        }
-
-    def full_label_models(self) -> dict[str, Callable[[], Probabilities]]:
-        """Return the models that are fitted with all labels only, or with none.
-
-        Returns
-        -------
-        dict of str to callable
-            Functions that return the probabilities of the query cells.
-        """
-        return {
-            SHUFFLED_TYPES: lambda: self.kernel(self.source.shuffled_directions),
-            "logistic": lambda: self.baseline("logistic"),
-            "svm": lambda: self.baseline("svm"),
-            "stacked logistic": lambda: stacked_regression(self.target, self.query, self.source),
-            "joint logistic": self.joint_logistic,
-            "mouse logistic": lambda: self.source.predict_proba(self.query, self.target.values),
-        }
-
-    def human_average(self) -> Probabilities:
-        """Return the mean of five classical models of the human cells.
-
-        Returns
-        -------
-        array of shape (cell, class)
-            Class probabilities.
-        """
-        members = [self.kernel(None, width) for width in KERNEL_WIDTHS]
-        members += [self.baseline(name) for name in ("lda", "svm")]
-        discriminant = make_classical_model("signed-log rda", self.seed)
-        members.append(discriminant.fit(self.target.values, self.target.codes).predict_proba(self.query))
-        return np.mean(members, axis=0)
-
-    def kernel(
-        self, directions: DiscriminantDirections | None = None, width: float = KERNEL_WIDTHS[0]
-    ) -> Probabilities:
-        """Return the predictions of a kernel classifier.
-
-        Parameters
-        ----------
-        directions : DiscriminantDirections, optional
-            Directions of mouse types, a second metric of the kernel.
-        width : float, default 0.25
-            Width of the kernel.
-
-        Returns
-        -------
-        array of shape (cell, class)
-            Class probabilities.
-        """
-        return KernelClassifier(width, directions).fit(self.target.values, self.target.codes).predict_proba(self.query)
-
-    def discriminant(
-        self,
-        strengths: Sequence[TransferStrength],
-        unlabelled: Float[np.ndarray, "some column"] | None = None,
-    ) -> Probabilities:
-        """Return the predictions of the discriminant that inner folds of the labelled cells select.
-
-        Parameters
-        ----------
-        strengths : sequence of TransferStrength
-            The candidates.
-        unlabelled : array of shape (cell, column), optional
-            Cells without a label for the final fit.
-
-        Returns
-        -------
-        array of shape (cell, class)
-            Class probabilities.
-        """
-
-        def make_predictor(target: LabelledCells, query: np.ndarray) -> Callable[[TransferStrength], Probabilities]:
-            return TransferDiscriminants(target, query, self.source).predict_proba
-
-        strength = select_by_inner_folds(self.target, strengths, make_predictor, self.seed)
-        return TransferDiscriminants(self.target, self.query, self.source, unlabelled).predict_proba(strength)
-
-    def joint_logistic(self) -> Probabilities:
-        """Return the predictions of a regression on both species; inner folds select the weight of the mouse cells.
-
-        Returns
-        -------
-        array of shape (cell, class)
-            Class probabilities.
-        """
-
-        def make_predictor(target: LabelledCells, query: np.ndarray) -> Callable[[float], Probabilities]:
-            return lambda weight: joint_regression(target, query, self.source, weight)
-
-        weight = select_by_inner_folds(self.target, SOURCE_WEIGHTS, make_predictor, self.seed)
-        return joint_regression(self.target, self.query, self.source, weight)
-
-    def baseline(self, name: str) -> Probabilities:
-        """Return the predictions of a baseline on the human cells.
-
-        Parameters
-        ----------
-        name : str
-            Name of the baseline, see ``make_baseline``.
-
-        Returns
-        -------
-        array of shape (cell, class)
-            Class probabilities.
-        """
-        n_target, n_query = len(self.target.values), len(self.query)
-        values = np.concatenate([self.target.values, self.query])
-        codes = np.pad(self.target.codes, (0, n_query))
-        train, test = np.arange(n_target), np.arange(n_target, n_target + n_query)
-        n_classes = int(self.target.codes.max()) + 1
-        return fit_predict_proba(make_baseline(name, self.seed), values, codes, train, test, n_classes)
 
 
 def train_classical_models(
@@ -365,21 +202,86 @@ def train_classical_models(
     """
     table, codes = comparison.table, comparison.codes
     few_labels = {fraction: ModelComparison(table, comparison.splits) for fraction in fractions}
-    start = time.perf_counter()
-    splits = comparison.splits.items()
-    for key, split in folder.track(splits, "classical models"):
+    for key, split in track_splits(folder, comparison, "classical models"):
         rows = np.sort(np.concatenate([split.train, split.validation]))
         for fraction, results in {1.0: comparison, **few_labels}.items():
             labelled = rows if fraction == 1 else labelled_rows(codes, rows, fraction, key)
             groups = table.donor[labelled] if key.kind == "donor" and table.donor is not None else None
             target = LabelledCells(table.values[labelled], codes[labelled], groups)
-            unlabelled, query = (table.values[some] for some in (np.setdiff1d(rows, labelled), split.test))
-            models = ClassicalTransferModels(source, target, unlabelled, query, key.seed)
-            others = models.full_label_models() if fraction == 1 else models.unlabelled_models()
-            for name, fit_and_predict in (models.few_label_models() | others).items():
-                results.add(name, key, fit_and_predict())
-    folder.print(f"classical models: {len(splits)} splits in {time.perf_counter() - start:.0f} s")
+            unlabelled = None if fraction == 1 else table.values[np.setdiff1d(rows, labelled)]
+            predictions = classical_predictions(source, target, table.values[split.test], key.seed, unlabelled)
+            for name, probability in predictions.items():
+                results.add(name, key, probability)
     return few_labels
+
+
+def classical_predictions(
+    source: SourceDomain,
+    target: LabelledCells,
+    query: Values,
+    seed: int,
+    unlabelled: Float[np.ndarray, "others column"] | None = None,
+) -> dict[str, Probabilities]:
+    """Fit the classical models of the experiment to human cells and, some of them, to mouse cells.
+
+    Parameters
+    ----------
+    source : SourceDomain
+        The mouse cells.
+    target : LabelledCells
+        Labelled human training cells.
+    query : array of shape (cell, column)
+        Human cells to predict.
+    seed : int
+        Seed of the models and of the inner folds.
+    unlabelled : array of shape (unlabelled cell, column), optional
+        Human training cells without a label, where labels are few. The discriminants are then fitted with them as well,
+        and the models that need all labels, or none, are left out.
+
+    Returns
+    -------
+    dict of str to array of shape (cell, class)
+        Class probabilities of the query cells by model.
+    """
+    values, codes = np.concatenate([target.values, query]), np.pad(target.codes, (0, len(query)))
+    train, test = np.split(np.arange(len(values)), [len(target.values)])
+
+    def baseline(name: str) -> Probabilities:
+        return fit_predict_proba(make_baseline(name, seed), values, codes, train, test, source.n_classes)
+
+    def kernel(directions: DiscriminantDirections | None, width: float = KERNEL_WIDTHS[0]) -> Probabilities:
+        return KernelClassifier(width, directions).fit(target.values, target.codes).predict_proba(query)
+
+    def discriminants(cells: LabelledCells, query: Values) -> Callable[[TransferStrength], Probabilities]:
+        return TransferDiscriminants(cells, query, source).predict_proba
+
+    kernels, svm = [kernel(None, width) for width in KERNEL_WIDTHS], baseline("svm")
+    rda = make_classical_model("signed-log rda", seed).fit(target.values, target.codes).predict_proba(query)
+    candidates = {"lda": TARGET_ONLY_STRENGTHS, "source-regularised lda": SOURCE_STRENGTHS}
+    selected = {
+        name: select_by_inner_folds(target, strengths, discriminants, seed) for name, strengths in candidates.items()
+    }
+    predict = discriminants(target, query)
+    models = {
+        REFERENCE: np.mean([*kernels, baseline("lda"), svm, rda], axis=0),
+        KERNEL: kernels[0],
+        MOUSE_TYPES: kernel(source.directions),
+        **{name: predict(strength) for name, strength in selected.items()},
+    }
+    if unlabelled is not None:
+        predict = TransferDiscriminants(target, query, source, unlabelled).predict_proba
+        return models | {f"{name}, unlabelled": predict(strength) for name, strength in selected.items()}
+    weight = select_by_inner_folds(
+        target, SOURCE_WEIGHTS, lambda cells, query: partial(joint_regression, cells, query, source), seed
+    )
+    return models | {
+        SHUFFLED_TYPES: kernel(source.shuffled_directions),
+        "logistic": baseline("logistic"),
+        "svm": svm,
+        "stacked logistic": stacked_regression(target, query, source),
+        "joint logistic": joint_regression(target, query, source, weight),
+        "mouse logistic": source.predict_proba(query, target.values),
+    }
 
 
 def labelled_rows(

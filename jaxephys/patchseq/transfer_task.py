@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,14 +23,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxephys.dimensions import AnyArray
-from jaxephys.engine.rows import Rows, map_row_blocks, plain_rows, stack_rows
+from jaxephys.engine.rows import Rows, plain_rows, stack_inputs
 from jaxephys.engine.task import Key, RowSet, RunInputs, Task, Variables
-from jaxephys.evaluation import metrics
-from jaxephys.patchseq.losses import cross_entropy, inverse_frequency_weights, weighted_mean
+from jaxephys.patchseq.losses import cross_entropy, inverse_frequency_weights, weighted_accuracy, weighted_mean
+from jaxephys.patchseq.network.classifier import SpeciesOutputs, TwoSpeciesNetwork
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
-from jaxephys.patchseq.network.two_species import SpeciesOutputs, TwoSpeciesNetwork
 from jaxephys.patchseq.preprocessing import Scale, apply_scale, fit_z_score, missing_flags
-from jaxephys.patchseq.task import BLOCK, pack_scale
+from jaxephys.patchseq.task import apply_network, pack_scale, validation_scores
 from jaxephys.schemas.feature_table import FeatureTable
 
 MOUSE = "mouse"
@@ -49,7 +48,7 @@ class TransferRun:
     alpha : float, default 1.0
         Weight of the mouse cells in the loss.
     by_accuracy : bool, default False
-        Select the epoch by accuracy, as the published baseline does; otherwise by macro-F1.
+        Select the epoch by accuracy, as the published network of human cells only does; otherwise by macro-F1.
     """
 
     validation: Rows
@@ -171,16 +170,14 @@ def make_transfer_task(network: TwoSpeciesNetwork) -> Task:
         return TransferBatch(x, missing, label, mouse, rows.weight, class_weight, constants.alpha)
 
     def apply(variables: Variables, batch: TransferBatch, key: Key | None) -> SpeciesOutputs:
-        rngs = None if key is None else {"dropout": key}
-        output = network.apply(variables, batch.x, batch.missing, train=key is not None, rngs=rngs)
-        return cast(SpeciesOutputs, output)
+        return apply_network(network, variables, key, batch.x, batch.missing)
 
     def loss(variables: Variables, batch: TransferBatch, key: Key):
         logits = select_head(apply(variables, batch, key), batch.mouse)
         row_losses, weight = cross_entropy(logits, batch.label), batch.weight * batch.class_weight
         human, mouse = (weighted_mean(row_losses, weight * member) for member in (~batch.mouse, batch.mouse))
-        correct = (jnp.argmax(logits, axis=-1) == batch.label).astype(jnp.float32)
-        return human + batch.alpha * mouse, ({}, {"accuracy": weighted_mean(correct, batch.weight)})
+        accuracy = weighted_accuracy(logits, batch.label, batch.weight)
+        return human + batch.alpha * mouse, ({}, {"accuracy": accuracy})
 
     def outputs(variables: Variables, batch: TransferBatch) -> SpeciesOutputs:
         return jax.tree.map(jax.nn.softmax, apply(variables, batch, None))
@@ -191,9 +188,7 @@ def make_transfer_task(network: TwoSpeciesNetwork) -> Task:
         def probability(block: RowSet) -> Float[Array, "row class"]:
             return select_head(outputs(variables, gather(data, constants, block, None)), data.mouse[block.index])
 
-        predicted = map_row_blocks(probability, rows, BLOCK)
-        scores = metrics.classification_scores(data.label[rows.index], predicted, rows.weight)
-        return scores | {"selection": jnp.where(constants.by_accuracy, scores["accuracy"], scores["macro_f1"])}
+        return validation_scores(probability, data.label, rows, constants.by_accuracy)
 
     return Task(init, gather, loss, outputs, validate)
 
@@ -216,22 +211,20 @@ def select_head(output: SpeciesOutputs, mouse: Bool[Array, "row"]) -> Float[Arra
     return jnp.where(mouse[:, None], output.mouse, output.human)
 
 
-def make_transfer_data(table: FeatureTable, layout: RaggedLayout) -> TransferData:
+def make_transfer_data(table: FeatureTable) -> TransferData:
     """Return the arrays of a table of two species that all runs share.
 
     Parameters
     ----------
     table : FeatureTable of n_cells
         Labelled cells of both species.
-    layout : RaggedLayout
-        Layout of the network.
 
     Returns
     -------
     TransferData
         Features in the layout, class codes and species.
     """
-    return TransferData(layout.pack(table.values), table.codes(), is_mouse(table))
+    return TransferData(RaggedLayout.from_widths(table.widths).pack(table.values), table.codes(), is_mouse(table))
 
 
 def is_mouse(table: FeatureTable) -> Bool[np.ndarray, "cell"]:
@@ -279,15 +272,13 @@ def human_cells_first(table: FeatureTable, *, sncg_as_lamp5: bool = False) -> Fe
     return table.rows(np.argsort(is_mouse(table), kind="stable"))
 
 
-def make_transfer_inputs(table: FeatureTable, layout: RaggedLayout, runs: Sequence[TransferRun]) -> RunInputs:
+def make_transfer_inputs(table: FeatureTable, runs: Sequence[TransferRun]) -> RunInputs:
     """Return the rows and constants of every run.
 
     Parameters
     ----------
     table : FeatureTable of n_cells
         Labelled cells of both species.
-    layout : RaggedLayout
-        Layout of the network.
     runs : sequence of TransferRun
         The cells and settings of each run.
 
@@ -300,18 +291,14 @@ def make_transfer_inputs(table: FeatureTable, layout: RaggedLayout, runs: Sequen
     fitted: dict[bytes, SpeciesConstants] = {}  # runs share the cells of their fold, or of their seed
     for rows in (rows for run in runs for rows in (run.human, run.mouse)):
         if rows.tobytes() not in fitted:
-            fitted[rows.tobytes()] = fit_species(table, layout, rows)
+            fitted[rows.tobytes()] = fit_species(table, rows)
     constants = [
         TransferConstants(
             fitted[run.human.tobytes()], fitted[run.mouse.tobytes()], np.float32(run.alpha), np.bool_(run.by_accuracy)
         )
         for run in runs
     ]
-    return RunInputs(
-        stack_rows([training_rows(run) for run in runs]),
-        stack_rows([plain_rows(run.validation) for run in runs]),
-        jax.tree.map(lambda *leaves: np.stack(leaves), *constants),
-    )
+    return stack_inputs([training_rows(run) for run in runs], [plain_rows(run.validation) for run in runs], constants)
 
 
 def training_rows(run: TransferRun) -> RowSet:
@@ -331,15 +318,13 @@ def training_rows(run: TransferRun) -> RowSet:
     return plain_rows(np.concatenate([np.resize(run.human, length), run.mouse]))
 
 
-def fit_species(table: FeatureTable, layout: RaggedLayout, rows: Rows) -> SpeciesConstants:
+def fit_species(table: FeatureTable, rows: Rows) -> SpeciesConstants:
     """Fit scale and class weights to training cells of one species.
 
     Parameters
     ----------
     table : FeatureTable of n_cells
         Labelled cells.
-    layout : RaggedLayout
-        Layout of the network.
     rows : array of int
         Indices of the training cells; none in a run without cells of the species, which gets neutral constants.
 
@@ -351,4 +336,5 @@ def fit_species(table: FeatureTable, layout: RaggedLayout, rows: Rows) -> Specie
     n_classes = len(table.classes)
     values = table.values[rows] if len(rows) else np.zeros((1, table.values.shape[1]), np.float32)
     counts = np.bincount(table.codes()[rows], minlength=n_classes) if len(rows) else np.ones(n_classes)
+    layout = RaggedLayout.from_widths(table.widths)
     return SpeciesConstants(pack_scale(fit_z_score(values), layout), inverse_frequency_weights(counts))

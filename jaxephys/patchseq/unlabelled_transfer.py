@@ -31,7 +31,6 @@ TOLERANCE = 1e-4  # mean change of the probabilities at which the iterations end
 MAX_ITERATIONS = 200
 
 Means = Float[np.ndarray, "class column"]
-Covariance = Float[np.ndarray, "column column"]
 
 
 @dataclass(frozen=True)
@@ -93,47 +92,24 @@ def transfer_without_labels(
     one_hot = np.eye(n_classes)[codes]
     source_means = one_hot.T @ x / one_hot.sum(axis=0)[:, None]
     offsets = source_means - source_means.mean(axis=0)
-    source_covariance = _class_balanced_covariance(x, one_hot, source_means)
+    # Every source class has the same weight, since shares differ between species; in the target every cell has.
+    differences = x - source_means[codes]
+    members = [codes == code for code in range(n_classes)]
+    scatters = [differences[member].T @ differences[member] / member.sum() for member in members]
+    source_covariance = np.mean(scatters, axis=0)
     pseudo_cells, means = regularization * len(y), source_means
     for iteration in range(1, MAX_ITERATIONS + 1):
-        means = _regularized_means(y, q, offsets, pseudo_cells)
-        covariance = 0.5 * source_covariance + 0.5 * _covariance_within(y, q, means)
+        count, total = q.sum(axis=0)[:, None], q.T @ y
+        center = (total / np.maximum(count, 1e-9)).mean(axis=0)
+        means = (total + pseudo_cells * (offsets + center)) / (count + pseudo_cells)
+        differences = y[:, None] - means
+        target_covariance = np.einsum("ck,cki,ckj->ij", q, differences, differences) / len(y)
+        covariance = 0.5 * source_covariance + 0.5 * target_covariance
         sphere = SHRINKAGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-        covariance = (1 - SHRINKAGE) * covariance + sphere
-        before, q = q, _posterior(y, q, means, covariance)
+        precision = np.linalg.inv((1 - SHRINKAGE) * covariance + sphere)
+        prior = np.log(q.sum(axis=0) + len(y) / n_classes)
+        norms = np.einsum("ki,ij,kj->k", means, precision, means)
+        before, q = q, softmax(y @ precision @ means.T - norms / 2 + prior, axis=1)
         if np.abs(q - before).mean() < TOLERANCE:
             return UnlabelledTransfer(q, means, initial, iteration, True)
     return UnlabelledTransfer(q, means, initial, MAX_ITERATIONS, False)
-
-
-def _regularized_means(
-    y: Float[np.ndarray, "cell column"], q: Float[np.ndarray, "cell class"], offsets: Means, pseudo_cells: float
-) -> Means:
-    count, total = q.sum(axis=0)[:, None], q.T @ y
-    center = (total / np.maximum(count, 1e-9)).mean(axis=0)
-    return (total + pseudo_cells * (offsets + center)) / (count + pseudo_cells)
-
-
-def _covariance_within(
-    y: Float[np.ndarray, "cell column"], q: Float[np.ndarray, "cell class"], means: Means
-) -> Covariance:
-    """Covariance within classes; every cell has the same weight."""
-    differences = y[:, None] - means
-    return np.einsum("ck,cki,ckj->ij", q, differences, differences) / len(y)
-
-
-def _class_balanced_covariance(
-    x: Float[np.ndarray, "some column"], one_hot: Float[np.ndarray, "some class"], means: Means
-) -> Covariance:
-    """Mean of the covariances of the classes: every class has the same weight, since shares differ between species."""
-    differences = x - one_hot @ means
-    members = one_hot.T.astype(bool)
-    return np.mean([(differences[member].T @ differences[member]) / member.sum() for member in members], axis=0)
-
-
-def _posterior(
-    y: Float[np.ndarray, "cell column"], q: Float[np.ndarray, "cell class"], means: Means, covariance: Covariance
-) -> Float[np.ndarray, "cell class"]:
-    precision = np.linalg.inv(covariance)
-    prior = np.log(q.sum(axis=0) + len(y) / q.shape[1])
-    return softmax(y @ precision @ means.T - np.einsum("ki,ij,kj->k", means, precision, means) / 2 + prior, axis=1)

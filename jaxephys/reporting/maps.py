@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from jaxephys.reporting.plots import GREY, PALETTE, STYLE, draw_legend, save_figure
+from jaxephys.reporting.plots import GREY, PALETTE, STYLE, draw_legend, make_panels, save_figure
 
 MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 N_LAYERS = 20  # layers of cells drawn above each other
@@ -23,11 +23,7 @@ N_LAYERS = 20  # layers of cells drawn above each other
 
 @matplotlib.rc_context(STYLE)
 def draw_confusion(
-    folder: Path,
-    confusion: Real[np.ndarray, "class class"],
-    classes: Sequence[str],
-    title: str,
-    name: str = "confusion",
+    folder: Path, confusion: Real[np.ndarray, "class class"], classes: Sequence[str], title: str
 ) -> Path:
     """Draw a confusion matrix with the share of each true class above the count.
 
@@ -41,8 +37,6 @@ def draw_confusion(
         Names of the classes.
     title : str
         Title of the figure.
-    name : str, default "confusion"
-        Name of the files.
 
     Returns
     -------
@@ -62,16 +56,12 @@ def draw_confusion(
     _heat_map(axes, share, texts, row_names, classes, 1.0, "Share of the true class")
     axes.set(title=title, xlabel="Predicted class", ylabel="True class (number of cells)")
     rows = [(classes[i], classes[j], confusion[i, j], share[i, j]) for i, j in np.ndindex(confusion.shape)]
-    return save_figure(figure, folder, name, ("true", "predicted", "count", "share"), rows)
+    return save_figure(figure, folder, "confusion", ("true", "predicted", "count", "share"), rows)
 
 
 @matplotlib.rc_context(STYLE)
 def draw_attention(
-    folder: Path,
-    attention: Float[np.ndarray, "class family"],
-    classes: Sequence[str],
-    families: Sequence[str],
-    name: str = "attention",
+    folder: Path, attention: Float[np.ndarray, "class family"], classes: Sequence[str], families: Sequence[str]
 ) -> Path:
     """Draw the mean attention weight of each feature family for the cells of each class.
 
@@ -83,8 +73,6 @@ def draw_attention(
         Mean attention weights.
     classes, families : sequence of str
         Names of the rows and columns.
-    name : str, default "attention"
-        Name of the files.
 
     Returns
     -------
@@ -94,11 +82,10 @@ def draw_attention(
     size = (2.6 + 0.56 * len(families), 2.3 + 0.42 * len(classes))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
-    label = f"Mean attention weight\n(uniform: {1 / len(families):.3f})"
-    _heat_map(axes, attention, _weight_texts(attention), classes, families, float(np.nanmax(attention)), label)
+    _attention_map(axes, attention, classes, families, f"Mean attention weight\n(uniform: {1 / len(families):.3f})")
     axes.set(title="Attention by class and feature family", xlabel="Feature family", ylabel="Class")
     rows = [(classes[i], families[j], attention[i, j]) for i, j in np.ndindex(attention.shape)]
-    return save_figure(figure, folder, name, ("class", "family", "attention"), rows)
+    return save_figure(figure, folder, "attention", ("class", "family", "attention"), rows)
 
 
 @matplotlib.rc_context(STYLE)
@@ -108,7 +95,6 @@ def draw_importance(
     families: Sequence[str],
     classes: Sequence[str],
     losses: Mapping[str, Float[np.ndarray, "draw family"]],
-    name: str = "importance",
 ) -> Path:
     """Draw the attention of each class to each family, and beside it the loss of macro F1 without each family.
 
@@ -122,8 +108,6 @@ def draw_importance(
         Names of the rows and columns.
     losses : mapping of str to array, shape (n_seeds, n_families)
         Loss of macro F1 by title of the panel. Mean, one standard deviation either side, and seeds are drawn.
-    name : str, default "importance"
-        Name of the files.
 
     Returns
     -------
@@ -134,8 +118,7 @@ def draw_importance(
     figure = Figure(figsize=size, layout="constrained")
     widths = [2.2 + 0.62 * len(classes), *(1.9 for _ in losses)]
     first, *others = figure.subplots(1, 1 + len(losses), width_ratios=widths, squeeze=False)[0]
-    label = f"Mean attention weight (uniform: {1 / len(families):.2f})"
-    _heat_map(first, attention, _weight_texts(attention), families, classes, float(np.nanmax(attention)), label)
+    _attention_map(first, attention, families, classes, f"Mean attention weight (uniform: {1 / len(families):.2f})")
     first.set(title="Attention", xlabel="Class", ylabel="Feature family")
     for axes, (title, loss) in zip(others, losses.items(), strict=True):
         for y, seeds in enumerate(loss.T):
@@ -148,7 +131,7 @@ def draw_importance(
     rows = [(families[i], f"attention of {classes[j]}", "", attention[i, j]) for i, j in np.ndindex(attention.shape)]
     for title, loss in losses.items():
         rows += [(families[i], title, seed, loss[seed, i]) for seed, i in np.ndindex(loss.shape)]
-    return save_figure(figure, folder, name, ("family", "what", "seed", "value"), rows)
+    return save_figure(figure, folder, "importance", ("family", "what", "seed", "value"), rows)
 
 
 @matplotlib.rc_context(STYLE)
@@ -197,19 +180,20 @@ def draw_embedding(
                 f"embedding {title!r} has shape {plane.shape}, but {len(labels)} labels need shape ({len(labels)}, 2)"
             )
     classes = np.unique(labels).tolist()
-    n_columns = min(3, len(panels))
-    n_rows = math.ceil(len(panels) / n_columns)
-    figure = Figure(figsize=(max(4.8, 3.6 * n_columns), 3.7 * n_rows + 0.7), layout="constrained")
-    figure.subplots(n_rows, n_columns, squeeze=False)
-    for axes, (title, plane) in zip(figure.axes, panels.items(), strict=False):
+    figure, all_axes = make_panels(len(panels), min(3, len(panels)), 3.6, 3.7)
+    for axes, (title, plane) in zip(all_axes, panels.items(), strict=True):
         axes.set_title(title)
         _scatter(axes, plane, labels, classes, write_names)
-    for axes in figure.axes[len(panels) :]:
-        axes.set_visible(False)
-    draw_legend(figure, *figure.axes[0].get_legend_handles_labels())
-    figure.supxlabel(note, fontsize=8, color=GREY)
+    draw_legend(figure)
     rows = [(title, i, labels[i], *plane[i]) for title, plane in panels.items() for i in range(len(labels))]
-    return save_figure(figure, folder, name, ("panel", "row", "class", "x", "y"), rows)
+    return save_figure(figure, folder, name, ("panel", "row", "class", "x", "y"), rows, note)
+
+
+def _attention_map(
+    axes: Axes, attention: Float[np.ndarray, "..."], rows: Sequence[str], columns: Sequence[str], label: str
+) -> None:
+    texts = [[f"{weight:.2f}".lstrip("0") for weight in row] for row in attention]
+    _heat_map(axes, attention, texts, rows, columns, float(np.nanmax(attention)), label)
 
 
 def _heat_map(
@@ -229,11 +213,8 @@ def _heat_map(
         for j, text in enumerate(row):
             color = "white" if values[i, j] > 0.65 * top else "black"
             axes.text(j, i, text, ha="center", va="center", fontsize=8, color=color)
-    axes.set_xticks(range(len(columns)), columns)
-    if max(map(len, columns)) > 6:
-        axes.tick_params(axis="x", rotation=40)
-        for tick_label in axes.get_xticklabels():
-            tick_label.set(ha="right", rotation_mode="anchor")
+    turned: dict[str, Any] = dict(rotation=40, ha="right", rotation_mode="anchor")
+    axes.set_xticks(range(len(columns)), columns, **(turned if max(map(len, columns)) > 6 else {}))
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xticks(np.arange(1, len(columns)) - 0.5, minor=True)
     axes.set_yticks(np.arange(1, len(rows)) - 0.5, minor=True)
@@ -243,10 +224,6 @@ def _heat_map(
     bar = axes.figure.colorbar(image, ax=axes, pad=0.02, aspect=25)
     bar.set_label(label)
     bar.outline.set_visible(False)
-
-
-def _weight_texts(weights: Float[np.ndarray, "..."]) -> list[list[str]]:
-    return [[f"{weight:.2f}".lstrip("0") for weight in row] for row in weights]
 
 
 def _count(number: float | np.number) -> str:

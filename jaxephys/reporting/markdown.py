@@ -128,14 +128,10 @@ def summary_sentences(scores: Iterable[Score], headline: Headline) -> str:
         best = choose(headline.baselines, key=lambda name: summaries[name].mean)
         value = summaries[best]
         text += f" The best baseline, {best}, has {format_mean_sd(value.mean, value.sd)}."
-        found = difference(scores, headline.model, best, n_train=headline.n_train)
+        found = difference(scores, headline.metric, headline.model, best, n_train=headline.n_train)
         if found.test is not None:
-            test = found.test
-            ahead = (test.difference > 0) != (headline.metric in LOWER_IS_BETTER)
-            verdict = f"{headline.model if ahead else best} is better" if found.is_clear() else "no clear difference"
-            text += (
-                f" Difference: {test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}] (95 % interval), {verdict}."
-            )
+            verdict = f"{found.better} is better" if found.better else "no clear difference"
+            text += f" Difference: {found.text} (95 % interval), {verdict}."
     return text
 
 

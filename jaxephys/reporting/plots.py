@@ -5,11 +5,10 @@ file. Figures are made without pyplot, so that they need no display and none sta
 """
 
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -25,6 +24,7 @@ from jaxephys.reporting.files import write_csv
 from jaxephys.reporting.labels import LOWER_IS_BETTER, metric_label
 from jaxephys.reporting.score_table import check_known, group_scores, seed_means
 from jaxephys.reporting.tables import format_mean_sd
+from jaxephys.schemas.storage import replace_file
 
 # Colors of Okabe and Ito, which are distinguishable with any color vision, without their faint yellow.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -54,7 +54,9 @@ STYLE: dict[Any, Any] = {
 SEEDS_NOTE = "Dot: mean over seeds, folds averaged first. Bar: one standard deviation either side. Faint dots: seeds."
 
 
-def save_figure(figure: Figure, folder: Path, name: str, columns: Sequence[str], rows: Iterable[Sequence]) -> Path:
+def save_figure(
+    figure: Figure, folder: Path, name: str, columns: Sequence[str], rows: Iterable[Sequence], note: str = ""
+) -> Path:
     """Write a figure as PNG and the numbers that it shows as CSV.
 
     Parameters
@@ -69,16 +71,19 @@ def save_figure(figure: Figure, folder: Path, name: str, columns: Sequence[str],
         Columns of the CSV file.
     rows : iterable of sequences
         Rows of the CSV file.
+    note : str, default ""
+        Sentence below the panels.
 
     Returns
     -------
     Path
         The path of the PNG file.
     """
+    if note:
+        figure.supxlabel(note, fontsize=8, color=GREY)
     png = write_csv(Path(folder) / "figures" / f"{name}.csv", columns, rows).with_suffix(".png")
-    temporary = png.with_name(f".{png.name}.{os.getpid()}")
-    figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
-    os.replace(temporary, png)
+    with replace_file(png) as temporary:
+        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
     return png
 
 
@@ -88,7 +93,6 @@ def draw_curves(
     history: Mapping[str, Float[np.ndarray, "run epoch"]],
     variant_of_run: Sequence[str],
     metrics: Sequence[str],
-    name: str = "curves",
 ) -> Path:
     """Draw the mean and standard deviation of metrics over the epochs, one panel per metric and one line per variant.
 
@@ -102,8 +106,6 @@ def draw_curves(
         Variant of each run.
     metrics : sequence of str
         Metrics to draw.
-    name : str, default "curves"
-        Name of the files.
 
     Returns
     -------
@@ -126,24 +128,24 @@ def draw_curves(
         if len(history[metric]) != len(variants_array):
             raise ValueError(f"{metric} has {len(history[metric])} runs, but there are {len(variants_array)} variants")
     variants = list(dict.fromkeys(variant_of_run))
-    rows = [
-        (variant, metric, *point)
-        for metric in metrics
-        for variant in variants
-        for point in _curve(history[metric][variants_array == variant])
-    ]
-    n_columns = 2 if len(metrics) == 4 else min(3, len(metrics))
-    n_rows = math.ceil(len(metrics) / n_columns)
-    figure = Figure(figsize=(max(4.8, 3.3 * n_columns), 2.7 * n_rows + 0.8), layout="constrained")
-    figure.subplots(n_rows, n_columns, squeeze=False)
-    for axes, metric in zip(figure.axes, metrics, strict=False):
-        _draw_panel(axes, metric, variants, [row for row in rows if row[1] == metric])
-    for axes in figure.axes[len(metrics) :]:
-        axes.set_visible(False)
-    draw_legend(figure, *figure.axes[0].get_legend_handles_labels())
+    rows = []
+    figure, panels = make_panels(len(metrics), 2 if len(metrics) == 4 else min(3, len(metrics)), 3.3, 2.7)
+    for axes, metric in zip(panels, metrics, strict=True):
+        for i, variant in enumerate(variants):
+            points = _curve(history[metric][variants_array == variant])
+            rows += [(variant, metric, *point) for point in points]
+            epoch, mean, sd, _ = np.array(points).reshape(-1, 4).T
+            color = PALETTE[i % len(PALETTE)]
+            _draw_band(axes, epoch, mean, sd, color, DASHES[i // len(PALETTE) % len(DASHES)], variant)
+            axes.plot(epoch[-1:], mean[-1:], "o", color=color, markersize=4)
+        key = metric.removeprefix("valid_").removeprefix("train_")
+        axes.set(title=metric_label(metric), xlabel="Epoch", ylabel=metric_label(key))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.margins(x=0.02)
+        axes.grid(True)
+    draw_legend(figure)
     note = "Mean and standard deviation over the runs that still train. A line ends (dot) when fewer than half do."
-    figure.supxlabel(note, fontsize=8, color=GREY)
-    return save_figure(figure, folder, name, ("variant", "metric", "epoch", "mean", "sd", "live"), rows)
+    return save_figure(figure, folder, "curves", ("variant", "metric", "epoch", "mean", "sd", "live"), rows, note)
 
 
 @matplotlib.rc_context(STYLE)
@@ -154,11 +156,9 @@ def draw_bars(
     reference_lines: Mapping[str, float] | None = None,
     *,
     baselines: Sequence[str] = (),
-    split: str = "test",
     name: str | None = None,
-    title: str | None = None,
 ) -> Path:
-    """Draw the score of every model with its standard deviation over seeds, from the best to the worst.
+    """Draw the test score of every model with its standard deviation over seeds, from the best to the worst.
 
     Parameters
     ----------
@@ -172,12 +172,8 @@ def draw_bars(
         Values to mark by a vertical line, such as that of the optimal classifier of simulated data.
     baselines : sequence of str, optional
         Models to draw in grey.
-    split : str, default "test"
-        Part of the rows.
     name : str, optional
         Name of the files, ``"bars_<metric>"`` by default.
-    title : str, optional
-        Title of the figure; by default the metric and the part of the rows.
 
     Returns
     -------
@@ -187,7 +183,7 @@ def draw_bars(
     Raises
     ------
     ValueError
-        If the metric, the split or a baseline has no scores.
+        If the metric or a baseline has no test scores.
 
     Notes
     -----
@@ -195,34 +191,31 @@ def draw_bars(
     """
     scores, lines = list(scores), reference_lines or {}
     check_known("metric", [metric], {score.metric for score in scores})
-    runs = group_scores((score for score in scores if score.metric == metric), ("variant",), split)
+    runs = group_scores((score for score in scores if score.metric == metric), ("variant",), "test")
     seeds = {model: seed_means(values) for (model,), values in runs.items()}
     check_known("model", baselines, set(seeds))
-    spread = {model: mean_sd(list(values.values())) for model, values in seeds.items()}
+    means = {model: mean_sd(list(values.values())).mean for model, values in seeds.items()}
     sign = 1 if metric in LOWER_IS_BETTER else -1
-    order = sorted(spread, key=lambda model: (math.isnan(spread[model].mean), sign * spread[model].mean))
+    order = sorted(means, key=lambda model: (math.isnan(means[model]), sign * means[model]))
 
     figure = Figure(figsize=(7.0, 1.8 + 0.42 * len(order)), layout="constrained")
     axes = figure.subplots()
-    for row, model in enumerate(order):
-        _draw_row(axes, row, list(seeds[model].values()), *spread[model], GREY if model in baselines else PALETTE[0])
-    axes.set_yticks(range(len(order)), order)
-    axes.set(ylim=(len(order) - 0.5, -0.5), xlabel=_axis_label(metric))
-    axes.set_title(title or f"{metric_label(metric)}, {split} set")
+    rows = []
+    for y, model in enumerate(order):
+        color = GREY if model in baselines else PALETTE[0]
+        rows += [(model, *point) for point in _draw_seeds(axes, y, seeds[model], color)]
+    rows.sort(key=lambda row: row[1] == "seed")
+    _label_rows(axes, range(len(order)), order, metric, f"{metric_label(metric)}, test set")
+    axes.set_ylim(len(order) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
-    axes.tick_params(axis="y", length=0)
-    axes.grid(True, axis="x")
     for i, (label, value) in enumerate(lines.items()):
         color, dash = PALETTE[1 + i % (len(PALETTE) - 1)], DASHES[1 + i % 3]
         axes.axvline(value, color=color, ls=dash, lw=1.4, label=f"{label} ({value:.3f})")
     if lines:
-        draw_legend(cast(Figure, axes.figure), *axes.get_legend_handles_labels())
-    figure.supxlabel(SEEDS_NOTE + " Grey: baselines." * bool(baselines), fontsize=8, color=GREY)
-
-    rows = [(model, what, "", spread[model][i]) for model in order for i, what in enumerate(("mean", "sd"))]
-    rows += [(model, "seed", seed, value) for model in order for seed, value in seeds[model].items()]
+        draw_legend(figure)
     rows += [(label, "reference line", "", float(value)) for label, value in lines.items()]
-    return save_figure(figure, folder, name or f"bars_{metric}", ("name", "drawn as", "seed", "value"), rows)
+    note = SEEDS_NOTE + " Grey: baselines." * bool(baselines)
+    return save_figure(figure, folder, name or f"bars_{metric}", ("name", "drawn as", "seed", "value"), rows, note)
 
 
 @matplotlib.rc_context(STYLE)
@@ -269,29 +262,20 @@ def draw_classes(
     axes = figure.subplots()
     rows = []
     for (i, label), (j, model) in product(enumerate(classes), enumerate(models)):
-        values = seeds[label, model]
-        mean, sd = mean_sd(list(values.values()))
-        _draw_row(axes, step * i + j, list(values.values()), mean, sd, PALETTE[j % len(PALETTE)])
-        rows += [(label, model, "mean", "", mean), (label, model, "sd", "", sd)]
-        rows += [(label, model, "seed", seed, value) for seed, value in values.items()]
-    axes.set_yticks([step * i + (len(models) - 1) / 2 for i in range(len(classes))], classes)
-    axes.set(ylim=(step * len(classes) - 1.5, -0.7), xlabel=_axis_label(metric))
-    axes.set_title(f"{metric_label(metric)} of each class, {split} set")
-    axes.tick_params(axis="y", length=0)
-    axes.grid(True, axis="x")
+        points = _draw_seeds(axes, step * i + j, seeds[label, model], PALETTE[j % len(PALETTE)])
+        rows += [(label, model, *point) for point in points]
+    middles = [step * i + (len(models) - 1) / 2 for i in range(len(classes))]
+    _label_rows(axes, middles, classes, metric, f"{metric_label(metric)} of each class, {split} set")
+    axes.set_ylim(step * len(classes) - 1.5, -0.7)
     handles = [Line2D([], [], color=PALETTE[j % len(PALETTE)], marker="o", lw=2.2) for j in range(len(models))]
     draw_legend(figure, handles, models)
-    figure.supxlabel(SEEDS_NOTE, fontsize=8, color=GREY)
     columns = ("class", "variant", "drawn as", "seed", "value")
-    return save_figure(figure, folder, name or f"classes_{metric}", columns, rows)
+    return save_figure(figure, folder, name or f"classes_{metric}", columns, rows, SEEDS_NOTE)
 
 
 @matplotlib.rc_context(STYLE)
 def draw_selective(
-    folder: Path,
-    coverage: Float[np.ndarray, "score"],
-    accuracy: Mapping[str, Float[np.ndarray, "run score"]],
-    name: str = "selective",
+    folder: Path, coverage: Float[np.ndarray, "score"], accuracy: Mapping[str, Float[np.ndarray, "run score"]]
 ) -> Path:
     """Draw the accuracy on the most confident cells against their share.
 
@@ -303,8 +287,6 @@ def draw_selective(
         Shares of cells that are answered.
     accuracy : mapping of str to array, shape (n_seeds, n)
         Accuracy on these cells by model and seed.
-    name : str, default "selective"
-        Name of the files.
 
     Returns
     -------
@@ -316,32 +298,58 @@ def draw_selective(
     rows = []
     for i, (model, values) in enumerate(accuracy.items()):
         mean, sd = np.array([mean_sd(column) for column in values.T]).T
-        color, dash = PALETTE[i % len(PALETTE)], DASHES[i % len(DASHES)]
-        axes.fill_between(coverage, mean - sd, mean + sd, color=color, alpha=0.15, linewidth=0)
-        axes.plot(coverage, mean, dash, color=color, linewidth=1.6, label=model)
+        _draw_band(axes, coverage, mean, sd, PALETTE[i % len(PALETTE)], DASHES[i % len(DASHES)], model)
         rows += [(model, *point) for point in zip(coverage, mean, sd, strict=True)]
     axes.set(xlabel="Share of cells answered, the most confident first", ylabel="Accuracy on these cells")
     axes.set_title("Accuracy of selective prediction")
     axes.margins(x=0.01)
     axes.grid(True)
-    draw_legend(figure, *axes.get_legend_handles_labels())
+    draw_legend(figure)
     note = "Line: mean over seeds, folds averaged first. Band: one standard deviation either side."
-    figure.supxlabel(note, fontsize=8, color=GREY)
-    return save_figure(figure, folder, name, ("variant", "coverage", "mean", "sd"), rows)
+    return save_figure(figure, folder, "selective", ("variant", "coverage", "mean", "sd"), rows, note)
 
 
-def draw_legend(figure: Figure, handles: Sequence, labels: Sequence[str]) -> None:
+def make_panels(n_panels: int, n_columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a grid of panels.
+
+    Parameters
+    ----------
+    n_panels : int
+        Number of panels.
+    n_columns : int
+        Number of columns of the grid.
+    width, height : float
+        Size of a panel in inches.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+        The figure, with room for a legend above the panels.
+    panels : list of matplotlib.axes.Axes
+        The panels. The rest of the grid is empty.
+    """
+    n_rows = math.ceil(n_panels / n_columns)
+    figure = Figure(figsize=(max(4.8, width * n_columns), height * n_rows + 0.8), layout="constrained")
+    panels = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
+    for unused in panels[n_panels:]:
+        unused.set_visible(False)
+    return figure, panels[:n_panels]
+
+
+def draw_legend(figure: Figure, handles: Sequence | None = None, labels: Sequence[str] = ()) -> None:
     """Draw a legend above all panels, in as many columns as the longest label leaves room for.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
         A figure with constrained layout.
-    handles : sequence of artists
-        Entries of the legend.
+    handles : sequence of artists, optional
+        Entries of the legend; by default the labelled artists of the first panel.
     labels : sequence of str
         Text of each entry.
     """
+    if handles is None:
+        handles, labels = figure.axes[0].get_legend_handles_labels()
     room = figure.get_figwidth() / (0.55 + 0.067 * max(map(len, labels), default=1))
     columns = max(1, min(len(labels), int(room)))
     figure.legend(handles, labels, loc="outside upper center", ncols=columns, handlelength=1.8)
@@ -357,29 +365,27 @@ def _curve(values: Float[np.ndarray, "run epoch"]) -> list[tuple[int, float, flo
     return points
 
 
-def _draw_panel(axes: Axes, metric: str, variants: Sequence[str], rows: Sequence[tuple]) -> None:
-    for i, variant in enumerate(variants):
-        points = np.array([row[2:5] for row in rows if row[0] == variant]).reshape(-1, 3)
-        epoch, mean, sd = points.T
-        color, dash = PALETTE[i % len(PALETTE)], DASHES[i // len(PALETTE) % len(DASHES)]
-        axes.fill_between(epoch, mean - sd, mean + sd, color=color, alpha=0.15, linewidth=0)
-        axes.plot(epoch, mean, dash, color=color, linewidth=1.6, label=variant)
-        axes.plot(epoch[-1:], mean[-1:], "o", color=color, markersize=4)
-    key = metric.removeprefix("valid_").removeprefix("train_")
-    axes.set(title=metric_label(metric), xlabel="Epoch", ylabel=metric_label(key))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.margins(x=0.02)
-    axes.grid(True)
+def _draw_band(axes: Axes, x: np.ndarray, mean: np.ndarray, sd: np.ndarray, color: str, dash: str, label: str) -> None:
+    """Draw a line of means in a band of one standard deviation either side."""
+    axes.fill_between(x, mean - sd, mean + sd, color=color, alpha=0.15, linewidth=0)
+    axes.plot(x, mean, dash, color=color, linewidth=1.6, label=label)
 
 
-def _axis_label(metric: str) -> str:
-    return f"{metric_label(metric)} (lower is better)" if metric in LOWER_IS_BETTER else metric_label(metric)
+def _label_rows(axes: Axes, positions: Sequence[int | float], names: Sequence[str], metric: str, title: str) -> None:
+    axes.set_yticks(positions, names)
+    direction = " (lower is better)" if metric in LOWER_IS_BETTER else ""
+    axes.set(title=title, xlabel=metric_label(metric) + direction)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(True, axis="x")
 
 
-def _draw_row(axes: Axes, y: int, seeds: Sequence[float], mean: float, sd: float, color: str) -> None:
-    """Draw seeds as faint dots, standard deviation as a bar, mean as a dot, and both as text at the right."""
-    scatter = y + 0.22 * np.resize([1.0, -1.0], len(seeds))
-    axes.plot(seeds, scatter, "o", color=color, alpha=0.3, markersize=4, markeredgewidth=0)
+def _draw_seeds(axes: Axes, y: int, seeds: Mapping[int, float], color: str) -> list[tuple]:
+    """Draw seeds as faint dots, standard deviation as a bar, mean as a dot, and both as text at the right; return the numbers."""
+    values = list(seeds.values())
+    mean, sd = mean_sd(values)
+    scatter = y + 0.22 * np.resize([1.0, -1.0], len(values))
+    axes.plot(values, scatter, "o", color=color, alpha=0.3, markersize=4, markeredgewidth=0)
     axes.plot([mean - sd, mean + sd], [y, y], color=color, lw=2.2, solid_capstyle="butt")
     axes.plot(mean, y, "o", color=color, markersize=7, markeredgecolor="white")
     axes.text(1.02, y, format_mean_sd(mean, sd), transform=axes.get_yaxis_transform(), va="center", fontsize=8)
+    return [("mean", "", mean), ("sd", "", sd), *(("seed", seed, value) for seed, value in seeds.items())]

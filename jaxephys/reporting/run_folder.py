@@ -49,6 +49,7 @@ from jaxephys.reporting.markdown import Headline, overview_sentence, summary_sen
 from jaxephys.reporting.score_table import write_scores
 from jaxephys.reporting.settings import Settings
 from jaxephys.reporting.tables import Table, print_table
+from jaxephys.schemas.feature_table import FeatureTable
 from jaxephys.schemas.storage import write_npz
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "imbalanced-learn")
@@ -165,8 +166,9 @@ class RunFolder:
         name: str = "",
         initial: Any = None,
     ) -> FitResult:
-        """Train a grid of runs with a progress bar and checkpoints in this folder, and record its history.
+        """Train a grid of runs with a progress bar and checkpoints in this folder.
 
+        Its runs and their history are written to ``runs.csv`` and ``history.csv``, and runs that diverged are remembered.
         If the run is resumed, training continues from the last checkpoint of the grid.
 
         Parameters
@@ -192,40 +194,28 @@ class RunFolder:
         FitResult
             Result of `jaxephys.engine.fit.fit`.
         """
-        checkpoints = self.path / (f"checkpoints_{name}" if name else "checkpoints")
+        suffix = f"_{name}" if name else ""
+        checkpoints = self.path / f"checkpoints{suffix}"
         if self.settings.resume is not None and not any(checkpoints.glob("host*/live/[0-9]*")):
             self.print("no checkpoint was saved: training starts from the beginning")
         title = name or self.experiment
         result = fit(task, data, inputs, grid, config, initial=initial, folder=checkpoints, title=title)
-        self.record_fit(result, name)
-        return result
-
-    def record_fit(self, result: FitResult, name: str = "") -> None:
-        """Write ``runs.csv`` and ``history.csv`` of a trained grid and remember the runs that diverged.
-
-        Parameters
-        ----------
-        result : FitResult
-            A trained grid.
-        name : str, default ""
-            Suffix of the files of a second grid, as in `fit`.
-        """
-        self.diverged += result.diverged()
+        compiled, trained = result.compile_seconds, result.run_seconds
+        self.print(f"{result.execution}: compiled in {compiled:.1f} s, trained in {trained:.1f} s")
         entry = {
             "execution": result.execution,
             "seeds": sorted(set(result.grid.column("seed"))),
-            "compile_seconds": round(result.compile_seconds, 3),
-            "run_seconds": round(result.run_seconds, 3),
+            "compile_seconds": round(compiled, 3),
+            "run_seconds": round(trained, 3),
         }
         self.manifest |= {name: entry} if name else entry
-        self.print(
-            f"{result.execution}: compiled in {result.compile_seconds:.1f} s, trained in {result.run_seconds:.1f} s"
-        )
+        self.diverged += result.diverged()
         if self.is_first_host:
-            _write_runs(self.path, result, f"_{name}" if name else "")
+            _write_runs(self.path, result, suffix)
+        return result
 
     def write_predictions(
-        self, splits: Sequence[Split], n_rows: int, classes: np.ndarray, probability: np.ndarray, **arrays: np.ndarray
+        self, splits: Sequence[Split], table: FeatureTable, probability: np.ndarray, **arrays: np.ndarray
     ) -> None:
         """Write ``predictions.npz``: rows and test probabilities of each run.
 
@@ -236,23 +226,21 @@ class RunFolder:
         ----------
         splits : sequence of Split
             Rows of each run.
-        n_rows : int
-            Number of rows of the table.
-        classes : array of str, shape (n_classes,)
-            Names of the classes.
+        table : FeatureTable
+            The cells.
         probability : array, shape (n_runs, n_test, n_classes) or (n_models, n_runs, n_test, n_classes)
             Probabilities on the test rows, padded to the longest test set; with a leading axis where several models share the
             splits.
         **arrays : array
             Arrays that describe models, runs or rows, stored under their own keys.
         """
-        part = np.full((len(splits), n_rows), -1, np.int8)
+        part = np.full((len(splits), len(table)), -1, np.int8)
         test = np.full(probability.shape[-3:-1], -1, np.int32)
         for run, split in enumerate(splits):
             for code, rows in enumerate(split):
                 part[run, rows] = code
             test[run, : len(split.test)] = split.test
-        content = {"part": part, "test": test, "classes": classes, "probability": probability, **arrays}
+        content = {"part": part, "test": test, "classes": table.classes, "probability": probability, **arrays}
         write_npz(self.path / "predictions.npz", content)
 
     def write_report(

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 # Fields for the folder and device of a run. They do not change results and are not saved.
 RUNTIME_FIELDS = ("out", "resume", "device", "distributed")
@@ -28,6 +28,9 @@ class Settings:
     """Device to compute on. By default JAX chooses the fastest one available."""
     distributed: bool = False
     """Split the runs among the processes of a cluster (SLURM, Open MPI, TPU pods, or JAX_COORDINATOR_ADDRESS)."""
+
+    # Names of fields in the run folders of earlier versions, and their present names. Classes extend it.
+    renamed: ClassVar[Mapping[str, str]] = {}
 
 
 S = TypeVar("S", bound=Settings)
@@ -62,7 +65,7 @@ def settings_from_json(preset: S, saved: Mapping[str, Any]) -> S:
     preset : Settings
         Settings of the experiment that supply the class and the runtime fields.
     saved : mapping of str to object
-        Values by field name, as read from ``config.json``.
+        Values by field name, as read from ``config.json``. Names of earlier versions are accepted.
 
     Returns
     -------
@@ -74,6 +77,7 @@ def settings_from_json(preset: S, saved: Mapping[str, Any]) -> S:
     ValueError
         If the saved field names differ from those of the settings, as for a run of another version of the experiment.
     """
+    saved = {preset.renamed.get(name, name): value for name, value in saved.items()}
     types = {item.name: str(item.type) for item in dataclasses.fields(preset) if item.name not in RUNTIME_FIELDS}
     if different := sorted(set(saved) ^ set(types)):
         raise ValueError(f"the settings of another version were saved: they differ in the field {different[0]!r}")

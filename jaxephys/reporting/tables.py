@@ -19,6 +19,7 @@ from jaxephys.reporting.labels import LOWER_IS_BETTER, in_sentence, metric_label
 from jaxephys.reporting.score_table import RunKey, Summary, check_known, group_scores, summarize
 
 EMPTY = "-"
+TOO_FEW = "Too few runs for an interval of the difference from"
 MAX_SENTENCES = 8  # models that are each compared in a sentence of their own
 
 
@@ -57,6 +58,10 @@ class Difference(NamedTuple):
 
     Parameters
     ----------
+    model, reference : str
+        Names of the two models.
+    metric : str
+        Key of the metric.
     test : PairedTest or None
         Mean difference and interval over the runs that both have; None if there are fewer than two.
     n_shared : int
@@ -65,19 +70,26 @@ class Difference(NamedTuple):
         Seed and fold of the runs that only one of them has.
     """
 
+    model: str
+    reference: str
+    metric: str
     test: PairedTest | None
     n_shared: int
     unpaired: list[RunKey]
 
-    def is_clear(self) -> bool:
-        """Return whether the interval excludes 0.
+    @property
+    def better(self) -> str | None:
+        """Name of the better model; None if the interval contains 0 or there is none."""
+        if self.test is None or self.test.low <= 0 <= self.test.high:
+            return None
+        return self.model if (self.test.difference > 0) != (self.metric in LOWER_IS_BETTER) else self.reference
 
-        Returns
-        -------
-        bool
-            True if the two models differ at the level of the interval.
-        """
-        return self.test is not None and not self.test.low <= 0 <= self.test.high
+    @property
+    def text(self) -> str:
+        """Mean difference and interval, such as ``"+0.012 [-0.003, +0.027]"``; ``"-"`` if there are too few runs."""
+        if self.test is None:
+            return EMPTY
+        return f"{self.test.difference:+.3f} [{self.test.low:+.3f}, {self.test.high:+.3f}]"
 
 
 def format_mean_sd(mean: float, sd: float) -> str:
@@ -177,18 +189,15 @@ def model_table(
     notes = _notes({key: value for key, value in summaries.items() if key[1] in metrics}, ranked)
     if reference is not None:
         check_known("model", [reference], {model for model, _ in summaries})
-        metric_scores = [score for score in scores if score.metric == metrics[0]]
-        trained = {model for model, metric in summaries if metric == metrics[0]}
-        differences = {
-            model: difference(metric_scores, model, reference, split=split, n_train=n_train)
+        differences = [
+            difference(scores, metrics[0], model, reference, split=split, n_train=n_train)
             for model in models
-            if model in trained and model != reference
-        }
-        cells = [
-            Cell("reference") if model == reference else _difference_cell(differences.get(model)) for model in models
+            if model != reference and (model, metrics[0]) in summaries
         ]
-        columns[f"{metric_label(metrics[0])} minus {reference} [95 % interval]"] = cells
-        notes += _difference_notes(differences, reference, metrics[0], separate=len(models) <= MAX_SENTENCES)
+        texts = {found.model: found.text for found in differences} | {reference: "reference"}
+        heading = f"{metric_label(metrics[0])} minus {reference} [95 % interval]"
+        columns[heading] = [Cell(texts.get(model, EMPTY)) for model in models]
+        notes += _difference_notes(differences, separate=len(models) <= MAX_SENTENCES)
         notes.append("Intervals: corrected resampled t test (Nadeau and Bengio 2003), 95 %.")
     return Table(columns, notes)
 
@@ -241,14 +250,22 @@ def class_table(
 
 
 def difference(
-    scores: Iterable[Score], model: str, reference: str, *, split: str = "test", n_train: int | None = None
+    scores: Iterable[Score],
+    metric: str,
+    model: str,
+    reference: str,
+    *,
+    split: str = "test",
+    n_train: int | None = None,
 ) -> Difference:
     """Compare two models on the runs that both have.
 
     Parameters
     ----------
     scores : iterable of Score
-        Scores of one metric and data set.
+        Scores of one data set.
+    metric : str
+        Key of the metric.
     model, reference : str
         The two models.
     split : str, default "test"
@@ -266,15 +283,16 @@ def difference(
     ValueError
         If the number of training rows is unknown.
     """
-    scores = list(scores)
+    scores = [score for score in scores if score.metric == metric]
     runs = group_scores(scores, ("variant",), split)
     ours, theirs = runs.get((model,), {}), runs.get((reference,), {})
     shared = sorted(run for run in ours.keys() & theirs.keys() if math.isfinite(ours[run] + theirs[run]))
     unpaired = sorted((ours.keys() | theirs.keys()) - set(shared))
-    if len(shared) < 2:
-        return Difference(None, len(shared), unpaired)
-    a, b = (np.array([values[run] for run in shared]) for values in (ours, theirs))
-    return Difference(corrected_test(a, b, *_split_sizes(scores, split, n_train)), len(shared), unpaired)
+    test = None
+    if len(shared) >= 2:
+        a, b = (np.array([values[run] for run in shared]) for values in (ours, theirs))
+        test = corrected_test(a, b, *_split_sizes(scores, split, n_train))
+    return Difference(model, reference, metric, test, len(shared), unpaired)
 
 
 def print_table(table: Table, console: Console | None = None) -> None:
@@ -327,48 +345,32 @@ def _range(counts: set[int]) -> str:
     return f"{min(counts)} to {max(counts)}" if len(counts) > 1 else str(*counts)
 
 
-def _difference_cell(found: Difference | None) -> Cell:
-    if found is None or found.test is None:
-        return Cell(EMPTY)
-    return Cell(f"{found.test.difference:+.3f} [{found.test.low:+.3f}, {found.test.high:+.3f}]")
-
-
-def _difference_notes(
-    differences: Mapping[str, Difference], reference: str, metric: str, *, separate: bool
-) -> list[str]:
+def _difference_notes(differences: Sequence[Difference], *, separate: bool) -> list[str]:
     """Return the results of the comparisons in words, one sentence per model or, for many models, per result."""
-    notes, by_result = [], {"Better than": [], "Worse than": [], "Not clearly different from": []}
-    by_result["Too few runs for an interval of the difference from"] = []
-    for model, found in differences.items():
+    notes, models = [], {"Better than": [], "Worse than": [], "Not clearly different from": [], TOO_FEW: []}
+    for found in differences:
+        model, reference, metric = found.model, found.reference, in_sentence(found.metric)
         if found.unpaired:
             runs = [f"seed {seed}, fold {fold}" for seed, fold in found.unpaired[:3]]
             runs += [f"{len(found.unpaired) - 3} more"] if len(found.unpaired) > 3 else []
-            notes.append(
-                f"The comparison of {model} and {reference} leaves out runs that one of them lacks: {'; '.join(runs)}."
-            )
+            runs = "; ".join(runs)
+            notes.append(f"The comparison of {model} and {reference} leaves out runs that one of them lacks: {runs}.")
         if found.test is None:
-            by_result["Too few runs for an interval of the difference from"].append(model)
-            if separate:
-                notes.append(f"{model} and {reference} have too few runs in common ({found.n_shared}) for an interval.")
-            continue
-        is_better = (found.test.difference > 0) != (metric in LOWER_IS_BETTER)
-        sentence = f"{model} and {reference} do not differ clearly in {in_sentence(metric)}"
-        result = "Not clearly different from"
-        if found.is_clear():
-            better, worse = (model, reference) if is_better else (reference, model)
-            sentence = f"{better} is better than {worse} in {in_sentence(metric)}"
-            result = "Better than" if is_better else "Worse than"
-        by_result[result].append(model)
-        if separate:
-            notes.append(f"{sentence}: difference {_difference_cell(found).text} over {found.test.n} paired runs.")
-    if not separate:
-        sentences = [
-            f"{result} {reference} in {in_sentence(metric)}: {', '.join(models)}."
-            for result, models in by_result.items()
-            if models
-        ]
-        return sentences + notes
-    return notes
+            result = TOO_FEW
+            sentence = f"{model} and {reference} have too few runs in common ({found.n_shared}) for an interval."
+        else:
+            result, sentence = {
+                model: ("Better than", f"{model} is better than {reference}"),
+                reference: ("Worse than", f"{reference} is better than {model}"),
+                None: ("Not clearly different from", f"{model} and {reference} do not differ clearly"),
+            }[found.better]
+            sentence += f" in {metric}: difference {found.text} over {found.test.n} paired runs."
+        models[result].append(model)
+        notes += [sentence] if separate else []
+    if separate or not differences:
+        return notes
+    where = f"{differences[0].reference} in {in_sentence(differences[0].metric)}"
+    return [f"{result} {where}: {', '.join(names)}." for result, names in models.items() if names] + notes
 
 
 def _split_sizes(scores: Iterable[Score], split: str, n_train: int | None) -> tuple[int, int]:

@@ -7,7 +7,6 @@ A :class:`FeatureTable` holds one row for each cell and one column for each feat
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Shaped
 
-from jaxephys.schemas.storage import TableError, content_hash, read_npz, write_npz
+from jaxephys.schemas.storage import TableError, check_rows, content_hash, encode_labels, read_table, write_table
 
 SCHEMA = "jaxephys family table 2"
 FILE = "table.npz"  # name of the archive inside a table folder
@@ -94,10 +93,8 @@ class FeatureTable:
         if self.observed is None:
             object.__setattr__(self, "observed", ~np.isnan(self.values))
         _check_shapes(self)
+        check_rows("cell", self.cell, {"values": self.values, **self.about})
         _check_values(self)
-        ids, counts = np.unique(self.cell, return_counts=True)
-        if counts.max() > 1:
-            raise TableError(f"cell {ids[counts.argmax()]} occurs {counts.max()} times: give every cell its own id")
 
     @classmethod
     def from_arrays(
@@ -198,23 +195,13 @@ class FeatureTable:
             If there is no such file, it is damaged, it has another schema, or its content was changed after it was written.
         """
         path = Path(path) / FILE if Path(path).is_dir() else Path(path)
-        arrays = read_npz(path, "table")
-        texts = [f"about_{name}" for name in arrays.get("about", ())]
-        missing = {"schema", "sha256", "provenance", "about", *STORED, *texts} - set(arrays)
-        if missing or str(arrays["schema"]) != SCHEMA:
-            found = f"lacks {', '.join(sorted(missing))}" if missing else f"has the schema {str(arrays['schema'])!r}"
-            raise TableError(f"{path} is not a feature table: it {found}; the expected schema is {SCHEMA!r}")
+        arrays, provenance = read_table(path, "table", SCHEMA, {"about", *STORED})
         for name, (kinds, dimensions) in STORED.items():
             if arrays[name].dtype.kind not in kinds or arrays[name].ndim != dimensions:
                 found = f"{arrays[name].dtype} of shape {arrays[name].shape}"
                 raise TableError(
                     f"{path} is not a feature table: its {name} are {found}; build it again with data_prep"
                 )
-        facts = {name: str(arrays.pop(name)) for name in ("schema", "sha256", "provenance")}
-        if content_hash(arrays) != facts["sha256"]:
-            raise TableError(
-                f"{path} was changed after it was written (its content hash differs): build it again with data_prep"
-            )
         return cls(
             values=arrays["values"].astype(np.float32),
             families=tuple(arrays["families"].tolist()),
@@ -222,17 +209,17 @@ class FeatureTable:
             features=tuple(arrays["features"].tolist()),
             cell=arrays["cell"],
             observed=arrays["observed"],
-            about={str(name): arrays[f"about_{name}"] for name in arrays["about"]},
-            provenance=json.loads(facts["provenance"]),
+            about=arrays["about"],
+            provenance=provenance,
         )
 
-    def save(self, path: str | Path) -> Path:
-        """Write the table as one ``.npz`` archive; an existing file is replaced.
+    def write_file(self, path: str | Path) -> Path:
+        """Write the table as one ``.npz`` archive; an existing file is replaced. See :meth:`write` for a folder.
 
         Parameters
         ----------
         path : str or Path
-            File to write. No suffix is added; the folder must exist.
+            File to write. No suffix is added. Its folder is created if needed.
 
         Returns
         -------
@@ -244,15 +231,16 @@ class FeatureTable:
         >>> import tempfile, numpy as np
         >>> table = FeatureTable.from_arrays(np.eye(2) + 1, {"psth": 2}, ["Sst", "Vip"])
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = table.save(f"{folder}/cells.npz")
+        ...     path = table.write_file(f"{folder}/cells.npz")
         ...     FeatureTable.read(path).sha256 == table.sha256
         True
         """
-        provenance = json.dumps(dict(self.provenance))
-        return write_npz(path, self._arrays() | {"schema": SCHEMA, "sha256": self.sha256, "provenance": provenance})
+        return write_table(path, SCHEMA, self._arrays(), self.provenance)
+
+    save = write_file  # its name in version 0.1.0
 
     def write(self, folder: str | Path) -> Path:
-        """Write the table as a folder with ``table.npz`` and a readable ``provenance.json``.
+        """Write the table as a folder with ``table.npz`` and a readable ``provenance.json``. See :meth:`write_file` for one file.
 
         Parameters
         ----------
@@ -264,12 +252,7 @@ class FeatureTable:
         Path
             The path of ``table.npz``.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = self.save(folder / FILE)
-        shown = {"schema": SCHEMA, "sha256": self.sha256, "cells": len(self), **self.provenance}
-        (folder / "provenance.json").write_text(json.dumps(shown, indent=2) + "\n", encoding="utf-8")
-        return path
+        return write_table(Path(folder) / FILE, SCHEMA, self._arrays(), self.provenance, {"cells": len(self)})
 
     def __len__(self) -> int:
         return len(self.values)
@@ -345,12 +328,7 @@ class FeatureTable:
         >>> FeatureTable.from_arrays(np.ones((3, 1)), {"tau": 1}, ["Vip", "Sst", "Vip"]).codes().tolist()
         [1, 0, 1]
         """
-        labels = self._complete_labels()
-        classes = np.unique(labels) if classes is None else classes
-        unknown = np.setdiff1d(labels, classes)
-        if len(unknown):
-            raise TableError(f"label {str(unknown[0])!r} is not one of the classes {', '.join(map(str, classes))}")
-        return np.searchsorted(classes, labels).astype(np.int32)
+        return encode_labels(self._complete_labels(), classes)
 
     def rows(self, chosen: Int[np.ndarray, "some"]) -> FeatureTable:
         """Return a table of some of the cells.
@@ -454,8 +432,7 @@ class FeatureTable:
             "widths": np.array(self.widths, np.int32),
             "features": np.array(self.features),
             "cell": self.cell,
-            "about": np.array(list(self.about), dtype=str),
-            **{f"about_{name}": texts for name, texts in self.about.items()},
+            "about": self.about,
         }
 
 
@@ -473,9 +450,6 @@ def _check_shapes(table: FeatureTable) -> None:
         raise TableError(f"a family occurs twice in {', '.join(table.families)}: give each family its own name")
     if np.shape(table.observed) != (cells, columns):
         raise TableError(f"observed has shape {np.shape(table.observed)}, but the values have {table.values.shape}")
-    for name, texts in {"cell": table.cell, **table.about}.items():
-        if np.shape(texts) != (cells,):
-            raise TableError(f"{name} has shape {np.shape(texts)}, but there are {cells} cells: give one for each cell")
 
 
 def _check_values(table: FeatureTable) -> None:

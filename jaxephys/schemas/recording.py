@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt
 
-from jaxephys.schemas.storage import DataError, read_npz, write_npz
+from jaxephys.schemas.storage import DataError, check_rows, read_npz, write_npz
 
 SCHEMA = "jaxephys spikes 1"
 KEYS = ("name", "domain", "packed", "units", "unit_id", "bin_ms", "splits", "split_sha256")
@@ -111,14 +111,7 @@ class Recording:
         DataError
             If there is no such file, or it is damaged, has another schema or was changed after it was written.
         """
-        stored = read_npz(path, "recording")
-        if str(stored.get("schema")) != SCHEMA:
-            raise DataError(
-                f"{path} has the schema {stored.get('schema')}, not {SCHEMA!r}: build it again with data_prep"
-            )
-        missing = [key for key in KEYS if key not in stored]
-        if missing:
-            raise DataError(f"{path} has no {missing[0]}: build the recording again with data_prep")
+        stored = read_npz(path, "recording", SCHEMA, KEYS)
         recording = cls(
             name=str(stored["name"]),
             domain=str(stored["domain"]),
@@ -220,8 +213,6 @@ class Recording:
         >>> path.name, Recording.read(path).sha256 == recording.sha256
         ('slice.npz', True)
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         arrays = {
             "schema": SCHEMA,
             "name": self.name,
@@ -234,7 +225,7 @@ class Recording:
             "split_sha256": self.sha256,
             "provenance": json.dumps(dict(self.provenance)),
         }
-        return write_npz(folder / f"{self.name}.npz", arrays)
+        return write_npz(Path(folder) / f"{self.name}.npz", arrays)
 
     def __len__(self) -> int:
         return len(self.packed)
@@ -432,6 +423,6 @@ def _check_bits(recording: Recording) -> None:
         raise DataError(f"{name} has no spike in {len(packed)} bins: give a recording that is not empty")
     if not (np.isfinite(recording.bin_ms) and recording.bin_ms > 0):
         raise DataError(f"{name} has bins of {recording.bin_ms} ms: give their width, above 0")
-    if recording.unit_id.shape != (units,) or len(np.unique(recording.unit_id)) < units:
-        different = len(np.unique(recording.unit_id))
-        raise DataError(f"{name} has {different} different identifiers for {units} units: give each unit its own")
+    if len(recording.unit_id) != units:
+        raise DataError(f"{name} has {len(recording.unit_id)} identifiers for {units} units: give each unit its own")
+    check_rows("unit", recording.unit_id, {})

@@ -181,16 +181,13 @@ def _read_numbers(path: Path) -> tuple[np.ndarray, list[str]]:
         index = []  # an empty field in a row of data
     if len(lines) == has_header:
         raise DataError(f"{path} holds no rows: give a header and one row per unit")
+    filled = [EMPTY_FIELD.sub("nan", line) for line in lines[has_header:]]  # empty fields are missing values
     try:
-        values = np.loadtxt(lines[has_header:], delimiter=",", ndmin=2, comments=None)
-    except ValueError:
-        try:  # empty fields are missing values
-            filled = [EMPTY_FIELD.sub("nan", line) for line in lines[has_header:]]
-            values = np.loadtxt(filled, delimiter=",", ndmin=2, comments=None)
-        except ValueError as error:
-            raise DataError(
-                f"{path} is not a table of numbers ({error}): give one row per unit, one number per column"
-            ) from None
+        values = np.loadtxt(filled, delimiter=",", ndmin=2, comments=None)
+    except ValueError as error:
+        raise DataError(
+            f"{path} is not a table of numbers ({error}): give one row per unit, one number per column"
+        ) from None
     notes = [] if has_header else [f"{path.name} has no header: its first line is a unit"]
     if index:
         dropped = ", ".join(repr(fields[i]) for i in index)

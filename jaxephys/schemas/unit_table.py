@@ -16,7 +16,6 @@ that a unit lacks is a row of NaN; a modality that no unit has is an array witho
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +24,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 
-from jaxephys.schemas.storage import DataError, content_hash, read_npz, write_npz
+from jaxephys.schemas.storage import DataError, check_rows, content_hash, encode_labels, read_table, write_table
 from jaxephys.schemas.unit_csv import clean_label, read_folder
 
 SCHEMA = "jaxephys units 1"
@@ -129,20 +128,13 @@ class UnitTable:
             parts["about"] = {name: column for name, column in parts["about"].items() if (column != "").any()}
             return cls(**parts)
         path = path / FILE if path.is_dir() else path
-        stored = read_npz(path, "unit table")
-        if str(stored.get("schema")) != SCHEMA:
-            raise DataError(
-                f"{path} has the schema {stored.get('schema')}, not {SCHEMA!r}: build it again with data_prep"
-            )
-        facts = {name: str(stored.pop(name, "")) for name in ("schema", "sha256", "provenance")}
-        if content_hash(stored) != facts["sha256"]:
-            raise DataError(f"{path} was changed after it was written (its content hash differs): build it again")
+        stored, provenance = read_table(path, "unit table", SCHEMA, {"unit", "about", "truths", *MODALITIES.values()})
         return cls(
             {name: stored[key] for name, key in MODALITIES.items()},
             stored["unit"],
-            {str(name): stored[f"about_{name}"] for name in stored["about"]},
-            {str(name): stored[f"truth_{name}"] for name in stored["truths"]},
-            json.loads(facts["provenance"]),
+            stored["about"],
+            stored["truths"],
+            provenance,
         )
 
     @classmethod
@@ -238,14 +230,7 @@ class UnitTable:
         >>> UnitTable.read(path).sha256 == units.sha256
         True
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        arrays = _stored_arrays(self)
-        facts = {"schema": SCHEMA, "sha256": content_hash(arrays), "provenance": json.dumps(dict(self.provenance))}
-        path = write_npz(folder / FILE, arrays | facts)
-        shown = {"schema": SCHEMA, "sha256": facts["sha256"], "units": len(self), **self.provenance}
-        (folder / "provenance.json").write_text(json.dumps(shown, indent=2) + "\n", encoding="utf-8")
-        return path
+        return write_table(Path(folder) / FILE, SCHEMA, self._arrays(), self.provenance, {"units": len(self)})
 
     @property
     def finite(self) -> Bool[np.ndarray, "unit modality"]:
@@ -307,11 +292,7 @@ class UnitTable:
         DataError
             If a label is not among ``classes``.
         """
-        classes = self.classes if classes is None else classes
-        unknown = np.setdiff1d(self.classes, classes)
-        if len(unknown):
-            raise DataError(f"label {str(unknown[0])!r} is not one of the classes {', '.join(map(str, classes))}")
-        return np.where(self.label == "", -1, np.searchsorted(classes, self.label)).astype(np.int32)
+        return encode_labels(self.label, classes)
 
     @property
     def technology_codes(self) -> Int[np.ndarray, "unit"]:
@@ -400,7 +381,16 @@ class UnitTable:
     @property
     def sha256(self) -> str:
         """SHA-256 of all arrays as :meth:`write` stores them; the provenance does not enter."""
-        return content_hash(_stored_arrays(self))
+        return content_hash(self._arrays())
+
+    def _arrays(self) -> dict[str, Any]:
+        return {
+            "unit": np.asarray(self.unit, str),
+            **{MODALITIES[name]: np.asarray(curves, np.float32) for name, curves in self.raw.items()},
+            "present": self.finite,
+            "about": {name: np.asarray(column, str) for name, column in self.about.items()},
+            "truths": self.truth,
+        }
 
 
 def informative(curves: Float[np.ndarray, "unit _"]) -> Bool[np.ndarray, "unit"]:
@@ -421,18 +411,6 @@ def informative(curves: Float[np.ndarray, "unit _"]) -> Bool[np.ndarray, "unit"]
     return np.isfinite(curves).all(axis=1) & (curves.max(axis=1) > curves.min(axis=1))
 
 
-def _stored_arrays(table: UnitTable) -> dict[str, Any]:
-    return {
-        "unit": np.asarray(table.unit, str),
-        **{MODALITIES[name]: np.asarray(curves, np.float32) for name, curves in table.raw.items()},
-        "present": table.finite,
-        "about": np.array(list(table.about), dtype=str),
-        **{f"about_{name}": np.asarray(column, str) for name, column in table.about.items()},
-        "truths": np.array(list(table.truth), dtype=str),
-        **{f"truth_{name}": np.asarray(values) for name, values in table.truth.items()},
-    }
-
-
 def _check_units(table: UnitTable) -> None:
     count = len(table.unit)
     if list(table.raw) != list(MODALITIES):
@@ -441,18 +419,15 @@ def _check_units(table: UnitTable) -> None:
         )
     if count < 1:
         raise DataError("the table has no units: give at least one")
-    names, times = np.unique(table.unit, return_counts=True)
-    if times.max() > 1:
-        raise DataError(f"unit {names[times.argmax()]} occurs {times.max()} times: give every unit its own identifier")
-    for name, column in {**table.raw, **table.about, **table.truth}.items():
-        if len(column) != count or (name in table.raw and column.ndim != 2):
-            raise DataError(f"{name} has the shape {np.shape(column)} for {count} units: give one row per unit")
+    check_rows("unit", table.unit, {**table.raw, **table.about, **table.truth})
     unknown = set(table.about.get("technology", ())) - {"", *TECHNOLOGIES}
     if unknown:
         raise DataError(f"there is no technology {str(min(unknown))!r}: choose from {', '.join(TECHNOLOGIES)}")
 
 
 def _check_curves(name: str, curves: np.ndarray, units: np.ndarray) -> None:
+    if curves.ndim != 2:
+        raise DataError(f"{name} has the shape {curves.shape}: give one row for each unit")
     missing = np.isnan(curves).all(axis=1)
     problems = {
         "is finite in part": ~missing & ~np.isfinite(curves).all(axis=1),

@@ -26,9 +26,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxephys.dimensions import AnyArray
 
-MASKED_SCORE = (
-    -1e30
-)  # score of a key that a query may not see; finite, so that a block without visible keys gives no NaN
+# Score of a key that a query may not see; finite, so that a block without visible keys gives no NaN.
+MASKED_SCORE = -1e30
 BLOCK_SCORES = 2**19  # scores of one block over all heads: scores and weights then stay in the cache
 MIN_BLOCK, MAX_BLOCK = 32, 512  # bins of a block
 
@@ -44,8 +43,8 @@ def attend(
 ) -> Float[Array, "time head width"]:
     """Compute multi-head attention, with the fastest kernel that the device has.
 
-    On a GPU causal attention over the keys of the same window uses cuDNN in bfloat16; everything else uses
-    `blocked_attention` in float32.
+    On a GPU causal attention over the keys of the same window uses cuDNN in bfloat16 if the width of a head is a
+    multiple of 8 up to 128; everything else uses `blocked_attention` in float32.
 
     Parameters
     ----------
@@ -75,25 +74,11 @@ def attend(
             f"{q.shape[0]} queries and {k.shape[0]} keys, window {window}, causal {causal}: the queries must be the last "
             "keys, and attention in both directions can have neither earlier keys nor a window"
         )
-    if causal and start is None and k.shape == q.shape and cudnn_supports(q.shape[-1]):
+    width = q.shape[-1]
+    has_kernel = jax.default_backend() == "gpu" and width % 8 == 0 and width <= 128
+    if has_kernel and causal and start is None and k.shape == q.shape:
         return _cudnn_attention(q, k, v, window)
     return blocked_attention(q, k, v, window=window, causal=causal, start=start)
-
-
-def cudnn_supports(width: int) -> bool:
-    """Return whether cuDNN's attention kernel is available for heads of a width.
-
-    Parameters
-    ----------
-    width : int
-        Numbers per head.
-
-    Returns
-    -------
-    bool
-        True on a GPU if ``width`` is a multiple of 8 up to 128.
-    """
-    return jax.default_backend() == "gpu" and width % 8 == 0 and width <= 128
 
 
 def blocked_attention(
@@ -133,12 +118,11 @@ def blocked_attention(
     block = block_size(time, heads, window) if block is None else block
     query_blocks, past_blocks = -(-time // block), -(-past // block)
     pad_before, pad_after = past_blocks * block - past, query_blocks * block - time  # aligns query with key blocks
-    blocks = Blocks(block, query_blocks, past_blocks, window, causal)
+    blocks = Blocks(block, query_blocks, past_blocks, pad_before + past + time, window, causal)
     first_key = jnp.asarray(pad_before if start is None else pad_before + start, jnp.int32)
     q = jnp.pad(jnp.moveaxis(q, 1, 0), ((0, 0), (0, pad_after), (0, 0)))
     k, v = (jnp.pad(jnp.moveaxis(x, 1, 0), ((0, 0), (pad_before, pad_after), (0, 0))) for x in (k, v))
-    keys_end = pad_before + past + time
-    out: Any = _attention((blocks, keys_end), q * q.shape[-1] ** -0.5, k, v, first_key)
+    out: Any = _attention(blocks, q * q.shape[-1] ** -0.5, k, v, first_key)
     return jnp.moveaxis(out[:, :time], 0, 1)
 
 
@@ -207,6 +191,8 @@ class Blocks(NamedTuple):
         Number of blocks of queries.
     past_blocks : int
         Number of blocks of keys before the first query.
+    keys_end : int
+        Keys from here on are padding.
     window : int or None
         Number of past bins that a query attends to.
     causal : bool
@@ -216,6 +202,7 @@ class Blocks(NamedTuple):
     size: int
     query_blocks: int
     past_blocks: int
+    keys_end: int
     window: int | None
     causal: bool
 
@@ -239,15 +226,15 @@ class Blocks(NamedTuple):
             return jnp.int32(0), aligned + 1
         return jnp.maximum(aligned * self.size - self.window, 0) // self.size, aligned + 1
 
-    def mask(self, i: Array, j: Array, valid_keys: tuple[Array, int]) -> Bool[Array, "query key"]:
+    def mask(self, i: Array, j: Array, first_key: Array) -> Bool[Array, "query key"]:
         """Return which keys of a key block each query of a query block can see.
 
         Parameters
         ----------
         i, j : int
             Query block and key block.
-        valid_keys : (int, int)
-            Keys outside ``[start, stop)`` are padding.
+        first_key : int
+            Keys before this one are padding.
 
         Returns
         -------
@@ -257,8 +244,8 @@ class Blocks(NamedTuple):
         within = jnp.arange(self.size)
         query, key = ((self.past_blocks + i) * self.size + within)[:, None], (j * self.size + within)[None, :]
         if not self.causal:
-            return jnp.broadcast_to(key < valid_keys[1], (self.size, self.size))
-        visible = (key <= query) & (key >= valid_keys[0])
+            return jnp.broadcast_to(key < self.keys_end, (self.size, self.size))
+        visible = (key <= query) & (key >= first_key)
         return visible if self.window is None else visible & (key >= query - self.window)
 
     def take(self, x: Array, block: Array, axis: int) -> Array:
@@ -290,20 +277,18 @@ def _cudnn_attention(q: Array, k: Array, v: Array, window: int | None) -> Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attention(layout: tuple[Blocks, int], q: Array, k: Array, v: Array, first_key: Array) -> Array:
-    """Attention of heads first: [head, time, width]. ``layout``: the blocks, and the end of the valid keys."""
-    return _forward(layout, q, k, v, first_key)[0]
+def _attention(blocks: Blocks, q: Array, k: Array, v: Array, first_key: Array) -> Array:
+    """Attention of heads first: [head, time, width]."""
+    return _forward(blocks, q, k, v, first_key)[0]
 
 
-def _forward(layout, q, k, v, first_key):
+def _forward(blocks, q, k, v, first_key):
     # A batch is computed one window after the other: the blocks of several windows would not fit into the cache.
-    out, log_sum = sequential_vmap(partial(_forward_window, *layout))(q, k, v, first_key)
+    out, log_sum = sequential_vmap(partial(_forward_window, blocks))(q, k, v, first_key)
     return out, (q, k, v, first_key, out, log_sum)
 
 
-def _forward_window(
-    blocks: Blocks, keys_end: int, q: Array, k: Array, v: Array, first_key: Array
-) -> tuple[Array, Array]:
+def _forward_window(blocks: Blocks, q: Array, k: Array, v: Array, first_key: Array) -> tuple[Array, Array]:
     k_columns = jnp.swapaxes(k, 1, 2)  # head, width, key
 
     def query_block(carry: None, i: Array) -> tuple[None, tuple[Array, Array]]:
@@ -312,7 +297,7 @@ def _forward_window(
         def add_key_block(j: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             highest, total, out = state
             score = jnp.einsum("nid,ndj->nij", q_block, blocks.take(k_columns, j, 2))
-            score = jnp.where(blocks.mask(i, j, (first_key, keys_end)), score, MASKED_SCORE)
+            score = jnp.where(blocks.mask(i, j, first_key), score, MASKED_SCORE)
             new_highest = jnp.maximum(highest, score.max(axis=-1))
             weight, rescale = jnp.exp(score - new_highest[..., None]), jnp.exp(highest - new_highest)
             out = out * rescale[..., None] + jnp.einsum("nij,njd->nid", weight, blocks.take(v, j, 1))
@@ -327,15 +312,14 @@ def _forward_window(
     return out.reshape(q.shape), log_sum.reshape(q.shape[:2])
 
 
-def _backward(layout, saved, out_bar):
+def _backward(blocks, saved, out_bar):
     q, k, v, first_key, out, log_sum = saved
-    gradients = sequential_vmap(partial(_backward_window, *layout))(q, k, v, first_key, out, log_sum, out_bar)
+    gradients = sequential_vmap(partial(_backward_window, blocks))(q, k, v, first_key, out, log_sum, out_bar)
     return *gradients, None
 
 
 def _backward_window(
     blocks: Blocks,
-    keys_end: int,
     q: Array,
     k: Array,
     v: Array,
@@ -356,7 +340,7 @@ def _backward_window(
         def add_key_block(j: Array, state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
             q_bar, k_bar, v_bar = state
             score = jnp.einsum("nid,ndj->nij", q_block, blocks.take(k_columns, j, 2))
-            score = jnp.where(blocks.mask(i, j, (first_key, keys_end)), score, MASKED_SCORE)
+            score = jnp.where(blocks.mask(i, j, first_key), score, MASKED_SCORE)
             weight = jnp.exp(score - block_log_sum)
             score_bar = weight * (jnp.einsum("nid,ndj->nij", out_bar_block, blocks.take(v_columns, j, 2)) - block_inner)
             q_bar = q_bar + jnp.einsum("nij,njd->nid", score_bar, blocks.take(k, j, 1))

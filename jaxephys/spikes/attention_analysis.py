@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from jaxephys.dimensions import AnyArray
 from jaxephys.engine.task import Variables
@@ -64,7 +64,7 @@ class AttentionAnalysis(NamedTuple):
     n_bins: int
     lag_profile: Float[np.ndarray, "lag"]
     map: Float[np.ndarray, "time key"]
-    correlations: dict[tuple[str, str], tuple[float, float]]
+    correlations: dict[tuple[str, str], tuple[float, ...]]
 
 
 def cut_test_windows(recording: Recording, length: int, count: int) -> Float[np.ndarray, "window time unit"]:
@@ -121,11 +121,8 @@ def analyze_attention(
     spike_counts = windows[:, :-1].sum(axis=2)
     uniform = uniform_summary(spike_counts, summary)
     correlations = {
-        (measure, name): (
-            correlate_within_windows(getattr(summary, measure), rate),
-            correlate_within_windows(getattr(uniform, measure), rate),
-        )
-        for measure in ("received", "attended_rate", "entropy", "awi_row", "awi_column")
+        (measure, name): tuple(correlate_within_windows(getattr(of, measure), rate) for of in (summary, uniform))
+        for measure in MEASURES
         for name, rate in (("spikes", spike_counts), ("forecast", forecast))
     }
     n_bins = windows.shape[1] - 1
@@ -305,18 +302,13 @@ def count_window_outcomes(
     n_bins = inputs.shape[1]
     scored = np.arange(n_bins) >= n_bins // 2
 
-    @jax.jit
-    def count(inputs: Array, targets: Array) -> StreamingCounts:
-        def add_window(
-            counts: StreamingCounts, window: tuple[Array, Array, Int[Array, ""]]
-        ) -> tuple[StreamingCounts, None]:
-            bins, target, block = window
-            return add_bins(counts, apply(bins), target.astype(jnp.int32), jnp.where(scored, block, -1)), None
+    def add_window(counts: StreamingCounts, window: tuple[Array, Array, Array]) -> tuple[StreamingCounts, None]:
+        bins, target, block = window
+        return add_bins(counts, apply(bins), target.astype(jnp.int32), jnp.where(scored, block, -1)), None
 
-        initial = empty_counts(len(windows), windows.shape[2])
-        return lax.scan(add_window, initial, (inputs, targets, jnp.arange(len(windows))))[0]
-
-    return jax.device_get(count(jnp.asarray(inputs), jnp.asarray(windows[:, 1:])))
+    count = jax.jit(partial(lax.scan, add_window))
+    initial = empty_counts(len(windows), windows.shape[2])
+    return jax.device_get(count(initial, (inputs, windows[:, 1:], np.arange(len(windows))))[0])
 
 
 def _network_logits(network: SpikeNetwork, variables: Variables, bins: Array) -> Array:

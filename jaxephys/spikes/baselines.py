@@ -68,8 +68,6 @@ class SpikeBaselines:
         Weights of the shared GLM.
     unit_weights : float array of shape (units, features)
         What the per-unit GLM adds to the shared weights.
-    penalty : float
-        Chosen penalty of ``unit_weights``.
     """
 
     source: str
@@ -78,7 +76,6 @@ class SpikeBaselines:
     exponential_weights: Float[np.ndarray, "2"]
     shared_weights: Float[np.ndarray, "feature"]
     unit_weights: Float[np.ndarray, "unit feature"]
-    penalty: float
 
     @property
     def tau_ms(self) -> float:
@@ -163,17 +160,14 @@ def fit_baselines(recording: Recording, seed: int = 0) -> SpikeBaselines:
     choice = int(np.argmax(quality))
     regressors = np.stack([np.ones(len(train.spike)), np.log(train.mean[:, choice] + MIN_MEAN)], axis=1)
     shared = fit_logistic_regression(train.features, train.spike, train.weight, SHARED_PENALTY)
-    unit_weights = {penalty: _fit_units(train, shared, recording.units, penalty) for penalty in PENALTIES}
-    loss = {penalty: _loss_of_units(validation, shared, weights) for penalty, weights in unit_weights.items()}
-    penalty = min(loss, key=lambda each: loss[each])
+    unit_weights = [_fit_units(train, shared, recording.units, penalty) for penalty in PENALTIES]
     return SpikeBaselines(
         source=recording.name,
         rate=np.clip(counts, 1, stop - start - 1) / (stop - start),
         choice=choice,
         exponential_weights=fit_logistic_regression(regressors, train.spike, train.weight, SHARED_PENALTY),
         shared_weights=shared,
-        unit_weights=unit_weights[penalty],
-        penalty=penalty,
+        unit_weights=min(unit_weights, key=lambda weights: _loss_of_units(validation, shared, weights)),
     )
 
 
@@ -194,10 +188,7 @@ def baseline_inputs(recording: Recording, start: int, stop: int, first: int = 0)
     BaselineInputs
         Up to `BLOCK_BINS` successive bins.
     """
-    past = no_past(recording.units, first)
-    for _, after in iterate_blocks(recording, start, past):
-        past = after
-    for block, _ in iterate_blocks(recording, stop, past):
+    for block in iterate_blocks(recording, start, stop, first):
         row, unit = np.arange(len(block.spikes))[:, None], np.arange(recording.units)
         rate = running_rate(block.total[:, :-1], block.n_read[:, None], recording.bin_ms)
         features = compute_glm_features(block, recording.bin_ms, row, unit)
@@ -206,7 +197,7 @@ def baseline_inputs(recording: Recording, start: int, stop: int, first: int = 0)
 
 
 def count_baseline_outcomes(
-    fitted: Sequence[SpikeBaselines],
+    baselines: Sequence[SpikeBaselines],
     recording: Recording,
     span: tuple[int, int],
     *,
@@ -217,7 +208,7 @@ def count_baseline_outcomes(
 
     Parameters
     ----------
-    fitted : sequence of SpikeBaselines
+    baselines : sequence of SpikeBaselines
         Baselines, each fitted on any recording.
     recording : Recording
         Recording to score on.
@@ -231,51 +222,26 @@ def count_baseline_outcomes(
     Yields
     ------
     dict of str to StreamingCounts
-        Counts by name of the baseline, for each element of ``fitted``.
+        Counts by name of the baseline, for each element of ``baselines``.
     """
     start, stop = span
     inputs = list(baseline_inputs(recording, start, stop, max(start - warm_up, 0)))
-    empty = empty_counts(n_blocks, recording.units)
-    for baselines in fitted:
-        counts = {
-            name: jax.tree.map(jnp.copy, empty) for name in BASELINE_NAMES
-        }  # each needs its own buffers to donate
+    for fitted in baselines:
+        empty = empty_counts(n_blocks, recording.units)  # copied: each baseline needs buffers to donate
+        counts: dict[str, StreamingCounts] = {name: jax.tree.map(jnp.copy, empty) for name in BASELINE_NAMES}
         for part in inputs:
             n_bins = len(part.spikes)
             block = np.full(BLOCK_BINS, -1, np.int32)  # padded to one shape, so that one program is compiled
             block[:n_bins] = (part.start - start + np.arange(n_bins)) * n_blocks // (stop - start)
-            target = _pad_to_block(part.spikes.astype(np.int32))
-            for name, logits in baselines.compute_logits(part).items():
-                counts[name] = _add_bins(counts[name], _pad_to_block(logits), target, block)
+            padding = ((0, BLOCK_BINS - n_bins), (0, 0))
+            target = np.pad(part.spikes.astype(np.int32), padding)
+            for name, logits in fitted.compute_logits(part).items():
+                counts[name] = _add_bins(counts[name], np.pad(logits, padding), target, block)
         yield counts
 
 
-class Past(NamedTuple):
-    """Summary of all bins before a bin. The last column of the arrays over columns is the mean over units.
-
-    Parameters
-    ----------
-    first : int
-        First bin that was read.
-    stop : int
-        The bin before which this is known.
-    means : float array of shape (filters, units + 1)
-        Exponential means, in spikes per bin.
-    total : float array of shape (units + 1,)
-        Spikes so far.
-    last : int array of shape (units,)
-        Bin of the last spike; far before the first bin if there is none.
-    """
-
-    first: int
-    stop: int
-    means: Float[np.ndarray, "filter column"]
-    total: Float[np.ndarray, "column"]
-    last: Int[np.ndarray, "unit"]
-
-
 class Block(NamedTuple):
-    """Successive bins, and the summary of the past before each of them.
+    """Successive bins, and the summary of the past before each of them; the last column is the mean over units.
 
     Parameters
     ----------
@@ -325,67 +291,48 @@ class SampledRows(NamedTuple):
     unit: Int[np.ndarray, "row"]
 
 
-def no_past(n_units: int, first: int = 0) -> Past:
-    """Return the summary of no bins.
-
-    Parameters
-    ----------
-    n_units : int
-        Number of units.
-    first : int
-        First bin that will be read.
-
-    Returns
-    -------
-    Past
-        Before bin ``first``.
-    """
-    n_filters = len(TAU_MS)
-    return Past(first, first, np.zeros((n_filters, n_units + 1)), np.zeros(n_units + 1), np.full(n_units, -(10**9)))
-
-
-def iterate_blocks(recording: Recording, stop: int, past: Past | None = None) -> Iterator[tuple[Block, Past]]:
-    """Read a recording block by block.
+def iterate_blocks(recording: Recording, start: int, stop: int, first: int = 0) -> Iterator[Block]:
+    """Read the bins [start, stop) of a recording block by block, each bin with what is known before it.
 
     Parameters
     ----------
     recording : Recording
         The recording.
-    stop : int
-        Bin after the last.
-    past : Past, optional
-        Where to continue; by default the first bin of the recording.
+    start, stop : int
+        First bin, and bin after the last.
+    first : int
+        First bin that is read; earlier ones are ignored.
 
     Yields
     ------
-    block : Block
-        Successive bins.
-    past : Past
-        Summary after the block.
+    Block
+        Up to `BLOCK_BINS` successive bins.
 
     Raises
     ------
     ValueError
         If the recording has fewer bins.
     """
-    past = no_past(recording.units) if past is None else past
     if stop > len(recording):
         raise ValueError(f"{recording.name} has {len(recording)} bins, but bin {stop - 1} was requested")
     decay = np.exp(-recording.bin_ms / np.array(TAU_MS))[:, None]
-    while past.stop < stop:
-        start = past.stop
-        spikes = recording.bits(start, min(start + BLOCK_BINS, stop))
+    mean, total = np.zeros((len(TAU_MS), recording.units + 1)), np.zeros(recording.units + 1)
+    last = np.full(recording.units, -(10**9))  # far before the first bin
+    begin = first
+    while begin < stop:
+        end = min(begin + BLOCK_BINS, start if begin < start else stop)
+        spikes = recording.bits(begin, end)
         columns = np.concatenate([spikes, spikes.mean(axis=1, keepdims=True)], axis=1)
-        means, current = np.empty((len(spikes), *past.means.shape), np.float32), past.means.copy()
+        means = np.empty((len(spikes), *mean.shape), np.float32)
         for index, column in enumerate(columns):
-            means[index] = current
-            current = decay * current + (1 - decay) * column
-        bins = np.arange(start, start + len(spikes))[:, None]
-        last = np.maximum.accumulate(np.concatenate([past.last[None], np.where(spikes > 0, bins, past.last)]))
-        total = past.total + np.concatenate([np.zeros((1, columns.shape[1])), columns.cumsum(axis=0)])
-        block = Block(start, bins[:, 0] - past.first, spikes, means, total[:-1], bins - last[:-1])
-        past = Past(past.first, start + len(spikes), current, total[-1], last[-1])
-        yield block, past
+            means[index] = mean
+            mean = decay * mean + (1 - decay) * column
+        bins = np.arange(begin, end)[:, None]
+        last_spike = np.maximum.accumulate(np.concatenate([last[None], np.where(spikes > 0, bins, last)]))
+        totals = total + np.concatenate([np.zeros((1, columns.shape[1])), columns.cumsum(axis=0)])
+        if begin >= start:
+            yield Block(begin, bins[:, 0] - first, spikes, means, totals[:-1], bins - last_spike[:-1])
+        begin, total, last = end, totals[-1], last_spike[-1]
 
 
 def running_rate(
@@ -470,16 +417,14 @@ def sample_rows(recording: Recording, seed: int = 0) -> tuple[SampledRows, Sampl
         for unit, spike in np.ndindex(recording.units, 2):
             candidates = np.flatnonzero(spikes[:, unit] == spike)
             kept = rng.choice(candidates, min(len(candidates), MAX_ROWS), replace=False)
-            weight = np.full(len(kept), len(candidates) / max(len(kept), 1))
-            chosen.append(
-                np.stack([start + kept, np.full(len(kept), unit), np.full(len(kept), split == "train"), weight], 1)
-            )
+            weight = len(candidates) / max(len(kept), 1)
+            chosen.append(np.stack(np.broadcast_arrays(start + kept, unit, split == "train", weight), axis=1))
     table = np.concatenate(chosen)
     table = table[np.argsort(table[:, 0], kind="stable")]
     bins, unit, train = (table[:, i].astype(int) for i in range(3))
     parts = []
-    for block, past in iterate_blocks(recording, int(bins[-1]) + 1):
-        in_block = slice(*np.searchsorted(bins, [block.start, past.stop]))
+    for block in iterate_blocks(recording, 0, int(bins[-1]) + 1):
+        in_block = slice(*np.searchsorted(bins, [block.start, block.start + len(block.spikes)]))
         row, units = bins[in_block] - block.start, unit[in_block]
         means = block.means[row, :, units][:, EXPONENTIAL_CHOICES]
         features = compute_glm_features(block, recording.bin_ms, row, units)
@@ -590,10 +535,6 @@ def _levels(
 
 
 _add_bins = jax.jit(add_bins, donate_argnums=0)
-
-
-def _pad_to_block(values: Shaped[np.ndarray, "time unit"]) -> Shaped[np.ndarray, "_ unit"]:
-    return np.pad(values, ((0, BLOCK_BINS - len(values)), (0, 0)))
 
 
 def _logit(p: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:

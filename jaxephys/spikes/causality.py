@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from jaxephys.dimensions import AnyArray
 
 Apply = Callable[[Array], Array]  # bins (bins, units) -> logits (bins, units); row t belongs to bin t + 1
+N_TESTS = 6  # bins t that are tested
 
 
 class CausalityReport(NamedTuple):
@@ -46,18 +47,14 @@ class CausalityReport(NamedTuple):
         return self.output_change == 0 and self.future_gradient == 0
 
     def __str__(self) -> str:
-        result = (
-            "causal"
-            if self.causal
-            else f"NOT causal (outputs change by {self.output_change:.2g}, gradient {self.future_gradient:.2g})"
-        )
+        result = "causal"
+        if not self.causal:
+            result = f"NOT causal (outputs change by {self.output_change:.2g}, gradient {self.future_gradient:.2g})"
         return f"causality test at {len(self.tested_bins)} bins: {result}; outputs depend on up to {self.reach} bins before them"
 
 
-def measure_causality(
-    apply: Apply, spikes: Float[AnyArray, "time unit"], *, n_tests: int = 6, seed: int = 0
-) -> CausalityReport:
-    """Test at random bins how outputs depend on later bins, without judging the result.
+def measure_causality(apply: Apply, spikes: Float[AnyArray, "time unit"]) -> CausalityReport:
+    """Test at a few bins how outputs depend on later bins, without judging the result.
 
     Parameters
     ----------
@@ -65,10 +62,6 @@ def measure_causality(
         Maps bins of shape (bins, units) to logits of the same number of rows; row t must depend on bins up to t only.
     spikes : float array of shape (bins, units)
         Zeros and ones, two bins or more.
-    n_tests : int
-        Number of bins t that are tested.
-    seed : int
-        Seed of the tested bins and of the bins that replace later ones.
 
     Returns
     -------
@@ -80,12 +73,12 @@ def measure_causality(
     ValueError
         If there are fewer than two bins, or the outputs are not finite.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     spikes = np.asarray(spikes, np.float32)
     length = len(spikes)
     if length < 2:
         raise ValueError(f"the causality test has {length} bin: give a window of at least 2")
-    tested = np.sort(rng.choice(length - 1, size=min(n_tests, length - 1), replace=False))
+    tested = np.sort(rng.choice(length - 1, size=min(N_TESTS, length - 1), replace=False))
     outputs = np.asarray(apply(jnp.asarray(spikes)))
     weight = jnp.asarray(rng.normal(size=outputs.shape[1:]), jnp.float32)
 
@@ -111,9 +104,7 @@ def measure_causality(
     return CausalityReport(output_change, future_gradient, reach, tuple(tested.tolist()))
 
 
-def check_causality(
-    apply: Apply, spikes: Float[AnyArray, "time unit"], *, n_tests: int = 6, seed: int = 0
-) -> CausalityReport:
+def check_causality(apply: Apply, spikes: Float[AnyArray, "time unit"]) -> CausalityReport:
     """Test a model that must be causal.
 
     Parameters
@@ -122,10 +113,6 @@ def check_causality(
         Maps bins of shape (bins, units) to logits of the same number of rows; row t must depend on bins up to t only.
     spikes : float array of shape (bins, units)
         Zeros and ones, two bins or more.
-    n_tests : int
-        Number of bins t that are tested.
-    seed : int
-        Seed of the tested bins and of the bins that replace later ones.
 
     Returns
     -------
@@ -137,7 +124,7 @@ def check_causality(
     ValueError
         If an output depends on a later bin, or if no output depends on any bin.
     """
-    report = measure_causality(apply, spikes, n_tests=n_tests, seed=seed)
+    report = measure_causality(apply, spikes)
     if not report.causal:
         raise ValueError(
             f"the model uses future bins: replacing bins after t changes outputs up to t by {report.output_change:.3g}, and "

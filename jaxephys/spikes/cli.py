@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxephys.models.saved_model import load
 from jaxephys.schemas.recording import Recording
 from jaxephys.schemas.storage import write_npz
 from jaxephys.spikes.estimator import SpikeTransformer
@@ -57,23 +56,16 @@ def generate(arguments: argparse.Namespace) -> str:
     ValueError
         If the saved model is not a SpikeTransformer.
     """
-    model = load(arguments.model)
-    if not isinstance(model, SpikeTransformer):
-        raise ValueError(f"{arguments.model} is a {type(model).__name__}: generate needs a SpikeTransformer")
+    model = SpikeTransformer.load(arguments.model)
     recording = Recording.read(arguments.spikes)
     causality = model.forecaster_.check_causality(recording, arguments.network)
     start, stop = recording.span("test")
     n_bins = arguments.bins or stop - start
     generated = model.generate(recording, n_bins, seed=arguments.seed, network=arguments.network)
     real = recording.bits(start, stop)
-    poisson = rate_matched_poisson(real, arguments.seed)
-    real_statistics, generated_statistics, poisson_statistics = (
-        compute_statistics(raster, recording.bin_ms) for raster in (real, generated, poisson)
-    )
-    distance, poisson_distance = (
-        compare_statistics(real_statistics, generated_statistics),
-        compare_statistics(real_statistics, poisson_statistics),
-    )
+    rasters = real, generated, rate_matched_poisson(real, arguments.seed)
+    real_statistics, *others = (compute_statistics(raster, recording.bin_ms) for raster in rasters)
+    distance, poisson_distance = (compare_statistics(real_statistics, other) for other in others)
     arrays = {"packed": np.packbits(generated, axis=1, bitorder="little"), "unit_id": recording.unit_id}
     write_npz(arguments.out, arrays | {"units": recording.units, "bin_ms": recording.bin_ms})
     per_second = 1000 / recording.bin_ms

@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.fit import FitResult, fit
 from jaxephys.engine.grid import RunGrid
-from jaxephys.engine.task import PyTree
+from jaxephys.engine.task import PyTree, RunInputs, Task
 from jaxephys.models.base import EnsembleEstimator, mean_over_runs
 from jaxephys.models.migrations import migration
 from jaxephys.schemas.recording import Recording
@@ -27,7 +27,7 @@ from jaxephys.spikes.causality import CausalityReport
 from jaxephys.spikes.forecaster import WARM_UP, ForecastConfig, Forecaster, ForecastParameters, counts_of_run
 from jaxephys.spikes.generation import PAST_BINS, generate
 from jaxephys.spikes.network import NetworkOptions, SpikeNetwork
-from jaxephys.spikes.preprocessing import make_data
+from jaxephys.spikes.preprocessing import SpikeData, make_data
 from jaxephys.spikes.streaming_scores import StreamingCounts, choose_threshold, compute_scores
 from jaxephys.spikes.task import N_ENTRIES, Objective, make_run_inputs, make_task
 
@@ -44,13 +44,13 @@ class SpikeTransformer(EnsembleEstimator):
     Parameters
     ----------
     network : str or NetworkOptions, default "population"
-        Kind of the network, or all of its options (:class:`jaxephys.spikes.network.NetworkOptions`). "population" takes any number of units in any order, also of other
-        recordings; "units" has parameters for each unit; "published" is the published layer made causal; "legacy" is the
-        published layer as published, which reconstructs the bin that it is shown.
+        Kind of the network, or all of its options (:class:`jaxephys.NetworkOptions`). "population" takes any number of units
+        in any order, also of other recordings; "units" has parameters for each unit; "published" is the published layer made
+        causal; "legacy" is the published layer as published, which reconstructs the bin that it is shown.
     objective : str or Objective, default "bce"
         Name of the loss ("bce", "focal", "dice", "dice_bce" or "published_dice"), or the loss with its parameters
-        (:class:`jaxephys.spikes.task.Objective`). The epoch is selected by ``bits_per_spike`` for "bce" and by average precision for the others, whose outputs are not probabilities
-        before calibration.
+        (:class:`jaxephys.Objective`). The epoch is selected by ``bits_per_spike`` for "bce" and by average precision for the
+        others, whose outputs are not probabilities before calibration.
     adaptive : bool, default True
         Mix the network with plainer experts (running rate, exponential means, a linear model), weighted unit by unit by how
         well each has predicted the recording so far. No effect on "published" and "legacy".
@@ -109,6 +109,7 @@ class SpikeTransformer(EnsembleEstimator):
     Examples
     --------
     >>> import numpy as np
+    >>> from jaxephys import NetworkOptions, Objective, SpikeTransformer
     >>> spikes = (np.random.default_rng(0).random((3000, 4)) < 0.05).astype(np.uint8)
     >>> model = SpikeTransformer(
     ...     NetworkOptions(width=8, window=16), length=64, max_epochs=1, calibration_bins=200, progress=False
@@ -119,6 +120,13 @@ class SpikeTransformer(EnsembleEstimator):
     (100, 4)
     >>> model.causality_.causal
     True
+
+    Options of network and loss are given together or one at a time:
+
+    >>> model = SpikeTransformer(NetworkOptions("units", width=64), objective=Objective("focal", gamma=1.0))
+    >>> model = model.set_params(network__heads=4)
+    >>> model.network.heads, model.get_params()["objective__gamma"]
+    (4, 1.0)
     """
 
     def __init__(
@@ -196,19 +204,16 @@ class SpikeTransformer(EnsembleEstimator):
         SpikeTransformer
             This estimator.
         """
-        super().set_params(**{name: value for name, value in params.items() if "__" not in name})
         known = self.get_params()
-        nested: dict[str, dict[str, Any]] = {"network": {}, "objective": {}}
-        for name, value in params.items():
-            if "__" in name:
-                if name not in known:
-                    raise ValueError(f"parameter {name!r} is unknown: choose one of {', '.join(known)}")
-                owner, key = name.split("__", 1)
-                nested[owner][key] = value
-        if nested["network"]:
-            self.network = replace(self.network_options, **nested["network"])
-        if nested["objective"]:
-            self.objective = replace(self.loss_options, **nested["objective"])
+        for name in params:
+            if name not in known:
+                raise ValueError(f"parameter {name!r} is unknown: choose one of {', '.join(known)}")
+        super().set_params(**{name: value for name, value in params.items() if "__" not in name})
+        for name, options in (("network", self.network_options), ("objective", self.loss_options)):
+            prefix = f"{name}__"
+            changed = {key.removeprefix(prefix): value for key, value in params.items() if key.startswith(prefix)}
+            if changed:
+                setattr(self, name, replace(options, **changed))
         return self
 
     def fit(self, X: RecordingLike | Sequence[RecordingLike], y: None = None) -> SpikeTransformer:
@@ -234,18 +239,51 @@ class SpikeTransformer(EnsembleEstimator):
         ValueError
             If the recordings differ in their number of units, or a split is shorter than a window.
         """
-        single = isinstance(X, Recording | np.ndarray)
-        recordings = [_as_recording(X)] if single else [_as_recording(recording) for recording in X]
+        recordings = [_as_recording(one) for one in ([X] if isinstance(X, Recording | np.ndarray) else X)]
         seeds = range(self.random_state, self.random_state + self.seeds)
         grid = RunGrid.cross(source=range(len(recordings)), seed=seeds)
         sources, objectives = grid.column("source"), [self.loss_options] * len(grid)
-        n_units, bin_ms = recordings[0].units, recordings[0].bin_ms
-        network = self.network_options.build(n_units, bin_ms)
-        data = make_data(recordings, network.filters, self.length)
-        inputs = make_run_inputs(recordings, sources, objectives, self.length, batch_size=self.batch_size)
-        task = make_task(network, n_units, objectives, self.length, self.entries_per_window)
+        task, data, inputs = self.make_training(recordings, sources, objectives)
         result = fit(task, data, inputs, grid, self.train_config(), title=self._progress_title)
-        return self.keep_runs(result, network, recordings, sources)
+        return self.keep_runs(result, recordings, sources)
+
+    def make_training(
+        self,
+        recordings: Sequence[Recording],
+        sources: Sequence[int],
+        objectives: Sequence[Objective],
+        network: SpikeNetwork | None = None,
+    ) -> tuple[Task, SpikeData, RunInputs]:
+        """Make what :func:`jaxephys.engine.fit.fit` needs to train a network once per run.
+
+        `fit` calls this; an experiment that trains a larger grid calls it by itself.
+
+        Parameters
+        ----------
+        recordings : sequence of Recording
+            The training recordings, of equally many units.
+        sources : sequence of int
+            For each run the index of its recording.
+        objectives : sequence of Objective
+            For each run its loss.
+        network : SpikeNetwork, optional
+            A network to train in place of that of this estimator.
+
+        Returns
+        -------
+        task : Task
+            Functions of one run.
+        data : SpikeData
+            The recordings as arrays.
+        inputs : RunInputs
+            Windows and constants of the runs.
+        """
+        n_units, bin_ms = recordings[0].units, recordings[0].bin_ms
+        network = self.network_options.build(n_units, bin_ms) if network is None else network
+        data = make_data(recordings, network.filters, self.length)
+        task = make_task(network, n_units, objectives, self.length, self.entries_per_window)
+        inputs = make_run_inputs(recordings, sources, objectives, self.length, batch_size=self.batch_size)
+        return task, data, inputs
 
     def train_config(self) -> TrainConfig:
         """Return the engine's settings for this estimator.
@@ -269,7 +307,6 @@ class SpikeTransformer(EnsembleEstimator):
     def keep_runs(
         self,
         result: FitResult,
-        network: SpikeNetwork,
         recordings: Sequence[Recording],
         sources: Sequence[int],
         indices: Int[np.ndarray, "run"] | None = None,
@@ -282,8 +319,6 @@ class SpikeTransformer(EnsembleEstimator):
         ----------
         result : FitResult
             The trained grid.
-        network : SpikeNetwork
-            The network that was trained.
         recordings : sequence of Recording
             The training recordings.
         sources : sequence of int
@@ -304,6 +339,7 @@ class SpikeTransformer(EnsembleEstimator):
         kept_sources = [sources[run] for run in self._store_runs(result, indices)]
         self.sources_ = [recordings[source].name for source in kept_sources]
         self.units_, self.bin_ms_ = recordings[0].units, recordings[0].bin_ms
+        network = self.network_options.build(self.units_, self.bin_ms_)
         forecaster = Forecaster.from_variables(network, self.variables_, adaptive=self.adaptive, length=self.length)
         self.causality_ = forecaster.check_causality(recordings[kept_sources[0]])
         n_bins = self.calibration_bins
@@ -374,11 +410,12 @@ class SpikeTransformer(EnsembleEstimator):
         recording = self._check_recording(X)
         counts = self.count_outcomes(recording, split)
         start, stop = recording.span("train")
-        rate, rows = recording.counts("train") / (stop - start), []
-        for run, (source, threshold) in enumerate(zip(self.sources_, self.thresholds_, strict=True)):
-            scores = compute_scores(counts_of_run(counts, run), rate, float(threshold))
-            rows.append({"network": run, "train_on": source, "test_on": recording.name, **scores})
-        return rows
+        rate = recording.counts("train") / (stop - start)
+        return [
+            {"network": run, "train_on": source, "test_on": recording.name}
+            | compute_scores(counts_of_run(counts, run), rate, float(threshold))
+            for run, (source, threshold) in enumerate(zip(self.sources_, self.thresholds_, strict=True))
+        ]
 
     def score(self, X: RecordingLike, y: None = None) -> float:
         """Compute the bits per spike gained over each unit's mean rate on the test bins, averaged over networks.
@@ -452,7 +489,7 @@ class SpikeTransformer(EnsembleEstimator):
         recording = self._check_recording(X)
         start = recording.span("test")[0]
         past = recording.bits(max(start - PAST_BINS, 0), start) if start else recording.bits(0, 1)
-        return generate(self.forecaster_.select_run(network), past, n_bins, seed, bounded=bounded)[0]
+        return generate(self.forecaster_, past, n_bins, seed, run=network, bounded=bounded)
 
     def attention(
         self, X: RecordingLike, split: str = "test", *, network: int = 0
@@ -515,20 +552,15 @@ class SpikeTransformer(EnsembleEstimator):
 
     def _encoded_parameters(self) -> dict[str, Any]:
         parameters = self.get_params(deep=False)
-        if not isinstance(self.network, str):
-            parameters["network"] = asdict(self.network)
-        if not isinstance(self.objective, str):
-            parameters["objective"] = asdict(self.objective)
-        return parameters
+        return {
+            name: asdict(value) if isinstance(value, NetworkOptions | Objective) else value
+            for name, value in parameters.items()
+        }
 
     @classmethod
     def _decoded_parameters(cls, parameters: dict[str, Any]) -> dict[str, Any]:
-        grouped = {
-            name: group(**parameters[name])
-            for name, group in (("network", NetworkOptions), ("objective", Objective))
-            if isinstance(parameters[name], dict)
-        }
-        return {**parameters, **grouped}
+        groups = {"network": NetworkOptions, "objective": Objective}
+        return {name: groups[name](**value) if isinstance(value, dict) else value for name, value in parameters.items()}
 
     def _saved_arrays(self) -> dict[str, PyTree]:
         variables, scale, shift, linear_weights = self.forecaster_.parameters
@@ -577,11 +609,7 @@ def group_parameters(config: dict[str, Any], arrays: dict[str, Any]) -> tuple[di
     network = {"kind": parameters.pop("network")}
     network |= {name: parameters.pop(name) for name in ("width", "depth", "heads", "window", "dropout")}
     objective = {name: parameters.pop(name) for name in ("loss", "gamma", "alpha")}
-    parameters |= {
-        "network": network,
-        "objective": objective,
-        "entries_per_window": parameters.pop("cells"),
-    }
+    parameters |= {"network": network, "objective": objective, "entries_per_window": parameters.pop("cells")}
     return {**config, "parameters": parameters}, arrays
 
 

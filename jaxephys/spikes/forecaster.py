@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, UInt
+from jaxtyping import Array, Float, Real
 from rich.progress import track
 from scipy.optimize import minimize
 from scipy.special import expit
@@ -206,9 +206,6 @@ class Forecaster:
         )
         return cls(ForecastConfig(network, adaptive, length), parameters)
 
-    def __len__(self) -> int:
-        return len(self.parameters.scale)
-
     def without_experts(self) -> Forecaster:
         """Return the networks alone, without the mixture.
 
@@ -219,8 +216,8 @@ class Forecaster:
         """
         return replace(self, config=replace(self.config, adaptive=False))
 
-    def select_run(self, run: int) -> Forecaster:
-        """Return a forecaster of a single run.
+    def run_parameters(self, run: int) -> ForecastParameters:
+        """Return the parameters of a single run.
 
         Parameters
         ----------
@@ -229,10 +226,10 @@ class Forecaster:
 
         Returns
         -------
-        Forecaster
-            With one run.
+        ForecastParameters
+            Arrays on the device, without a run axis.
         """
-        return replace(self, parameters=jax.tree.map(lambda leaf: np.asarray(leaf)[run : run + 1], self.parameters))
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf[run]), self.parameters)
 
     def count_outcomes(
         self,
@@ -269,8 +266,9 @@ class Forecaster:
         same_bin = self.config.network.is_reconstruction if same_bin is None else same_bin
         block = np.full(stop - first, -1, np.int32)
         block[start - first :] = np.arange(stop - start) * n_blocks // (stop - start)
-        windows = _make_windows(recording.packed[first:stop], block, self.config.length, same_bin)
-        return _count_windows(self.config, recording.units, n_blocks, self.parameters, windows, 0 if same_bin else 1)
+        ahead = 0 if same_bin else 1
+        windows = _cut_windows(recording.packed[first:stop], block, self.config.length, ahead)
+        return _count_windows(self.config, recording.units, n_blocks, self.parameters, windows, ahead)
 
     def compute_logits(
         self, recording: Recording, start: int, stop: int, *, warm_up: int = WARM_UP
@@ -293,10 +291,10 @@ class Forecaster:
         """
         first = max(start - warm_up - 1, 0)
         no_block = np.zeros(stop - first, np.int32)
-        same_bin = self.config.network.is_reconstruction
-        windows = _make_windows(recording.packed[first:stop], no_block, self.config.length, same_bin)
+        ahead = 0 if self.config.network.is_reconstruction else 1
+        windows, _ = _cut_windows(recording.packed[first:stop], no_block, self.config.length, ahead)
         logits = np.asarray(_logits_of_windows(self.config, recording.units, self.parameters, windows))
-        if not same_bin:
+        if ahead:
             logits = np.concatenate([np.full_like(logits[:, :1], np.nan), logits], axis=1)
         return logits[:, start - first : stop - first]
 
@@ -357,7 +355,8 @@ class Forecaster:
         for run, source in enumerate(sources):
             start, stop = recordings[source].span("validation")
             span = start, min(stop, start + n_bins)
-            counts.append(counts_of_run(self.select_run(run).count_outcomes(recordings[source], span, n_blocks=2), 0))
+            alone = replace(self, parameters=jax.tree.map(lambda leaf: leaf[None], self.run_parameters(run)))
+            counts.append(counts_of_run(alone.count_outcomes(recordings[source], span, n_blocks=2), 0))
         return counts
 
     def check_causality(self, recording: Recording, run: int = 0) -> CausalityReport:
@@ -381,7 +380,7 @@ class Forecaster:
             If the network should be causal and is not.
         """
         bins = recording.bits(0, min(2 * CAUSALITY_BINS, len(recording))).astype(np.float32)
-        parameters = jax.tree.map(lambda leaf: jnp.asarray(leaf[run]), self.parameters)
+        parameters = self.run_parameters(run)
         compiled = jax.jit(partial(forecast, self.config))
         state = initial_state(self.config, parameters.variables, recording.units)
         past, tested = np.array_split(bins, 2)
@@ -408,9 +407,7 @@ def counts_of_run(counts: StreamingCounts, run: int) -> StreamingCounts:
     return StreamingCounts(*(np.asarray(part[run]) for part in counts))
 
 
-def fit_scale_and_shift(
-    histogram: Float[np.ndarray, "histogram_bin 2"] | Int[np.ndarray, "histogram_bin 2"],
-) -> tuple[float, float]:
+def fit_scale_and_shift(histogram: Real[np.ndarray, "histogram_bin 2"]) -> tuple[float, float]:
     """Fit Platt scaling of logits: the a > 0 and b of the least log loss of ``a logit + b``.
 
     Parameters
@@ -441,28 +438,16 @@ def fit_scale_and_shift(
     return float(np.exp(optimum.x[0])), float(optimum.x[1])
 
 
-class _Windows(NamedTuple):
-    """Packed bins, and the time block of each predicted bin (-1: not scored)."""
+def _cut_windows(packed: np.ndarray, block: np.ndarray, length: int, ahead: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide packed bins into whole windows and the bin after each, and the blocks into those of the predicted bins.
 
-    packed: UInt[AnyArray, "all byte"]
-    block: Int[AnyArray, "window time"]
-
-
-def _make_windows(packed: np.ndarray, block: np.ndarray, length: int, same_bin: bool) -> _Windows:
-    """Divide bins into whole windows; bins beyond the end have no block. One more bin is added, the last to be predicted."""
-    ahead = 0 if same_bin else 1
+    Row t of a window predicts the bin that is ``ahead`` bins later. Bins beyond the end have no block.
+    """
     count = -(-(len(packed) - ahead) // length)
-    total = count * length
-    packed = np.pad(packed, ((0, total + 1 - len(packed)), (0, 0)))
-    predicted = np.pad(block[ahead:], (0, total + ahead - len(block)), constant_values=-1)
-    return _Windows(packed, predicted.reshape(count, length))
-
-
-def _window_bins(windows: _Windows, n_units: int, k: Int[Array, ""], ahead: int) -> tuple[Array, Array]:
-    """Return the bins of window k, and those that are ``ahead`` bins later."""
-    length = windows.block.shape[1]
-    bins = unpack_bits(lax.dynamic_slice_in_dim(windows.packed, k * length, length + 1), n_units)
-    return bins[:-1], bins[ahead : ahead + length]
+    packed = np.pad(packed, ((0, count * length + 1 - len(packed)), (0, 0)))
+    block = np.pad(block[ahead:], (0, count * length + ahead - len(block)), constant_values=-1)
+    starts = range(0, count * length, length)
+    return np.stack([packed[start : start + length + 1] for start in starts]), block.reshape(count, length)
 
 
 def _map_over_runs(one_run: Callable[[ForecastParameters], PyTree], parameters: ForecastParameters) -> PyTree:
@@ -476,35 +461,35 @@ def _count_windows(
     n_units: int,
     n_blocks: int,
     parameters: ForecastParameters,
-    windows: _Windows,
+    windows: tuple[Array, Array],
     ahead: int,
 ) -> StreamingCounts:
     def one_run(parameters: ForecastParameters) -> StreamingCounts:
         def one_window(
-            carry: tuple[ForecastState, StreamingCounts], k: Array
+            carry: tuple[ForecastState, StreamingCounts], window: tuple[Array, Array]
         ) -> tuple[tuple[ForecastState, StreamingCounts], None]:
             state, counts = carry
-            spikes, target = _window_bins(windows, n_units, k, ahead)
-            logits, state = forecast(config, parameters, spikes, state)
-            return (state, add_bins(counts, logits, target.astype(jnp.int32), windows.block[k])), None
+            bins = unpack_bits(window[0], n_units)
+            logits, state = forecast(config, parameters, bins[:-1], state)
+            target = bins[ahead : ahead + config.length].astype(jnp.int32)
+            return (state, add_bins(counts, logits, target, window[1])), None
 
         initial = initial_state(config, parameters.variables, n_units), empty_counts(n_blocks, n_units)
-        return lax.scan(one_window, initial, jnp.arange(len(windows.block)))[0][1]
+        return lax.scan(one_window, initial, windows)[0][1]
 
     return _map_over_runs(one_run, parameters)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _logits_of_windows(
-    config: ForecastConfig, n_units: int, parameters: ForecastParameters, windows: _Windows
+    config: ForecastConfig, n_units: int, parameters: ForecastParameters, windows: Array
 ) -> Float[Array, "run time unit"]:
     def one_run(parameters: ForecastParameters) -> Array:
-        def one_window(state: ForecastState, k: Array) -> tuple[ForecastState, Array]:
-            logits, state = forecast(config, parameters, _window_bins(windows, n_units, k, 0)[0], state)
+        def one_window(state: ForecastState, window: Array) -> tuple[ForecastState, Array]:
+            logits, state = forecast(config, parameters, unpack_bits(window[:-1], n_units), state)
             return state, logits
 
         initial = initial_state(config, parameters.variables, n_units)
-        logits = lax.scan(one_window, initial, jnp.arange(len(windows.block)))[1]
-        return logits.reshape(-1, n_units)
+        return lax.scan(one_window, initial, windows)[1].reshape(-1, n_units)
 
     return _map_over_runs(one_run, parameters)

@@ -22,6 +22,7 @@ from jax import lax
 from jaxtyping import Array, Shaped, UInt
 
 from jaxephys.engine.task import Key
+from jaxephys.spikes import history
 from jaxephys.spikes.forecaster import (
     ForecastConfig,
     Forecaster,
@@ -30,16 +31,7 @@ from jaxephys.spikes.forecaster import (
     forecast,
     initial_state,
 )
-from jaxephys.spikes.history import (
-    Filters,
-    History,
-    HistoryRange,
-    absorb_prior,
-    clip_history,
-    history_range,
-    merge_ranges,
-    trace_history,
-)
+from jaxephys.spikes.history import Filters, History, HistoryRange
 
 PAST_BINS = 30_000  # bins that are read before the first generated bin: the time constant of the running rate
 
@@ -50,9 +42,10 @@ def generate(
     n_bins: int,
     seed: int = 0,
     *,
+    run: int = 0,
     bounded: bool = True,
-) -> UInt[np.ndarray, "run time unit"]:
-    """Draw spikes that continue a recording, with every run.
+) -> UInt[np.ndarray, "time unit"]:
+    """Draw spikes that continue a recording.
 
     Parameters
     ----------
@@ -63,13 +56,15 @@ def generate(
     n_bins : int
         Bins to generate.
     seed : int
-        Seed of the draws; each run has draws of its own.
+        Seed of the draws.
+    run : int
+        Index of the network.
     bounded : bool
         Clip what the network reads to the range that the past has shown. Without it, units may fall silent for good.
 
     Returns
     -------
-    uint8 array of shape (runs, n_bins, units)
+    uint8 array of shape (n_bins, units)
         Zeros and ones.
 
     Raises
@@ -83,17 +78,13 @@ def generate(
         )
     if n_bins < 1 or not len(past):
         raise ValueError(f"{n_bins} bins after {len(past)} bins of past: give at least one of each")
-    generated = []
-    for run in range(len(forecaster)):
-        parameters = jax.tree.map(lambda leaf, run=run: jnp.asarray(leaf[run]), forecaster.parameters)
-        key = jax.random.fold_in(jax.random.key(seed), run)
-        past_bins = jnp.asarray(past, jnp.float32)
-        generated.append(np.asarray(_generate_run(forecaster.config, n_bins, bounded, parameters, past_bins, key)))
-    return np.stack(generated).astype(np.uint8)
+    parameters, past_bins = forecaster.run_parameters(run), jnp.asarray(past, jnp.float32)
+    key = jax.random.fold_in(jax.random.key(seed), 0)
+    return np.asarray(_generate(forecaster.config, n_bins, bounded, parameters, past_bins, key))
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _generate_run(
+def _generate(
     config: ForecastConfig, n_bins: int, bounded: bool, parameters: ForecastParameters, past: Array, key: Key
 ) -> Array:
     filters = config.network.filters if bounded and len(past) >= 2 * config.length else None
@@ -104,7 +95,7 @@ def _generate_run(
         spikes = jax.random.bernoulli(key, jax.nn.sigmoid(logits)).astype(jnp.float32)
         next_logits, state = forecast(config, parameters, spikes[None], state)
         if bounds is not None:
-            state = _replace_history(state, clip_history(_history_of(state), bounds))
+            state = _replace_history(state, history.clip_history(_history_of(state), bounds))
         return (next_logits[0], state), spikes.astype(jnp.uint8)
 
     return lax.scan(next_bin, (logits, state), jax.random.split(key, n_bins))[1]
@@ -118,21 +109,20 @@ def _read_past(
     def read_window(state: ForecastState, spikes: Array) -> tuple[ForecastState, tuple[Array, HistoryRange | None]]:
         bounds = None
         if filters is not None:
-            bounds = history_range(absorb_prior(filters, trace_history(filters, _history_of(state), spikes)))
+            states = history.trace_history(filters, _history_of(state), spikes)
+            bounds = history.history_range(history.absorb_prior(filters, states))
         logits, state = forecast(config, parameters, spikes, state)
         return state, (logits[-1], bounds)
 
     size = min(config.length, len(past))
-    windows = past[len(past) % size :].reshape(
-        -1, size, past.shape[1]
-    )  # the oldest bins that fill no window are left out
+    windows = past[len(past) % size :].reshape(-1, size, past.shape[1])  # without the oldest bins, which fill no window
     initial = initial_state(config, parameters.variables, past.shape[1])
     state, (logits, bounds) = lax.scan(read_window, initial, windows)
     if filters is None or bounds is None:
         return logits[-1], state, None
-    last = absorb_prior(filters, _history_of(state))
+    last = history.absorb_prior(filters, _history_of(state))
     second_half = jax.tree.map(lambda leaf: leaf[len(windows) // 2 :], bounds)
-    return logits[-1], _replace_history(state, last), merge_ranges(second_half, last)
+    return logits[-1], _replace_history(state, last), history.merge_ranges(second_half, last)
 
 
 def _history_of(state: ForecastState) -> History:

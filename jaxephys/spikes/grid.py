@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from jaxephys.engine.fit import FitResult
 from jaxephys.engine.grid import RunGrid
 from jaxephys.evaluation.intervals import Interval
 from jaxephys.evaluation.scores import Score
@@ -21,18 +20,11 @@ from jaxephys.reporting.files import write_csv
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.settings import Settings
 from jaxephys.schemas.recording import Recording
-from jaxephys.spikes.baselines import (
-    BASELINE_NAMES,
-    USED_BY_CHANNEL,
-    SpikeBaselines,
-    count_baseline_outcomes,
-)
+from jaxephys.spikes.baselines import BASELINE_NAMES, SpikeBaselines, count_baseline_outcomes
 from jaxephys.spikes.estimator import SpikeTransformer
 from jaxephys.spikes.forecaster import counts_of_run
-from jaxephys.spikes.network import SpikeNetwork
-from jaxephys.spikes.preprocessing import make_data
 from jaxephys.spikes.streaming_scores import StreamingCounts, bootstrap, compute_scores
-from jaxephys.spikes.task import Objective, make_run_inputs, make_task
+from jaxephys.spikes.task import Objective
 
 METRICS = ("roc_auc", "roc_auc_within_unit", "average_precision", "bits_per_spike")
 Intervals = dict[tuple[str, str, str, str], Interval]  # training recording, test recording, model or "a - b", metric
@@ -78,16 +70,13 @@ class TrainedGrid(NamedTuple):
     name : str
         Name of the variant.
     model : SpikeTransformer
-        All runs, calibrated.
-    result : FitResult
-        Result of the training; its grid has the factors ``loss``, ``train_on`` and ``seed``.
+        All runs, calibrated. The grid of its ``result_`` has the factors ``loss``, ``train_on`` and ``seed``.
     same_bin : bool, default False
         Score as a reconstruction of the bin that the network sees, rather than as a forecast.
     """
 
     name: str
     model: SpikeTransformer
-    result: FitResult
     same_bin: bool = False
 
 
@@ -125,6 +114,10 @@ def train_grid(
     TrainedGrid
         The calibrated networks.
     """
+    names = [recording.name for recording in recordings]
+    grid = RunGrid.cross(loss=losses, train_on=names, seed=range(settings.seeds))
+    sources = [names.index(train_on) for train_on in grid.column("train_on")]
+    objectives = [Objective(loss) for loss in grid.column("loss")]
     model = SpikeTransformer(
         kind,
         objective=losses[0] if len(losses) == 1 else "dice",  # with several, select as for a loss that only ranks
@@ -134,52 +127,10 @@ def train_grid(
         max_epochs=settings.max_epochs,
         learning_rate=settings.learning_rate,
     ).set_params(**parameters)
-    names = [recording.name for recording in recordings]
-    grid = RunGrid.cross(loss=losses, train_on=names, seed=range(settings.seeds))
-    network = model.network_options.build(recordings[0].units, recordings[0].bin_ms)
+    task, data, inputs = model.make_training(recordings, sources, objectives)
     suffix = name or ("" if kind == settings.networks[0] else kind)
-    result = fit_grid(folder, recordings, model, network, grid, suffix)
-    sources = [names.index(train_on) for train_on in grid.column("train_on")]
-    return TrainedGrid(name or kind, model.keep_runs(result, network, recordings, sources), result)
-
-
-def fit_grid(
-    folder: RunFolder,
-    recordings: Sequence[Recording],
-    model: SpikeTransformer,
-    network: SpikeNetwork,
-    grid: RunGrid,
-    name: str,
-) -> FitResult:
-    """Train a network for every run of a grid, without calibration.
-
-    Parameters
-    ----------
-    folder : RunFolder
-        Folder for checkpoints and history.
-    recordings : sequence of Recording
-        Training recordings of equally many units.
-    model : SpikeTransformer
-        Estimator with the parameters of training.
-    network : SpikeNetwork
-        The network.
-    grid : RunGrid
-        Runs with the factors ``loss``, ``train_on`` (name of the recording) and ``seed``.
-    name : str
-        Suffix of the grid's files in the folder; empty for the first grid.
-
-    Returns
-    -------
-    FitResult
-        Result of the training.
-    """
-    names, n_units = [recording.name for recording in recordings], recordings[0].units
-    sources = [names.index(train_on) for train_on in grid.column("train_on")]
-    objectives = [Objective(loss) for loss in grid.column("loss")]
-    data = make_data(recordings, network.filters, model.length)
-    inputs = make_run_inputs(recordings, sources, objectives, model.length, batch_size=model.batch_size)
-    task = make_task(network, n_units, objectives, model.length)
-    return folder.fit(task, data, inputs, grid, model.train_config(), name)
+    result = folder.fit(task, data, inputs, grid, model.train_config(), suffix)
+    return TrainedGrid(name or kind, model.keep_runs(result, recordings, sources))
 
 
 def score_models(
@@ -211,38 +162,38 @@ def score_models(
     intervals : dict
         Intervals of the first seed, see `score_intervals`.
     """
-    span, warm_up = recording.span("test"), settings.warm_up
-    of_networks = [
-        one.model.forecaster_.count_outcomes(recording, span, warm_up=warm_up, same_bin=one.same_bin)
-        for one in networks
-    ]
-    of_baselines = count_baseline_outcomes(baselines, recording, span, warm_up=warm_up)
-    scores, intervals = [], {}
-    for fitted, baseline_counts in zip(baselines, of_baselines, strict=True):
-        pair = fitted.source, recording.name
-        models = {}
-        for one, counts in zip(networks, of_networks, strict=True):
-            runs = one.result.grid.where(train_on=fitted.source).tolist()
-            models[one.name] = counts_of_run(counts, runs[0])
-            for run in runs:
-                seed, of_run = one.result.grid[run]["seed"], counts_of_run(counts, run)
-                scores += metric_scores(experiment, one.name, *pair, seed, of_run)
-        for name, counts in baseline_counts.items():
-            models[name] = counts
-            scores += metric_scores(experiment, name, *pair, 0, counts)
-        check_same_bins(models)
-        intervals |= score_intervals(models, *pair, settings.resamples)
-    span, pair = scored_training_span(recording), (recording.name, recording.name)
-    for one in networks:
-        counts = one.model.forecaster_.count_outcomes(recording, span, warm_up=warm_up, same_bin=one.same_bin)
-        for run in one.result.grid.where(train_on=recording.name).tolist():
-            seed, of_run = one.result.grid[run]["seed"], counts_of_run(counts, run)
-            scores += metric_scores(experiment, one.name, *pair, seed, of_run, "train")
+
+    def counts_by_seed(network: TrainedGrid, counts: StreamingCounts, train_on: str) -> dict[int, StreamingCounts]:
+        grid = network.model.result_.grid
+        return {grid[run]["seed"]: counts_of_run(counts, run) for run in grid.where(train_on=train_on).tolist()}
+
+    scores, intervals, warm_up = [], {}, settings.warm_up
+    for split, span in scored_spans(recording).items():
+        network_counts = [
+            network.model.forecaster_.count_outcomes(recording, span, warm_up=warm_up, same_bin=network.same_bin)
+            for network in networks
+        ]
+        sources, of_baselines = [recording.name], [{}]
+        if split == "test":
+            sources = [fitted.source for fitted in baselines]
+            of_baselines = count_baseline_outcomes(baselines, recording, span, warm_up=warm_up)
+        for train_on, baseline_counts in zip(sources, of_baselines, strict=True):
+            models = {
+                network.name: counts_by_seed(network, counts, train_on)
+                for network, counts in zip(networks, network_counts, strict=True)
+            }
+            models |= {name: {0: counts} for name, counts in baseline_counts.items()}
+            for name, seeds in models.items():
+                for seed, counts in seeds.items():
+                    scores += metric_scores(experiment, name, train_on, recording.name, seed, counts, split)
+            if split == "test":
+                first_seed = {name: next(iter(seeds.values())) for name, seeds in models.items()}
+                intervals |= score_intervals(first_seed, train_on, recording.name, settings.resamples)
     return scores, intervals
 
 
-def scored_training_span(recording: Recording) -> tuple[int, int]:
-    """Return the last training bins, at most as many as there are test bins.
+def scored_spans(recording: Recording) -> dict[str, tuple[int, int]]:
+    """Return the bins that are scored: the test bins, and the last training bins, at most as many.
 
     Parameters
     ----------
@@ -251,31 +202,11 @@ def scored_training_span(recording: Recording) -> tuple[int, int]:
 
     Returns
     -------
-    start, stop : int
-        First bin, and bin after the last.
+    dict of str to (int, int)
+        First bin, and bin after the last, of "test" and "train".
     """
-    start, stop = recording.span("train")
-    test = recording.span("test")
-    return max(start, stop - (test[1] - test[0])), stop
-
-
-def check_same_bins(models: Mapping[str, StreamingCounts]) -> None:
-    """Raise an error unless all models were scored on the same number of bins and spikes of each unit and time block.
-
-    Parameters
-    ----------
-    models : mapping of str to StreamingCounts
-        Counts of each model.
-
-    Raises
-    ------
-    RuntimeError
-        If two models differ.
-    """
-    first, *others = (np.asarray(counts.histogram).sum(axis=2) for counts in models.values())
-    for name, other in zip(list(models)[1:], others, strict=True):
-        if not np.array_equal(first, other):
-            raise RuntimeError(f"{name} was not scored on the bins of {next(iter(models))}")
+    (start, stop), test = recording.span("train"), recording.span("test")
+    return {"test": test, "train": (max(start, stop - (test[1] - test[0])), stop)}
 
 
 def metric_scores(
@@ -331,8 +262,17 @@ def score_intervals(models: Mapping[str, StreamingCounts], train_on: str, test_o
     dict of (train_on, test_on, model, metric) to Interval
         Intervals of the scores in `METRICS`; the model of a difference is "a - b". Differences between baselines are left
         out.
+
+    Raises
+    ------
+    RuntimeError
+        If two models were not scored on the same number of bins and spikes of each unit and time block.
     """
-    intervals = bootstrap(dict(models), resamples) if resamples else {}
+    (first, bins), *others = ((name, np.asarray(counts.histogram).sum(axis=2)) for name, counts in models.items())
+    for name, other_bins in others:
+        if not np.array_equal(bins, other_bins):
+            raise RuntimeError(f"{name} was not scored on the bins of {first}")
+    intervals = bootstrap(models, resamples) if resamples else {}
     return {
         (train_on, test_on, name, metric): interval
         for (name, metric), interval in intervals.items()
@@ -352,22 +292,3 @@ def write_intervals(path: Path, intervals: Intervals) -> None:
     """
     columns = ("train_on", "test_on", "model", "metric", "estimate", "low", "high")
     write_csv(path, columns, [(*key, *interval) for key, interval in intervals.items()])
-
-
-def mark_channel_models(variant: str, train_on: str, test_on: str) -> str:
-    """Mark a model that is applied to another recording by channel index, which pairs unrelated cells.
-
-    Parameters
-    ----------
-    variant : str
-        Name of the model.
-    train_on, test_on : str
-        Names of the recordings.
-
-    Returns
-    -------
-    str
-        The name, with "(by channel)" if it applies.
-    """
-    by_channel = variant in (*USED_BY_CHANNEL, "units", "published") or variant.startswith("legacy")
-    return f"{variant} (by channel)" if by_channel and train_on != test_on else variant

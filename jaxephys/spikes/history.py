@@ -180,7 +180,8 @@ def trace_history(filters: Filters, state: History, spikes: Float[AnyArray, "tim
     Each bin updates a mean as ``e <- a e + (1 - a) s`` with ``a = exp(-bin_ms / tau_ms)``. The updates of a window are a
     few large matrix products rather than a loop over bins.
     """
-    columns = jnp.concatenate([spikes, _unit_mean(spikes)[:, None]], axis=1)
+    population = jnp.sum(spikes, axis=1) / spikes.shape[1]  # the sum of zeros and ones is exact in any order of units
+    columns = jnp.concatenate([spikes, population[:, None]], axis=1)
     means = _exponential_means(filters, jnp.concatenate([state.unit_means, state.population_means[None]]), columns)
     bins = jnp.arange(len(spikes), dtype=jnp.int32)[:, None]
     fired = spikes > 0.5
@@ -395,8 +396,3 @@ def _exponential_means(
     remaining = jnp.asarray(filters.decay ** np.arange(1, size + 1)[:, None], jnp.float32)
     means = within + remaining[:, None, :] * before[:, None]
     return means.reshape(-1, columns, len(filters.tau_ms))[:time]
-
-
-def _unit_mean(spikes: Float[AnyArray, "*time unit"]) -> Float[Array, "*time"]:
-    """Mean over units; the sum of zeros and ones is exact in any order of units."""
-    return jnp.sum(spikes, axis=-1) / spikes.shape[-1]

@@ -19,15 +19,8 @@ from sklearn.linear_model import LogisticRegression
 
 from jaxephys.dimensions import AnyArray
 from jaxephys.schemas.recording import Recording
-from jaxephys.spikes.history import (
-    Filters,
-    History,
-    HistoryFeatures,
-    compute_features,
-    initial_history,
-    last_state,
-    trace_history,
-)
+from jaxephys.spikes import history
+from jaxephys.spikes.history import Filters, History, HistoryFeatures
 
 WARM_UP_MS = 5000.0  # the start of a recording is skipped: it has too little past
 WINDOW = 1000  # bins that are processed at once
@@ -61,7 +54,7 @@ def fit_linear_expert(filters: Filters, recording: Recording, seed: int = 0) -> 
     n_silent = (stop - start) * recording.units - n_spikes
     share = np.minimum(1.0, MAX_ROWS * stride / np.maximum([n_silent, n_spikes], 1))
     warm = start + min(round(WARM_UP_MS / recording.bin_ms), (stop - start - 1) // 2)
-    state, rows, outcomes = initial_history(filters, recording.units), [], []
+    state, rows, outcomes = history.initial_history(filters, recording.units), [], []
     for first in range(start, stop - length, length):
         bins = recording.bits(first, first + length + 1).astype(np.float32)
         state, regressors = _window_regressors(filters, stride, state, bins[:-1])
@@ -119,9 +112,9 @@ def linear_logits(weights: Float[AnyArray, "weight"], features: HistoryFeatures)
 def _window_regressors(
     filters: Filters, stride: int, state: History, spikes: Float[AnyArray, "time unit"]
 ) -> tuple[History, Float[Array, "_ unit regressor"]]:
-    states = trace_history(filters, state, spikes)
+    states = history.trace_history(filters, state, spikes)
     strided = jax.tree.map(lambda leaf: leaf[::stride], states)
-    return last_state(states), _regressors(compute_features(filters, strided))
+    return history.last_state(states), _regressors(history.compute_features(filters, strided))
 
 
 def _regressors(features: HistoryFeatures) -> Float[Array, "time unit regressor"]:

@@ -81,9 +81,7 @@ def focal(
     return _weighted_mean(value if alpha is None else value * (alpha * spikes + (1 - alpha) * (1 - spikes)), weights)
 
 
-def dice(
-    logits: Logits, spikes: Spikes, over: str = "global", smooth: float = SMOOTH, *, weights: Weights | None = None
-) -> Scalar:
+def dice(logits: Logits, spikes: Spikes, over: str = "global", *, weights: Weights | None = None) -> Scalar:
     """Compute the soft Dice loss.
 
     Parameters
@@ -95,15 +93,13 @@ def dice(
     over : {"global", "unit", "time"}
         One overlap of all entries; or the mean of one overlap per unit, so that every unit weighs the same however rarely
         it fires; or the mean of one overlap per bin.
-    smooth : float
-        Added to numerator and denominator.
     weights : float array, optional
         How often each entry counts; 1 by default.
 
     Returns
     -------
     float32 scalar
-        ``1 - (2 sum p s + smooth) / (sum p + sum s + smooth)``.
+        ``1 - (2 sum p s + 1) / (sum p + sum s + 1)``.
 
     Raises
     ------
@@ -113,14 +109,13 @@ def dice(
     if over not in OVERLAP_AXES:
         raise ValueError(f"Dice over {over!r} is unknown: choose one of {', '.join(OVERLAP_AXES)}")
     logits, spikes = _as_float32(logits, spikes)
-    return jnp.mean(_dice(jax.nn.sigmoid(logits), spikes, OVERLAP_AXES[over], smooth, weights))
+    return jnp.mean(_dice(jax.nn.sigmoid(logits), spikes, OVERLAP_AXES[over], weights))
 
 
 def dice_bce(
     logits: Logits,
     spikes: Spikes,
     dice_share: Float[AnyArray, ""] | float = 0.5,
-    over: str = "global",
     *,
     weights: Weights | None = None,
 ) -> Scalar:
@@ -134,8 +129,6 @@ def dice_bce(
         Zeros and ones.
     dice_share : float
         Weight of Dice; cross-entropy has ``1 - dice_share``.
-    over : {"global", "unit", "time"}
-        What one overlap of Dice is summed over, see `dice`.
     weights : float array, optional
         How often each entry counts; 1 by default.
 
@@ -144,8 +137,7 @@ def dice_bce(
     float32 scalar
         ``dice_share * dice + (1 - dice_share) * bce``.
     """
-    overlap = dice(logits, spikes, over, weights=weights)
-    return dice_share * overlap + (1 - dice_share) * bce(logits, spikes, weights=weights)
+    return dice_share * dice(logits, spikes, weights=weights) + (1 - dice_share) * bce(logits, spikes, weights=weights)
 
 
 def published_dice(
@@ -204,7 +196,7 @@ def published_dice_term(logits: Logits, spikes: Spikes, *, weights: Weights | No
         D, between 0 and 1.
     """
     logits, spikes = _as_float32(logits, spikes)
-    return _dice(jax.nn.sigmoid(jax.nn.sigmoid(logits)), spikes, None, SMOOTH, weights)
+    return _dice(jax.nn.sigmoid(jax.nn.sigmoid(logits)), spikes, None, weights)
 
 
 LOSSES: dict[str, Callable[..., Scalar]] = {
@@ -220,13 +212,12 @@ def _dice(
     p: Float[Array, "*batch time unit"],
     spikes: Float[Array, "*batch time unit"],
     axes: tuple[int, ...] | None,
-    smooth: float,
     weights: Weights | None,
 ) -> Float[Array, "*rest"]:
     def total(x: Array) -> Array:
         return jnp.sum(x if weights is None else x * weights, axis=axes)
 
-    return 1 - (2 * total(p * spikes) + smooth) / (total(p) + total(spikes) + smooth)
+    return 1 - (2 * total(p * spikes) + SMOOTH) / (total(p) + total(spikes) + SMOOTH)
 
 
 def _weighted_mean(x: Array, weights: Weights | None) -> Scalar:

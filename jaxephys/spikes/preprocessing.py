@@ -1,8 +1,8 @@
-"""From recordings to arrays on the device: packed bits, training windows, and the filter state before every window.
+"""From recordings to arrays on the device: packed bits, and the filter state before every window.
 
 Windows lie on a fixed grid: window k holds the bins from ``k length`` to ``(k + 1) length - 1``, and the bin after each of
 them is predicted. The states of the history filters before every window are computed once, so that a training window starts
-from everything that happened before it. Start with :func:`make_data` and :func:`window_indices`.
+from everything that happened before it. Start with :func:`make_data`.
 """
 
 from __future__ import annotations
@@ -64,44 +64,12 @@ def make_data(recordings: Sequence[Recording], filters: Filters | None, length: 
         raise ValueError(f"recordings of {sorted(units)} units cannot be trained as one program: give equally many")
     n_units = units.pop()
     longest = max(max(len(recording) for recording in recordings), length + 1)
-    packed = np.stack([np.pad(part.packed, ((0, longest - len(part)), (0, 0))) for part in recordings])
+    packed = np.stack([np.pad(recording.packed, ((0, longest - len(recording)), (0, 0))) for recording in recordings])
     if filters is None:
         return SpikeData(packed, None)
     states_of = jax.jit(lambda packed: history_before_windows(filters, packed, n_units, length))
     history = [jax.device_get(states_of(part)) for part in packed]
     return SpikeData(packed, jax.tree.map(lambda *leaves: np.stack(leaves), *history))
-
-
-def window_indices(recording: Recording, split: str, length: int) -> Int[np.ndarray, "window"]:
-    """Return the windows whose predicted bins all lie in a split.
-
-    Parameters
-    ----------
-    recording : Recording
-        The recording.
-    split : {"train", "validation", "test"}
-        Name of the split.
-    length : int
-        Bins of a window.
-
-    Returns
-    -------
-    int32 array of shape (windows,)
-        Numbers k of the windows; window k begins with bin ``k length``.
-
-    Raises
-    ------
-    ValueError
-        If the split is shorter than a window.
-    """
-    start, stop = recording.span(split)
-    first = -(-max(start - 1, 0) // length)
-    last = (stop - 1) // length  # window k predicts bins up to (k + 1) length
-    if last <= first:
-        raise ValueError(
-            f"no window of {length} bins lies in {split} of {recording.name}, [{start}, {stop}): choose a shorter length"
-        )
-    return np.arange(first, last, dtype=np.int32)
 
 
 def unpack_bits(packed: UInt[AnyArray, "*run time byte"], n_units: int) -> Float[Array, "*run time unit"]:
@@ -176,7 +144,8 @@ def history_before_windows(filters: Filters, packed: UInt[AnyArray, "all byte"],
         )
 
     def read_window(history: History, start: Array) -> tuple[History, History]:
-        return last_state(trace_history(filters, history, unpack_window(packed, start, length, n_units))), history
+        spikes = unpack_window(packed, start, length, n_units)
+        return last_state(trace_history(filters, history, spikes)), history
 
     starts = jnp.arange(0, len(packed) - length + 1, length, dtype=jnp.int32)
     return lax.scan(read_window, initial_history(filters, n_units), starts)[1]

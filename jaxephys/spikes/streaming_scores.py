@@ -9,7 +9,9 @@ Start with :func:`empty_counts`, :func:`add_bins` and :func:`compute_scores`.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from itertools import combinations
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +30,7 @@ MIN_SPIKES = 10  # a unit with fewer spikes has no scores of its own
 CALIBRATION_BINS = 15
 MAX_LOSS = 1e30  # nats of a wrong infinite logit: finite, because a sum over blocks multiplies it by zeros
 MAX_FALSE_POSITIVE_RATE = 0.005  # of a decision threshold
+TAILS = [(1 - 0.95) / 2, (1 + 0.95) / 2]  # quantiles that bound an interval
 
 
 class StreamingCounts(NamedTuple):
@@ -309,23 +312,15 @@ def calibration_error(histogram: Float[np.ndarray, "histogram_bin 2"], n_groups:
     return float(np.abs(expected - observed).sum() / total.sum())
 
 
-def bootstrap(
-    models: dict[str, StreamingCounts], resamples: int = 200, seed: int = 0, level: float = 0.95, **options: Any
-) -> dict[tuple[str, str], Interval]:
-    """Compute intervals of all scores, and of their differences between models, by resampling time blocks.
+def bootstrap(models: Mapping[str, StreamingCounts], resamples: int = 200) -> dict[tuple[str, str], Interval]:
+    """Compute 95 % intervals of all scores, and of their differences between models, by resampling time blocks.
 
     Parameters
     ----------
-    models : dict of str to StreamingCounts
+    models : mapping of str to StreamingCounts
         Counts of each model on the same two or more time blocks.
     resamples : int
-        Number of resamples.
-    seed : int
-        Seed of the resamples, which are the same for all models.
-    level : float
-        Coverage of the intervals.
-    **options
-        Passed to `compute_scores`.
+        Number of resamples, which are the same for all models.
 
     Returns
     -------
@@ -348,34 +343,27 @@ def bootstrap(
     if len(numbers) != 1 or min(numbers) < 2:
         raise ValueError(f"Models are compared on the same 2 or more time blocks, not on {sorted(numbers)}.")
     n_blocks = numbers.pop()
-    rng = np.random.default_rng(seed)
-    on_host = {
-        name: StreamingCounts(*(np.asarray(part, np.float32) for part in counts)) for name, counts in models.items()
-    }
+    rng = np.random.default_rng(0)
+    on_host = {name: [np.asarray(part, np.float32) for part in counts] for name, counts in models.items()}
     samples: dict[tuple[str, str], list[float]] = {}
     for draw in [np.arange(n_blocks), *rng.integers(n_blocks, size=(resamples, n_blocks))]:
         times_drawn = np.bincount(draw, minlength=n_blocks).astype(np.float32)
-        scores = {name: compute_scores(_resample(counts, times_drawn), **options) for name, counts in on_host.items()}
-        names = list(scores)
+        scores = {
+            name: compute_scores(StreamingCounts(*(np.tensordot(times_drawn, part, 1)[None] for part in parts)))
+            for name, parts in on_host.items()
+        }
         scores |= {
             f"{a} - {b}": {key: scores[a][key] - scores[b][key] for key in scores[a]}
-            for i, a in enumerate(names)
-            for b in names[i + 1 :]
+            for a, b in combinations(models, 2)
         }
         for name, values in scores.items():
             for key, value in values.items():
                 samples.setdefault((name, key), []).append(value)
-    tails = [(1 - level) / 2, (1 + level) / 2]
     intervals = {}
     for key, (estimate, *resampled) in samples.items():
-        low, high = np.nanquantile(resampled, tails) - np.nanmean(resampled) + estimate
+        low, high = np.nanquantile(resampled, TAILS) - np.nanmean(resampled) + estimate
         intervals[key] = Interval(estimate, float(low), float(high))
     return intervals
-
-
-def _resample(counts: StreamingCounts, times_drawn: Float[np.ndarray, "block"]) -> StreamingCounts:
-    """Add up the blocks, each as often as it was drawn, into one block."""
-    return StreamingCounts(*(np.tensordot(times_drawn, part, 1)[None] for part in counts))
 
 
 def _bits_per_spike(

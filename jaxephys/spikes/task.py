@@ -30,15 +30,14 @@ from jaxephys.engine.task import Key, RowSet, RunInputs, Task, Variables
 from jaxephys.schemas.recording import Recording
 from jaxephys.spikes import losses
 from jaxephys.spikes.network import Entries, Memory, SpikeNetwork
-from jaxephys.spikes.preprocessing import SpikeData, unpack_bits, window_indices
+from jaxephys.spikes.preprocessing import SpikeData, unpack_window
 from jaxephys.spikes.streaming_scores import HISTOGRAM_BINS, MAX_FALSE_POSITIVE_RATE, histogram_bin
 
 LENGTH = 512  # bins of a window
 N_ENTRIES = 1024  # (bin, unit) entries of a window that the loss is computed on
-SPIKE_SHARE, RATE_SHARE = (
-    0.25,
-    0.5,
-)  # of the entries that are spikes, and that are drawn by rate; the rest is drawn evenly
+# Shares of the entries that are spikes, and that are drawn in proportion to the rates; the rest is drawn evenly.
+SPIKE_SHARE, RATE_SHARE = 0.25, 0.5
+MAX_VALIDATION_WINDOWS = 64  # validation windows that select the epoch, at most
 VALIDATION_BATCH = 4  # validation windows that are computed at once
 LOSS_NAMES = tuple(losses.LOSSES)
 
@@ -135,9 +134,10 @@ def make_run_inputs(
     length: int = LENGTH,
     *,
     batch_size: int,
-    max_validation_windows: int = 64,
 ) -> RunInputs:
     """Make the row tables and constants of all runs.
+
+    Validation windows, at most `MAX_VALIDATION_WINDOWS`, are evenly spread over the split.
 
     Parameters
     ----------
@@ -152,37 +152,61 @@ def make_run_inputs(
     batch_size : int
         Windows of an optimizer step. Epochs have whole batches and the same number for all runs, so that some windows of a
         shorter recording come twice.
-    max_validation_windows : int
-        Number of validation windows, evenly spread over the split, that select the epoch.
 
     Returns
     -------
     RunInputs
         Rows are windows.
     """
-    training = [window_indices(recordings[source], "train", length) for source in sources]
-    n_rows = -(-max(len(windows) for windows in training) // batch_size) * batch_size
-    validation = [window_indices(recordings[source], "validation", length) for source in sources]
-    spread = [
-        np.linspace(0, len(windows) - 1, min(len(windows), max_validation_windows)).astype(int)
-        for windows in validation
-    ]
-    names = loss_names(objectives)
-    constants = [
-        SpikeConstants(
-            np.int32(source),
-            np.int32(names.index(objective.loss)),
-            np.float32(objective.gamma),
-            np.float32(-1 if objective.alpha is None else objective.alpha),
-            np.float32(objective.dice_share),
-        )
-        for source, objective in zip(sources, objectives, strict=True)
-    ]
-    return RunInputs(
-        stack_rows([plain_rows(np.resize(windows, n_rows)) for windows in training]),
-        stack_rows([plain_rows(windows[chosen]) for windows, chosen in zip(validation, spread, strict=True)]),
-        jax.tree.map(lambda *leaves: np.stack(leaves), *constants),
+    training, validation = (
+        [window_indices(recordings[source], split, length) for source in sources] for split in ("train", "validation")
     )
+    n_rows = -(-max(len(windows) for windows in training) // batch_size) * batch_size
+    spread = [np.linspace(0, len(windows) - 1, min(len(windows), MAX_VALIDATION_WINDOWS)) for windows in validation]
+    names = loss_names(objectives)
+    constants = SpikeConstants(
+        np.array(sources, np.int32),
+        np.array([names.index(objective.loss) for objective in objectives], np.int32),
+        np.array([objective.gamma for objective in objectives], np.float32),
+        np.array([-1 if objective.alpha is None else objective.alpha for objective in objectives], np.float32),
+        np.array([objective.dice_share for objective in objectives], np.float32),
+    )
+    train_rows = [plain_rows(np.resize(windows, n_rows)) for windows in training]
+    selecting = [windows[chosen.astype(int)] for windows, chosen in zip(validation, spread, strict=True)]
+    validation_rows = [plain_rows(windows) for windows in selecting]
+    return RunInputs(stack_rows(train_rows), stack_rows(validation_rows), constants)
+
+
+def window_indices(recording: Recording, split: str, length: int) -> Int[np.ndarray, "window"]:
+    """Return the windows whose predicted bins all lie in a split.
+
+    Parameters
+    ----------
+    recording : Recording
+        The recording.
+    split : {"train", "validation", "test"}
+        Name of the split.
+    length : int
+        Bins of a window.
+
+    Returns
+    -------
+    int32 array of shape (windows,)
+        Numbers k of the windows; window k begins with bin ``k length``.
+
+    Raises
+    ------
+    ValueError
+        If the split is shorter than a window.
+    """
+    start, stop = recording.span(split)
+    first = -(-max(start - 1, 0) // length)
+    last = (stop - 1) // length  # window k predicts bins up to (k + 1) length
+    if last <= first:
+        raise ValueError(
+            f"no window of {length} bins lies in {split} of {recording.name}, [{start}, {stop}): choose a shorter length"
+        )
+    return np.arange(first, last, dtype=np.int32)
 
 
 def loss_names(objectives: Sequence[Objective]) -> tuple[str, ...]:
@@ -293,8 +317,8 @@ class SpikeTask:
             The batch.
         """
         packed = data.packed[constants.source]
-        bits = jax.vmap(lambda row: lax.dynamic_slice_in_dim(packed, row * self.length, self.length + 1))(rows.index)
-        bins = unpack_bits(bits, self.n_units)
+        starts = rows.index * self.length
+        bins = jax.vmap(lambda start: unpack_window(packed, start, self.length + 1, self.n_units))(starts)
         spikes, target = (bins[:, 1:] if self.network.is_reconstruction else bins[:, :-1]), bins[:, 1:]
         spike_counts = jnp.sum(target, axis=1) * rows.weight[:, None]
         history = jax.tree.map(lambda leaf: leaf[constants.source, rows.index], data.history)
@@ -330,8 +354,8 @@ class SpikeTask:
 
         def one_window(spikes: Array, memory: Memory | None, entries: Entries | None, key: Key | None) -> Array:
             options: dict[str, Any] = {} if entries is None else {"entries": entries}
-            noise: dict[str, Any] = {} if key is None else {"train": True, "rngs": {"dropout": key}}
-            return self.network.apply(variables, spikes, memory, **options, **noise)[0]
+            options |= {} if key is None else {"train": True, "rngs": {"dropout": key}}
+            return self.network.apply(variables, spikes, memory, **options)[0]
 
         keys = None if key is None else jax.random.split(key, len(batch.spikes))
         return jax.vmap(one_window)(batch.spikes, batch.memory, batch.entries, keys)
@@ -355,7 +379,7 @@ class SpikeTask:
         rest : (dict, dict)
             No mutable variables and no metrics.
         """
-        return run_loss(self.loss_names, self.compute_logits(variables, batch, key), batch), ({}, {})
+        return self.run_loss(self.compute_logits(variables, batch, key), batch), ({}, {})
 
     def outputs(self, variables: Variables, batch: SpikeBatch) -> Float[Array, "row time unit"]:
         """Compute the logits of all bins and units, without dropout.
@@ -397,47 +421,61 @@ class SpikeTask:
         """
 
         def add_batch(total: ValidationSums, some: RowSet) -> tuple[ValidationSums, None]:
-            batch = self.gather(data, constants, some, None)
-            logits = self.compute_logits(variables, batch, None)
-            return jax.tree.map(jnp.add, total, sum_batch(self.loss_names, logits, batch)), None
+            return jax.tree.map(
+                jnp.add, total, self._sum_batch(variables, self.gather(data, constants, some, None))
+            ), None
 
         padding = -len(rows.index) % VALIDATION_BATCH  # rows of weight 0
         batches = jax.tree.map(lambda column: jnp.pad(column, (0, padding)).reshape(-1, VALIDATION_BATCH), rows)
-        return validation_scores(lax.scan(add_batch, _no_sums(self.n_units), batches)[0])
+        zero = jnp.zeros(())
+        no_sums = ValidationSums(jnp.zeros((HISTOGRAM_BINS, 2)), zero, zero, zero, jnp.zeros(self.n_units), zero)
+        return validation_scores(lax.scan(add_batch, no_sums, batches)[0])
 
+    def run_loss(self, logits: Float[Array, "row *rest"], batch: SpikeBatch) -> Float[Array, ""]:
+        """Compute the loss of a run, which its constants choose.
 
-def run_loss(names: Sequence[str], logits: Float[Array, "row *rest"], batch: SpikeBatch) -> Float[Array, ""]:
-    """Compute the loss of a run, which its constants choose.
+        Parameters
+        ----------
+        logits : float array of shape (rows, ...)
+            Logits of the targets.
+        batch : SpikeBatch
+            Targets, weights and constants.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Losses that occur in the grid.
-    logits : float array of shape (rows, ...)
-        Logits of the targets.
-    batch : SpikeBatch
-        Targets, weights and constants.
+        Returns
+        -------
+        float32 scalar
+            The loss. If runs are computed one after the other, only its branch is computed.
+        """
+        run, target, weights = batch.constants, batch.target, batch.weights
+        class_weight = target * run.alpha + (1 - target) * (1 - run.alpha)
+        class_weight = jnp.where(run.alpha < 0, 1.0, class_weight)
+        total = jnp.maximum(jnp.sum(weights), 1e-9)
+        branches = {
+            "bce": lambda: losses.bce(logits, target, weights=weights),
+            "focal": lambda: (
+                losses.focal(logits, target, run.gamma, weights=weights * class_weight)
+                * (jnp.sum(weights * class_weight) / total)
+            ),
+            "dice": lambda: losses.dice(logits, target, weights=weights),
+            "dice_bce": lambda: losses.dice_bce(logits, target, run.dice_share, weights=weights),
+            "published_dice": lambda: losses.published_dice(logits, target, weights=weights),
+        }
+        return lax.switch(run.loss, [branches[name] for name in self.loss_names])
 
-    Returns
-    -------
-    float32 scalar
-        The loss. If runs are computed one after the other, only its branch is computed.
-    """
-    run, target, weights = batch.constants, batch.target, batch.weights
-    class_weight = target * run.alpha + (1 - target) * (1 - run.alpha)
-    class_weight = jnp.where(run.alpha < 0, 1.0, class_weight)
-    total = jnp.maximum(jnp.sum(weights), 1e-9)
-    branches = {
-        "bce": lambda: losses.bce(logits, target, weights=weights),
-        "focal": lambda: (
-            losses.focal(logits, target, run.gamma, weights=weights * class_weight)
-            * (jnp.sum(weights * class_weight) / total)
-        ),
-        "dice": lambda: losses.dice(logits, target, weights=weights),
-        "dice_bce": lambda: losses.dice_bce(logits, target, run.dice_share, weights=weights),
-        "published_dice": lambda: losses.published_dice(logits, target, weights=weights),
-    }
-    return lax.switch(run.loss, [branches[name] for name in names])
+    def _sum_batch(self, variables: Variables, batch: SpikeBatch) -> ValidationSums:
+        target, weights, logits = batch.target, batch.weights, self.compute_logits(variables, batch, None)
+        nats = jax.nn.softplus(logits) - target * logits
+        index = 2 * histogram_bin(logits, HISTOGRAM_BINS) + target.astype(jnp.int32)
+        histogram = jnp.zeros(2 * HISTOGRAM_BINS).at[index.reshape(-1)].add(weights.reshape(-1))
+        n_windows = jnp.sum(jnp.any(weights.reshape(len(weights), -1) > 0, axis=1))
+        return ValidationSums(
+            histogram.reshape(HISTOGRAM_BINS, 2),
+            jnp.sum(nats * weights),
+            self.run_loss(logits, batch) * n_windows,
+            jnp.sum(weights),
+            jnp.sum(batch.spike_counts, axis=0),
+            n_windows.astype(jnp.float32),
+        )
 
 
 def sample_entries(
@@ -517,38 +555,6 @@ class ValidationSums(NamedTuple):
     n_windows: Float[Array, ""]
 
 
-def sum_batch(names: Sequence[str], logits: Float[Array, "row *rest"], batch: SpikeBatch) -> ValidationSums:
-    """Compute the sums of one batch.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Losses that occur in the grid.
-    logits : float array of shape (rows, ...)
-        Logits of the targets.
-    batch : SpikeBatch
-        Targets, weights and constants.
-
-    Returns
-    -------
-    ValidationSums
-        Sums over its windows.
-    """
-    target, weights = batch.target, batch.weights
-    nats = jax.nn.softplus(logits) - target * logits
-    index = 2 * histogram_bin(logits, HISTOGRAM_BINS) + target.astype(jnp.int32)
-    histogram = jnp.zeros(2 * HISTOGRAM_BINS).at[index.reshape(-1)].add(weights.reshape(-1))
-    n_windows = jnp.sum(jnp.any(weights.reshape(len(weights), -1) > 0, axis=1))
-    return ValidationSums(
-        histogram.reshape(HISTOGRAM_BINS, 2),
-        jnp.sum(nats * weights),
-        run_loss(names, logits, batch) * n_windows,
-        jnp.sum(weights),
-        jnp.sum(batch.spike_counts, axis=0),
-        n_windows.astype(jnp.float32),
-    )
-
-
 def validation_scores(sums: ValidationSums) -> dict[str, Float[Array, ""]]:
     """Compute the scores that are recorded after each epoch.
 
@@ -586,8 +592,3 @@ def validation_scores(sums: ValidationSums) -> dict[str, Float[Array, ""]]:
         "accuracy_on_1": true_positives[best] / n_positives,
         "accuracy": (n_negatives - false_positives[best] + true_positives[best]) / (n_negatives + n_positives),
     }
-
-
-def _no_sums(n_units: int) -> ValidationSums:
-    zero = jnp.zeros(())
-    return ValidationSums(jnp.zeros((HISTOGRAM_BINS, 2)), zero, zero, zero, jnp.zeros(n_units), zero)

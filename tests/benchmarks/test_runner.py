@@ -39,14 +39,14 @@ def test_rows_survive_a_round_trip(tmp_path):
 
 
 def test_every_case_is_measured_in_every_round(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(runner, "run_worker", lambda module, *values: {"seconds": values[1], "batch": values[2]})
+    monkeypatch.setattr(runner, "run_worker", lambda module, case: {"seconds": case["runs"], "batch": case["batch"]})
     cases = [{"what": "a", "runs": 2}, {"what": "b", "runs": 4}]
     rows = runner.measure_rounds(
         "module",
         cases,
         2,
         tmp_path / "rows.csv",
-        options=[8],
+        fixed={"batch": 8},
         describe=lambda row: row["what"],
         extend=lambda row: {"rate": row["runs"] / row["seconds"]},
     )
@@ -67,4 +67,4 @@ def test_cases_of_pytorch_are_left_out_without_it(monkeypatch, capsys):
 
 def test_failed_measurement_is_reported_in_one_sentence():
     with pytest.raises(SystemExit, match="error: the measurement of x failed: .*no_such_module"):
-        runner.run_worker("no_such_module", "x")
+        runner.run_worker("no_such_module", {"what": "x"})

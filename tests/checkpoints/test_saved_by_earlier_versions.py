@@ -21,7 +21,8 @@ from tests.checkpoints.write_fixtures import FIXTURES, HERE
 from tests.experiments.command import run
 
 VERSIONS = sorted(path.name for path in HERE.iterdir() if (path / "run_folder").is_dir())
-VARIANTS = ("baseline", "attention", "attention+smote", "arcface+smote")
+VARIANTS = ("bilstm", "attention", "attention+smote", "arcface+smote")
+RENAMED = {"baseline": "bilstm"}  # variants of version 0.1.0
 GRID = RunGrid.cross(variant=VARIANTS, seed=range(1))
 CONFIG = TrainConfig(max_epochs=6, learning_rate=3e-3)
 
@@ -29,7 +30,8 @@ CONFIG = TrainConfig(max_epochs=6, learning_rate=3e-3)
 def read_scores(folder: Path) -> dict[tuple[str, str, str], float]:
     with open(folder / "scores.csv") as file:
         rows = list(csv.DictReader(file))
-    return {(row["variant"], row["seed"], row["metric"]): float(row["value"]) for row in rows}
+    names = [RENAMED.get(row["variant"], row["variant"]) for row in rows]
+    return {(name, row["seed"], row["metric"]): float(row["value"]) for name, row in zip(names, rows, strict=True)}
 
 
 def test_there_are_fixtures():
@@ -76,6 +78,15 @@ def test_a_checkpoint_of_the_same_grid_is_restored(version):
     np.testing.assert_array_equal(snapshot.state["epoch"], np.full(4, 5))
     trained = np.isfinite(snapshot.history["train_loss"])
     np.testing.assert_array_equal(trained, np.broadcast_to(np.arange(6) < 5, (4, 6)))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_checkpoint_is_restored_by_the_names_it_was_written_with(version):
+    old = RunGrid.cross(variant=("baseline", *VARIANTS[1:]), seed=range(1))
+    assert restore(HERE / version / "run_folder" / "checkpoints", old, CONFIG) is not None
+    other = RunGrid.cross(variant=("lstm", *VARIANTS[1:]), seed=range(1))
+    with pytest.raises(CheckpointError, match="or they have other names"):
+        restore(HERE / version / "run_folder" / "checkpoints", other, CONFIG)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

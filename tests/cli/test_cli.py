@@ -58,7 +58,10 @@ def test_predict_writes_one_row_per_cell(capsys, tmp_path):
 
 ERRORS = {
     "no model": (("info", "nowhere"), "nowhere holds no saved model"),
-    "a model of another kind": (("predict", FIXTURES / "spikes", "x"), "predict needs a PatchSeqClassifier"),
+    "a model of another kind": (
+        ("predict", FIXTURES / "spikes", "x"),
+        "is a SpikeTransformer: give the folder of a PatchSeqClassifier",
+    ),
     "no table": (("predict", FIXTURES / "patchseq", "nothing.npz"), "nothing.npz"),
     "an output folder that is a file": (
         (

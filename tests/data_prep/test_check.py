@@ -1,15 +1,13 @@
 """Check: each injected error is reported, and a table without errors has no problems."""
 
-import io
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
-from data_prep.patchseq.check import check_table, print_report
+from data_prep.patchseq.check import check_table
 from data_prep.patchseq.feature_csv import read_feature_csv
 from jaxephys.schemas.feature_table import FeatureTable
 
@@ -54,7 +52,7 @@ def vectors(family, values):
 
 def test_clean_table_has_no_problems(clean):
     found = check_table(clean)
-    assert found.problems == [] and found.lines()[-1] == "no problems found"
+    assert found.findings == [] and found.lines()[-1] == "nothing looks wrong"
 
 
 def test_counts_of_classes(clean):
@@ -75,10 +73,10 @@ def test_missing_values_donors_and_majority_class_are_reported(clean):
     found = check_table(replace(clean, values=gaps, observed=np.isfinite(gaps)))
     seen = next(block for block in found.blocks if block.title == "input of a model")
     assert seen.rows == [["1 subthreshold", "3", "2.5 %", "0"], ["2 ramp_ap", "3", "25.0 %", "10"]]
-    assert "40 cells, 2 families, 6 features" in found.facts
-    assert "2 classes; always predicting Sst is right for 60.0 % of the cells" in found.facts
-    assert any(fact.startswith("8 donors, at most 6 cells of one") for fact in found.facts)
-    assert any(fact.startswith("40 cells share their donor") for fact in found.facts)
+    assert "40 cells, 2 families, 6 features" in found.facts.values()
+    assert "2 classes; always predicting Sst is right for 60.0 % of the cells" in found.facts.values()
+    assert any(fact.startswith("8 donors, at most 6 cells of one") for fact in found.facts.values())
+    assert any(fact.startswith("40 cells share their donor") for fact in found.facts.values())
 
 
 @pytest.mark.parametrize(
@@ -94,28 +92,28 @@ def test_missing_values_donors_and_majority_class_are_reported(clean):
     ],
 )
 def test_wrong_unit_is_recognized(clean, feature, factor, look):
-    problems = check_table(changed(clean, feature, lambda x: x * factor)).problems
+    problems = check_table(changed(clean, feature, lambda x: x * factor)).findings
     assert len(problems) == 2  # one for each species
     assert all(problem.startswith(f"{feature} (") and problem.endswith(f"looks like {look}") for problem in problems)
 
 
 def test_wrong_unit_in_one_species_is_reported_for_that_species(clean):
-    (problem,) = check_table(changed(clean, "tau", lambda x: x / 1000, slice(1, None, 2))).problems
+    (problem,) = check_table(changed(clean, "tau", lambda x: x / 1000, slice(1, None, 2))).findings
     assert problem.startswith("tau (human)") and problem.endswith("looks like seconds: multiply by 1000")
 
 
 def test_unit_of_tau_depends_on_the_naming(clean):
     seconds = changed(clean, "tau", lambda x: x / 1000)
-    assert check_table(replace(seconds, provenance={"naming": "new"})).problems == []
-    assert check_table(replace(seconds, provenance={})).problems == []  # the naming is not given
-    assert len(check_table(replace(clean, provenance={"naming": "new"})).problems) == 2
+    assert check_table(replace(seconds, provenance={"naming": "new"})).findings == []
+    assert check_table(replace(seconds, provenance={})).findings == []  # the naming is not given
+    assert len(check_table(replace(clean, provenance={"naming": "new"})).findings) == 2
 
 
 def test_outlier_is_reported_but_is_no_wrong_unit(clean):
     """A sag of 1.5 would be plausible in per cent; in one cell of twenty it is a bad measurement."""
-    (problem,) = check_table(changed(clean, "sag", lambda x: x * 0 + 1.5, slice(4, 5))).problems
+    (problem,) = check_table(changed(clean, "sag", lambda x: x * 0 + 1.5, slice(4, 5))).findings
     assert problem == "sag (mouse): 1 of 20 values outside -0.3 to 1.2 (1.5)"
-    some = check_table(changed(clean, "sag", lambda x: x * 0 + 1.5, slice(0, 10))).problems
+    some = check_table(changed(clean, "sag", lambda x: x * 0 + 1.5, slice(0, 10))).findings
     assert all(problem.endswith("looks like per cent: divide by 100") for problem in some) and len(some) == 2
 
 
@@ -131,26 +129,26 @@ def test_outlier_is_reported_but_is_no_wrong_unit(clean):
 def test_family_of_vectors_is_checked_as_a_whole(family, values, look):
     jitter = np.random.default_rng(1).uniform(0.9, 1.1, (8, 1))
     (problem,) = [
-        problem for problem in check_table(vectors(family, values * jitter)).problems if problem.startswith(family)
+        problem for problem in check_table(vectors(family, values * jitter)).findings if problem.startswith(family)
     ]
     assert f"looks like {look}" in problem
     factor = {"volts": 1e3, "kilohertz": 1e3, "milliseconds": 1e-3}[look]
     right = check_table(vectors(family, values * jitter * factor))
-    assert not any(problem.startswith(family) for problem in right.problems)
+    assert not any(problem.startswith(family) for problem in right.findings)
 
 
 def test_values_that_were_not_observed_are_not_checked(clean):
     wild = changed(clean, "vrest", lambda x: x * 0 + 1e6, slice(0, 3))
     observed = wild.observed.copy()
     observed[:3, 0] = False
-    assert check_table(replace(wild, observed=observed)).problems == []
-    assert len(check_table(wild).problems) == 2
+    assert check_table(replace(wild, observed=observed)).findings == []
+    assert len(check_table(wild).findings) == 2
 
 
 def test_constant_and_unmeasured_columns_are_reported(clean):
-    problems = check_table(changed(clean, "sag", lambda x: x * 0 + 0.1)).problems
+    problems = check_table(changed(clean, "sag", lambda x: x * 0 + 0.1)).findings
     assert problems == ["subthreshold: 1 of 3 columns are constant: sag"]
-    problems = check_table(changed(clean, "tau", lambda x: x * np.nan)).problems
+    problems = check_table(changed(clean, "tau", lambda x: x * np.nan)).findings
     assert problems == ["subthreshold: 1 of 3 columns were never measured: tau"]
 
 
@@ -160,7 +158,7 @@ def test_copies_similar_ids_and_empty_cells_are_reported(clean):
     observed = clean.observed.copy()
     observed[9] = False  # its values are substitutes
     cells = np.array([*clean.cell[:-2], "12", "12.0"])
-    problems = check_table(replace(clean, cell=cells, values=values, observed=observed)).problems
+    problems = check_table(replace(clean, cell=cells, values=values, observed=observed)).findings
     assert problems == [
         "ids that differ only in how they are written: 12",
         "cells with exactly the features of an earlier one, perhaps copies: c7",
@@ -171,7 +169,7 @@ def test_copies_similar_ids_and_empty_cells_are_reported(clean):
 def test_missing_labels_and_small_classes_are_reported(clean):
     labels = np.array(["Sst"] * 24 + ["Vip"] * 3 + [""] * 2 + ["Lamp5"] * 11)
     donors = np.array(["d1"] + [f"d{i % 8}" for i in range(28)] + ["d3"] * 10 + [""])
-    problems = check_table(replace(clean, about={**clean.about, "label": labels, "donor": donors})).problems
+    problems = check_table(replace(clean, about={**clean.about, "label": labels, "donor": donors})).findings
     assert [problem.split(":")[0] for problem in problems] == [
         "cells without a label, to be left out of training",
         "cells without a donor, where others have one",
@@ -182,18 +180,15 @@ def test_missing_labels_and_small_classes_are_reported(clean):
 
 def test_table_without_texts_and_units_is_reported(clean):
     found = check_table(vectors("my_own_family", np.random.default_rng(0).normal(size=(6, 3))))
-    assert "no donor is known: folds cannot be grouped by donor" in found.facts
-    assert any("no unit is known for my_own_family" in fact for fact in found.facts)
+    assert "no donor is known: folds cannot be grouped by donor" in found.facts.values()
+    assert any("no unit is known for my_own_family" in fact for fact in found.facts.values())
 
 
-def test_plain_text_without_a_terminal_and_frames_with_one(clean):
-    plain, framed = io.StringIO(), io.StringIO()
-    found = check_table(changed(clean, "sag", lambda x: x * 0 + 0.1))
-    print_report(found, Console(file=plain, width=40))
-    print_report(found, Console(file=framed, force_terminal=True, width=100))
-    assert plain.getvalue() == "\n".join(found.lines()) + "\n"
-    assert plain.getvalue().isascii() and "\x1b" not in plain.getvalue()
-    assert "\x1b" in framed.getvalue() and "┃" in framed.getvalue() and "columns are constant: sag" in framed.getvalue()
+def test_report_is_plain_text_with_aligned_columns(clean):
+    lines = check_table(changed(clean, "sag", lambda x: x * 0 + 0.1)).lines()
+    assert lines[:3] == ["classes and species", "  class  human  mouse  all", "  Sst       12     12   24"]
+    assert lines[-2:] == ["1 to look at:", "  - subthreshold: 1 of 3 columns are constant: sag"]
+    assert "\n".join(lines).isascii() and not any("\n" in line or "\x1b" in line for line in lines)
 
 
 @pytest.mark.parametrize("name", ["mouse_v1", "human", "mouse_human_aligned"])
@@ -202,5 +197,5 @@ def test_units_of_the_real_tables_are_plausible(name):
     if not path.exists():
         pytest.skip(f"{name}.csv is not here: put it into the folder patchseq of JAXEPHYS_DATA")
     found = check_table(read_feature_csv(path, min_coverage=0, clock_times=True))
-    assert not [problem for problem in found.problems if "median" in problem or "looks like" in problem]
-    assert len(found.problems) < 15
+    assert not [problem for problem in found.findings if "median" in problem or "looks like" in problem]
+    assert len(found.findings) < 15

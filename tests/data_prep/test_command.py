@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -141,6 +143,13 @@ def test_reasons_are_explained(capsys):
     assert code == 0 and "step of another length" in out
 
 
+@pytest.mark.parametrize("command", ["patchseq reasons", "units list", "spikes --help", "--help"])
+def test_a_reader_that_ends_early_gives_no_traceback(command):
+    script = f"{shlex.quote(sys.executable)} -u -m data_prep {command} | true; exit ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.stderr == "" and ended.returncode in (0, 141)
+
+
 def test_list_of_systems_and_unknown_system(capsys):
     assert run(capsys)[0] == 0
     code, out, _ = run(capsys, "patchclamp")
@@ -149,8 +158,8 @@ def test_list_of_systems_and_unknown_system(capsys):
 
 MISTAKES = {
     "no recordings": (("extract", "nowhere", "out"), "there is no .nwb file in nowhere"),
-    "no source": (("table", "out"), "give either --from FOLDER"),
-    "two sources": (("table", "out", "--from", "x", "--csv", "y"), "give either --from FOLDER"),
+    "no source": (("table", "out"), "no source given: give one of --from, --csv"),
+    "two sources": (("table", "out", "--from", "x", "--csv", "y"), "--from and --csv given: give one of"),
     "not extracted": (("table", "out", "--from", "."), "holds no finished extraction"),
     "no csv": (("table", "out", "--csv", "cells.csv"), "cells.csv cannot be read"),
     "no table": (("check", "nowhere"), "there is no table nowhere"),

@@ -18,7 +18,7 @@ import requests
 from rich.console import Console
 
 from data_prep import download, progress
-from data_prep.dandi_archive import MANIFEST, dandiset_number, fetch_dandiset, list_assets, read_manifest
+from data_prep.dandi_archive import MANIFEST, dandiset_number, fetch_dandiset, query_archive, read_manifest
 from data_prep.download import DownloadError
 from data_prep.patchseq.nwb import ids_from_path
 from data_prep.remote_file import open_remote
@@ -91,7 +91,7 @@ def test_limit_takes_the_first_paths_and_match_filters_them(archive, tmp_path):
 
 
 def test_assets_are_listed_without_a_download(archive):
-    assets = list_assets("DANDI:000020", match="sub-[37]/*", limit=2, api=archive.api)
+    assets = query_archive("DANDI:000020", match="sub-[37]/*", limit=2, api=archive.api).assets
     assert [(asset.path, *ids_from_path(asset.path)) for asset in assets] == [
         (path_of(3, 31), "31", "3"),
         (path_of(3, 32), "32", "3"),
@@ -406,7 +406,7 @@ def test_a_recording_in_the_archive_is_extracted_without_a_download(tmp_path):
     local = toy.write_nwb(tmp_path / "sub-3_ses-31_icephys.nwb", toy.sweeps()[:8])
     how = {"preset": "ipfx", "layout": Layout(), "reader": "h5py"}
     with Archive({ONE: local.read_bytes()}) as archive:
-        (asset,) = list_assets("mouse", api=archive.api)
+        (asset,) = query_archive("mouse", api=archive.api).assets
         remote, facts = extract_recording(RecordingFile(asset.path, asset=asset), **how)
     with pytest.raises(OSError):
         extract_recording(RecordingFile(asset.path, asset=asset), **how)

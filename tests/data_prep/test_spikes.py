@@ -17,7 +17,7 @@ from data_prep.spikes import fetch as fetching
 from data_prep.spikes.binning import BinnedSpikes, bin_spikes, select_units
 from data_prep.spikes.build import BuildSettings, build_recording
 from data_prep.spikes.check import check_recording, compute_statistics
-from data_prep.spikes.registry import ENTRIES, Entry, IblSession, MendeleyDataset, WebFiles, build_entry, find_entry
+from data_prep.spikes.registry import ENTRIES, Entry, IblSession, MendeleyDataset, build_entry, find_entry
 from data_prep.spikes.spike_times import SpikeTimes
 from data_prep.spikes.splits import find_repeats, splits_by_minutes
 from jaxephys.schemas.recording import Recording
@@ -210,7 +210,9 @@ def test_the_registry_finds_its_files_by_either_name(tmp_path):
         entry.paths(tmp_path)
     with pytest.raises(DataError, match="holds none: fetch in_vivo_NYU-40_2021-04-14 again"):
         find_entry("in_vivo_NYU-40_2021-04-14").paths(tmp_path)
-    with pytest.raises(DataError, match="'in_vitro_21051100' in the registry: did you mean in_vitro_210511001"):
+    with pytest.raises(
+        DataError, match="recording of the registry 'in_vitro_21051100': did you mean in_vitro_210511001"
+    ):
         find_entry("in_vitro_21051100")
     with pytest.raises(DataError, match="is a collection of recordings"):
         build_entry(find_entry("mendeley_kf65cvmtbz"), tmp_path)
@@ -299,7 +301,7 @@ def test_single_files_are_fetched_once(server, tmp_path):
     pytest.importorskip("requests", reason="the network needs the prep extra")
     position, url = server
     (position / "a.mat").write_bytes(b"spikes")
-    entry = Entry("mine", "", WebFiles({"mine_a.mat": f"{url}/a.mat"}), "")
+    entry = Entry("mine", "", {"mine_a.mat": f"{url}/a.mat"}, "")
     (path,) = fetching.fetch(entry, tmp_path / "got")
     assert path.read_bytes() == b"spikes" and [x.name for x in path.parent.iterdir()] == ["mine_a.mat"]
     (position / "a.mat").unlink()
@@ -418,7 +420,7 @@ def test_build_from_user_files(tmp_path, capsys):
 MISTAKES = {
     ("build", "x", "--out", "o"): "no source given: give one of --data",
     ("build", "x", "--out", "o", "--npz", "a", "--alf", "b"): "--alf and --npz given",
-    ("build", "x", "--out", "o", "--data", "."): "no recording 'x' in the registry",
+    ("build", "x", "--out", "o", "--data", "."): "no recording of the registry 'x'",
     (
         "build",
         "in_vitro_210511001",
@@ -432,7 +434,7 @@ MISTAKES = {
     ("build", "in_vitro_210511001", "--out", "o", "--data", "none"): "there is no folder none",
     ("build", "x", "--out", "o", "--asdf", "none.mat", "--tick-ms", "1"): "there is no file none.mat",
     ("check", "none.npz"): "there is no recording none.npz",
-    ("fetch", "nothing", "--out", "o"): "no recording 'nothing' in the registry",
+    ("fetch", "nothing", "--out", "o"): "no recording of the registry 'nothing'",
     ("simulate", "--out", "o", "--populations", "vivo_tetha"): "no population 'vivo_tetha': did you mean vivo_theta",
     ("simulate", "--out", "o", "--units", "3"): "3 units are too few",
     ("simulate", "--out", "o", "--minutes", "0.01"): "holds no bins",

@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from data_prep.spikes.alf import read_alf
-from data_prep.spikes.arrays import read_arrays
-from data_prep.spikes.asdf import read_asdf
 from data_prep.spikes.binning import bin_spikes
+from data_prep.spikes.spike_files import read_alf, read_arrays, read_asdf, read_nwb
 from jaxephys.schemas.storage import DataError
 
 TICKS = [np.array([1, 5, 9]), np.array([], int), np.array([2, 3, 20])]
@@ -136,7 +134,7 @@ NPZ = {
     "clusters": (dict(spike_times=[0.1, 0.2], spike_clusters=[1]), "2 spike times and 1 spike_clusters"),
     "depth": (dict(spike_times=[0.1], spike_times_index=[1], depth=[1, 2]), "depth of .* has 2 entries for 1 units"),
     "nothing": (dict(other=[1]), "holds other: it needs spike_times"),
-    "built": (dict(schema="jaxephys spikes 1"), "is a finished recording"),
+    "built": (dict(schema="jaxephys spikes 1"), "is a finished table or recording"),
     "no units": (dict(spike_times=[], spike_clusters=[]), "has no units|whole numbers"),
 }
 
@@ -230,8 +228,6 @@ def make(folder):
 
 def test_nwb_units(tmp_path):
     h5py = pytest.importorskip("h5py", reason="NWB files need the prep extra")
-    from data_prep.spikes.nwb import read_nwb
-
     with h5py.File(tmp_path / "a.nwb", "w") as file:
         file["units/id"] = [4, 9]
         file["units/spike_times"] = [0.25, 0.5, 0.125]

@@ -185,7 +185,7 @@ def test_simulate_then_check(tmp_path, capsys):
     assert code == 0 and f"next: python -m data_prep units check {tmp_path / 't'}" in out and "12 units" in out
     assert len(UnitTable.read(tmp_path / "t")) == 12
     code, out, _ = run(capsys, "check", tmp_path / "t", "--json", tmp_path / "report.json")
-    assert code == 0 and "technology   neuropixels 4, silicon_probe 4, juxtacellular 4" in out
+    assert code == 0 and "technology     neuropixels 4, silicon_probe 4, juxtacellular 4" in out
     assert json.loads((tmp_path / "report.json").read_text())["facts"]["units"] == 12
 
 

@@ -212,7 +212,7 @@ def test_archive_of_features(tmp_path):
         ({"spike_times": np.zeros(9), "spike_times_index": [3, 8]}, "does not increase to the 9 spikes"),
         ({"isi": ISIS, "label": ["PV"]}, "label of .* has the shape \\(1,\\) for 4 units"),
         ({"template": TEMPLATES}, "without a sampling rate: give it in Hz"),
-        ({"label": np.array([{}], object)}, "not an archive of plain arrays"),
+        ({"label": np.array([{}], object)}, "not a file of plain arrays"),
     ],
 )
 def test_invalid_archive_is_refused(tmp_path, content, message):

@@ -2,16 +2,12 @@
 
 import csv
 import json
-import os
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 import jaxephys
 from jaxephys.patchseq.synthetic import make_synthetic_cells
-from jaxephys.reporting.run_folder import RunFolder
-from jaxephys.reporting.settings import Settings
 from tests.experiments.command import only_run, run
 
 
@@ -61,7 +57,7 @@ def test_run_folder_is_complete(smoke):
 def test_baselines_are_in_the_score_table(smoke):
     with open(smoke[1] / "scores.csv") as file:
         variants = {row["variant"] for row in csv.DictReader(file)}
-    assert variants == {"baseline", "attention", "attention+smote", "arcface+smote", "logistic", "svm", "bayes"}
+    assert variants == {"bilstm", "attention", "attention+smote", "arcface+smote", "logistic", "svm", "bayes"}
 
 
 def test_predictions_reproduce_the_scores(smoke):
@@ -93,21 +89,6 @@ MISTAKES = {
 }
 
 
-def test_a_run_is_not_resumed_with_other_data(tmp_path):
-    def announce(data: np.ndarray, settings: Settings) -> None:
-        RunFolder(tmp_path, "test", settings, [], Console(quiet=True)).announce_run(1, cells=data)
-
-    resumed = Settings(resume=tmp_path)
-    announce(np.zeros(3), resumed)  # the run was killed before it wrote a manifest
-    announce(np.zeros(3), resumed)
-    with pytest.raises(ValueError, match="the data of cells are not those"):
-        announce(np.ones(3), resumed)
-    announce(np.ones(3), Settings())
-    (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(ValueError, match="damaged: remove it"):
-        announce(np.ones(3), resumed)
-
-
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistake_is_reported_in_one_sentence(mistake, tmp_path):
     arguments, hint = MISTAKES[mistake]
@@ -135,19 +116,3 @@ def test_full_disk_is_reported_in_one_sentence(tmp_path):
     assert "error: the checkpoint cannot be written to" in done.stderr
     assert "free space" in done.stderr
     assert not list(tmp_path.glob("runs/*/*/scores.csv"))
-
-
-def test_doctor_lists_versions_and_speed(tmp_path):
-    done = run("jaxephys", cwd=tmp_path)
-    assert done.returncode == 0
-    for word in ("jaxephys", "orbax-checkpoint", "GFLOP/s"):
-        assert word in done.stdout
-
-
-def test_doctor_reports_an_unused_gpu(tmp_path):
-    fake = tmp_path / "nvidia-smi"
-    fake.write_text("#!/bin/sh\necho NVIDIA H200\n")
-    fake.chmod(0o755)
-    done = run("jaxephys", cwd=tmp_path, PATH=f"{tmp_path}:{os.environ['PATH']}", JAX_PLATFORMS="cpu")
-    assert done.returncode == 1
-    assert "!!! An NVIDIA GPU is here (NVIDIA H200), but JAX runs on the CPU." in done.stdout

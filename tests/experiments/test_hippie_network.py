@@ -8,21 +8,19 @@ import pytest
 from sklearn.model_selection import KFold
 
 import jaxephys
-from data_prep.units.registry import annotate_units, find_dataset, held_out
-from data_prep.units.simulate import simulate_units
+from data_prep.units.registry import find_dataset
 from experiments import hippie_ablation, hippie_embed, hippie_impute, hippie_pretrain
 from experiments.command_line import main
-from jaxephys.hippie.benchmark import read_tables
+from jaxephys.hippie.datasets import read_tables
 from jaxephys.hippie.estimator import Hippie
-from jaxephys.hippie.grid import k_fold_splits
-from jaxephys.hippie.imputation_benchmark import BASELINES, blend_weights, complete_units
+from jaxephys.hippie.imputation_benchmark import BASELINES
 from jaxephys.hippie.preprocessing import prepare
-from jaxephys.hippie.pretraining import unrelated_tables
-from jaxephys.hippie.report.clusters import cluster_names
 from jaxephys.hippie.task import ABLATION
 from jaxephys.reporting.score_table import read_scores
+from jaxephys.reporting.settings import settings_from_json
 from jaxephys.schemas.unit_table import UnitTable
 from tests.experiments.command import only_run
+from tests.hippie.example_tables import write_tables
 
 SETS = {"lisberger": 60, "hull": 50, "hull_counts": 50, "watson": 60}  # the second and the third are the same units
 
@@ -30,10 +28,7 @@ SETS = {"lisberger": 60, "hull": 50, "hull_counts": 50, "watson": 60}  # the sec
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "hippie"
-    for seed, (name, units) in enumerate(SETS.items()):
-        made = simulate_units(units, 6, seed=1 if name.startswith("hull") else seed)
-        copied = annotate_units(made, find_dataset("watson" if name == "watson" else name))
-        replace(copied, about={**copied.about, "dataset": np.full(units, name)}).write(folder / name)
+    write_tables(folder, SETS)
     return folder
 
 
@@ -88,49 +83,7 @@ def test_waveforms_under_another_technology_are_compared_with_the_truth(imputed)
     assert all(0 < score.n < 12 for score in scores)
 
 
-def test_folds_are_disjoint_and_the_same_for_every_seed():
-    splits = k_fold_splits(np.arange(7, 50), 2)
-    tested = np.concatenate([splits[1, fold].test for fold in range(5)])
-    np.testing.assert_array_equal(np.sort(tested), np.arange(7, 50))
-    np.testing.assert_array_equal(splits[0, 3].test, splits[1, 3].test)
-    assert not np.array_equal(splits[0, 3].validation, splits[1, 3].validation)
-
-
-def test_blend_weights_select_the_member_that_is_right_on_validation_rows():
-    rng = np.random.default_rng(0)
-    given = rng.normal(size=(120, 6))
-    curves = given @ rng.normal(size=(6, 9))
-    split = k_fold_splits(np.arange(120), 1)[0, 0]
-    drawn = rng.normal(size=(1, len(split.validation), 9))
-    weights = blend_weights([split], drawn, given, curves)
-    assert weights[1] == pytest.approx(1, abs=0.05) and abs(weights[[0, 2]]).max() < 0.05
-    weights = blend_weights([split], curves[split.validation][None], rng.normal(size=(120, 6)), curves)
-    assert weights[0] == pytest.approx(1, abs=0.01)
-
-
-def test_units_with_one_curve_have_nothing_to_be_imputed_from(data):
-    units = UnitTable.read(data / "watson")
-    gone = {name: rows if name == "wave" else rows[:, :0] for name, rows in units.raw.items()}
-    assert complete_units(replace(units, raw=gone)) is None
-    acg = units.raw["acg"].copy()
-    acg[:7] = np.nan
-    whole = complete_units(replace(units, raw={**units.raw, "acg": acg}))
-    assert whole is not None and len(whole) == 53
-
-
 # Pretraining.
-
-
-def test_copies_of_a_held_out_data_set_are_excluded_from_pretraining(data):
-    tables = read_tables(data, find_dataset)
-    assert set(unrelated_tables(["hull"], tables, find_dataset, held_out)) == {"lisberger", "watson"}
-    assert len(unrelated_tables(["watson"], tables, find_dataset, held_out)) == 2, "one copy of two"
-    with pytest.raises(ValueError, match="no data set 'lisbon' to hold out: choose one of hull, hull_counts"):
-        unrelated_tables(["lisbon"], tables, find_dataset, held_out)
-    assert (
-        unrelated_tables(["hull"], {name: tables[name] for name in ("hull", "hull_counts")}, find_dataset, held_out)
-        == {}
-    )
 
 
 def test_pretraining_needs_an_unrelated_data_set(data, tmp_path, monkeypatch, capsys):
@@ -194,7 +147,14 @@ def test_the_sweep_crosses_sizes_and_weights():
     assert objectives["z 5, beta 4.0"].latent == 5 and objectives["z 20, beta 0.25"].beta == 0.25
 
 
-def test_names_of_clusters_are_sorted_by_number():
-    names = cluster_names(np.array([10, -1, 2, 0]))
-    assert names.tolist() == ["10", "none", "02", "00"] and np.unique(names).tolist()[-1] == "none"
-    assert cluster_names(np.array([-1, -1])).tolist() == ["none", "none"]
+def test_settings_of_version_0_1_0_are_read():
+    sizes = {"epochs": 3, "latent": 6, "seeds": 1, "trunk": "dense", "width": 4}
+    saved = {"arms": "ladder", "data": "units", "most": 3, **sizes}
+    settings = settings_from_json(hippie_ablation.PRESETS["default"], saved)
+    assert settings == replace(hippie_ablation.PRESETS["smoke"], variants="ladder")
+    assert hippie_ablation.objectives_of(settings) == ABLATION
+    del sizes["seeds"]
+    saved = {"datasets_root": "hippie", "output": None, "model": None, "umap": False, "least": 10, **sizes}
+    assert settings_from_json(hippie_embed.PRESETS["default"], saved) == hippie_embed.PRESETS["smoke"]
+    saved = {"data": "hippie", **sizes, "seeds": 1}
+    assert settings_from_json(hippie_impute.PRESETS["default"], saved) == hippie_impute.PRESETS["smoke"]

@@ -1,46 +1,13 @@
 """The transfer experiment on small synthetic tables: models are scored on the same folds, and conclusions follow intervals."""
 
-import csv
 import json
 
 import numpy as np
 import pytest
-from rich.console import Console
 
-from data_prep.patchseq.feature_csv import read_cells
-from experiments.patchseq_transfer import FILE, PRESETS
-from jaxephys.evaluation.comparison import ModelComparison, SplitKey
-from jaxephys.evaluation.scores import Score
-from jaxephys.patchseq.grid import draw_splits
-from jaxephys.patchseq.report.transfer import conclusion, donor_bootstrap, gains
-from jaxephys.patchseq.source_transfer import LabelledCells, SourceDomain, macro_f1_of_confusion
-from jaxephys.patchseq.transfer_grid import labelled_rows, train_classical_models
-from jaxephys.patchseq.transfer_task import human_cells_first, is_mouse
-from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.score_table import read_scores
 from tests.experiments.command import only_run, run
-
-CLASSES = ("Lamp5", "Pvalb", "Sst", "Vip")
-NAMES = ("vrest", "ri", "sag", "updown_ramp", "threshold_v_ramp")
-CENTERS = 3.0 * np.eye(4, 5)
-
-
-def write_both(path, human: int = 96, mouse: int = 160) -> None:
-    """Four features separate the classes, in both species; mouse cells have other values, and some of its Vip cells are Sncg."""
-    rng = np.random.default_rng(0)
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        about = ("cell_id", "species", "dataset", "subclass4", "subclass5", "t_type", "donor", "structure", "condition")
-        writer.writerow((*about, *NAMES))
-        for species, cells in (("mouse", mouse), ("human", human)):  # the order of the real file
-            label = rng.permutation(np.resize(np.arange(4), cells))
-            values = CENTERS[label] + rng.normal(size=(cells, 5)) + 20 * (species == "mouse")
-            for i in range(cells):
-                name = CLASSES[label[i]]
-                fine = "Sncg" if species == "mouse" and name == "Vip" and i % 3 == 0 else name
-                row = ["" if rng.random() < 0.03 else f"{value:.4f}" for value in values[i]]
-                known = (f"{species}{i}", species, "synthetic", name, fine, "", f"{species}{i // 3}", "V1")
-                writer.writerow((*known, ("acute", "culture")[i % 2], *row))
+from tests.patchseq.example_cells import write_both
 
 
 @pytest.fixture(scope="module")
@@ -119,81 +86,3 @@ def test_a_finished_run_resumes_to_the_same_scores(finished, tables):
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("resuming from the last checkpoint") == 6
     assert (finished / "scores.csv").read_bytes() == before
-
-
-# What it is made of.
-
-
-def test_human_cells_come_first_and_sncg_is_labelled_as_requested(tables):
-    for released, name in ((False, "Vip"), (True, "Lamp5")):
-        table = read_cells(tables, FILE, "subclass5" if released else "subclass4")
-        both = human_cells_first(table, sncg_as_lamp5=released)
-        mouse = is_mouse(both)
-        assert not mouse[:96].any() and mouse[96:].all() and set(both.classes) == set(CLASSES)
-        assert set(both.label[both.about["subclass5"] == "Sncg"]) == {name}
-
-
-def test_larger_fractions_of_labels_include_smaller_ones_and_two_cells_of_each_class():
-    codes, rows = np.repeat([0, 1, 2], [100, 40, 10]), np.arange(0, 150, 2)
-    parts = [labelled_rows(codes, rows, fraction, SplitKey("cell", 3, 1)) for fraction in (0.05, 0.2, 1.0)]
-    assert np.bincount(codes[parts[0]]).tolist() == [2, 2, 2] and np.bincount(codes[parts[1]]).tolist() == [10, 4, 2]
-    assert set(parts[0]) <= set(parts[1]) <= set(parts[2]) == set(rows)
-
-
-def test_no_prediction_depends_on_the_labels_of_test_cells(tables):
-    """Changed labels of the test cells of one fold change none of its probabilities."""
-    both = human_cells_first(read_cells(tables, FILE, "subclass4"))
-    human, mouse = both.rows(np.arange(96)), both.rows(np.arange(96, len(both)))
-    splits = draw_splits(human, ("donor",), 1, n_folds=2)
-    key = SplitKey("donor", 0, 1)
-    label = human.label.copy()
-    label[splits[key].test] = np.roll(label[splits[key].test], 1)
-    source, probabilities = SourceDomain(LabelledCells(mouse.values, mouse.codes())), []
-    for table in (human, human.with_label(label)):
-        comparison = ModelComparison(table, {key: splits[key]})
-        folder = RunFolder(tables, "patchseq_transfer", PRESETS["smoke"], [], Console(quiet=True))
-        few_labels = train_classical_models(folder, comparison, source, (0.2,))
-        probabilities.append([*comparison.test_probability.values(), *few_labels[0.2].test_probability.values()])
-    for ours, again in zip(*probabilities, strict=True):
-        np.testing.assert_array_equal(ours[key], again[key])
-
-
-def few_scores(**models: list[float]) -> list[Score]:
-    return [
-        Score("x", model, "human", "cell", seed // 5, seed % 5, "test", "macro_f1", value, 100)
-        for model, values in models.items()
-        for seed, value in enumerate(values)
-    ]
-
-
-def test_conclusion_follows_the_interval():
-    base = np.random.default_rng(0).normal(0.7, 0.03, 50)
-    noise = np.random.default_rng(1).normal(0, 0.02, 50)
-    found = gains(
-        few_scores(lda=base, up=base + 0.05 + 0.1 * noise, same=base + noise, down=base - 0.05),
-        ("up", "same", "down"),
-        "lda",
-        400,
-    )
-    sentence = conclusion(found, "lda", "here")
-    assert "excludes 0 for up +0.0" in sentence and "Clearly worse: down -0.050" in sentence and "same" not in sentence
-    sentence = conclusion({"same": found["same"]}, "lda", "here")
-    assert (
-        sentence.startswith("here: no gain over lda is established: of 1 models the best is same")
-        and "None is clearly worse" in sentence
-    )
-
-
-def test_the_bootstrap_counts_donors_not_cells():
-    """Twenty donors whose cells are all right or all wrong: the interval is that of twenty draws, whatever the cells."""
-    right = np.arange(20) < 10
-    widths = []
-    for cells in (1, 50):
-        counted = np.zeros((20, 1, 2, 2), int)
-        for donor, good in enumerate(right):
-            truth = donor % 2
-            counted[donor, 0, truth, truth if good else 1 - truth] = cells
-        interval = donor_bootstrap(counted)
-        assert interval.estimate == pytest.approx(macro_f1_of_confusion(counted.sum(axis=(0, 1)))) == pytest.approx(0.5)
-        widths.append(interval.high - interval.low)
-    assert widths[0] == pytest.approx(widths[1]) and widths[0] > 0.3

@@ -56,8 +56,9 @@ class RunningRateForecaster:
 class RunningRate(SpikeTransformer):
     """A stub of the estimator with this forecaster."""
 
-    def __init__(self, runs: int) -> None:
-        self.forecaster_: Any = RunningRateForecaster(runs)
+    def __init__(self, result: Any) -> None:
+        self.result_ = result
+        self.forecaster_: Any = RunningRateForecaster(len(result.grid))
         self.causality_ = CausalityReport(0.0, 0.0, 7, (3, 5))
 
     @property
@@ -77,7 +78,7 @@ def untrained(folder, recordings, settings, network, losses, name=None, **fields
     grid = RunGrid.cross(loss=losses, train_on=[r.name for r in recordings], seed=range(settings.seeds))
     curves = np.random.default_rng(0).random((len(grid), settings.max_epochs)).astype(np.float32)
     result: Any = SimpleNamespace(grid=grid, history=dict.fromkeys(spikes_train.CURVES, curves))
-    return TrainedGrid(network, RunningRate(len(grid)), result)
+    return TrainedGrid(network, RunningRate(result))
 
 
 def run_untrained(experiment, settings, path):

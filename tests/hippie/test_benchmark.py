@@ -1,52 +1,96 @@
-"""The PyTorch baseline of benchmarks/hippie_training.py is the same network and trains."""
+"""The benchmark of units: folds, shuffled labels, transfers, and nothing is fitted on test units."""
 
-import jax
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from benchmarks import hippie_training
-from jaxephys.hippie.network.cvae import ConditionalVAE
-from jaxephys.hippie.network.initialization import variable_shapes
+from data_prep.units.registry import find_dataset, held_out
+from jaxephys.hippie.benchmark import (
+    KERNEL_CLASSIFIER,
+    Benchmark,
+    evaluate_without_networks,
+    transfer_benchmark,
+)
+from jaxephys.schemas.unit_table import UnitTable
 
-torch = pytest.importorskip("torch")
-
-from benchmarks.opponents.hippie import TriModalVAE, embed_units, train_runs  # noqa: E402
+REGISTRY = (find_dataset, held_out)
 
 
-@pytest.mark.parametrize("width", [4, 64])
-def test_both_networks_have_as_many_parameters(width):
-    ours = variable_shapes(ConditionalVAE(width=width, sources=4, classes=5, mask_token=False))["params"]
-    if width != 64:  # PyTorch's last layer reads 64 positions whatever the width, as ours does
-        assert ours["decoders_acg"]["linear_out"]["kernel"].shape == (64, 100)
-    theirs = TriModalVAE(list(hippie_training.LENGTHS.values()), 30, width, 4, 5)
-    assert sum(p.numel() for p in theirs.parameters()) == sum(
-        int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(ours)
+def test_copies_of_a_data_set_are_excluded_from_pretraining(tables):
+    def others(bench):
+        named = [set(table.about["dataset"]) for table in bench.pretraining_tables(tables, *REGISTRY)]
+        return [names for names in named if names != set(bench.datasets[:1])]  # except units outside the folds
+
+    hull = Benchmark.from_table("hull", tables["hull"])
+    assert others(hull) == [{"lisberger"}, {"watson"}], "hull_counts has the units of hull"
+    assert others(Benchmark.from_table("watson", tables["watson"])) == [{"hull"}, {"lisberger"}], "one copy of two"
+    assert others(transfer_benchmark(tables, "lisberger", "hull_counts", 10)) == [{"watson"}]
+    with pytest.raises(ValueError, match="no data set 'lisbon'"):
+        hull.pretraining_tables({**tables, "lisbon": tables["watson"]}, *REGISTRY)
+
+
+def test_unlabelled_units_are_used_in_pretraining(tables):
+    table = tables["watson"]
+    label = table.label.copy()
+    label[:7] = ""
+    partly = replace(table, about={**table.about, "label": label})
+    bench = Benchmark.from_table("watson", partly)
+    unlabelled = bench.pretraining_tables({**tables, "watson": partly}, *REGISTRY)[0]
+    assert set(table.unit[:7]) <= set(unlabelled.unit) and not np.isin(unlabelled.unit, bench.table.unit).any()
+    assert len(unlabelled) + len(bench.table) == len(table)
+
+
+def test_folds_by_subject_divide_no_subject(tables):
+    bench = Benchmark.from_table("lisberger", tables["lisberger"]).grouped_by("subject")
+    assert bench is not None and bench.name == "lisberger, folds by subject"
+    subject = bench.table.about["subject"]
+    assert all(len(set(bench.fold[subject == name])) == 1 for name in np.unique(subject))
+    few = np.where(subject == subject[0], "left", "right")
+    table = replace(bench.table, about={**bench.table.about, "subject": few})
+    assert Benchmark.from_table("lisberger", table).grouped_by("subject") is None, (
+        "two subjects are too few for five folds"
     )
+    assert Benchmark.from_table("lisberger", table).grouped_by("species") is None
 
 
-def test_pytorch_baseline_trains_and_embeds():
-    curves, label = hippie_training.make_synthetic_units(24)
-    local = {"batch": 8, "width": 2, "latent": 3, "device": "cpu"}
-    assert train_runs(curves, label, runs=2, steps=2, **local) > 0
-    assert embed_units(curves, **local) > 0
-    model = TriModalVAE([50, 100, 100], 3, 2, 4, 5)
-    some = [torch.tensor(curve) for curve in curves]
-    codes = torch.tensor(label.astype(np.int64))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
-    losses = []
-    for _ in range(15):
-        optimizer.zero_grad()
-        loss = model.loss(some, torch.zeros_like(codes), codes)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert losses[-1] < losses[0]
+def test_shuffled_labels_are_permuted_within_each_fold(tables):
+    bench = Benchmark.from_table("lisberger", tables["lisberger"])
+    shuffled = bench.shuffled_codes(0)
+    for fold in bench.folds:
+        rows = bench.split(fold)[1]
+        np.testing.assert_array_equal(np.bincount(shuffled[rows]), np.bincount(bench.codes[rows]))
+    assert (shuffled == bench.codes).mean() < 0.5 and (shuffled != bench.shuffled_codes(1)).any()
 
 
-def test_summary_has_the_ratio_to_pytorch(capsys):
-    rows = [
-        {"what": what, "kind": "one", "units_per_second": speed, "peak_mb": 100.0}
-        for what, speed in (("torch", 10.0), ("torch", 12.0), ("jaxephys", 33.0))
-    ]
-    hippie_training.summarize(rows)
-    assert "3.00" in capsys.readouterr().out
+def change_all_but_first(bench: Benchmark, fold: int) -> tuple[Benchmark, int]:
+    """Change all test units of a fold except the first."""
+    test = bench.split(fold)[1]
+    raw = {name: rows.copy() for name, rows in bench.table.raw.items()}
+    for rows in raw.values():
+        rows[test[1:]] = np.abs(rows[test[1:]][:, ::-1]) ** 2 + np.arange(rows.shape[1])
+    return replace(bench, table=UnitTable(raw, bench.table.unit, bench.table.about)), fold
+
+
+@pytest.mark.parametrize("model", [KERNEL_CLASSIFIER, "svm"])
+def test_nothing_is_fitted_on_test_units(tables, model):
+    def evaluate(bench):
+        return evaluate_without_networks(bench, 1, ["svm"], shuffled=False)[model]
+
+    for bench in (Benchmark.from_table("hull", tables["hull"]), transfer_benchmark(tables, "lisberger", "hull", 10)):
+        other, fold = change_all_but_first(bench, 0)
+        np.testing.assert_allclose(evaluate(other)[0, fold][0], evaluate(bench)[0, fold][0], atol=1e-6)
+        assert np.abs(evaluate(other)[0, fold][1:] - evaluate(bench)[0, fold][1:]).max() > 0.05
+
+
+def test_a_transfer_uses_shared_classes_trains_on_one_set_and_tests_on_the_other(tables):
+    label = np.where(tables["hull"].label == "sparse", "PkC_cs", tables["hull"].label)
+    hull = replace(tables["hull"], about={**tables["hull"].about, "label": label})
+    bench = transfer_benchmark({**tables, "hull": hull}, "lisberger", "hull", 10)
+    train, test = bench.split(0)
+    assert set(bench.table.about["dataset"][train]) == {"lisberger"} and bench.folds == [0]
+    assert set(bench.table.about["dataset"][test]) == {"hull"}
+    assert "sparse" not in bench.classes and "PkC_cs" not in bench.classes and len(bench.classes) == 4
+    only = replace(hull, about={**hull.about, "label": np.full(len(hull), "PkC_cs")})
+    with pytest.raises(ValueError, match="share 0 classes"):
+        transfer_benchmark({**tables, "hull": only}, "lisberger", "hull", 10)

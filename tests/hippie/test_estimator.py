@@ -141,10 +141,11 @@ def test_results_have_the_order_of_the_units(fitted, new):
 def test_units_held_out_by_name_are_not_used_in_any_phase(fitted, units, new):
     assert fitted.seen(units.rows(TRAIN)).all() and not fitted.seen(new).any()
     short = {**SMALL, "max_epochs": 2}
-    pretrained = Hippie(**short).fit(units.rows(TRAIN), held_out=units.rows(np.arange(50, 100)))
-    assert pretrained.seen(units).sum() == 170 and not pretrained.seen(units.rows(np.arange(50, 100))).any()
-    tuned = Hippie(**short).fit(new, initial=pretrained)
-    assert tuned.seen(new).all() and tuned.seen(units).sum() == 170 + len(new)
+    held_out = units.rows(np.arange(50, 100))
+    pretrained = Hippie(**short).fit(units.rows(TRAIN[:130]), held_out=held_out)
+    assert pretrained.seen(units).sum() == 80 and not pretrained.seen(held_out).any()
+    tuned = Hippie(**short).fit(new, initial=pretrained)  # of as many units: the same program
+    assert tuned.seen(new).all() and tuned.seen(units).sum() == 80 + len(new)
     assert tuned.history_["train_loss"][0, 0] < pretrained.history_["train_loss"][0, 0], (
         "it starts from the trained weights"
     )

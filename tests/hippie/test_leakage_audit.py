@@ -7,8 +7,8 @@ import pytest
 
 from data_prep.units.simulate import simulate_units
 from jaxephys.cli import main
+from jaxephys.hippie.benchmark import assign_folds
 from jaxephys.hippie.leakage_audit import (
-    assign_folds,
     audit,
     check_copies,
     check_groups,
@@ -114,14 +114,8 @@ def test_chance_is_that_of_the_classes_that_occur():
     three = np.random.default_rng(0).permutation(np.arange(COUNT) % 3)
     values = np.random.default_rng(1).normal(size=(COUNT, 2))
     for labels, chance in ((codes, "0.500"), (three, "0.333")):
-        (found,) = check_shuffled_labels(lambda codes, train: values, labels, fold, _nearest, 3, 0)
+        (found,) = check_shuffled_labels(lambda codes, train: values, labels, fold, 3, 0)
         assert f"(chance {chance})" in found.text
-
-
-def _nearest():
-    from sklearn.neighbors import KNeighborsClassifier
-
-    return KNeighborsClassifier(1)
 
 
 # Copies.

@@ -1,22 +1,15 @@
-"""Probes against scikit-learn and against explicit formulas; blocks, calibration and novelty on simulated rows."""
+"""Probes against scikit-learn and against explicit formulas; blocks of columns on simulated rows."""
+
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 
-from jaxephys.hippie.probes import (
-    NAMES,
-    CalibratedProbe,
-    ClippedScaler,
-    KernelProbe,
-    KNNProbe,
-    NoveltyScorer,
-    join_blocks,
-    make_probe,
-)
+from jaxephys.hippie.probes import PROBES, KernelProbe, KNNProbe, join_blocks, make_probe, make_scaler
 
 RNG = np.random.default_rng(3)
 CLASSES = np.array(["EXC", "PV", "SOM"])
@@ -88,7 +81,7 @@ def test_the_kernel_probe_is_weighted_regression_on_a_mean_of_kernels():
     np.testing.assert_allclose(share, 0.5)
 
     def fitted(keep):
-        among = kernel_by_hand(training[keep], training[keep], widths) + np.diag(probe.regression_.noise / weight[keep])
+        among = kernel_by_hand(training[keep], training[keep], widths) + np.diag(probe.noise_ / weight[keep])
         return np.linalg.solve(among, indicator[keep] - share)
 
     everything = np.arange(len(x))
@@ -98,7 +91,7 @@ def test_the_kernel_probe_is_weighted_regression_on_a_mean_of_kernels():
     for row in everything:  # the leave-one-out prediction equals that of a fit without the row
         others = np.delete(everything, row)
         alone = share + kernel_by_hand(training[[row]], training[others], widths) @ fitted(others)
-        np.testing.assert_allclose(probe.regression_.left_out[row], alone[0], atol=1e-9)
+        np.testing.assert_allclose(probe.left_out_[row], alone[0], atol=1e-9)
 
 
 def test_the_weight_of_a_block_does_not_depend_on_its_width():
@@ -134,7 +127,7 @@ def test_missing_values_become_the_mean_of_the_training_rows():
     with_holes[::4, 1] = np.nan
     mean = np.nanmean(with_holes[:, 1])
     filled[::4, 1] = mean
-    np.testing.assert_allclose(ClippedScaler().fit(with_holes).transform(with_holes)[::4, 1], 0)
+    np.testing.assert_allclose(make_scaler().fit(with_holes).transform(with_holes)[::4, 1], 0)
     probe = KernelProbe((3, 3)).fit(with_holes, Y)
     assert np.isfinite(probe.predict_proba(with_holes)).all()
     as_mean, as_nan = NEW.copy(), NEW.copy()
@@ -156,7 +149,7 @@ def test_views_side_by_side_and_their_widths():
 # All of them.
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PROBES)
 def test_every_probe_recognizes_simulated_classes_and_predicts_rows_independently(name):
     probe = make_probe(name, seed=0, widths=(3, 3)).fit(X, Y)
     assert balanced_accuracy_score(TRUTH, probe.predict(NEW)) > 0.55
@@ -166,62 +159,15 @@ def test_every_probe_recognizes_simulated_classes_and_predicts_rows_independentl
 
 
 def test_an_unknown_probe_is_named():
-    with pytest.raises(ValueError, match="unknown probe 'svm': choose one of knn, linear, mlp, kernel"):
-        make_probe("svm")
+    with pytest.raises(ValueError, match="unknown classifier 'lda': choose one of knn, linear, mlp, kernel, pca"):
+        make_probe("lda")
 
 
-# Calibration.
-
-
-def calibration_errors(probability, y):
-    """Difference between expected and actual accuracy, and the log loss."""
-    right = probability[np.arange(len(y)), np.searchsorted(CLASSES, y)]
-    return abs(probability.max(axis=1).mean() - (CLASSES[probability.argmax(axis=1)] == y).mean()), -np.log(
-        right + 1e-12
-    ).mean()
-
-
-def test_calibration_corrects_overconfidence_and_changes_no_prediction():
-    bold = LogisticRegression(C=1e4, class_weight="balanced", max_iter=2000)
-    x, y = simulated_rows(apart=0.6, columns=40)
-    new, truth = simulated_rows((300, 200, 100), apart=0.6, columns=40, seed=1)
-    plain, cool = bold.fit(x, y), CalibratedProbe(bold, even=True).fit(x, y)
-    np.testing.assert_array_equal(cool.predict(new), plain.predict(new))
-    before, after = (
-        calibration_errors(plain.predict_proba(new), truth),
-        calibration_errors(cool.predict_proba(new), truth),
-    )
-    assert after[0] < 0.5 * before[0] and after[1] < before[1]
-    assert cool.temperature_ > 1
-
-
-def test_calibrated_classes_are_as_frequent_as_in_training():
-    x, y = simulated_rows((300, 60, 30), apart=1.0)
-    new, truth = simulated_rows((1000, 200, 100), apart=1.0, seed=1)
-    shares = np.array([(truth == name).mean() for name in CLASSES])
-    even = KernelProbe().fit(x, y).predict_proba(new).mean(axis=0)
-    frequent = CalibratedProbe(KernelProbe(), even=True).fit(x, y).predict_proba(new).mean(axis=0)
-    assert np.abs(frequent - shares).max() < 0.06 < np.abs(even - shares).max()
-
-
-def test_a_vote_of_neighbours_is_never_certain_once_calibrated():
-    probe = CalibratedProbe(KNNProbe(max_neighbors=3)).fit(X, Y)
-    assert probe.predict_proba(NEW).min() > 0
-
-
-# Novelty.
-
-
-def test_novelty_is_uniform_for_the_same_population_and_one_for_distant_rows():
-    rng = np.random.default_rng(0)
-    known, same = rng.normal(size=(2, 2000, 4))
-    score = NoveltyScorer().fit(known).score_samples(same)
-    np.testing.assert_allclose(np.quantile(score, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.05)
-    assert NoveltyScorer().fit(known).score_samples(same[:5] + 20).min() == 1
-    copies = NoveltyScorer().fit(known).score_samples(known)  # one of the k nearest is the row itself
-    assert copies.mean() < 0.5
-
-
-def test_novelty_needs_more_rows_than_neighbours():
-    with pytest.raises(ValueError, match="10 rows have no 10-th nearest other"):
-        NoveltyScorer().fit(X[:10])
+def test_the_example_of_the_documentation_recognizes_synthetic_units():
+    page = (Path(__file__).parents[2] / "docs" / "hippie.md").read_text()
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL) if "make_probe" in block)
+    values: dict = {}
+    exec(code, values)
+    predicted = values["classifier"].classes_[values["probability"].argmax(axis=1)]
+    assert (predicted == values["units"].label[values["test"]]).mean() > 0.9
+    assert values["novelty"].shape == (40,) and np.isfinite(values["novelty"]).all()

@@ -58,7 +58,7 @@ def network():
 
 
 @pytest.mark.parametrize("attention", [True, False])
-def test_attention_sums_to_one_and_the_baseline_reads_the_last_family(network, attention):
+def test_attention_sums_to_one_and_without_it_the_last_family_is_read(network, attention):
     model, variables, packed = network
     readout = model.apply(
         variables, packed, 0 * packed, NetworkSwitches(jnp.asarray(attention), jnp.asarray(False)), train=False

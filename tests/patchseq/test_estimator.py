@@ -129,7 +129,7 @@ def make_grid(values: np.ndarray, y: np.ndarray):
     layout = RaggedLayout.from_widths(table.widths)
     split = Split(np.arange(0, 60), np.arange(60, 75), np.arange(75, 90))
     variants = list(ABLATION.values())
-    return table, layout, split, make_run_inputs(table, layout, [split] * 4, variants, [0] * 4)
+    return table, layout, split, make_run_inputs(table, [split] * 4, variants, [0] * 4)
 
 
 def test_nothing_that_is_fitted_knows_the_test_rows():

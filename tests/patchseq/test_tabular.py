@@ -14,7 +14,7 @@ from jaxephys.engine.predict import predict
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.evaluation.splits import Split
 from jaxephys.patchseq.classical_models import CLASSICAL_MODELS, RegularizedDiscriminant, make_classical_model
-from jaxephys.patchseq.network.tabular import TabularNetwork
+from jaxephys.patchseq.network.classifier import TabularNetwork
 from jaxephys.patchseq.preprocessing import (
     CLIP,
     QUANTILE_LEVELS,
@@ -24,7 +24,7 @@ from jaxephys.patchseq.preprocessing import (
     fit_signed_log,
     missing_flags,
 )
-from jaxephys.patchseq.tabular_task import make_tabular_data, make_tabular_inputs, make_tabular_task
+from jaxephys.patchseq.task import CellData, make_tabular_inputs, make_tabular_task
 from jaxephys.schemas.feature_table import FeatureTable
 
 CELLS = 90
@@ -139,13 +139,17 @@ def trained():
     inputs = make_tabular_inputs(table, [SPLIT] * 2)
     task = make_tabular_task(TabularNetwork(3, hidden=16), 6)
     config = TrainConfig(max_epochs=40, patience=None, batch_size=16, learning_rate=0.01)
-    return table, task, inputs, fit(task, make_tabular_data(table), inputs, grid, config)
+    return table, task, inputs, fit(task, CellData(table.values, table.codes()), inputs, grid, config)
 
 
 def test_separable_classes_are_learned(trained):
     table, task, inputs, result = trained
     probability = predict(
-        task, make_tabular_data(table), result.best, stack_rows([plain_rows(SPLIT.test)] * 2), inputs.constants
+        task,
+        CellData(table.values, table.codes()),
+        result.best,
+        stack_rows([plain_rows(SPLIT.test)] * 2),
+        inputs.constants,
     )
     np.testing.assert_allclose(probability.sum(axis=-1), 1, atol=1e-5)
     assert (probability.mean(axis=0).argmax(axis=1) == table.codes()[SPLIT.test]).mean() > 0.85
@@ -154,14 +158,14 @@ def test_separable_classes_are_learned(trained):
 
 def test_padding_rows_change_no_loss(trained):
     table, task, inputs, result = trained
-    data = jax.tree.map(jnp.asarray, make_tabular_data(table))
+    data = jax.tree.map(jnp.asarray, CellData(table.values, table.codes()))
     variables, scale = (
         jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), tree) for tree in (result.best, inputs.constants)
     )
     plain = plain_rows(SPLIT.train)
     padded = stack_rows([plain, plain_rows(np.resize(SPLIT.train, len(SPLIT.train) + 7))])
     short = jax.tree.map(lambda column: jnp.asarray(column[0]), padded)
-    poisoned = data._replace(values=data.values.at[0].set(jnp.inf)) if 0 not in SPLIT.train else data
+    poisoned = data._replace(packed=data.packed.at[0].set(jnp.inf)) if 0 not in SPLIT.train else data
     losses = []
     for some, rows in ((data, short), (poisoned, short)):
         batch = task.gather(some, scale, rows, None)

@@ -48,9 +48,7 @@ def make_setting(values=None, variants=None, label=LABELS, signed_log=False):
     table = FeatureTable.from_arrays(make_values() if values is None else values, FAMILIES, label)
     layout = RaggedLayout.from_widths(table.widths)
     count = len(variants)
-    return Setting(
-        table, layout, make_run_inputs(table, layout, [SPLIT] * count, variants, [0] * count, signed_log=signed_log)
-    )
+    return Setting(table, layout, make_run_inputs(table, [SPLIT] * count, variants, [0] * count, signed_log=signed_log))
 
 
 def run_of(stacked, index):
@@ -88,7 +86,7 @@ def test_the_scale_is_that_of_the_training_rows(setting):
 
 def test_normalised_training_rows_have_mean_zero_and_sd_one(setting, task):
     constants = run_of(setting.inputs.constants, 0)
-    data = jax.tree.map(jnp.asarray, make_data(setting.table, setting.layout))
+    data = jax.tree.map(jnp.asarray, make_data(setting.table))
     x = np.asarray(task.gather(data, constants, plain_rows(SPLIT.train), None).x)
     real = setting.layout.source_column >= 0
     np.testing.assert_allclose(x[:, real].mean(axis=0), 0, atol=1e-5)
@@ -171,7 +169,7 @@ def test_a_missing_value_is_the_median_of_the_training_cells(task):
         np.testing.assert_allclose(left, right, atol=1e-6)
     batches = []
     for setting in (ours, by_hand):
-        data = jax.tree.map(jnp.asarray, make_data(setting.table, setting.layout))
+        data = jax.tree.map(jnp.asarray, make_data(setting.table))
         batches.append(task.gather(data, run_of(setting.inputs.constants, 0), run_of(setting.inputs.train, 0), None).x)
     np.testing.assert_allclose(*batches, atol=1e-5)
 
@@ -189,7 +187,7 @@ def test_an_unknown_class_weight_is_named():
 
 
 def test_each_variant_trains_what_it_uses_and_nothing_else(setting, task, variables):
-    data = jax.tree.map(jnp.asarray, make_data(setting.table, setting.layout))
+    data = jax.tree.map(jnp.asarray, make_data(setting.table))
     variants = [Variant(attention=a, arcface=b) for a in (True, False) for b in (True, False)]
     constants = make_setting(variants=variants).inputs.constants
 
@@ -216,7 +214,7 @@ def test_padding_rows_change_neither_loss_nor_gradient(setting, task, variables,
     constants = run_of(setting.inputs.constants, 3)  # arcface
     rows = plain_rows(SPLIT.train)
     padded = pad_rows(rows, len(rows.index) + 9)
-    data = make_data(setting.table, setting.layout)
+    data = make_data(setting.table)
     packed = data.packed.copy()
     packed[SPLIT.test] = garbage
 
@@ -234,7 +232,7 @@ def test_padding_rows_change_neither_loss_nor_gradient(setting, task, variables,
 
 
 def test_validate_is_the_metrics_of_the_outputs(setting, task, variables):
-    data = make_data(setting.table, setting.layout)
+    data = make_data(setting.table)
     stacked = jax.tree.map(lambda leaf: np.stack([leaf] * 4), variables)
     rows = stack_rows([plain_rows(SPLIT.validation)] * 3 + [plain_rows(SPLIT.validation[:5])])
     predicted = predict(task, data, stacked, rows, setting.inputs.constants).probability
@@ -250,7 +248,7 @@ def test_validate_is_the_metrics_of_the_outputs(setting, task, variables):
 def test_an_infinity_in_test_rows_changes_no_number_of_training(setting, task):
     grid = RunGrid.cross(variant=tuple(ABLATION), seed=[0])
     config = TrainConfig(max_epochs=2, batch_size=16, chunk_epochs=2)
-    data = make_data(setting.table, setting.layout)
+    data = make_data(setting.table)
     packed = data.packed.copy()
     packed[SPLIT.test] = np.inf  # a NaN would be filled with a median
     clean, changed = (fit(task, some, setting.inputs, grid, config) for some in (data, data._replace(packed=packed)))

@@ -9,16 +9,19 @@ import optax
 import pytest
 from sklearn.metrics import f1_score
 
+from data_prep.patchseq.feature_csv import read_cells
+from experiments.patchseq_transfer import FILE
 from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.fit import fit, initial_variables, take_runs
 from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.optimizer import make_optimizer
 from jaxephys.engine.rows import plain_rows
 from jaxephys.patchseq.losses import inverse_frequency_weights
+from jaxephys.patchseq.network.classifier import SHARED_MODULES, TwoSpeciesNetwork
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
-from jaxephys.patchseq.network.two_species import SHARED_MODULES, TwoSpeciesNetwork
 from jaxephys.patchseq.transfer_task import (
     TransferRun,
+    human_cells_first,
     is_mouse,
     make_transfer_data,
     make_transfer_inputs,
@@ -26,6 +29,7 @@ from jaxephys.patchseq.transfer_task import (
     training_rows,
 )
 from jaxephys.schemas.feature_table import FeatureTable
+from tests.patchseq.example_cells import CLASSES, write_both
 
 FAMILIES = {"isi": 3, "width": 2}
 LAYOUT = RaggedLayout.from_widths(tuple(FAMILIES.values()))
@@ -61,14 +65,14 @@ def one(tree):
 
 def batch_of(rows, mixture=JOINT):
     table = make_table()
-    constants = one(make_transfer_inputs(table, LAYOUT, [mixture]).constants)
-    return gather(make_transfer_data(table, LAYOUT), constants, plain_rows(rows))
+    constants = one(make_transfer_inputs(table, [mixture]).constants)
+    return gather(make_transfer_data(table), constants, plain_rows(rows))
 
 
 def train(table, mixtures, config=PLAN, start=None):
     grid = RunGrid.cross(seed=range(len(mixtures)))
-    inputs = make_transfer_inputs(table, LAYOUT, mixtures)
-    return fit(TASK, make_transfer_data(table, LAYOUT), inputs, grid, config, initial=start)
+    inputs = make_transfer_inputs(table, mixtures)
+    return fit(TASK, make_transfer_data(table), inputs, grid, config, initial=start)
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +90,7 @@ def assert_same(left, right):
 
 def test_each_species_is_scaled_by_its_training_cells():
     table = make_table()
-    constants = one(make_transfer_inputs(table, LAYOUT, [JOINT]).constants)
+    constants = one(make_transfer_inputs(table, [JOINT]).constants)
     for species, rows in ((constants.human, TRAIN), (constants.mouse, MOUSE)):
         median = np.nanmedian(table.values[rows], axis=0)
         filled = np.where(np.isnan(table.values[rows]), median, table.values[rows])
@@ -100,9 +104,7 @@ def test_mouse_cells_are_never_in_the_human_scale():
     def move(values):
         values[MOUSE] += 100.0
 
-    ours, moved = (
-        one(make_transfer_inputs(table, LAYOUT, [JOINT]).constants) for table in (make_table(), make_table(move))
-    )
+    ours, moved = (one(make_transfer_inputs(table, [JOINT]).constants) for table in (make_table(), make_table(move)))
     assert_same(ours.human, moved.human)
     assert not np.array_equal(ours.mouse.scale.median, moved.mouse.scale.median)
 
@@ -208,8 +210,8 @@ def test_human_rows_are_repeated_until_they_are_as_many_as_the_mouse_rows():
 def test_validation_is_by_the_head_of_the_species_and_selects_by_one_score(species, selection):
     table, rows = make_table(), (HUMAN if species == "human" else MOUSE)[:24]
     mixture = TransferRun(VALID, TRAIN, MOUSE, by_accuracy=selection == "accuracy")
-    constants = one(make_transfer_inputs(table, LAYOUT, [mixture]).constants)
-    data = make_transfer_data(table, LAYOUT)
+    constants = one(make_transfer_inputs(table, [mixture]).constants)
+    data = make_transfer_data(table)
     found = validate(VARIABLES, jax.tree.map(jnp.asarray, data), constants, plain_rows(rows))
     guess = np.asarray(getattr(outputs(VARIABLES, gather(data, constants, plain_rows(rows))), species)).argmax(axis=1)
     expected = {"macro_f1": f1_score(table.codes()[rows], guess, average="macro", labels=range(3), zero_division=0)}
@@ -235,3 +237,19 @@ def test_a_table_of_one_species_is_refused():
     alone = FeatureTable.from_arrays(np.ones((4, 5)), FAMILIES, LABEL[:4], species=np.full(4, "mouse"))
     with pytest.raises(ValueError, match="4 of 4 cells are from a mouse: give a table of both species"):
         is_mouse(alone)
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("aligned")
+    write_both(folder / "mouse_human_aligned.csv")
+    return folder
+
+
+def test_human_cells_come_first_and_sncg_is_labelled_as_requested(tables):
+    for released, name in ((False, "Vip"), (True, "Lamp5")):
+        table = read_cells(tables, FILE, "subclass5" if released else "subclass4")
+        both = human_cells_first(table, sncg_as_lamp5=released)
+        mouse = is_mouse(both)
+        assert not mouse[:96].any() and mouse[96:].all() and set(both.classes) == set(CLASSES)
+        assert set(both.label[both.about["subclass5"] == "Sncg"]) == {name}

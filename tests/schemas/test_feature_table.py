@@ -21,7 +21,7 @@ def with_value(value: float) -> np.ndarray:
 
 def test_saved_table_reads_back_equal(tmp_path):
     table = make(donor=np.array(["x", "x", "y", "y"]))
-    table.save(tmp_path / "table.npz")
+    table.write_file(tmp_path / "table.npz")
     back = FeatureTable.read(tmp_path / "table.npz")
     np.testing.assert_array_equal(back.values, table.values)
     assert (back.families, back.widths, back.features) == (table.families, table.widths, table.features)
@@ -39,7 +39,7 @@ def test_missing_values_texts_and_provenance_read_back_equal(tmp_path):
         about={"condition": np.array(["acute", "", "culture", "acute"])},
         provenance={"source": "simulated", "cells": 4},
     )
-    table.save(tmp_path / "named")  # no ending is added
+    table.write_file(tmp_path / "named")  # no ending is added
     back = FeatureTable.read(tmp_path / "named")
     np.testing.assert_array_equal(back.values, table.values)
     np.testing.assert_array_equal(back.observed, observed)
@@ -67,12 +67,12 @@ BAD = {
         "cell 1 has no value at all",
     ),
     "a mask too small": (lambda: make(observed=np.ones((4, 4), bool)), "observed has shape"),
-    "a word too few": (lambda: make(about={"condition": np.array(["acute"])}), "condition has shape"),
+    "a word too few": (lambda: make(about={"condition": np.array(["acute"])}), "condition has the shape"),
     "infinity": (lambda: make(with_value(np.inf)), r"feature 'psth_1' of cell 2 is inf"),
     "a wrong width": (lambda: make(np.zeros((4, 6))), "do not make up the 6 columns"),
     "one dimension": (lambda: make(np.zeros(4)), "a table is"),
     "no cells": (lambda: make(np.zeros((0, 5)), label=()), "at least one of each"),
-    "a label too few": (lambda: make(label=("a", "b", "a")), "label has shape"),
+    "a label too few": (lambda: make(label=("a", "b", "a")), "label has the shape"),
     "an empty label": (lambda: make(label=("a", "", "a", "b")), "cell 1 has no label"),
     "one id twice": (lambda: make(cell=["u", "v", "u", "w"]), "cell u occurs 2 times"),
     "no labels": (lambda: make(label=None).codes(), "the table has no labels"),
@@ -155,7 +155,7 @@ DAMAGES = {
     "a family twice": (lambda path: np.savez(path, **fields(families=np.array(["isi", "isi"]))), "occurs twice"),
     "a donor less": (
         lambda path: np.savez(path, **fields(about=np.array(["label", "donor"]), about_donor=np.array(["x"]))),
-        "donor has shape",
+        "donor has the shape",
     ),
 }
 
@@ -163,7 +163,7 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_invalid_file_raises_one_sentence(tmp_path, damage):
     path = tmp_path / "table.npz"
-    make().save(path)
+    make().write_file(path)
     spoil, hint = DAMAGES[damage]
     spoil(path)
     with pytest.raises(ValueError, match=hint) as caught:
@@ -212,7 +212,7 @@ def test_text_columns_keep_their_order_and_hash_on_disk(tmp_path):
 
 def test_partly_labelled_table_is_read_but_has_no_codes(tmp_path):
     table = make(label=None, about={"label": ["a", "", "b", ""]})
-    table.save(tmp_path / "table.npz")
+    table.write_file(tmp_path / "table.npz")
     back = FeatureTable.read(tmp_path / "table.npz")
     assert len(back.labelled("label")) == 2
     with pytest.raises(ValueError, match="cell 1 has no label, and 1 others"):

@@ -97,8 +97,8 @@ def test_array_is_split_in_time_with_gaps():
 
 
 REFUSED = {
-    "schema": ({"schema": "jaxephys units 1"}, "has the schema jaxephys units 1"),
-    "a key is missing": ({"bin_ms": None}, "has no bin_ms"),
+    "schema": ({"schema": "jaxephys units 1"}, "has the schema 'jaxephys units 1'"),
+    "a key is missing": ({"bin_ms": None}, "lacks bin_ms"),
     "changed after it was written": ({"packed": RECORDING.packed ^ np.uint8(1)}, "was changed after it was written"),
     "too few bytes": (
         {"units": 17, "unit_id": np.arange(17).astype(str)},
@@ -110,7 +110,7 @@ REFUSED = {
     ),
     "empty": ({"packed": np.zeros((BINS, 2), np.uint8)}, "has no spike in 400 bins"),
     "bins without a width": ({"bin_ms": 0.0}, "bins of 0.0 ms"),
-    "an identifier twice": ({"unit_id": np.array(["a"] * UNITS)}, "has 1 different identifiers for 11 units"),
+    "an identifier twice": ({"unit_id": np.array(["a"] * UNITS)}, "unit a occurs 11 times"),
     "not three splits": ({"splits": SPLITS[:2]}, r"splits of the shape \(2, 2\)"),
     "splits that are not integers": ({"splits": SPLITS * 1.0}, "type float64"),
     "beyond the end": (

@@ -119,7 +119,7 @@ def test_bounded_generation_stays_near_the_past():
     one = Forecaster.from_variables(network, jax.tree.map(lambda leaf: leaf[None], silent), adaptive=False, length=100)
     halved = replace(one, parameters=one.parameters._replace(shift=np.full(1, np.log(0.5), np.float32)))
     bounded, free = (
-        generate(halved, past, 3000, bounded=bounded)[0, 1000:].mean() / past.mean() for bounded in (True, False)
+        generate(halved, past, 3000, bounded=bounded)[1000:].mean() / past.mean() for bounded in (True, False)
     )
     assert 0.3 < bounded < 0.7 and free < 0.15
 
@@ -255,6 +255,6 @@ def test_generate_writes_spikes_and_their_distances(folder):
 
 
 def test_another_kind_of_model_is_refused(folder, monkeypatch):
-    monkeypatch.setattr(cli, "load", lambda path: object())
-    with pytest.raises(ValueError, match="is a object: generate needs a SpikeTransformer"):
+    monkeypatch.setattr("jaxephys.models.base.load", lambda path: object())
+    with pytest.raises(ValueError, match="is a object: give the folder of a SpikeTransformer"):
         run_command("generate", folder / "model", folder / "synthetic.npz")

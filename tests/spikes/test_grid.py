@@ -7,13 +7,8 @@ import pytest
 
 from jaxephys.spikes import baselines
 from jaxephys.spikes.baselines import baseline_inputs, count_baseline_outcomes, fit_baselines
-from jaxephys.spikes.grid import (
-    check_same_bins,
-    mark_channel_models,
-    score_intervals,
-    scored_training_span,
-)
-from jaxephys.spikes.report.transfer import pair_table
+from jaxephys.spikes.grid import score_intervals, scored_spans
+from jaxephys.spikes.report.transfer import mark_channel_models, pair_table
 from jaxephys.spikes.streaming_scores import add_bins, empty_counts
 from tests.spikes.synthetic import synthetic_recording
 
@@ -45,7 +40,9 @@ def test_baselines_are_scored_on_the_test_bins_in_twenty_blocks(monkeypatch, war
 
 def test_the_scored_training_bins_are_the_last_and_as_many_as_the_test_bins():
     recording = synthetic_recording(0)
-    (start, stop), (test_start, test_stop) = scored_training_span(recording), recording.span("test")
+    spans = scored_spans(recording)
+    (start, stop), (test_start, test_stop) = spans["train"], recording.span("test")
+    assert spans["test"] == recording.span("test")
     assert stop == recording.span("train")[1] and stop - start == test_stop - test_start
 
 
@@ -65,10 +62,10 @@ def test_differences_are_paired_and_models_must_share_their_bins():
     assert not any(name.startswith("shared GLM -") for _, _, name, _ in found)
     table = pair_table([], found, ["a", "b"][:0], ["population", "twin"])
     assert set(table.columns) >= {"model", "population minus model, ROC AUC"}
-    check_same_bins({"one": good, "two": bad})
+    score_intervals({"one": good, "two": bad}, "a", "b", 0)
     fewer = ADD_BINS(empty_counts(5, 3), jnp.zeros((10, 3)), jnp.zeros((10, 3), jnp.int32), jnp.zeros(10, jnp.int32))
     with pytest.raises(RuntimeError, match="two was not scored on the bins of one"):
-        check_same_bins({"one": good, "two": fewer})
+        score_intervals({"one": good, "two": fewer}, "a", "b", 0)
 
 
 def test_models_used_by_channel_are_marked():

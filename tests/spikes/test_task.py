@@ -14,13 +14,8 @@ from jaxephys.engine.rows import plain_rows
 from jaxephys.spikes import losses
 from jaxephys.spikes.history import Filters
 from jaxephys.spikes.network import PopulationTransformer, PublishedLayer
-from jaxephys.spikes.preprocessing import make_data, window_indices
-from jaxephys.spikes.task import (
-    Objective,
-    make_run_inputs,
-    make_task,
-    sample_entries,
-)
+from jaxephys.spikes.preprocessing import make_data
+from jaxephys.spikes.task import Objective, make_run_inputs, make_task, sample_entries, window_indices
 from tests.spikes.synthetic import synthetic_recording
 
 LENGTH, UNITS = 100, 6

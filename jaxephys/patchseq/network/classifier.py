@@ -1,8 +1,8 @@
-"""SubclassNetwork: an encoder, two ways of pooling and two heads, of which every run uses one each.
+"""The networks: ``SubclassNetwork``, ``TwoSpeciesNetwork`` with a head for each species, and ``TabularNetwork``.
 
-The variants of the published ablation differ after the LSTM, where almost nothing is computed. One network holds all of
-them and the switches of a run select, so that seeds x folds x variants are one compiled program; what a run does not use
-receives no gradient.
+``SubclassNetwork`` has an encoder, two ways of pooling and two heads, of which every run uses one each. The variants of the
+published ablation differ after the LSTM, where almost nothing is computed. One network holds all of them and the switches of a
+run select, so that seeds x folds x variants are one compiled program; what a run does not use receives no gradient.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from jaxephys.dimensions import AnyArray
 from jaxephys.patchseq.network.encoder import AdditiveAttention, FamilyEncoder, TokenEncoder
 from jaxephys.patchseq.network.heads import CosineHead, SoftmaxHead
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
+
+SHARED_MODULES = ("encoder", "attention")  # of TwoSpeciesNetwork, trained by the cells of both species
 
 
 class NetworkSwitches(NamedTuple):
@@ -104,3 +106,87 @@ class SubclassNetwork(nn.Module):
         linear = SoftmaxHead(self.n_classes, self.dropout, name="softmax")(pooled, train=train)
         cosine = CosineHead(self.n_classes, name="arcface")(pooled)
         return NetworkOutput(linear, cosine, weights, pooled)
+
+
+class SpeciesOutputs(NamedTuple):
+    """Logits or probabilities of both heads for the same cells, of whichever species these are.
+
+    Parameters
+    ----------
+    human, mouse : array of shape (batch, class), or (run, batch, class) for several runs
+        Output of the head that is trained with the cells of this species.
+    """
+
+    human: Float[AnyArray, "*run batch class"]
+    mouse: Float[AnyArray, "*run batch class"]
+
+
+class TwoSpeciesNetwork(nn.Module):
+    """A network with shared encoder and attention, and one softmax head per species.
+
+    Both heads are computed for every cell; the loss and the prediction select the one they need.
+
+    Parameters
+    ----------
+    layout : RaggedLayout
+        Order of the features.
+    n_classes : int
+        Number of classes.
+    hidden : int, default 128
+        Hidden units of the LSTM in each direction.
+    dropout : float, default 0.2
+        Dropout before each head.
+    token : int or None, default None
+        Number of values that each family is projected to (``TokenEncoder``); None selects the published ``FamilyEncoder``.
+    """
+
+    layout: RaggedLayout
+    n_classes: int
+    hidden: int = 128
+    dropout: float = 0.2
+    token: int | None = None
+
+    @nn.compact
+    def __call__(
+        self, packed: Float[Array, "batch packed"], missing: Float[Array, "batch packed"], *, train: bool
+    ) -> SpeciesOutputs:
+        if self.token is None:
+            states = FamilyEncoder(self.layout, self.hidden, name="encoder")(packed)
+        else:
+            states = TokenEncoder(self.layout, self.hidden, self.token, name="encoder")(packed, missing, train=train)
+        weights = AdditiveAttention(self.hidden, name="attention")(states)
+        pooled = jnp.einsum("bf,bfp->bp", weights, states)
+        human = SoftmaxHead(self.n_classes, self.dropout, name="human")(pooled, train=train)
+        mouse = SoftmaxHead(self.n_classes, self.dropout, name="mouse")(pooled, train=train)
+        return SpeciesOutputs(human, mouse)
+
+
+class TabularNetwork(nn.Module):
+    """Two hidden layers with dropout of inputs and of hidden units.
+
+    Dropping inputs makes the network independent of any single feature, as cells without a stimulus protocol require.
+
+    Parameters
+    ----------
+    n_classes : int
+        Number of classes.
+    hidden : int, default 128
+        Units of each hidden layer.
+    dropout : float, default 0.2
+        Dropout after each hidden layer.
+    input_dropout : float, default 0.1
+        Dropout of the inputs.
+    """
+
+    n_classes: int
+    hidden: int = 128
+    dropout: float = 0.2
+    input_dropout: float = 0.1
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch column"], *, train: bool) -> Float[Array, "batch class"]:
+        x = nn.Dropout(self.input_dropout, deterministic=not train)(x)
+        for layer in range(2):
+            x = nn.silu(nn.Dense(self.hidden, kernel_init=nn.initializers.he_normal(), name=f"layer_{layer}")(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.n_classes, name="head")(x)

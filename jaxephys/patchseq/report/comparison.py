@@ -15,6 +15,7 @@ from jaxephys.evaluation.calibration import selective_curve
 from jaxephys.evaluation.comparison import COVERAGE, ModelComparison
 from jaxephys.evaluation.metrics import classification_scores, confusion
 from jaxephys.evaluation.scores import Score
+from jaxephys.patchseq.classical_models import CLASSICAL_MODELS
 from jaxephys.patchseq.grid import ATTENTION_ENSEMBLE
 from jaxephys.patchseq.task import ABLATION
 from jaxephys.reporting.labels import metric_label
@@ -30,45 +31,90 @@ ANSWERED_SHARES = np.linspace(0.1, 1.0, 37)  # shares of the cells at which the 
 
 
 def comparison_tables(
+    comparison: ModelComparison,
     scores: Sequence[Score],
-    heading: str,
-    classes: Sequence[str],
     baselines: Sequence[str],
-    n_train: int,
     published: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, Table]:
-    """Return the tables of one kind of split.
+    """Return the tables of an experiment that compares all models on one table of cells.
 
     Parameters
     ----------
+    comparison : ModelComparison
+        The comparison.
     scores : sequence of Score
-        Scores of all models for this kind of split.
-    heading : str
-        Beginning of the headings.
-    classes : sequence of str
-        Names of the classes.
+        Its scores.
     baselines : sequence of str
         Names of the baselines; the best of them is the reference of the paired differences.
-    n_train : int
-        Number of training cells of a split, for the corrected intervals.
     published : mapping of str to mapping of str to str, optional
-        Published values by model and metric, quoted beside ours.
+        Published values by model and metric, quoted beside ours where single cells are held out.
 
     Returns
     -------
     dict of str to Table
-        All models; the classes of the average ensemble and of the best baseline; the ablation; uncertainty.
+        For each kind of split all models; the classes of the average ensemble and of the best baseline; the ablation;
+        uncertainty. Then all models on the test cells of each slice condition, where there are several.
     """
-    best = best_baseline(scores, baselines)
-    models = model_table(scores, METRICS, published, reference=best, n_train=n_train)
+    tables, classes = {}, comparison.classes
+    heading = "Folds by" if any(key.fold for key in comparison.splits) else "Held out by"
+    for kind in comparison.kinds:
+        kind_scores, title = [score for score in scores if score.test_on == kind], f"{heading} {kind}"
+        best, quoted = best_baseline(kind_scores, baselines), published if kind == "cell" else None
+        n_train = mean_training_size(comparison, kind)
+        models = model_table(kind_scores, METRICS, quoted, reference=best, n_train=n_train)
+        models.notes.append(f"{best} is the baseline with the best mean on these test cells.")
+        uncertain = (AVERAGE, "tabular", ATTENTION_ENSEMBLE, best)
+        tables |= {
+            title: models,
+            f"{title}: each class": class_table(kind_scores, classes, (AVERAGE, best)),
+            f"{title}: the ablation": ablation_table(kind_scores),
+            f"{title}: uncertainty": uncertainty_table(kind_scores, classes, uncertain),
+        }
+    return tables | condition_tables(comparison, scores)
+
+
+def condition_tables(comparison: ModelComparison, scores: Sequence[Score]) -> dict[str, Table]:
+    """Return one table of all models for each kind of split and slice condition.
+
+    Parameters
+    ----------
+    comparison : ModelComparison
+        The comparison.
+    scores : sequence of Score
+        Its scores.
+
+    Returns
+    -------
+    dict of str to Table
+        Empty where the slices have one condition.
+    """
+    conditions = sorted({score.test_on for score in scores} - set(comparison.kinds))
     return {
-        heading: Table(
-            models.columns, [*models.notes, f"{best} is the baseline with the best mean on these test cells."]
-        ),
-        f"{heading}: each class": class_table(scores, classes, (AVERAGE, best)),
-        f"{heading}: the ablation": ablation_table(scores),
-        f"{heading}: uncertainty": uncertainty_table(scores, classes, (AVERAGE, "tabular", ATTENTION_ENSEMBLE, best)),
+        f"Test cells: {condition}": model_table([score for score in scores if score.test_on == condition], METRICS[:3])
+        for condition in conditions
     }
+
+
+def mean_training_size(comparison: ModelComparison, kind: str) -> int:
+    """Return the mean number of training cells of the splits of one kind, for the corrected intervals.
+
+    Parameters
+    ----------
+    comparison : ModelComparison
+        The comparison.
+    kind : {"cell", "donor"}
+        Kind of split.
+
+    Returns
+    -------
+    int
+        Where there are several folds, the cells of the other folds; otherwise those of the training part.
+    """
+    splits = {key: split for key, split in comparison.splits.items() if key.kind == kind}
+    n_folds = 1 + max(key.fold for key in splits)
+    if n_folds > 1:
+        return round(np.mean([len(split.test) for split in splits.values()])) * (n_folds - 1)
+    return round(np.mean([len(split.train) for split in splits.values()]))
 
 
 def best_baseline(scores: Sequence[Score], baselines: Sequence[str]) -> str:
@@ -136,23 +182,25 @@ def uncertainty_table(scores: Sequence[Score], classes: Sequence[str], models: S
     """
     metrics = ("selective_error", *(f"covered {name}" for name in classes), "set_size", "single", "several", "empty")
     selected = [score for score in scores if score.variant in models]
-    result = model_table(selected, metrics, ranked=False)
-    notes = [
-        "selective_error: mean error over all shares of the cells that are answered, the most confident first.",
+    table = model_table(selected, metrics, ranked=False)
+    table.notes.append(
+        "selective_error: mean error over all shares of the cells that are answered, the most confident first."
+    )
+    table.notes.append(
         f"Sets hold every class that cannot be excluded, with thresholds that cover {COVERAGE:.0%} of the calibration cells of "
         "each class (not test cells). covered: share of the test cells of the class whose set contains it; single, several, "
-        'empty: share of the sets with one class, with more, and with none ("unknown").',
-    ]
+        'empty: share of the sets with one class, with more, and with none ("unknown").'
+    )
     missing = sorted({score.variant for score in selected} - {s.variant for s in selected if s.metric == "set_size"})
-    notes += [f"{model} trains on all but the test cells: no cell is left to calibrate its sets." for model in missing]
-    return Table(result.columns, [*result.notes, *notes])
+    reason = "trains on all but the test cells: no cell is left to calibrate its sets."
+    table.notes.extend(f"{model} {reason}" for model in missing)
+    return table
 
 
 def draw_comparison(
     folder: RunFolder,
     comparison: ModelComparison,
     scores: Sequence[Score],
-    grey: Sequence[str],
     baselines: Sequence[str],
     attention: Float[np.ndarray, "class family"],
 ) -> dict[str, Path]:
@@ -166,10 +214,8 @@ def draw_comparison(
         Probabilities of all models.
     scores : sequence of Score
         Test scores.
-    grey : sequence of str
-        Models that are drawn in grey: all that are not networks.
     baselines : sequence of str
-        Models of which the best is compared with the average ensemble.
+        Models of which the best is compared with the average ensemble. They and the classical models are drawn in grey.
     attention : array of shape (class, family)
         Mean attention of our networks.
 
@@ -183,6 +229,7 @@ def draw_comparison(
     best = best_baseline(kind_scores, baselines)
     models = dict.fromkeys((AVERAGE, "tabular", best))
     curves = {model: selective_accuracy(comparison, model, kind) for model in models}
+    grey = (*baselines, *CLASSICAL_MODELS)
     return {
         f"Test macro-F1 of every model, by {kind}": draw_bars(path, kind_scores, "macro_f1", {}, baselines=grey),
         f"F1 of each class, by {kind}": draw_classes(path, kind_scores, "f1", classes, (AVERAGE, best)),

@@ -1,6 +1,6 @@
 """Neighborhoods in low-dimensional embeddings of cells: purity with its chance level, overlap, tables and figures.
 
-``embed`` makes the planes, ``cell_attributes`` collects what a cell may share with its neighbors, ``purity_scores`` and ``overlap_scores`` measure it,
+``cell_attributes`` collects what a cell may share with its neighbors, ``purity_scores`` and ``overlap_scores`` measure it,
 ``embedding_tables`` and ``draw_planes`` report it.
 """
 
@@ -44,55 +44,6 @@ class Attribute(NamedTuple):
     label: np.ndarray
     confounder: str
     strata: np.ndarray
-
-
-def load_umap() -> type:
-    """Import UMAP, an optional dependency with a large compiler.
-
-    Returns
-    -------
-    type
-        The class ``umap.UMAP``.
-
-    Raises
-    ------
-    ValueError
-        If it is not installed.
-    """
-    try:
-        from umap import UMAP
-    except ImportError:
-        raise ValueError('umap-learn is not installed: pip install ".[umap]", in the folder of the project') from None
-    return UMAP
-
-
-def embed(folder: RunFolder, umap: type, name: str, space: np.ndarray, seeds: int) -> list[np.ndarray]:
-    """Embed cells in a plane, once per seed, with one thread: with more, a seed gives another plane each time.
-
-    Parameters
-    ----------
-    folder : RunFolder
-        The run folder, for messages.
-    umap : type
-        The class of UMAP.
-    name : str
-        Name of the space.
-    space : array of shape (cell, column)
-        Coordinates of the cells, without NaN.
-    seeds : int
-        Number of embeddings.
-
-    Returns
-    -------
-    list of array of shape (cell, 2)
-        The planes.
-    """
-    bar = folder.track(range(seeds), f"{PLANE}{name}")
-    planes = [
-        umap(n_neighbors=N_NEIGHBORS, min_dist=0.1, random_state=seed, n_jobs=1).fit_transform(space) for seed in bar
-    ]
-    folder.print(f"{PLANE}{name}: {seeds} planes")
-    return planes
 
 
 def cell_attributes(cells: FeatureTable) -> dict[str, Attribute]:

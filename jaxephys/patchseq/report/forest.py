@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,10 +13,11 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from jaxephys.evaluation.baselines import fit_predict_proba, make_baseline
-from jaxephys.evaluation.comparison import ModelComparison, SplitKey, score_rows
+from jaxephys.evaluation.comparison import ModelComparison, score_rows
 from jaxephys.evaluation.scores import Score
+from jaxephys.evaluation.splits import SplitKey
 from jaxephys.patchseq.family_importance import permutation_losses
-from jaxephys.patchseq.grid import COMPONENT_FOREST
+from jaxephys.patchseq.grid import COMPONENT_FOREST, track_splits
 from jaxephys.patchseq.report.comparison import METRICS
 from jaxephys.patchseq.sparse_components import SparseComponents, family_widths, make_component_forest
 from jaxephys.reporting.labels import metric_label
@@ -61,14 +61,12 @@ def fit_forests(folder: RunFolder, comparison: ModelComparison, species: str, n_
     scores = []
     settings = {"randomforestclassifier__n_estimators": n_trees, "randomforestclassifier__oob_score": True}
     for name, (inputs, make) in makers.items():
-        start, splits = time.perf_counter(), comparison.splits.items()
-        for key, split in folder.track(splits, name):
+        for key, split in track_splits(folder, comparison, name):
             model = make(key.seed).set_params(**settings)
             n_classes = len(comparison.classes)
             probability = fit_predict_proba(model, inputs, comparison.codes, split.train, split.test, n_classes)
             comparison.add(name, key, probability)
             scores += _other_scores(model, comparison, key, name, species)
-        folder.print(f"{name}: {len(splits)} splits in {time.perf_counter() - start:.0f} s")
     return scores
 
 

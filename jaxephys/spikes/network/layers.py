@@ -5,6 +5,9 @@ Names of submodules and parameters are those of PyTorch's ``TransformerEncoderLa
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -91,6 +94,75 @@ class SelfAttention(nn.Module):
         return LayerCache(k, v, jnp.minimum(jnp.asarray(n_valid, jnp.int32), self.window))
 
 
+class TransformerBlock(nn.Module):
+    """A transformer layer: attention and feed-forward part, each with a residual connection and layer normalization.
+
+    Parameters
+    ----------
+    heads : int
+        Number of heads.
+    window : int or None
+        Number of past bins that a query attends to.
+    hidden : int
+        Width of the feed-forward part.
+    dropout : float
+        Dropout rate in training.
+    causal : bool
+        Whether a bin sees no later bin.
+    published : bool
+        If False, ``x + attention(norm1(x))`` and then ``x + linear2(gelu(linear1(norm2(x))))``, with rotary positions:
+        normalization comes first, so that deep networks train. If True, ``norm1(x + attention(x))`` and then
+        ``norm2(x + linear2(relu(linear1(x))))``, without positions and with the initial biases of PyTorch.
+    """
+
+    heads: int
+    window: int | None
+    hidden: int
+    dropout: float
+    causal: bool = True
+    published: bool = False
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "time model"], cache: LayerCache | None, *, train: bool
+    ) -> tuple[Float[Array, "time model"], LayerCache | None]:
+        """Apply the layer.
+
+        Parameters
+        ----------
+        x : float array of shape (bins, model)
+            Vectors of the bins.
+        cache : LayerCache or None
+            Keys and values of the bins before.
+        train : bool
+            Whether to apply dropout.
+
+        Returns
+        -------
+        x : float array of shape (bins, model)
+            Vectors after the layer.
+        cache : LayerCache or None
+            Cache for the next window.
+        """
+
+        def drop(y: Array) -> Array:
+            return nn.Dropout(self.dropout, deterministic=not train)(y)
+
+        model = x.shape[-1]
+        attention = SelfAttention(self.heads, self.window, self.causal, rotary=not self.published, name="self_attn")
+        norm1, norm2 = (nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name=name) for name in ("norm1", "norm2"))
+        if self.published:
+            linear1, linear2 = torch_dense(self.hidden, model, "linear1"), torch_dense(model, self.hidden, "linear2")
+            y, next_cache = attention(x, cache)
+            x = norm1(x + drop(y))
+            return norm2(x + drop(linear2(drop(nn.relu(linear1(x)))))), next_cache
+        linear1 = nn.Dense(self.hidden, kernel_init=torch_kernel_init, name="linear1")
+        linear2 = nn.Dense(model, kernel_init=torch_kernel_init, name="linear2")
+        y, next_cache = attention(norm1(x), cache)
+        x = x + drop(y)
+        return x + drop(linear2(drop(nn.gelu(linear1(norm2(x)))))), next_cache
+
+
 def rotate(x: Float[Array, "time head width"], first: int) -> Float[Array, "time head width"]:
     """Apply rotary position embedding.
 
@@ -137,22 +209,35 @@ def torch_dense(out: int, fan_in: int, name: str) -> nn.Dense:
     return nn.Dense(out, kernel_init=torch_kernel_init, bias_init=bias_init, name=name)
 
 
-def layer_caches(memory: Memory | None, depth: int) -> tuple[LayerCache | None, ...]:
-    """Return the cache of each layer, None at the beginning of a recording.
+def apply_blocks(
+    blocks: Sequence[Callable[..., Any]], x: Float[Array, "time model"], memory: Memory | None, *, train: bool
+) -> tuple[Float[Array, "time model"], tuple[LayerCache | None, ...]]:
+    """Apply transformer blocks one after the other, each with its cache.
 
     Parameters
     ----------
+    blocks : sequence of flax modules
+        Called as ``block(x, cache, train=train) -> (x, cache)``.
+    x : float array of shape (bins, model)
+        Vectors of the window's bins.
     memory : Memory or None
-        Memory of the network.
-    depth : int
-        Number of layers.
+        Memory of the network; None at the beginning of a recording.
+    train : bool
+        Whether to apply dropout.
 
     Returns
     -------
-    tuple of LayerCache or None
-        One entry per layer.
+    x : float array of shape (bins, model)
+        Vectors after the last block.
+    caches : tuple of LayerCache or None
+        One entry per block, for the next window.
     """
-    return memory.layers if memory is not None and memory.layers else (None,) * depth
+    caches = memory.layers if memory is not None and memory.layers else (None,) * len(blocks)
+    next_caches = []
+    for block, cache in zip(blocks, caches, strict=True):
+        x, next_cache = block(x, cache, train=train)
+        next_caches.append(next_cache)
+    return x, tuple(next_caches)
 
 
 def check_units(spikes: Array, n_units: int) -> None:

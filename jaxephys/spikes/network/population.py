@@ -5,25 +5,14 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxephys.dimensions import AnyArray
-from jaxephys.spikes.history import (
-    Filters,
-    HistoryFeatures,
-    compute_features,
-    initial_history,
-    last_state,
-    trace_history,
-)
-from jaxephys.spikes.network.interface import Entries, LayerCache, Memory
-from jaxephys.spikes.network.layers import (
-    LAYER_NORM_EPSILON,
-    SelfAttention,
-    check_units,
-    layer_caches,
-    torch_kernel_init,
-)
+from jaxephys.spikes import history
+from jaxephys.spikes.history import Filters, HistoryFeatures
+from jaxephys.spikes.network.interface import Entries, Memory
+from jaxephys.spikes.network.layers import LAYER_NORM_EPSILON, TransformerBlock, apply_blocks, check_units
 
 UNIT_MULTIPLE = 16  # units that the widest processors handle together
 FIXED_POINT_STEPS = 2.0**16  # steps of a fixed-point number between 0 and 1
@@ -78,15 +67,8 @@ class PopulationTransformer(nn.Module):
     dropout: float = 0.1
     filters: Filters = Filters()
 
-    @property
-    def supports_entry_sampling(self) -> bool:
-        """True: `__call__` takes ``entries``."""
-        return True
-
-    @property
-    def is_reconstruction(self) -> bool:
-        """False: the network is causal."""
-        return False
+    supports_entry_sampling = True
+    is_reconstruction = False
 
     @nn.compact
     def __call__(
@@ -121,9 +103,9 @@ class PopulationTransformer(nn.Module):
         if self.units is not None:
             check_units(spikes, self.units)
         state = None if memory is None else memory.history
-        state = initial_history(self.filters, spikes.shape[1]) if state is None else state
-        states = trace_history(self.filters, state, spikes)
-        features = compute_features(self.filters, states)
+        state = history.initial_history(self.filters, spikes.shape[1]) if state is None else state
+        states = history.trace_history(self.filters, state, spikes)
+        features = history.compute_features(self.filters, states)
         n_units = spikes.shape[1]
         padding = -n_units % UNIT_MULTIPLE if self.units is None else 0
         features = features._replace(unit=jnp.pad(features.unit, ((0, 0), (0, padding), (0, 0))))
@@ -131,97 +113,34 @@ class PopulationTransformer(nn.Module):
         x = nn.Dense(self.width, name="token")(jnp.concatenate([pooled, features.population], axis=-1))
         if self.units is not None:
             x = x + nn.Dense(self.width, use_bias=False, name="token_of_units")(spikes)
-        x, caches = nn.Dropout(self.dropout, deterministic=not train)(x), []
-        for index, cache in zip(range(self.depth), layer_caches(memory, self.depth), strict=True):
-            block = PopulationBlock(self.heads, self.window, self.hidden, self.dropout, name=f"layer_{index}")
-            x, next_cache = block(x, cache, train=train)
-            caches.append(next_cache)
+        blocks = [
+            TransformerBlock(self.heads, self.window, self.hidden, self.dropout, name=f"layer_{index}")
+            for index in range(self.depth)
+        ]
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x, caches = apply_blocks(blocks, x, memory, train=train)
         x = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm")(x)
-        return self._read_out(features, x, entries), Memory(last_state(states), tuple(caches))
+        return self._read_out(features, x, entries), Memory(history.last_state(states), caches)
 
     def _read_out(self, features: HistoryFeatures, x: Array, entries: Entries | None) -> Float[Array, "..."]:
         """Combine the vector of each bin with the features of each unit, for all entries or the given ones."""
-
-        def for_bins(values: Array) -> Array:
-            return values[:, None] if entries is None else values[entries.bin]
-
-        def for_units(values: Array) -> Array:
-            return values if entries is None else values[entries.unit]
-
-        unit_features, rate_logit = features.unit, features.rate_logit
-        if entries is not None:
-            unit_features = unit_features[entries.bin, entries.unit]
-            rate_logit = rate_logit[entries.bin, entries.unit]
+        every = np.s_[:, None], np.s_[:], np.s_[:, :]
+        bins, units, pairs = every if entries is None else (entries.bin, entries.unit, tuple(entries))
+        rate_logit = features.rate_logit[pairs]
         zeros = nn.initializers.zeros
-        h = nn.Dense(self.unit_width, name="encoder_1")(unit_features)
-        h = h + for_bins(nn.Dense(self.unit_width, name="encoder_2")(features.population))
+        h = nn.Dense(self.unit_width, name="encoder_1")(features.unit[pairs])
+        h = h + nn.Dense(self.unit_width, name="encoder_2")(features.population)[bins]
         if self.units is not None:
-            h = h + for_units(self.param("unit", nn.initializers.normal(0.1), (self.units, self.unit_width)))
+            h = h + self.param("unit", nn.initializers.normal(0.1), (self.units, self.unit_width))[units]
         h = nn.silu(nn.Dense(self.unit_width, name="encoder_3")(nn.silu(h)))
-        gate, context = (for_bins(nn.Dense(self.unit_width, name=name)(x)) for name in ("gate", "context"))
+        gate, context = (nn.Dense(self.unit_width, name=name)(x)[bins] for name in ("gate", "context"))
         h = nn.silu(nn.Dense(self.unit_width, name="readout_1")(h) * (1 + gate) + context)
         readout = nn.Dense(1, kernel_init=zeros, name="readout_2")(h)[..., 0]
         logits = rate_logit + readout[..., : rate_logit.shape[-1]]
         if self.units is not None:
             head = self.param("head_of_units", zeros, (self.units, self.width))
-            logits = logits + jnp.sum(for_bins(x) * for_units(head), axis=-1)
+            logits = logits + jnp.sum(x[bins] * head[units], axis=-1)
         return logits
-
-
-class PopulationBlock(nn.Module):
-    """``x + attention(norm(x))``, then ``x + mlp(norm(x))``: normalization comes first, so that deep networks train.
-
-    Parameters
-    ----------
-    heads : int
-        Number of heads.
-    window : int
-        Number of past bins that a query attends to.
-    hidden : int
-        Width of the feed-forward part.
-    dropout : float
-        Dropout rate in training.
-    """
-
-    heads: int
-    window: int
-    hidden: int
-    dropout: float
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "time model"], cache: LayerCache | None, *, train: bool
-    ) -> tuple[Float[Array, "time model"], LayerCache | None]:
-        """Apply the block.
-
-        Parameters
-        ----------
-        x : float array of shape (bins, model)
-            Vectors of the bins.
-        cache : LayerCache or None
-            Keys and values of the bins before.
-        train : bool
-            Whether to apply dropout.
-
-        Returns
-        -------
-        x : float array of shape (bins, model)
-            Vectors after the block.
-        cache : LayerCache or None
-            Cache for the next window.
-        """
-
-        def drop(y: Array) -> Array:
-            return nn.Dropout(self.dropout, deterministic=not train)(y)
-
-        attention = SelfAttention(self.heads, self.window, name="self_attn")
-        y, next_cache = attention(nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm1")(x), cache)
-        x = x + drop(y)
-        y = nn.Dense(self.hidden, kernel_init=torch_kernel_init, name="linear1")(
-            nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm2")(x)
-        )
-        y = nn.Dense(x.shape[-1], kernel_init=torch_kernel_init, name="linear2")(drop(nn.gelu(y)))
-        return x + drop(y), next_cache
 
 
 @jax.custom_vjp

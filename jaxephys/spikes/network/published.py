@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxephys.dimensions import AnyArray
-from jaxephys.spikes.network.interface import LayerCache, Memory
-from jaxephys.spikes.network.layers import LAYER_NORM_EPSILON, SelfAttention, check_units, layer_caches, torch_dense
+from jaxephys.spikes.network.interface import Memory
+from jaxephys.spikes.network.layers import TransformerBlock, apply_blocks, check_units, torch_dense
 
 
 class PublishedLayer(nn.Module):
@@ -48,15 +48,8 @@ class PublishedLayer(nn.Module):
     legacy: bool = False
     window: int | None = None
 
-    @property
-    def filters(self) -> None:
-        """None: the layer reads the bins themselves."""
-        return None
-
-    @property
-    def supports_entry_sampling(self) -> bool:
-        """False: all logits are computed."""
-        return False
+    filters = None  # the layer reads the bins themselves
+    supports_entry_sampling = False
 
     @property
     def is_reconstruction(self) -> bool:
@@ -86,68 +79,8 @@ class PublishedLayer(nn.Module):
             Memory after the last bin.
         """
         check_units(spikes, self.units)
-        x, caches = jnp.asarray(spikes, jnp.float32), []
-        for index, cache in zip(range(self.depth), layer_caches(memory, self.depth), strict=True):
-            name = "layer" if self.depth == 1 else f"layer_{index}"
-            block = PublishedBlock(self.heads, self.hidden, self.dropout, not self.legacy, self.window, name=name)
-            x, next_cache = block(x, cache, train=train)
-            caches.append(next_cache)
-        return torch_dense(self.units, x.shape[-1], "fc")(x), Memory(None, tuple(caches))
-
-
-class PublishedBlock(nn.Module):
-    """Attention and feed-forward part, each followed by layer normalization.
-
-    Parameters
-    ----------
-    heads : int
-        Number of heads.
-    hidden : int
-        Width of the feed-forward part.
-    dropout : float
-        Dropout rate in training.
-    causal : bool
-        Whether a bin sees no later bin.
-    window : int or None
-        Number of past bins that a query attends to.
-    """
-
-    heads: int
-    hidden: int
-    dropout: float
-    causal: bool
-    window: int | None
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "time model"], cache: LayerCache | None, *, train: bool
-    ) -> tuple[Float[Array, "time model"], LayerCache | None]:
-        """Apply the block.
-
-        Parameters
-        ----------
-        x : float array of shape (bins, model)
-            Vectors of the bins.
-        cache : LayerCache or None
-            Keys and values of the bins before.
-        train : bool
-            Whether to apply dropout.
-
-        Returns
-        -------
-        x : float array of shape (bins, model)
-            Vectors after the block.
-        cache : LayerCache or None
-            Cache for the next window.
-        """
-
-        def drop(y: Array) -> Array:
-            return nn.Dropout(self.dropout, deterministic=not train)(y)
-
-        model = x.shape[-1]
-        attention = SelfAttention(self.heads, self.window, self.causal, rotary=False, name="self_attn")
-        y, next_cache = attention(x, cache)
-        x = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm1")(x + drop(y))
-        y = drop(nn.relu(torch_dense(self.hidden, model, "linear1")(x)))
-        y = drop(torch_dense(model, self.hidden, "linear2")(y))
-        return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm2")(x + y), next_cache
+        names = ["layer"] if self.depth == 1 else [f"layer_{index}" for index in range(self.depth)]
+        sizes = self.heads, self.window, self.hidden, self.dropout
+        blocks = [TransformerBlock(*sizes, causal=not self.legacy, published=True, name=name) for name in names]
+        x, caches = apply_blocks(blocks, jnp.asarray(spikes, jnp.float32), memory, train=train)
+        return torch_dense(self.units, self.units, "fc")(x), Memory(None, caches)

@@ -10,12 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from jaxephys.evaluation.scores import Score
-from jaxephys.reporting.labels import metric_label
 from jaxephys.reporting.plots import PALETTE, STYLE, save_figure
 from jaxephys.reporting.score_table import summarize
 from jaxephys.reporting.tables import Cell, Table, summary_cell
 from jaxephys.spikes.attention_analysis import MEASURES, RUNNING_RATE, AttentionAnalysis, uniform_lag_profile
-from jaxephys.spikes.grid import METRICS
 
 NOTES = [
     "attended_rate, entropy and awi_row belong to the query bin, received and awi_column to the key bin; "
@@ -56,30 +54,6 @@ def correlation_table(scores: Sequence[Score], recording: str, variants: Sequenc
             columns[f"{rate}, {variant}"] = [summary_cell(summaries[key]) for key in keys]
     note = "Pearson's r over the bins of a window with the number of spikes of the population, and with its forecast."
     return Table(columns, [note])
-
-
-def attention_score_table(scores: Sequence[Score], recording: str, variants: Sequence[str]) -> Table:
-    """Summarize the scores of networks with altered attention or shuffled input.
-
-    Parameters
-    ----------
-    scores : sequence of Score
-        Scores of all variants.
-    recording : str
-        Name of the recording.
-    variants : sequence of str
-        One row each.
-
-    Returns
-    -------
-    Table
-        Mean and standard deviation over seeds.
-    """
-    summaries = summarize([score for score in scores if score.test_on == recording])
-    columns = {"model": [Cell(variant) for variant in variants]}
-    for metric in METRICS:
-        columns[metric_label(metric)] = [summary_cell(summaries[variant, metric]) for variant in variants]
-    return Table(columns, [])
 
 
 @matplotlib.rc_context(STYLE)

@@ -89,13 +89,11 @@ def rank_correlations(scores: Sequence[Score], names: Sequence[str], variant: st
         A sentence for each other seed and model with Spearman's rank correlations.
     """
     scores = [score for score in scores if score.metric == metric]
-    by_seed: dict[int, list[Score]] = {}
-    for score in scores:
-        if score.variant == variant:
-            by_seed.setdefault(score.seed, []).append(score)
-    first, *others = (score_matrix(by_seed[seed], variant, metric, names) for seed in sorted(by_seed))
-    off_diagonal = ~np.eye(len(names), dtype=bool)
-    compared = {f"seed {seed}": matrix for seed, matrix in zip(sorted(by_seed)[1:], others, strict=True)}
+    off_diagonal, compared = ~np.eye(len(names), dtype=bool), {}
+    for seed in sorted({score.seed for score in scores if score.variant == variant}):
+        of_seed = [score for score in scores if score.seed == seed]
+        compared[f"seed {seed}"] = score_matrix(of_seed, variant, metric, names)
+    first = compared.pop(next(iter(compared)))
     for name in sorted({score.variant for score in scores} - {variant}):
         matrix = score_matrix(scores, name, metric, names)
         if np.isfinite(matrix[off_diagonal]).any():  # the true probability of simulated spikes has no transfer

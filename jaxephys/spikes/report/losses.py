@@ -10,9 +10,9 @@ import numpy as np
 from jaxephys.evaluation.intervals import mean_sd
 from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.labels import metric_label
-from jaxephys.reporting.tables import EMPTY, Cell, Table, format_mean_sd
+from jaxephys.reporting.tables import Cell, Table, format_mean_sd
 from jaxephys.spikes.grid import METRICS, Intervals
-from jaxephys.spikes.report.transfer import format_interval, paired_difference, score_matrix
+from jaxephys.spikes.report.transfer import interval_cell, paired_difference, score_matrix
 
 NOTES = [
     "Outputs of networks trained with Dice or focal loss only rank bins: all networks are calibrated on validation bins before "
@@ -74,10 +74,8 @@ def loss_differences(
         for metric in METRICS:
             scores_a, scores_b = (np.diag(score_matrix(scores, loss, metric, names)) for loss in (a, b))
             columns[short[metric]].append(Cell(paired_difference(scores_a, scores_b)))
-            for name in names:
-                interval = intervals.get((name, name, f"{a} - {b}", metric))
-                text = EMPTY if interval is None else f"{interval.estimate:+.3f} {format_interval(interval, 3)}"
-                columns[short[metric]].append(Cell(text))
+            found = [intervals.get((name, name, f"{a} - {b}", metric)) for name in names]
+            columns[short[metric]] += [Cell(interval_cell(interval, "+.3f").text) for interval in found]
     notes = [
         "All recordings: mean difference and p value of a paired t test over recordings, each the mean of its seeds; p needs "
         "three or more.",

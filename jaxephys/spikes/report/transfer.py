@@ -6,7 +6,7 @@ Start with :func:`transfer_tables`; :func:`score_matrix` arranges scores by trai
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise, product
+from itertools import pairwise, permutations, product
 from pathlib import Path
 
 import matplotlib
@@ -21,8 +21,8 @@ from jaxephys.reporting.labels import metric_label
 from jaxephys.reporting.plots import GREY, STYLE, save_figure
 from jaxephys.reporting.tables import EMPTY, Cell, Table, format_mean_sd
 from jaxephys.schemas.recording import Recording
-from jaxephys.spikes.baselines import BASELINE_NAMES
-from jaxephys.spikes.grid import METRICS, Intervals, mark_channel_models
+from jaxephys.spikes.baselines import BASELINE_NAMES, USED_BY_CHANNEL
+from jaxephys.spikes.grid import METRICS, Intervals
 
 FORECAST, RECONSTRUCTION = "legacy, next bin", "legacy, reconstruction"  # forms in which the legacy network is scored
 MAX_PAIR_TABLES = 4  # with more recordings, the tables of every pair are left out
@@ -134,15 +134,15 @@ def pair_groups(recordings: Sequence[Recording]) -> dict[str, list[tuple[str, st
         Pairs (trained on, tested on) by name of the group: training bins, the recording itself, others of its domain, and
         other domains. Empty groups are left out.
     """
-    domains = list(dict.fromkeys(recording.domain for recording in recordings))
-    names = {domain: [r.name for r in recordings if r.domain == domain] for domain in domains}
-    groups = {f"{domain}, training": [(name, name) for name in names[domain]] for domain in domains}
-    for domain in domains:
-        groups[f"{domain}, self"] = [(name, name) for name in names[domain]]
-        groups[f"{domain}, others"] = [(i, j) for i, j in product(names[domain], names[domain]) if i != j]
-    for source, target in product(domains, repeat=2):
-        if source != target:
-            groups[f"{source} -> {target}"] = list(product(names[source], names[target]))
+    names: dict[str, list[str]] = {}
+    for recording in recordings:
+        names.setdefault(recording.domain, []).append(recording.name)
+    groups = {f"{domain}, training": [(name, name) for name in members] for domain, members in names.items()}
+    for domain, members in names.items():
+        groups[f"{domain}, self"] = [(name, name) for name in members]
+        groups[f"{domain}, others"] = list(permutations(members, 2))
+    for source, target in permutations(names, 2):
+        groups[f"{source} -> {target}"] = list(product(names[source], names[target]))
     return {name: pairs for name, pairs in groups.items() if pairs}
 
 
@@ -178,8 +178,7 @@ def group_table(
         for name, pairs in groups.items():
             matrix = matrices["train" if name.endswith("training") else "test"]
             values = np.array([matrix[names.index(i), names.index(j)] for i, j in pairs])
-            finite = values[np.isfinite(values)]
-            cells.append(Cell(format_mean_sd(*mean_sd(finite)) if len(finite) else EMPTY))
+            cells.append(Cell(format_mean_sd(*mean_sd(values[np.isfinite(values)]))))
         columns[variant] = cells
     notes = [
         f"{metric_label(metric)}, mean ± sd over pairs (trained on, tested on). The published models see the bins that they "
@@ -218,25 +217,36 @@ def pair_table(scores: Sequence[Score], intervals: Intervals, names: Sequence[st
         columns["trained on -> tested on"].append(Cell(f"{i} -> {j}"))
         columns["model"].append(Cell(mark_channel_models(variant, i, j)))
         for metric in METRICS:
-            digits = 4 if metric == "average_precision" else 3
-            interval = intervals.get((i, j, variant, metric))
-            mean = score_matrix(scores, variant, metric, (i, j))[0, 1]
-            text = f"{mean:.{digits}f}"
-            if interval is not None:
-                text = f"{interval.estimate:.{digits}f} {format_interval(interval, digits)}"
-            columns[short[metric]].append(Cell(text))
+            number = ".4f" if metric == "average_precision" else ".3f"
+            mean = format(score_matrix(scores, variant, metric, (i, j))[0, 1], number)
+            columns[short[metric]].append(interval_cell(intervals.get((i, j, variant, metric)), number, mean))
             difference = intervals.get((i, j, f"{first} - {variant}", metric))
-            text, above = EMPTY, False
-            if difference is not None:
-                text = f"{difference.estimate:+.{digits}f} {format_interval(difference, digits)}"
-                above = difference.low > 0
-            columns[f"{first} minus model, {short[metric]}"].append(Cell(text, above))
+            columns[f"{first} minus model, {short[metric]}"].append(interval_cell(difference, f"+{number}"))
     notes = [
         "In brackets: 95 % interval over resampled time blocks, of the first seed. Bold: the first model is better, and the "
         "interval excludes 0.",
         "Bits per spike are relative to the mean rate of each unit in these very test bins, which a forecast cannot use.",
     ]
     return Table(columns, notes)
+
+
+def mark_channel_models(variant: str, train_on: str, test_on: str) -> str:
+    """Mark a model that is applied to another recording by channel index, which pairs unrelated cells.
+
+    Parameters
+    ----------
+    variant : str
+        Name of the model.
+    train_on, test_on : str
+        Names of the recordings.
+
+    Returns
+    -------
+    str
+        The name, with "(by channel)" if it applies.
+    """
+    by_channel = variant in (*USED_BY_CHANNEL, "units", "published") or variant.startswith("legacy")
+    return f"{variant} (by channel)" if by_channel and train_on != test_on else variant
 
 
 def wins_over_baselines(
@@ -300,22 +310,27 @@ def paired_difference(a: Float[np.ndarray, "others"], b: Float[np.ndarray, "othe
     return f"{mean}, p = {ttest_rel(a[both], b[both]).pvalue:.2g}"  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def format_interval(interval: Interval, digits: int) -> str:
-    """Format the bounds of an interval.
+def interval_cell(interval: Interval | None, number: str, otherwise: str = EMPTY) -> Cell:
+    """Return the cell of a score or of a difference with its interval.
 
     Parameters
     ----------
-    interval : Interval
-        The interval.
-    digits : int
-        Digits after the point.
+    interval : Interval or None
+        The interval, if it was computed.
+    number : str
+        Format of the estimate, such as ``".3f"``, or ``"+.3f"`` for a difference.
+    otherwise : str
+        Text of the cell without an interval.
 
     Returns
     -------
-    str
-        ``[low, high]``.
+    Cell
+        ``estimate [low, high]``. A difference is bold if it is above 0 in the whole interval.
     """
-    return f"[{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+    if interval is None:
+        return Cell(otherwise)
+    low, high = (format(bound, number.lstrip("+")) for bound in (interval.low, interval.high))
+    return Cell(f"{interval.estimate:{number}} [{low}, {high}]", number.startswith("+") and interval.low > 0)
 
 
 def draw_transfer_figures(
@@ -377,8 +392,7 @@ def draw_score_matrices(
     side = 1.5 + 0.42 * len(names)
     figure = Figure(figsize=(side * len(matrices) + 1.2, side + 1.1), layout="constrained")
     panels = figure.subplots(1, len(matrices), squeeze=False)[0]
-    low = min(float(np.nanmin(matrix)) for matrix in matrices.values())
-    high = max(float(np.nanmax(matrix)) for matrix in matrices.values())
+    low, high = (float(bound([*matrices.values()])) for bound in (np.nanmin, np.nanmax))
     low = max(low, 0.5) if metric.startswith("roc_auc") else low
     image = None
     for axes, (title, matrix) in zip(panels, matrices.items(), strict=True):

@@ -94,3 +94,22 @@ def row_slice(ends: np.ndarray, row: int) -> slice:
         Range of its entries.
     """
     return slice(int(ends[row - 1]) if row else 0, int(ends[row]))
+
+
+def read_ragged(table: h5py.Group, name: str) -> list[np.ndarray]:
+    """Read a ragged column of a table of NWB.
+
+    Parameters
+    ----------
+    table : h5py.Group
+        The table.
+    name : str
+        Name of the column, which the column ``name_index`` divides into rows.
+
+    Returns
+    -------
+    list of ndarray
+        The entries of each row.
+    """
+    values, ends = read_array(table, name), read_array(table, f"{name}_index")
+    return [values[row_slice(ends, row)] for row in range(len(ends))]

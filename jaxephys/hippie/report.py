@@ -1,23 +1,25 @@
-"""Scores, ranking tables and stored predictions of the models and baselines of a benchmark of units."""
+"""Reports of the experiments: scores, ranking tables and predictions of the models of a benchmark of units; scores of clusters."""
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from sklearn.metrics import balanced_accuracy_score
+from sklearn.metrics import adjusted_rand_score, balanced_accuracy_score
 
 from jaxephys.evaluation.comparison import score_rows
-from jaxephys.evaluation.intervals import block_bootstrap, corrected_interval, corrected_test, mean_sd
+from jaxephys.evaluation.intervals import Interval, block_bootstrap, corrected_interval, corrected_test, mean_sd
 from jaxephys.evaluation.scores import Score
 from jaxephys.hippie.benchmark import SHUFFLED, Benchmark, FoldProbabilities
+from jaxephys.hippie.estimator import Hippie
 from jaxephys.reporting.plots import draw_bars
-from jaxephys.reporting.score_table import seed_means
+from jaxephys.reporting.score_table import group_scores, seed_means
 from jaxephys.reporting.tables import EMPTY, Cell, Table, format_mean_sd
 from jaxephys.schemas.storage import write_npz
+from jaxephys.schemas.unit_table import UnitTable
 
 METRIC = "balanced_accuracy"
 REFERENCE_BASELINE = "svm"  # the baseline with which all models are compared
@@ -87,29 +89,23 @@ def ranking_table(
     Table
         One row per model: mean and sd over seeds, corrected 95 % interval of the mean over folds, difference from ``reference``.
     """
-    runs: dict[str, dict[tuple[int, int], float]] = {}
-    for score in scores:
-        if score.test_on == benchmark.name and score.metric == METRIC:
-            runs.setdefault(score.variant, {})[score.seed, score.fold] = score.value
+    runs = _accuracies(scores, benchmark)
     n_test = len(benchmark.table) / len(benchmark.folds)
     sizes = (len(benchmark.table) - n_test, n_test)
     by_fold = {
-        model: seed_means({(fold, seed): value for (seed, fold), value in values.items()})
+        model: list(seed_means({(fold, seed): value for (seed, fold), value in values.items()}).values())
         for model, values in runs.items()
     }
-    best = max(round(float(np.mean(list(values.values()))), 3) for values in by_fold.values())
-    rows = []
+    intervals = {model: corrected_interval(values, *sizes) for model, values in by_fold.items()}
+    means = {model: interval.estimate for model, interval in intervals.items()}
+    columns = _columns(means, {model: seed_means(values).values() for model, values in runs.items()}, intervals)
+    differences = []
     for model, values in by_fold.items():
-        interval = corrected_interval(list(values.values()), *sizes)
-        accuracy = _mean_sd(interval.estimate, list(seed_means(runs[model]).values()))
-        difference = "reference"
-        if model != reference:
-            test = corrected_test(list(values.values()), list(by_fold[reference].values()), *sizes)
-            difference = f"{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}]"
-        cell = Cell(accuracy, round(interval.estimate, 3) == best)
-        rows.append([Cell(model), cell, Cell(_interval(interval.low, interval.high)), Cell(difference)])
-    headers = ["model", ACCURACY, INTERVAL, f"difference from {reference}, {INTERVAL}"]
-    return Table(_with_published(headers, rows, published or {}), list(RANKING_NOTES))
+        test = corrected_test(values, by_fold[reference], *sizes)
+        text = f"{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}]"
+        differences.append(Cell("reference" if model == reference else text))
+    columns[f"difference from {reference}, {INTERVAL}"] = differences
+    return Table(_with_published(columns, published or {}), list(RANKING_NOTES))
 
 
 RANKING_NOTES = (
@@ -138,17 +134,14 @@ def bootstrap_table(
         One row per model: mean and sd over seeds, bootstrap 95 % interval over units.
     """
     codes = benchmark.codes[benchmark.split(0)[1]]
-    means, rows = {}, []
+    values, intervals = {}, {}
     for model, by_fold in probabilities.items():
         predicted = [probability.argmax(axis=1) for probability in by_fold.values()]
-        values = [balanced_accuracy_score(codes, column) for column in predicted]
-        means[model] = float(np.mean(values))
-        interval = block_bootstrap(_mean_recall, np.stack([codes, *predicted], axis=1), 1, BOOTSTRAP_SAMPLES)
-        rows.append([Cell(model), Cell(_mean_sd(means[model], values)), Cell(_interval(interval.low, interval.high))])
-    best = max(means.values())
-    for row, mean in zip(rows, means.values(), strict=True):
-        row[1] = Cell(row[1].text, mean == best)
-    return Table(_with_published(["model", ACCURACY, INTERVAL], rows, published or {}, always=True), [])
+        values[model] = [balanced_accuracy_score(codes, column) for column in predicted]
+        columns = np.stack([codes, *predicted], axis=1)
+        intervals[model] = block_bootstrap(_mean_recall, columns, 1, BOOTSTRAP_SAMPLES)
+    means = {model: float(np.mean(column)) for model, column in values.items()}
+    return Table(_with_published(_columns(means, values, intervals), published or {}), [])
 
 
 def _mean_recall(columns: np.ndarray) -> float:
@@ -157,27 +150,37 @@ def _mean_recall(columns: np.ndarray) -> float:
     return float(np.mean([correct[columns[:, 0] == code].mean() for code in np.unique(columns[:, 0])]))
 
 
-def _with_published(
-    headers: Sequence[str], rows: Sequence[Sequence[Cell]], published: Mapping[str, str], *, always: bool = False
+def _accuracies(scores: Iterable[Score], benchmark: Benchmark) -> dict[str, dict[tuple[int, int], float]]:
+    """Return the balanced accuracy of every model of a benchmark by seed and fold."""
+    selected = (score for score in scores if score.test_on == benchmark.name and score.metric == METRIC)
+    return {model: values for (model,), values in group_scores(selected, ("variant",), "test").items()}
+
+
+def _columns(
+    means: Mapping[str, float], seeds: Mapping[str, Collection[float]], intervals: Mapping[str, Interval]
 ) -> dict[str, list[Cell]]:
+    """Return the columns of a table with one row per model: name, mean and sd over seeds, interval. The best mean is bold."""
+    best = max(round(mean, 3) for mean in means.values())
+    return {
+        "model": [Cell(model) for model in means],
+        ACCURACY: [Cell(_mean_sd(mean, seeds[model]), round(mean, 3) == best) for model, mean in means.items()],
+        INTERVAL: [Cell(f"[{intervals[model].low:.3f}, {intervals[model].high:.3f}]") for model in means],
+    }
+
+
+def _with_published(columns: dict[str, list[Cell]], published: Mapping[str, str]) -> dict[str, list[Cell]]:
     """Return the columns of a table with one more row for each published score."""
-    columns = {header: [row[index] for row in rows] for index, header in enumerate(headers)}
-    if not published and not always:
-        return columns
-    columns["published"] = [Cell(EMPTY) for _ in rows]
+    if published:
+        columns["published"] = [Cell(EMPTY)] * len(columns["model"])
     for method, text in published.items():
+        cells = {"model": f"{method}, published", "published": text}
         for header, column in columns.items():
-            cells = {headers[0]: f"{method}, published", "published": text}
             column.append(Cell(cells.get(header, EMPTY)))
     return columns
 
 
-def _mean_sd(mean: float, values: Sequence[float]) -> str:
-    return format_mean_sd(mean, mean_sd(values).sd if len(values) > 1 else math.nan)
-
-
-def _interval(low: float, high: float) -> str:
-    return f"[{low:.3f}, {high:.3f}]"
+def _mean_sd(mean: float, values: Collection[float]) -> str:
+    return format_mean_sd(mean, mean_sd([*values]).sd if len(values) > 1 else math.nan)
 
 
 def shuffled_notes(scores: Sequence[Score], benchmarks: Iterable[Benchmark]) -> list[str]:
@@ -197,12 +200,11 @@ def shuffled_notes(scores: Sequence[Score], benchmarks: Iterable[Benchmark]) -> 
     """
     notes = []
     for benchmark in benchmarks:
-        values: dict[str, list[float]] = {}
-        for score in scores:
-            if score.test_on == benchmark.name and score.metric == METRIC and SHUFFLED in score.variant:
-                values.setdefault(score.variant, []).append(score.value)
         chance = 1 / len(benchmark.classes)
-        notes += [f"{benchmark.name}, {name}: {np.mean(v):.3f} (chance {chance:.3f})." for name, v in values.items()]
+        for model, values in _accuracies(scores, benchmark).items():
+            if SHUFFLED in model:
+                accuracy = np.mean([*values.values()])
+                notes.append(f"{benchmark.name}, {model}: {accuracy:.3f} (chance {chance:.3f}).")
     return notes
 
 
@@ -289,3 +291,54 @@ def read_published_scores(path: Path) -> dict[str, dict[str, str]]:
     for (dataset, method), scores in values.items():
         published.setdefault(dataset, {})[method] = _mean_sd(float(np.mean(scores)), scores)
     return published
+
+
+def score_clusters(model: Hippie, name: str, units: UnitTable, cluster: np.ndarray) -> list[Score]:
+    """Score the reconstruction of the units of a data set, and the agreement of their clusters with their labels.
+
+    Parameters
+    ----------
+    model : Hippie
+        A fitted model.
+    name : str
+        Name of the data set.
+    units : UnitTable of n_units
+        Its units.
+    cluster : int array (n_units,)
+        Cluster of each unit; -1 for none.
+
+    Returns
+    -------
+    list of Score
+        Finite scores of the first network (see `Hippie.score_table`), and ``rand``, the adjusted Rand index of units that have a label
+        and a cluster.
+    """
+    row = model.score_table(units)[0]
+    values = {metric: row[metric] for metric in row if metric not in ("network", "n", "loss")}
+    both = (units.label != "") & (cluster >= 0)
+    if both.any() and len(units.classes) > 1:
+        values["rand"] = float(adjusted_rand_score(units.label[both], cluster[both]))
+    key = ("hippie_embed", name, "all", name, 0, 0, "all")
+    return [Score(*key, metric, value, len(units)) for metric, value in values.items() if np.isfinite(value)]
+
+
+def cluster_names(cluster: np.ndarray) -> np.ndarray:
+    """Return names of clusters whose alphabetical order is that of their numbers.
+
+    Parameters
+    ----------
+    cluster : int array (n_units,)
+        Cluster of each unit; -1 for none.
+
+    Returns
+    -------
+    array of str (n_units,)
+        Numbers with leading zeros; "none", which is sorted last.
+
+    Examples
+    --------
+    >>> cluster_names(np.array([10, -1, 2])).tolist()
+    ['10', 'none', '02']
+    """
+    digits = len(str(cluster.max()))
+    return np.where(cluster < 0, "none", np.char.zfill(cluster.astype(str), digits))

@@ -1,1 +1,0 @@
-"""Scores, tables and figures of the experiments on sorted units."""

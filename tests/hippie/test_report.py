@@ -1,0 +1,36 @@
+"""Tables of the HIPPIE experiments: intervals of the ranking are based on one value per fold, and clusters are sorted."""
+
+import numpy as np
+
+from jaxephys.evaluation.intervals import corrected_interval, corrected_test
+from jaxephys.evaluation.scores import Score
+from jaxephys.hippie.benchmark import (
+    Benchmark,
+)
+from jaxephys.hippie.report import ACCURACY, INTERVAL, METRIC, cluster_names, ranking_table
+
+
+def test_ranking_intervals_are_based_on_one_value_per_fold(tables):
+    bench = Benchmark.from_table("lisberger", tables["lisberger"])
+    values = {"svm": np.array([[0.6, 0.7, 0.5, 0.65, 0.55]]), "ours": np.array([[0.7, 0.8, 0.6, 0.8, 0.7], [0.9] * 5])}
+    scores = [
+        Score("e", model, "lisberger", "lisberger", seed, fold, "test", METRIC, float(value), 22)
+        for model, of_run in values.items()
+        for (seed, fold), value in np.ndenumerate(of_run)
+    ]
+    table = ranking_table(scores, bench, "svm", {"HIPPIE": "0.678 ± 0.030"})
+    sizes = (len(bench.table) * 0.8, len(bench.table) * 0.2)
+    interval = corrected_interval(values["ours"].mean(axis=0), *sizes)
+    test = corrected_test(values["ours"].mean(axis=0), values["svm"][0], *sizes)
+    cells = {name: [cell.text for cell in column] for name, column in table.columns.items()}
+    assert cells["model"] == ["svm", "ours", "HIPPIE, published"]
+    assert cells[ACCURACY] == ["0.600", f"0.810 ± {np.std([0.72, 0.9], ddof=1):.3f}", "-"]
+    assert cells[INTERVAL][1] == f"[{interval.low:.3f}, {interval.high:.3f}]"
+    assert cells[f"difference from svm, {INTERVAL}"][:2] == ["reference", f"+0.210 [{test.low:+.3f}, {test.high:+.3f}]"]
+    assert cells["published"] == ["-", "-", "0.678 ± 0.030"]
+
+
+def test_names_of_clusters_are_sorted_by_number():
+    names = cluster_names(np.array([10, -1, 2, 0]))
+    assert names.tolist() == ["10", "none", "02", "00"] and np.unique(names).tolist()[-1] == "none"
+    assert cluster_names(np.array([-1, -1])).tolist() == ["none", "none"]
