@@ -13,7 +13,6 @@ import difflib
 import hashlib
 import json
 import logging
-import os
 import sys
 import textwrap
 import threading
@@ -21,7 +20,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-import jax
 import tyro
 
 from jaxephys.engine import devices
@@ -134,9 +132,6 @@ def _resumed_settings(path: Path, given: S, presets: Mapping[str, S]) -> tuple[s
 
 
 def _start_jax(settings: Settings) -> None:
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path.home() / ".cache" / "jaxephys" / "xla"))
-    jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     devices.use_all_cores()
     devices.choose_platform(settings.device)
     if settings.distributed:

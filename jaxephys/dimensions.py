@@ -44,6 +44,7 @@ DIMENSIONS = {
     "component": "a principal component of a family, or of several families side by side",
     # HIPPIE
     "modality": "a kind of curve of a unit: waveform, inter-spike intervals or autocorrelogram",
+    "pass": "a pass of a batch through the decoder, such as that without classes; each has batch statistics of its own",
     "position": "a sample of a waveform or a bin of a histogram, at any depth of the network",
     "channel": "a feature map of a convolutional layer",
     "tap": "a position of the kernel of a convolution",

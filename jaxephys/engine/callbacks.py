@@ -46,10 +46,21 @@ class ProgressBar:
             )
             self._bar = Progress(*columns, console=self.console)
             self._bar.start()
-            self._bar_id = self._bar.add_task("compiling", title=self.title, total=None)
-        else:
-            self._print("compiling")
+            self._bar_id = self._bar.add_task("starting", title=self.title, total=None)
         return self
+
+    def announce(self, text: str) -> None:
+        """Show what happens before the first epoch, such as a compilation.
+
+        Parameters
+        ----------
+        text : str
+            One line.
+        """
+        if self._bar is not None:
+            self._bar.update(self._bar_id, description=text)
+        else:
+            self._print(text)
 
     def __call__(self, event: ProgressEvent) -> None:
         text = describe(event)

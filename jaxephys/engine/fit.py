@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from jaxephys.engine import devices
+from jaxephys.engine import compile_cache, devices
 from jaxephys.engine.callbacks import ProgressBar
 from jaxephys.engine.checkpoint import Checkpointer, restore
 from jaxephys.engine.config import TrainConfig
@@ -165,11 +165,14 @@ def fit(
     (2, 50)
     """
     devices.use_all_cores()  # must precede every other use of JAX
+    compile_cache.use_persistent_cache()
     inputs = _prepare(inputs, grid, config, initial)
-    callbacks, checkpointer = list(callbacks), None
+    callbacks, checkpointer, announce = list(callbacks), None, log.debug
     with ExitStack() as stack:
         if title is not None:
-            callbacks.insert(0, stack.enter_context(ProgressBar(title)))
+            bar = stack.enter_context(ProgressBar(title))
+            callbacks.insert(0, bar)
+            announce = bar.announce
         if folder is not None:
             resume = restore(folder, grid, config)
             if resume is not None:
@@ -177,7 +180,7 @@ def fit(
                 log.warning(message, len(resume.finished), len(grid))
             checkpointer = Checkpointer(folder, grid, config)
             callbacks.append(checkpointer)
-        result = _train(task, data, inputs, grid, config, initial, callbacks, resume)
+        result = _train(task, data, inputs, grid, config, initial, callbacks, resume, announce)
         if checkpointer is not None:
             checkpointer.close()
     return result
@@ -236,11 +239,15 @@ def _train(
     initial: PyTree,
     callbacks: Sequence[Callback],
     resume: Snapshot | None,
+    announce: Callable[[str], None],
 ) -> FitResult:
     """The host loop: dispatch a chunk, read the one before, replace finished runs by waiting ones."""
     local_runs = devices.local_run_indices(len(grid))
-    compiled = CompiledGrid(task, config, data, inputs, grid.seeds, {} if initial is None else initial, len(local_runs))
-    run_log = RunLog(len(grid), config.max_epochs, *(({}, {}) if resume is None else _local_part(resume, local_runs)))
+    initial = {} if initial is None else initial
+    compiled = CompiledGrid(task, config, data, inputs, grid.seeds, initial, len(local_runs), announce)
+    run_log = RunLog(
+        len(grid), config.max_epochs, *(({}, {}) if resume is None else _local_part(resume, local_runs, task))
+    )
     waiting = [run for run in local_runs.tolist() if run not in run_log.finished]
     if resume is not None and np.isin(resume.ids, local_runs).any():
         stack = compiled.restore(resume.ids, resume.state, local_runs)
@@ -258,7 +265,10 @@ def _train(
         ids, record = stack.ids, compiled.advance(stack)
         if in_flight is not None:
             run_log.record_chunk(*in_flight)  # the devices already compute the next chunk
-            snapshot = None if copy is None else Snapshot(ids, copy, run_log.finished, run_log.history)
+            snapshot = None
+            if copy is not None:
+                state = compiled.packing.unpack(jax.device_get(copy))
+                snapshot = Snapshot(ids, state, run_log.finished, run_log.history)
             seconds = run_seconds(), compiled.compile_seconds
             event = _progress_event(run_log, config, local_runs, stack, len(waiting), seconds, snapshot)
             for callback in callbacks:
@@ -266,7 +276,7 @@ def _train(
             ended = run_log.status[stack.run_ids()] != Status.RUNNING
             if compiled.should_repack(stack, int(ended.sum()), len(waiting)):
                 run_log.record_chunk(ids, record)
-                stack, waiting = compiled.fill(run_log.collect_finished(stack), waiting)
+                stack, waiting = compiled.fill(run_log.collect_finished(stack, compiled.packing), waiting)
                 in_flight = None
                 continue
         in_flight = (ids, record)
@@ -297,14 +307,18 @@ def _prepare(inputs: RunInputs, grid: RunGrid, config: TrainConfig, initial: PyT
     for name, rows in (("training", inputs.train), ("validation", inputs.validation)):
         if (empty := np.flatnonzero(np.sum(rows.weight, axis=-1) <= 0)).size:
             raise ValueError(f"the run {grid.name(int(empty[0]))} has no {name} rows")
-    length = inputs.train.index.shape[-1]
-    return inputs._replace(train=pad_rows(inputs.train, -(-length // config.batch_size) * config.batch_size))
+    n_train, n_validation = (rows.index.shape[-1] for rows in (inputs.train, inputs.validation))
+    train = pad_rows(inputs.train, compile_cache.padded_length(n_train, config.batch_size))
+    return inputs._replace(
+        train=train, validation=pad_rows(inputs.validation, compile_cache.padded_length(n_validation))
+    )
 
 
-def _local_part(resume: Snapshot, local_runs: np.ndarray) -> tuple[dict, dict]:
+def _local_part(resume: Snapshot, local_runs: np.ndarray, task: Task) -> tuple[dict, dict]:
     """The history, and the results of the finished runs of this host."""
     history = {name: np.array(table) for name, table in resume.history.items()}
-    return history, {run: result for run, result in resume.finished.items() if run in local_runs}
+    finished = {run: result for run, result in resume.finished.items() if run in local_runs}
+    return history, {run: result._replace(best=task.upgrade(result.best, 0)) for run, result in finished.items()}
 
 
 def _progress_event(

@@ -1,4 +1,4 @@
-"""The optimizer of a run: gradient clipping, AdamW, warm-up and frozen modules."""
+"""The optimizer of a run: gradient clipping, AdamW, warm-up, and the modules that are not trained."""
 
 from __future__ import annotations
 
@@ -14,28 +14,46 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     Parameters
     ----------
     config : TrainConfig
-        ``learning_rate``, ``weight_decay``, ``clip_norm``, ``warmup_steps`` and ``freeze`` are used.
+        ``learning_rate``, ``weight_decay``, ``clip_norm`` and ``warmup_steps`` are used.
 
     Returns
     -------
     optax.GradientTransformation
-        Parameters of the modules named in ``config.freeze`` receive no update. Its ``init`` raises a ValueError where
-        the model has no module of such a name.
+        The optimizer of the parameters that are trained, see `split_frozen`.
     """
     rate = config.learning_rate
     if config.warmup_steps:
         rate = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
     optimizer = optax.adamw(rate, weight_decay=config.weight_decay)
-    if config.clip_norm is not None:
-        optimizer = optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
-    if not config.freeze:
+    if config.clip_norm is None:
         return optimizer
+    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
 
-    def label(params: PyTree) -> PyTree:
-        unknown = set(config.freeze) - set(params)
-        if unknown:
-            raise ValueError(f"config.freeze names {unknown.pop()!r}, but the model's modules are {', '.join(params)}")
-        return {name: "frozen" if name in config.freeze else "moving" for name in params}
 
-    # The labels are keys of the optimizer state inside checkpoints.
-    return optax.multi_transform({"moving": optimizer, "frozen": optax.set_to_zero()}, label)
+def split_frozen(params: PyTree, config: TrainConfig) -> tuple[PyTree, PyTree]:
+    """Split parameters into those that are trained and those of frozen modules.
+
+    Parameters
+    ----------
+    params : dict of trees
+        Parameters by module.
+    config : TrainConfig
+        ``freeze`` names the frozen modules.
+
+    Returns
+    -------
+    moving, frozen : dict of trees
+        Parameters that are trained, and those that keep their values.
+
+    Raises
+    ------
+    ValueError
+        If the model has no module of a name in ``freeze``.
+    """
+    if not config.freeze:
+        return params, {}
+    unknown = set(config.freeze) - set(params)
+    if unknown:
+        raise ValueError(f"config.freeze names {unknown.pop()!r}, but the model's modules are {', '.join(params)}")
+    frozen = {name: tree for name, tree in params.items() if name in config.freeze}
+    return {name: tree for name, tree in params.items() if name not in config.freeze}, frozen

@@ -11,7 +11,8 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from jaxephys.engine import devices
-from jaxephys.engine.rows import map_row_blocks
+from jaxephys.engine.compile_cache import padded_length, use_persistent_cache
+from jaxephys.engine.rows import map_row_blocks, pad_rows
 from jaxephys.engine.task import PyTree, RowSet, Task, Variables
 
 RunArrays = tuple[Variables, RowSet, PyTree]  # variables, rows and constants of one run, or of all with a run axis
@@ -42,7 +43,10 @@ def predict(
     tree of arrays (n_runs, n_rows, ...)
         Outputs, those of padding rows included.
     """
-    return _map_runs(_predict_run, (task, block), data, (variables, rows, constants))
+    n_rows = rows.index.shape[-1]
+    padded = pad_rows(rows, padded_length(n_rows))
+    outputs = _map_runs(_predict_run, (task, block), data, (variables, padded, constants))
+    return jax.tree.map(lambda leaf: leaf[:, :n_rows], outputs)
 
 
 def score(
@@ -60,7 +64,8 @@ def score(
     dict of arrays (n_runs,)
         By name of the score, its value for each run.
     """
-    return _map_runs(_score_run, (task,), data, (variables, rows, constants))
+    padded = pad_rows(rows, padded_length(rows.index.shape[-1]))
+    return _map_runs(_score_run, (task,), data, (variables, padded, constants))
 
 
 def _predict_run(task: Task, block: int, data: PyTree, run: RunArrays) -> PyTree:
@@ -84,6 +89,7 @@ def _map_runs(function: Callable, static: tuple, data: PyTree, runs: RunArrays) 
     Each host computes a part of the runs, split over its devices, and receives the results of the other hosts.
     """
     devices.use_all_cores()
+    use_persistent_cache()
     n_runs = len(jax.tree.leaves(runs)[0])
     local_runs = devices.local_run_indices(n_runs)
     mesh = devices.make_mesh(len(local_runs))
@@ -98,4 +104,5 @@ def _map_runs(function: Callable, static: tuple, data: PyTree, runs: RunArrays) 
 
 @lru_cache(maxsize=8)  # so that repeated predictions by the same task compile once
 def _compiled_program(function: Callable, static: tuple, mesh: Mesh) -> Callable:
-    return devices.map_over_runs(partial(function, *static), mesh, execution="map")
+    execution = devices.automatic_execution(mesh.devices.flat[0])
+    return devices.map_over_runs(partial(function, *static), mesh, execution=execution)

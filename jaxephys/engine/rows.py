@@ -14,6 +14,7 @@ from jax import lax
 from jaxtyping import Array, Int, Shaped
 
 from jaxephys.dimensions import AnyArray
+from jaxephys.engine.compile_cache import padded_length
 from jaxephys.engine.task import PyTree, RowSet, RunInputs
 
 Rows = Int[np.ndarray, "_"]  # of any length
@@ -122,6 +123,30 @@ def take_rows(
     anchor, partner = transform(values[rows.index]), transform(values[rows.partner])
     mix = jnp.reshape(rows.mix, (-1,) + (1,) * (values.ndim - 1))
     return anchor + mix * (partner - anchor)
+
+
+def pad_samples(data: PyTree, fill: float = 0) -> PyTree:
+    """Lengthen data to one of few lengths, so that data sets of like size train with the same compiled program.
+
+    Parameters
+    ----------
+    data : tree of arrays (n_samples, ...)
+        The data of a grid.
+    fill : number
+        Value of the additional samples. No row refers to them.
+
+    Returns
+    -------
+    tree of arrays (padded_length(n_samples), ...)
+        The longer data.
+    """
+
+    def pad(leaf: AnyArray) -> np.ndarray:
+        leaf = np.asarray(leaf)
+        widths = [(0, padded_length(len(leaf)) - len(leaf))] + [(0, 0)] * (leaf.ndim - 1)
+        return np.pad(leaf, widths, constant_values=leaf.dtype.type(fill))
+
+    return jax.tree.map(pad, data)
 
 
 def map_row_blocks(function: Callable[[RowSet], PyTree], rows: RowSet, block: int) -> PyTree:

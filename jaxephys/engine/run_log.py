@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from jaxephys.dimensions import AnyArray
+from jaxephys.engine.packing import StatePacking
 from jaxephys.engine.run_stack import RunStack
 from jaxephys.engine.step import EpochRecord, join_variables
 from jaxephys.engine.task import PyTree, RunState, Variables
@@ -150,22 +151,24 @@ class RunLog:
             table = self.history.setdefault(name, empty)
             table[ids[slots], record.epoch[slots, steps] - 1] = values[slots, steps]
 
-    def collect_finished(self, stack: RunStack) -> dict[int, RunState]:
+    def collect_finished(self, stack: RunStack, packing: StatePacking) -> dict[int, RunState]:
         """Keep the results of the runs of a stack that have ended.
 
         Parameters
         ----------
         stack : RunStack
             The stack. It is read from the devices, which waits for the chunk in flight.
+        packing : StatePacking
+            Packing of its states.
 
         Returns
         -------
         dict of int to RunState
-            The states of the runs that still train.
+            The packed states of the runs that still train.
         """
         running = stack.read()
         for run in [run for run, state in running.items() if state.done]:
-            state = running.pop(run)
+            state = packing.unpack(running.pop(run))
             best = join_variables(state.best_params, state.best_mutables)
             self.finished[run] = RunResult(best, state.best_score, state.best_epoch, state.epoch, state.status)
         return running

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import jax
 import numpy as np
 from flax import serialization
-from jaxtyping import Int
+from jaxtyping import Array, Int
 
-from jaxephys.engine import devices, memory
+from jaxephys.engine import compile_cache, devices, memory
 from jaxephys.engine.config import TrainConfig
+from jaxephys.engine.packing import StatePacking
 from jaxephys.engine.step import EpochRecord, init_run, run_chunk
 from jaxephys.engine.task import PyTree, RunInputs, RunState, Status, Task
 
@@ -33,7 +33,7 @@ class RunStack:
     ids : array of int (n_slots,)
         Index of the run in each slot, ``PADDING`` (-1) for padding.
     state : RunState (n_slots, ...)
-        State of each slot, on the devices.
+        State of each slot, on the devices, packed (see `jaxephys.engine.packing`).
     inputs : RunInputs (n_slots, ...)
         Rows and constants of each slot, on the devices.
     """
@@ -58,7 +58,7 @@ class RunStack:
         Returns
         -------
         dict of int to RunState
-            State of each run, without a slot axis.
+            Packed state of each run, without a slot axis.
         """
         host = jax.device_get(self.state)
         slots = np.flatnonzero(self.ids != PADDING)
@@ -84,6 +84,8 @@ class CompiledGrid:
         Variables that replace what ``task.init`` draws; ``{}`` for none.
     max_runs : int
         Largest number of runs that can be on the devices at once.
+    announce : callable, optional
+        Receives a line of text before a program is compiled.
 
     Attributes
     ----------
@@ -104,16 +106,17 @@ class CompiledGrid:
         seeds: Int[np.ndarray, "run"],
         initial: PyTree,
         max_runs: int,
+        announce: Callable[[str], None] = log.debug,
     ) -> None:
+        self.announce = announce
         self.task, self.config, self.host_inputs, self.seeds, self.initial = task, config, inputs, seeds, initial
         self.mesh = devices.make_mesh(min(max_runs, config.run_batch or max_runs))
         self.device = self.mesh.devices.flat[0]
         self.data = devices.put_on_mesh(data, self.mesh, split=False)
-        automatic = "map" if self.device.platform == "cpu" else "vmap"
+        automatic = devices.automatic_execution(self.device)
         self.execution = automatic if config.execution == "auto" else config.execution
         self.compile_seconds = 0.0
-        self._chunks: dict[int, jax.stages.Compiled] = {}
-        self._init = devices.map_over_runs(partial(_init_one, task, config), self.mesh, execution="vmap")
+        self.packing = StatePacking(self._one_run[1], config)
         self.capacity = self._choose_capacity(max_runs)
 
     def describe(self) -> str:
@@ -144,10 +147,10 @@ class CompiledGrid:
         padded[: len(ids)] = ids
         indices = np.maximum(padded, 0)
         initial = jax.tree.map(lambda leaf: np.asarray(leaf)[indices], self.initial)
-        start_time = time.perf_counter()
-        state = jax.block_until_ready(self._init(None, self.seeds[indices], initial))
-        self.compile_seconds += time.perf_counter() - start_time  # computing the initial variables takes little of it
-        return self._put(padded, state)
+        program = devices.map_over_runs(self._init_packed, self.mesh, execution="vmap")
+        arguments = None, self.seeds[indices], initial
+        initialize = self._compiled("initialization", len(padded), lambda: program.lower(*arguments))
+        return self._put(padded, initialize(*arguments))
 
     def restore(self, ids: Int[np.ndarray, "slot"], state: PyTree, local_runs: Int[np.ndarray, "run"]) -> RunStack:
         """Return the stack of a checkpoint, in the same layout where the devices allow it, so that numbers are bit-equal.
@@ -171,7 +174,7 @@ class CompiledGrid:
         ValueError
             If the checkpoint belongs to another model.
         """
-        state = self._typed(state)
+        state = self._typed(self.task.upgrade(state, 1))
         wanted = np.isin(ids, local_runs)
         held = np.flatnonzero(wanted)
         same = len(ids) % self.mesh.size == 0 and np.all(wanted | (ids == PADDING))
@@ -179,7 +182,8 @@ class CompiledGrid:
         slots = np.arange(size) if same else np.pad(held, (0, size - len(held)))
         taken = wanted if same else np.arange(size) < len(held)
         new_ids = np.where(taken, ids[slots], PADDING).astype(np.int32)
-        return self._put(new_ids, jax.tree.map(lambda leaf: np.asarray(leaf)[slots], state))
+        packed = self.packing.pack(jax.tree.map(np.asarray, state), 1, np)
+        return self._put(new_ids, jax.tree.map(lambda leaf: leaf[slots], packed))
 
     def advance(self, stack: RunStack) -> EpochRecord:
         """Dispatch one chunk of epochs and return at once: ``stack.state`` becomes the state after the chunk.
@@ -230,7 +234,7 @@ class CompiledGrid:
         Parameters
         ----------
         running : dict of int to RunState
-            States of the runs that still train, on the host.
+            Packed states of the runs that still train, on the host.
         waiting : list of int
             Indices of the runs that have not started.
 
@@ -265,10 +269,12 @@ class CompiledGrid:
         jax.stages.Lowered
             The program.
         """
-        run_one_chunk = partial(run_chunk, self.task, self.config)
+        run_one_chunk = partial(run_chunk, self.packing.task(self.task), self.config)
         program = devices.map_over_runs(run_one_chunk, self.mesh, execution=self.execution, donate=2)
-        inputs, state = (devices.abstract_runs(tree, self.mesh, size) for tree in self._one_run())
-        return program.lower(self.data, inputs, state)
+        inputs, state = self._one_run
+        packed = jax.eval_shape(self.packing.pack, state)
+        runs = (devices.abstract_runs(tree, self.mesh, size) for tree in (inputs, packed))
+        return program.lower(self.data, *runs)
 
     def _put(self, ids: np.ndarray, state: PyTree) -> RunStack:
         """Put a stack on the devices. Padding slots count as finished."""
@@ -278,23 +284,36 @@ class CompiledGrid:
         return RunStack(ids, state, devices.put_on_mesh(inputs, self.mesh, split=True))
 
     def _chunk(self, size: int) -> jax.stages.Compiled:
-        if size not in self._chunks:
-            start_time = time.perf_counter()
-            self._chunks[size] = self.lower(size).compile()
-            self.compile_seconds += time.perf_counter() - start_time
-        return self._chunks[size]
+        return self._compiled("training", size, lambda: self.lower(size))
 
+    def _compiled(self, name: str, size: int, lower: Callable[[], jax.stages.Lowered]) -> jax.stages.Compiled:
+        """A program for a stack of some size: of an earlier fit with the same task, config and shapes, or compiled now."""
+        inputs, state = self._one_run
+        leaves, structure = jax.tree.flatten((self.data, inputs, state, self.initial))
+        shapes = tuple((np.shape(leaf), str(leaf.dtype)) for leaf in leaves)
+        functions = tuple(map(compile_cache.function_key, self.task))
+        key = (name, size, functions, self.config, self.mesh, self.execution, shapes, structure)
+        count = sum(np.prod(leaf.shape, dtype=int) for leaf in jax.tree.leaves(state.params))
+        title = f"{name} of {size} run{'s' * (size > 1)} of {count:,} parameters"
+        program, seconds = compile_cache.compiled_program(key, title, lower, self.announce)
+        self.compile_seconds += seconds
+        return program
+
+    @cached_property
     def _one_run(self) -> tuple[RunInputs, RunState]:
         """The inputs of the first run and the shapes of its state."""
         run = jax.tree.map(lambda leaf: np.asarray(leaf)[0], (self.host_inputs, self.seeds, self.initial))
         inputs, seed, initial = run
-        return inputs, jax.eval_shape(partial(_init_one, self.task, self.config), None, seed, initial)
+        return inputs, jax.eval_shape(partial(init_run, self.task, self.config), seed, initial)
+
+    def _init_packed(self, _: None, seed: Int[Array, ""], initial: PyTree) -> RunState:
+        return self.packing.pack(init_run(self.task, self.config, seed, initial))
 
     def _choose_capacity(self, max_runs: int) -> int:
         """As many runs at once as the memory holds: first by the size of their states, then by the compiler's analysis."""
         if self.config.run_batch is not None:
             return self._round_up(min(max_runs, self.config.run_batch))
-        inputs, state = self._one_run()
+        inputs, state = self._one_run
         fitting = self.mesh.size * memory.runs_that_fit(self.device, state, inputs, self.data)
         capacity = self._round_up(min(max_runs, fitting))
         while capacity > self.mesh.size and (over := memory.excess(self.device, self._chunk(capacity))) > 1:
@@ -307,7 +326,7 @@ class CompiledGrid:
 
     def _typed(self, state: PyTree) -> RunState:
         """A state read from disk as plain dicts, in the types that this model and config give it."""
-        wanted = self._one_run()[1]
+        wanted = self._one_run[1]
         typed = None
         try:
             typed = serialization.from_state_dict(wanted, state)
@@ -335,7 +354,3 @@ class CompiledGrid:
         while size // 2 >= max(n_runs, 1) and self._round_up(size // 2) < size:
             size = self._round_up(size // 2)
         return size
-
-
-def _init_one(task: Task, config: TrainConfig, _: None, seed, initial) -> RunState:
-    return init_run(task, config, seed, initial)

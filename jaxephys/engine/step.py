@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxephys.engine.config import TrainConfig
-from jaxephys.engine.optimizer import make_optimizer
+from jaxephys.engine.optimizer import make_optimizer, split_frozen
 from jaxephys.engine.task import Key, PyTree, RowSet, RunInputs, RunState, Status, Task, Variables
 
 Metrics = dict[str, Float[Array, ""]]
@@ -67,7 +67,7 @@ def init_run(task: Task, config: TrainConfig, seed: Int[Array, ""], initial: PyT
     params, mutables = split_variables(variables)
     worst = jnp.float32(-jnp.inf if config.mode == "max" else jnp.inf)
     zero = jnp.int32(0)
-    opt_state = make_optimizer(config).init(params)
+    opt_state = make_optimizer(config).init(split_frozen(params, config)[0])
     best = jax.tree.map(jnp.copy, params), jax.tree.map(jnp.copy, mutables)  # donated buffers must not be shared
     return RunState(seed, zero, params, mutables, opt_state, best[0], best[1], worst, zero, jnp.int32(Status.RUNNING))
 
@@ -279,5 +279,4 @@ def _replace_initial(tree: PyTree, initial: PyTree) -> PyTree:
 
 
 def _select(condition: Bool[Array, ""], yes: PyTree, no: PyTree) -> PyTree:
-    """Select a tree by one branch. A ``where`` for each of hundreds of arrays compiles longer than the gradient does."""
-    return lax.cond(condition, lambda: yes, lambda: no)
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), yes, no)

@@ -81,6 +81,9 @@ class Task(NamedTuple):
     validate : callable
         ``validate(variables, data, constants, rows) -> dict of scalars``. Scores on a table of rows; ``TrainConfig.monitor``
         must be among them.
+    upgrade : callable, optional
+        ``upgrade(tree, axis) -> tree``. Brings variables, or a training state that contains them, from the layout of an earlier
+        version of the system to the current one. ``axis`` is the number of leading axes of all arrays, such as that of runs.
     """
 
     init: Callable[[Key], Variables]
@@ -88,6 +91,7 @@ class Task(NamedTuple):
     loss: Callable[[Variables, PyTree, Key], tuple[Float[Array, ""], tuple[PyTree, dict[str, Float[Array, ""]]]]]
     outputs: Callable[[Variables, PyTree], PyTree]
     validate: Callable[[Variables, PyTree, PyTree, RowSet], dict[str, Float[Array, ""]]]
+    upgrade: Callable[[PyTree, int], PyTree] = lambda tree, axis: tree
 
 
 class Status(IntEnum):

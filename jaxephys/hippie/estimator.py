@@ -24,6 +24,7 @@ from jaxephys.hippie.datasets import Tables, TextArray, combined_unit_names, enc
 from jaxephys.hippie.imputation import measure_noise
 from jaxephys.hippie.inference import SAMPLES, HippieInference
 from jaxephys.hippie.network.cvae import LENGTHS, ConditionalVAE, network_config, network_from_config
+from jaxephys.hippie.network.published_layout import from_published
 from jaxephys.hippie.preprocessing import Preparation
 from jaxephys.hippie.safe_unpickler import read_state_dict
 from jaxephys.hippie.task import (
@@ -37,9 +38,11 @@ from jaxephys.hippie.task import (
     make_run_inputs,
     make_task,
     objective_from_dict,
+    pad_units,
 )
 from jaxephys.hippie.torch_checkpoint import convert_state_dict
 from jaxephys.models.base import EnsembleEstimator, score_row
+from jaxephys.models.migrations import migration
 from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
 
 MIN_UNITS = 8
@@ -251,7 +254,8 @@ class Hippie(HippieInference, EnsembleEstimator):
         variables = None
         if initial is not None:  # its networks in turn
             variables = initial_from_runs(initial.variables_, np.arange(len(grid)) % initial.n_networks_)
-        result = fit(make_task(network), data, inputs, grid, config, initial=variables, title=self._progress_title)
+        task, title = make_task(network, [objective]), self._progress_title
+        result = fit(task, *pad_units(data, inputs), grid, config, initial=variables, title=title)
         self.keep_runs(result, network, preparation, data, names, splits)
         if initial is not None:
             self.trained_on_ = np.union1d(self.trained_on_, initial.trained_on_)
@@ -453,3 +457,9 @@ class Hippie(HippieInference, EnsembleEstimator):
     def _summary(self) -> str:
         curves = ", ".join(f"{name} {length}" for name, length in self.network_.modalities)
         return f"latent {self.network_.latent}, curves {curves}, trained on {len(self.trained_on_) or 'unknown'} units"
+
+
+@migration("Hippie", from_version=1)
+def _stack_modalities(config: dict[str, Any], arrays: dict[str, PyTree]) -> tuple[dict[str, Any], dict[str, PyTree]]:
+    """Join the encoders and the decoders of the modalities, which schema version 1 has saved apart."""
+    return config, from_published(arrays, network_from_config(config["network"]), axis=1)

@@ -308,7 +308,7 @@ def train_grid(
     inputs = make_run_inputs(codes, splits, objectives, batch_size=size)
     options = {"batch_size": size, "weight_decay": 0.01, "clip_norm": 1.0}
     config = TrainConfig(settings.max_epochs, None, monitor="loss", mode="min", **options)
-    result = folder.fit(make_task(network), data, inputs, grid, config, name, initial)
+    result = folder.fit(make_task(network, objectives), data, inputs, grid, config, name, initial)
     return TrainedGrid(network, data, names, list(splits), inputs, result)
 
 

@@ -15,10 +15,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxephys.dimensions import AnyArray
+from jaxephys.engine.compile_cache import memoize
 from jaxephys.engine.predict import predict
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.engine.task import Task, Variables
-from jaxephys.hippie.network.cvae import ConditionalVAE, Conditions, memoize
+from jaxephys.hippie.network.cvae import ConditionalVAE, Conditions
 from jaxephys.hippie.task import MIN_VARIANCE, UnitArrays, UnitBatch, make_task
 
 Curves = dict[str, Float[AnyArray, "*run row _"]]

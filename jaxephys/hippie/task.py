@@ -29,14 +29,16 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxephys.dimensions import AnyArray
+from jaxephys.engine.compile_cache import memoize
 from jaxephys.engine.fit import take_runs
-from jaxephys.engine.rows import map_row_blocks, plain_rows, stack_inputs
+from jaxephys.engine.rows import map_row_blocks, pad_samples, plain_rows, stack_inputs
 from jaxephys.engine.task import Key, PyTree, RowSet, RunInputs, Task, Variables
 from jaxephys.evaluation.splits import Split
 from jaxephys.hippie import losses
 from jaxephys.hippie.augmentation import STRENGTHS, AugmentationStrength, augment
-from jaxephys.hippie.network.cvae import ABSENT, ConditionalVAE, Conditions, VAEOutput, memoize
+from jaxephys.hippie.network.cvae import ABSENT, ConditionalVAE, Conditions, VAEOutput
 from jaxephys.hippie.network.initialization import initialize_variables
+from jaxephys.hippie.network.published_layout import from_published
 from jaxephys.hippie.preprocessing import DEFAULT, Preparation, prepare
 from jaxephys.schemas.unit_table import UnitTable
 
@@ -254,22 +256,29 @@ class Embedding(NamedTuple):
     log_var: Float[AnyArray, "*run row latent"]
 
 
-@memoize
-def make_task(network: ConditionalVAE) -> Task:
+def make_task(network: ConditionalVAE, objectives: Sequence[Objective] | None = None) -> Task:
     """Return the task of a network for the engine.
 
     Parameters
     ----------
     network : ConditionalVAE
         The network. Equal networks share one task, so that their programs are compiled once.
+    objectives : sequence of Objective, optional
+        Objectives of the runs that are trained. If none of them has a consistency term, the reconstruction without the class is left
+        out, which is half of the decoder's work.
 
     Returns
     -------
     Task
         The methods of `HippieTask`.
     """
-    task = HippieTask(network)
-    return Task(task.init, task.gather, task.loss, task.outputs, task.validate)
+    return _make_task(network, objectives is None or any(objective.consistency > 0 for objective in objectives))
+
+
+@memoize
+def _make_task(network: ConditionalVAE, consistency: bool) -> Task:
+    task = HippieTask(network, consistency)
+    return Task(task.init, task.gather, task.loss, task.outputs, task.validate, task.upgrade)
 
 
 @dataclass(frozen=True)
@@ -280,6 +289,8 @@ class HippieTask:
     ----------
     network : ConditionalVAE
         The network.
+    consistency : bool
+        Compute the consistency term.
 
     Notes
     -----
@@ -288,6 +299,7 @@ class HippieTask:
     """
 
     network: ConditionalVAE
+    consistency: bool = True
 
     @property
     def names(self) -> list[str]:
@@ -371,6 +383,8 @@ class HippieTask:
         objective, tally = batch.constants.objective, variables["tally"]
         noise = jax.random.normal(noise_key, (len(batch.weight), self.network.latent))
         inputs = (batch.curves, self._conditions(batch), batch.visible, noise, self._latent_mask(objective))
+        if self.network.classes and self.consistency:
+            inputs += (jax.random.normal(consistency_key, noise.shape),)
         options = {"rows": batch.weight > 0, "train": True, "deterministic": False}
         applied: Any = self.network.apply(
             variables, *inputs, **options, rngs={"dropout": dropout_key}, mutable=["batch_stats"]
@@ -379,7 +393,7 @@ class HippieTask:
         errors = losses.squared_errors(output.curves, batch.targets, self.names)
         reconstruction = self._reconstruction_loss(errors, tally["variance"], batch)
         kl = losses.kl_loss(output.latent.mu, output.latent.log_var, batch.weight, objective.free_bits)
-        value = reconstruction + objective.beta * kl + self._consistency_loss(variables, batch, output, consistency_key)
+        value = reconstruction + objective.beta * kl + self._consistency_loss(output, tally["steps"], batch)
         value += objective.contrast * losses.contrastive_loss(output.latent.mu, batch.label, batch.weight)
         updated = {**updated, "tally": update_running_errors(tally, jax.lax.stop_gradient(errors), batch)}
         return value, (updated, {"reconstruction": reconstruction, "kl": kl})
@@ -463,29 +477,33 @@ class HippieTask:
         likelihood = losses.gaussian_loss(errors, noise, lengths, batch.present, batch.weight)
         return jnp.where(batch.constants.objective.likelihood, likelihood, published)
 
-    def _consistency_loss(
-        self, variables: Variables, batch: UnitBatch, output: VAEOutput, key: Key
-    ) -> Float[Array, ""]:
+    def _consistency_loss(self, output: VAEOutput, steps: Float[Array, ""], batch: UnitBatch) -> Float[Array, ""]:
         """Difference between the reconstruction with the class and a second one, with its own noise, without the class."""
-        if not self.network.classes:
+        if output.unlabelled is None:
             return jnp.float32(0)
         objective = batch.constants.objective
-
-        def second_pass() -> Float[Array, ""]:
-            noise = jax.random.normal(key, output.z.shape)
-            z = output.latent.mu + noise * jnp.exp(output.latent.log_var / 2) * self._latent_mask(objective)
-            unlabelled = self._conditions(batch)._replace(label=None)
-            options = {"rows": batch.weight > 0, "train": True}
-            curves: Any = self.network.apply(
-                variables, z, unlabelled, **options, method="decode", mutable=["batch_stats"]
-            )[0]
-            errors = losses.squared_errors(curves, output.curves, self.names)
-            return losses.mean_squared_errors(errors, jnp.ones_like(batch.present), batch.weight).sum()
-
-        epoch = jnp.floor(variables["tally"]["steps"] / batch.constants.steps)
+        epoch = jnp.floor(steps / batch.constants.steps)
         warm_up = jnp.minimum(1.0, (epoch + (objective.warm_up == 0)) / jnp.maximum(objective.warm_up, 1e-9))
-        weight = objective.consistency * warm_up
-        return weight * jax.lax.cond(weight > 0, second_pass, lambda: jnp.float32(0))
+        errors = losses.squared_errors(output.unlabelled, output.curves, self.names)
+        difference = losses.mean_squared_errors(errors, jnp.ones_like(batch.present), batch.weight).sum()
+        return objective.consistency * warm_up * difference
+
+    def upgrade(self, tree: Any, axis: int) -> Any:
+        """Stack the weights of modalities in a training state of version 0.1.0, see `from_published`.
+
+        Parameters
+        ----------
+        tree : nested dict of arrays
+            The state.
+        axis : int
+            Number of leading axes of all arrays.
+
+        Returns
+        -------
+        nested dict of arrays
+            The state in the current layout.
+        """
+        return from_published(tree, self.network, axis)
 
 
 def mask_curves(
@@ -640,6 +658,27 @@ def initial_from_runs(variables: Variables, indices: Sequence[int] | Int[np.ndar
     taken = take_runs(variables, indices)
     tally = {name: value for name, value in taken.get("tally", {}).items() if name != "steps"}
     return {**taken, "tally": tally}
+
+
+def pad_units(data: UnitArrays, inputs: RunInputs) -> tuple[UnitArrays, RunInputs]:
+    """Lengthen data and labels to one of few lengths, so that tables of like size train with the same compiled program.
+
+    Parameters
+    ----------
+    data : UnitArrays of n_units
+        The data.
+    inputs : RunInputs
+        Output of `make_run_inputs`.
+
+    Returns
+    -------
+    data : UnitArrays
+        The data with additional units, to which no row refers.
+    inputs : RunInputs
+        The inputs with labels of -1 for them.
+    """
+    label = np.moveaxis(pad_samples(np.moveaxis(inputs.constants.label, -1, 0), fill=-1.0), 0, -1)
+    return pad_samples(data), inputs._replace(constants=inputs.constants._replace(label=label))
 
 
 def make_constants(objective: Objective, label: Int[np.ndarray, "cell"], steps: int = 1) -> RunConstants:

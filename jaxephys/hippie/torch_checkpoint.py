@@ -14,8 +14,9 @@ from flax import traverse_util
 
 from jaxephys.engine.checkpoint import CheckpointError
 from jaxephys.engine.task import Variables
-from jaxephys.hippie.network.cvae import LENGTHS, ConditionalVAE
+from jaxephys.hippie.network.cvae import LENGTHS, STACKED, ConditionalVAE
 from jaxephys.hippie.network.initialization import variable_shapes
+from jaxephys.hippie.network.published_layout import from_published, published_paths
 
 StateDict = dict[str, np.ndarray]  # tensors by their name in PyTorch
 PREFIX = "model."  # PyTorch Lightning adds it to every name
@@ -57,11 +58,31 @@ def convert_state_dict(state: StateDict) -> tuple[ConditionalVAE, Variables]:
     prefixed = all(name.startswith(PREFIX) for name in state)
     state = {name.removeprefix(PREFIX) if prefixed else name: value for name, value in state.items()}
     network = infer_network(state)
-    shapes: dict[tuple[str, ...], Any] = dict(traverse_util.flatten_dict(variable_shapes(network)))
+    shapes = published_shapes(network)
     names = {path: torch_name(path) for path in shapes}
-    _check_tensors(state, {names[path]: torch_shape(path, leaf.shape) for path, leaf in shapes.items()})
+    _check_tensors(state, {names[path]: torch_shape(path, shape) for path, shape in shapes.items()})
     flat = {path: _to_flax(path, state[names[path]]) for path in shapes}
-    return network, traverse_util.unflatten_dict(flat)
+    return network, from_published(traverse_util.unflatten_dict(flat), network)
+
+
+def published_shapes(network: ConditionalVAE) -> dict[tuple[str, ...], tuple[int, ...]]:
+    """Return the arrays of a network in the published layout, in which each modality has its own encoder and decoder.
+
+    Parameters
+    ----------
+    network : ConditionalVAE
+        The network.
+
+    Returns
+    -------
+    dict of tuple of str to tuple of int
+        Shape by path in the variables.
+    """
+    shapes, arrays = {}, dict[Any, Any](traverse_util.flatten_dict(variable_shapes(network)))
+    for (collection, *path), leaf in arrays.items():
+        shape = leaf.shape[1:] if path[0].startswith(STACKED) else leaf.shape
+        shapes.update({(collection, *published): shape for published in published_paths(tuple(path), network)})
+    return shapes
 
 
 def infer_network(state: StateDict) -> ConditionalVAE:

@@ -20,7 +20,7 @@ from typing import Any
 
 from jaxephys.engine.checkpoint import CheckpointError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 Config = dict[str, Any]
 Arrays = dict[str, Any]
 Migration = Callable[[Config, Arrays], tuple[Config, Arrays]]

@@ -14,7 +14,7 @@ from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.fit import FitResult, fit, take_runs
 from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.predict import predict
-from jaxephys.engine.rows import plain_rows, stack_rows
+from jaxephys.engine.rows import pad_samples, plain_rows, stack_rows
 from jaxephys.engine.task import RunInputs
 from jaxephys.evaluation.calibration import apply_temperature, conformal_sets, conformal_thresholds, fit_temperature
 from jaxephys.evaluation.metrics import classification_scores
@@ -187,7 +187,8 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         config = TrainConfig(
             self.max_epochs, self.patience, batch_size=self.batch_size, learning_rate=self.learning_rate
         )
-        result = fit(make_task(network), make_data(table), inputs, grid, config, title=self._progress_title)
+        data = pad_samples(make_data(table))
+        result = fit(make_task(network), data, inputs, grid, config, title=self._progress_title)
         return self.keep_runs(result, inputs, table, splits)
 
     def keep_runs(
@@ -404,7 +405,7 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         layout = RaggedLayout.from_widths(self.widths_)
         network = SubclassNetwork(layout, len(self.classes_), self.hidden, self.dropout, self.token)
         rows = stack_rows([plain_rows(np.arange(len(table)))] * self.n_networks_)
-        data = make_data(table.with_label(None))
+        data = pad_samples(make_data(table.with_label(None)))
         return predict(make_task(network), data, self.variables_, rows, self.constants_)
 
     def _table(self, X: Cells, y: np.ndarray | None) -> FeatureTable:

@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxephys.dimensions import AnyArray
+from jaxephys.engine.compile_cache import memoize
 from jaxephys.engine.rows import map_row_blocks, plain_rows, stack_inputs, take_rows
 from jaxephys.engine.task import Key, RowSet, RunInputs, Task, Variables
 from jaxephys.evaluation import metrics
@@ -194,13 +195,14 @@ class TabularBatch(NamedTuple):
     weight: Float[Array, "row"]
 
 
+@memoize
 def make_task(network: SubclassNetwork) -> Task:
     """Return the functions with which the engine trains a network on cells.
 
     Parameters
     ----------
     network : SubclassNetwork
-        The network, without parameters.
+        The network, without parameters. Equal networks share one task, so that their programs are compiled once.
 
     Returns
     -------

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxephys.hippie.network.cvae import ConditionalVAE, Conditions, network_config, network_from_config
+from jaxephys.hippie.network.cvae import STACKED, ConditionalVAE, Conditions, network_config, network_from_config
 from jaxephys.hippie.network.initialization import variable_shapes
 
 TINY = {"modalities": (("wave", 6), ("acg", 9)), "latent": 3, "width": 1, "sources": 2, "classes": 3}
@@ -18,13 +18,14 @@ def random_variables(network):
     """Variables at random, none of them 0: an init would be compiled for longer than all else here."""
     rng = np.random.default_rng(5)
 
-    def draw(leaf):
-        inputs = np.prod(leaf.shape[:-1]) if len(leaf.shape) > 1 else 1
+    def draw(path, leaf):
+        shape = leaf.shape[1:] if path[1].key.startswith(STACKED) else leaf.shape
+        inputs = np.prod(shape[:-1]) if len(shape) > 1 else 1
         return jnp.asarray(
             rng.uniform(0.5, 1.5, leaf.shape) * rng.choice([-1, 1], leaf.shape) / inputs**0.5, jnp.float32
         )
 
-    variables = jax.tree.map(draw, variable_shapes(network))
+    variables = jax.tree_util.tree_map_with_path(draw, variable_shapes(network))
     return {**variables, "batch_stats": jax.tree.map(jnp.abs, variables["batch_stats"])}
 
 
@@ -60,7 +61,7 @@ def test_the_published_network_has_the_published_number_of_parameters(classes, s
     shapes = variable_shapes(ConditionalVAE(classes=classes, sources=sources, mask_token=False))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == parameters
     assert shapes["params"]["fusion_encoder"]["dense_0"]["kernel"].shape == (190, 60)
-    assert shapes["params"]["decoder_fcs_isi"]["dense_0"]["kernel"].shape == (40, 60)
+    assert shapes["params"]["decoder_fcs"]["dense_0"]["kernel"].shape == (3, 40, 60)
 
 
 def test_a_mask_token_is_two_latents_a_modality_and_a_slot_is_five_more_inputs():

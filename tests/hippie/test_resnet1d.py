@@ -5,7 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxephys.hippie.network.resnet1d import FORMS, BatchNorm, Decoder, DecoderBlock, UpsamplingConvolution, convolve
+from jaxephys.hippie.network.resnet1d import (
+    EPSILON,
+    FORMS,
+    BatchNorm,
+    Decoder,
+    DecoderBlock,
+    Output,
+    UpsamplingConvolution,
+    convolve,
+    normalize_passes,
+)
 
 
 def by_hand(x, kernel, stride):
@@ -61,12 +71,18 @@ def test_a_block_has_the_same_parameters_and_numbers_in_every_form():
 
 
 def test_the_decoder_has_sixty_four_positions_before_its_last_layer():
-    shapes = jax.eval_shape(Decoder(50, width=2).init, jax.random.key(0), jnp.zeros((1, 6)))
-    assert shapes["params"]["linear_out"]["kernel"].shape == (64, 50)
+    def init():
+        return Decoder(width=2).init_with_output(jax.random.key(0), jnp.zeros((1, 6)), None, False)
+
+    curve, shapes = jax.eval_shape(init)
     assert shapes["params"]["layer4_1"]["conv1"]["conv"]["kernel"].shape == (3, 16, 8)
+    assert curve.shape == (1, 64)
+    last = jax.eval_shape(Output(50).init, jax.random.key(0), curve)
+    assert last["params"]["linear_out"]["kernel"].shape == (64, 50)
 
 
 def normalise(x, rows=None, train=True, start=None):
+    rows = None if rows is None else rows[None]
     start = start or {"mean": jnp.full(2, 5.0), "var": jnp.full(2, 7.0)}
     params = {"scale": jnp.array([1.0, 2.0]), "bias": jnp.array([0.0, 3.0])}
     variables = {"params": params, "batch_stats": start}
@@ -108,3 +124,42 @@ def test_a_batch_without_rows_leaves_the_averages_and_stays_finite():
     assert np.isfinite(y).all()
     np.testing.assert_array_equal(moved["mean"], [5, 5])
     np.testing.assert_array_equal(moved["var"], [7, 7])
+
+
+def test_two_passes_are_normalized_apart_and_only_the_first_moves_the_averages():
+    x = np.random.default_rng(5).normal(size=(8, 3, 2)).astype(np.float32)
+    rows = jnp.array([True, True, True, False])
+    first, moved_first = normalise(x[:4], rows)
+    second, _ = normalise(10 * x[4:], rows)
+    params = {"scale": jnp.array([1.0, 2.0]), "bias": jnp.array([0.0, 3.0])}
+    variables = {"params": params, "batch_stats": {"mean": jnp.full(2, 5.0), "var": jnp.full(2, 7.0)}}
+    both = jnp.concatenate([x[:4], 10 * x[4:]])
+    y, moved = BatchNorm().apply(variables, both, jnp.stack([rows, rows]), train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(y, np.concatenate([first, second]), atol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), moved["batch_stats"], moved_first)
+
+
+@pytest.mark.parametrize("slope, with_shortcut", [(1.0, False), (0.2, False), (0.01, True)])
+def test_the_written_gradient_of_the_normalization_is_the_derived_one(slope, with_shortcut):
+    rng = np.random.default_rng(6)
+    x, shortcut, upstream = (jnp.asarray(rng.normal(size=(2, 5, 3, 4)), jnp.float32) for _ in range(3))
+    scale, bias = jnp.asarray(rng.normal(size=(2, 4)), jnp.float32)
+    counted = jnp.asarray(rng.integers(0, 2, (2, 5)), jnp.float32).at[:, :2].set(1.0)
+
+    def derived(x, scale, bias, shortcut):
+        weight = counted[:, :, None, None]
+        count = (counted.sum(axis=1) * 3)[:, None]
+        mean = ((weight * x).sum(axis=(1, 2)) / count)[:, None, None]
+        var = ((weight * (x - mean) ** 2).sum(axis=(1, 2)) / count)[:, None, None]
+        y = jnp.where(weight > 0, x - mean, 0.0) / jnp.sqrt(var + EPSILON) * scale + bias
+        y = y + shortcut if with_shortcut else y
+        return (upstream * jnp.where(y >= 0, y, slope * y)).sum()
+
+    def written(x, scale, bias, shortcut):
+        y = normalize_passes(x, scale, bias, shortcut if with_shortcut else None, counted, slope)[0]
+        return (upstream * y).sum()
+
+    arguments = x, scale, bias, shortcut
+    np.testing.assert_allclose(written(*arguments), derived(*arguments), rtol=1e-4)
+    gradients = (jax.grad(function, argnums=(0, 1, 2, 3))(*arguments) for function in (written, derived))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), *gradients)

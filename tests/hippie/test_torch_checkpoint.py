@@ -9,13 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import traverse_util
 
 from jaxephys.engine.checkpoint import CheckpointError
 from jaxephys.hippie.estimator import Hippie
 from jaxephys.hippie.network.cvae import ConditionalVAE, Conditions, network_from_config
 from jaxephys.hippie.network.initialization import variable_shapes
-from jaxephys.hippie.torch_checkpoint import convert_state_dict, infer_network, torch_name, torch_shape
+from jaxephys.hippie.torch_checkpoint import (
+    convert_state_dict,
+    infer_network,
+    published_shapes,
+    torch_name,
+    torch_shape,
+)
 from jaxephys.models.saved_model import read_model
 from tests.hippie.torch_file import tensors, write
 
@@ -46,9 +51,7 @@ def converted(parity):
     @jax.jit
     def evaluate(variables, label):
         """Encodings, latent, and curves of all three labellings at once: in evaluation rows do not affect each other."""
-        encodings = network.apply(
-            variables, method=lambda network: {name: network.encoders[name](curves[name]) for name in CURVES}
-        )
+        encodings = network.apply(variables, curves, method="encode_curves")
         latent = network.apply(variables, curves, Conditions(source), method="encode")
         thrice = Conditions(jnp.tile(source, 3), label)
         return encodings, latent, network.apply(variables, jnp.tile(latent.mu, (3, 1)), thrice, method="decode")
@@ -115,9 +118,9 @@ def random_state_dict(network):
     """A random state dict of a network, with numbers so small that the variance of its latent is finite."""
     rng = np.random.default_rng(0)
     state = {}
-    for path, leaf in traverse_util.flatten_dict(variable_shapes(network)).items():
+    for path, shape in published_shapes(network).items():
         name = f"model.{torch_name(path)}"
-        state[name] = 0.3 * rng.normal(size=torch_shape(path, leaf.shape)).astype(np.float32)
+        state[name] = 0.3 * rng.normal(size=torch_shape(path, shape)).astype(np.float32)
         if name.endswith("running_var"):
             state[name] = 1 + np.abs(state[name])
         if name.endswith("running_mean"):
@@ -147,7 +150,7 @@ def test_a_random_checkpoint_is_converted_completely(tmp_path):
     assert all(np.isnan(values).all() for values in noise.values()), "the checkpoint has no measurement of it"
     shapes = jax.tree.map(lambda leaf: (1, *leaf.shape), variable_shapes(TINY))
     assert jax.tree.map(np.shape, variables) == shapes
-    kernel = variables["params"]["encoders_acg"]["layer2_0"]["conv1"]["kernel"][0]
+    kernel = variables["params"]["encoders_acg"]["layer2_0"]["conv1"]["kernel"][0, 0]
     np.testing.assert_array_equal(kernel, state["model.encoders.acg.layer2.0.conv1.weight"].transpose(2, 1, 0))
     np.testing.assert_array_equal(
         variables["params"]["label_embedding"][0], state["model.class_embedding.weight"], "a table is not transposed"

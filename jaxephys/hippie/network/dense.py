@@ -15,31 +15,7 @@ from jaxephys.hippie.network.resnet1d import FORM, SLOPE, dense_init
 HIDDEN_FACTOR = 8  # hidden units per unit of width, as many as the last layer of a ResNet has channels
 
 
-class Trunk(nn.Module):
-    """A linear map plus a network of two hidden layers.
-
-    Parameters
-    ----------
-    features : int
-        Number of outputs.
-    width : int
-        An eighth of the number of hidden units.
-
-    Notes
-    -----
-    ``y = linear(x) + dense_out(f(dense_1(f(dense_0(x)))))`` with the leaky ReLU f.
-    """
-
-    features: int
-    width: int
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch in"]) -> Float[Array, "batch _"]:
-        linear = nn.Dense(self.features, kernel_init=dense_init, name="linear")(x)
-        for layer in (0, 1):
-            x = nn.Dense(HIDDEN_FACTOR * self.width, kernel_init=dense_init, name=f"dense_{layer}")(x)
-            x = nn.leaky_relu(x, SLOPE)
-        return linear + nn.Dense(self.features, kernel_init=dense_init, name="dense_out")(x)
+Rows = Bool[AnyArray, "pass batch"] | None
 
 
 class DenseEncoder(nn.Module):
@@ -60,39 +36,54 @@ class DenseEncoder(nn.Module):
     form: str = FORM
 
     @nn.compact
-    def __call__(
-        self,
-        curve: Float[Array, "batch position"],
-        rows: Bool[AnyArray, "batch"] | None = None,
-        *,
-        train: bool = False,
-    ) -> Float[Array, "batch encoding"]:
-        return Trunk(self.features, self.width, name="trunk")(curve)
+    def __call__(self, curve: Float[Array, "row position"], rows: Rows, train: bool) -> Float[Array, "row encoding"]:
+        return DenseOutput(self.features, name="output")((curve, _hidden_layers(curve, self.width)))
 
 
 class DenseDecoder(nn.Module):
-    """A dense decoder of one curve. It has no batch statistics: ``rows`` and ``train`` change nothing.
+    """The hidden layers of a dense decoder, see `DenseOutput`. It has no batch statistics: ``rows`` and ``train`` change nothing.
 
     Parameters
     ----------
-    length : int
-        Number of samples of the curve.
     width : int
         An eighth of the number of hidden units.
     form : str
         Unused; present because the ResNet decoder has it.
     """
 
-    length: int
     width: int = 16
     form: str = FORM
 
     @nn.compact
     def __call__(
-        self,
-        features: Float[Array, "batch encoding"],
-        rows: Bool[AnyArray, "batch"] | None = None,
-        *,
-        train: bool = False,
-    ) -> Float[Array, "batch position"]:
-        return Trunk(self.length, self.width, name="trunk")(features)
+        self, features: Float[Array, "row encoding"], rows: Rows, train: bool
+    ) -> tuple[Float[Array, "row encoding"], Float[Array, "row hidden"]]:
+        return features, _hidden_layers(features, self.width)
+
+
+class DenseOutput(nn.Module):
+    """The sum of a linear map of the input and one of the hidden units.
+
+    Parameters
+    ----------
+    length : int
+        Number of outputs.
+
+    Notes
+    -----
+    ``y = linear(x) + dense_out(f(dense_1(f(dense_0(x)))))`` with the leaky ReLU f.
+    """
+
+    length: int
+
+    @nn.compact
+    def __call__(self, x: tuple[Float[Array, "row in"], Float[Array, "row hidden"]]) -> Float[Array, "row _"]:
+        layers = [nn.Dense(self.length, kernel_init=dense_init, name=name) for name in ("linear", "dense_out")]
+        return layers[0](x[0]) + layers[1](x[1])
+
+
+def _hidden_layers(x: Float[Array, "row in"], width: int) -> Float[Array, "row hidden"]:
+    """Two dense layers of the module that calls this function."""
+    for layer in (0, 1):
+        x = nn.leaky_relu(nn.Dense(HIDDEN_FACTOR * width, kernel_init=dense_init, name=f"dense_{layer}")(x), SLOPE)
+    return x

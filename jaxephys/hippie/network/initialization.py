@@ -5,6 +5,7 @@ A network of ResNets has hundreds of arrays; XLA takes a minute to compile one c
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import Array
 
-from jaxephys.hippie.network.cvae import ConditionalVAE, memoize
+from jaxephys.hippie.network.cvae import STACKED, ConditionalVAE
 
 ONES = ("scale", "var")  # names of arrays that are initialized to 1
 LOWEST = float(np.nextafter(np.float32(-1), np.float32(0)))  # the inverse error function is infinite at -1
@@ -42,12 +43,12 @@ def initialize_variables(network: ConditionalVAE, key: Array) -> dict[str, Any]:
     variables = {path: jnp.full(leaf.shape, float(path[-1] in ONES)) for path, leaf in shapes.items()}
     for (path, shape), number in zip(random.items(), numbers, strict=True):
         number = number.reshape(shape)
-        bound = int(np.prod(shape[:-1])) ** -0.5
+        fan_in = shape[1:-1] if path[1].startswith(STACKED) else shape[:-1]  # without the axis of modalities
+        bound = int(np.prod(fan_in)) ** -0.5
         variables[path] = bound * number if path[-1] == "kernel" else np.sqrt(2) * jax.lax.erf_inv(number)
     return traverse_util.unflatten_dict(variables)
 
 
-@memoize
 def variable_shapes(network: ConditionalVAE) -> dict[str, Any]:
     """Return the shape and type of every variable of a network, without computing any.
 
@@ -62,6 +63,11 @@ def variable_shapes(network: ConditionalVAE) -> dict[str, Any]:
         Collections of ``jax.ShapeDtypeStruct``.
     """
 
+    return _shapes(network)  # pyright: ignore[reportArgumentType]
+
+
+@lru_cache(maxsize=16)  # Flax modules are hashable
+def _shapes(network: ConditionalVAE) -> dict[str, Any]:
     def init(key: jax.Array) -> dict[str, Any]:
         curves = {name: np.zeros((1, length), np.float32) for name, length in network.modalities}
         return dict(network.init(key, curves))
