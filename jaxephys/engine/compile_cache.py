@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import lru_cache, partial
+from itertools import accumulate
 from pathlib import Path
 from types import MethodType
 from typing import TypeVar
@@ -23,7 +24,7 @@ F = TypeVar("F", bound=Callable)
 log = logging.getLogger("jaxephys")
 
 MIN_SECONDS = 0.5  # programs that compile faster are not written
-MAX_BYTES = 2 * 2**30  # of the default folder; the programs that were used least recently are deleted
+MAX_BYTES = 2 * 2**30  # of the default folder; the oldest programs are deleted
 MAX_KEPT = 16  # in memory
 TIMES = "compile_times.json"
 _kept: OrderedDict[Hashable, jax.stages.Compiled] = OrderedDict()
@@ -46,9 +47,31 @@ def use_persistent_cache() -> Path | None:
     if folder is None:
         folder = str(Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jaxephys" / "xla")
         jax.config.update("jax_compilation_cache_dir", folder)
-        jax.config.update("jax_compilation_cache_max_size", MAX_BYTES)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_SECONDS)
+        delete_oldest(Path(folder), MAX_BYTES)
     return Path(folder)
+
+
+def delete_oldest(folder: Path, max_bytes: int) -> None:
+    """Delete the oldest files of a folder until the rest is small enough.
+
+    JAX limits the size of its cache only where the package filelock is installed.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder. It need not exist.
+    max_bytes : int
+        Largest size of all files together.
+    """
+    try:
+        files = sorted(folder.glob("*"), key=lambda file: file.stat().st_mtime, reverse=True)
+        sizes = accumulate(file.stat().st_size for file in files)
+        for file, size in zip(files, sizes, strict=True):
+            if size > max_bytes:
+                file.unlink(missing_ok=True)
+    except OSError as error:
+        log.debug("the cache of compiled programs was not reduced: %s", error)
 
 
 def compiled_program(

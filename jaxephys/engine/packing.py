@@ -29,7 +29,7 @@ def join_arrays(tree: PyTree, n_leading: int = 0, module: ModuleType = jnp) -> V
 
     Parameters
     ----------
-    tree : tree of arrays (*leading, ...)
+    tree : tree of arrays (leading, ...)
         Arrays with the same leading axes, such as that of runs.
     n_leading : int
         Number of leading axes, which are kept.
@@ -38,7 +38,7 @@ def join_arrays(tree: PyTree, n_leading: int = 0, module: ModuleType = jnp) -> V
 
     Returns
     -------
-    dict of str to array (*leading, n)
+    dict of str to array (leading, n)
         Vectors by name of the dtype, in the order of the leaves.
     """
     groups: dict[str, list] = {}
@@ -52,7 +52,7 @@ def split_vectors(vectors: Vectors, shapes: PyTree, module: ModuleType = jnp) ->
 
     Parameters
     ----------
-    vectors : dict of str to array (*leading, n)
+    vectors : dict of str to array (leading, n)
         Vectors by name of the dtype.
     shapes : tree of jax.ShapeDtypeStruct
         Shapes and dtypes of the arrays without leading axes.
@@ -61,7 +61,7 @@ def split_vectors(vectors: Vectors, shapes: PyTree, module: ModuleType = jnp) ->
 
     Returns
     -------
-    tree of arrays (*leading, ...)
+    tree of arrays (leading, ...)
         The arrays.
     """
     leaves, structure = jax.tree.flatten(shapes)

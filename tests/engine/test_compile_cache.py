@@ -7,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import dataclass, replace
 
-import jax
 import numpy as np
 import pytest
 
@@ -101,19 +100,31 @@ def test_a_compilation_is_announced_with_the_time_of_the_last_one(compiled, tmp_
 
 def test_the_cache_of_a_user_is_on_unless_it_is_turned_off(tmp_path):
     script = "from jaxephys.engine.compile_cache import use_persistent_cache as use; import jax\n"
-    script += "print(use(), jax.config.jax_compilation_cache_dir)"
+    script += "print(use(), jax.config.jax_compilation_cache_dir)\n"
+    script += "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0); jax.jit(lambda x: x + 1)(2.0)"
     base = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
 
     def run(**env):
         command = [sys.executable, "-c", script]
-        return subprocess.run(command, env={**base, **env}, capture_output=True, text=True, check=True).stdout.split()
+        done = subprocess.run(command, env={**base, **env}, capture_output=True, text=True, check=True)
+        assert "Warning" not in done.stderr
+        return done.stdout.split()
 
     default = str(tmp_path / "jaxephys" / "xla")
     assert run(XDG_CACHE_HOME=str(tmp_path)) == [default, default]
+    assert any((tmp_path / "jaxephys" / "xla").glob("jit_*")), "the program was written"
     chosen = str(tmp_path / "mine")
     assert run(JAX_COMPILATION_CACHE_DIR=chosen) == [chosen, chosen]
     assert run(JAX_ENABLE_COMPILATION_CACHE="false")[0] == "None"
-    assert jax.config.jax_compilation_cache_dir
+
+
+def test_the_oldest_files_are_deleted_first(tmp_path):
+    for age, name in enumerate("abcd"):
+        (tmp_path / name).write_bytes(bytes(10))
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    compile_cache.delete_oldest(tmp_path, 25)
+    assert sorted(file.name for file in tmp_path.glob("*")) == ["a", "b"]
+    compile_cache.delete_oldest(tmp_path / "none", 25)
 
 
 def test_a_fit_from_initial_variables_compiles_another_initialization(compiled):
