@@ -89,7 +89,7 @@ NOTES = [
     "threshold that nine in ten of them pass; the inner folds hold more than fifty, and are by donor where the test is. The "
     "tabular networks and the ablation, which a validation part stops, are calibrated on that part.",
     "The published variants have the published encoder (families padded with zeros and normalized, z-scores) with our rules.",
-    "A support vector machine has no probabilities: its ece and brier are those of the softmax of its decision values.",
+    "A support vector machine has no probabilities: its expected calibration error and Brier score are those of the softmax of its decision values.",
     "The paper's best, on 506 other cells and 12 x 498 vectors: macro-F1 0.680, accuracy 0.79. Cells without any measured "
     "feature are left out (two of the 704).",
 ]

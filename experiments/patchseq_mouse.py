@@ -88,7 +88,7 @@ NOTES = [
     "were selected on validation cells among a few such averages. Its offsets are half of those that maximize macro-F1 there.",
     "The validation cells stop the networks and calibrate them, so that sets may cover a little less than the nominal share.",
     "The published variants have the published encoder (families padded with zeros and normalized, z-scores) with our rules.",
-    "A support vector machine has no probabilities: its ece and brier are those of the softmax of its decision values.",
+    "A support vector machine has no probabilities: its expected calibration error and Brier score are those of the softmax of its decision values.",
     "Published values are of other cells and features: 3,699 cells, 12 x 498 vectors, or their sparse components.",
     "The twelve clock times of the table (when in the recording a spike occurred) are not used.",
 ]

@@ -127,7 +127,7 @@ def run(settings: Quickstart, folder: RunFolder) -> None:
         f"The Bayes classifier of the generating process has a macro-F1 of {bayes:.3f} on these test rows: the best possible.",
         "The epoch is selected by validation macro-F1 for all variants; test rows are used once, at the end.",
         "The baselines train on the training rows and do not use the validation rows; their settings were fixed beforehand.",
-        "A support vector machine has no probabilities: its ece is that of the softmax of its decision values.",
+        "A support vector machine has no probabilities: its expected calibration error is that of the softmax of its decision values.",
         f"Confusion and attention are those of the variant {SELECTED!r}, mean over its seeds.",
     ]
     n_train = len(splits[0].train)
