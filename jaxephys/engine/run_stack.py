@@ -116,6 +116,7 @@ class CompiledGrid:
         automatic = devices.automatic_execution(self.device)
         self.execution = automatic if config.execution == "auto" else config.execution
         self.compile_seconds = 0.0
+        self._chunks: dict[int, jax.stages.Compiled] = {}
         self.packing = StatePacking(self._one_run[1], config)
         self.capacity = self._choose_capacity(max_runs)
 
@@ -284,7 +285,9 @@ class CompiledGrid:
         return RunStack(ids, state, devices.put_on_mesh(inputs, self.mesh, split=True))
 
     def _chunk(self, size: int) -> jax.stages.Compiled:
-        return self._compiled("training", size, lambda: self.lower(size))
+        if size not in self._chunks:
+            self._chunks[size] = self._compiled("training", size, lambda: self.lower(size))
+        return self._chunks[size]
 
     def _compiled(self, name: str, size: int, lower: Callable[[], jax.stages.Lowered]) -> jax.stages.Compiled:
         """A program for a stack of some size: of an earlier fit with the same task, config and shapes, or compiled now."""

@@ -62,7 +62,6 @@ def variable_shapes(network: ConditionalVAE) -> dict[str, Any]:
     dict
         Collections of ``jax.ShapeDtypeStruct``.
     """
-
     return _shapes(network)  # pyright: ignore[reportArgumentType]
 
 
