@@ -92,10 +92,7 @@ class SubclassNetwork(nn.Module):
         *,
         train: bool,
     ) -> NetworkOutput:
-        if self.token is None:
-            states = FamilyEncoder(self.layout, self.hidden, name="encoder")(packed)
-        else:
-            states = TokenEncoder(self.layout, self.hidden, self.token, name="encoder")(packed, missing, train=train)
+        states = _encode_families(self, packed, missing, train=train)
         attention = AdditiveAttention(self.hidden, name="attention")(states)
         if self.token is None:
             fixed = jnp.zeros_like(attention).at[:, -1].set(1.0)
@@ -150,15 +147,25 @@ class TwoSpeciesNetwork(nn.Module):
     def __call__(
         self, packed: Float[Array, "batch packed"], missing: Float[Array, "batch packed"], *, train: bool
     ) -> SpeciesOutputs:
-        if self.token is None:
-            states = FamilyEncoder(self.layout, self.hidden, name="encoder")(packed)
-        else:
-            states = TokenEncoder(self.layout, self.hidden, self.token, name="encoder")(packed, missing, train=train)
+        states = _encode_families(self, packed, missing, train=train)
         weights = AdditiveAttention(self.hidden, name="attention")(states)
         pooled = jnp.einsum("bf,bfp->bp", weights, states)
         human = SoftmaxHead(self.n_classes, self.dropout, name="human")(pooled, train=train)
         mouse = SoftmaxHead(self.n_classes, self.dropout, name="mouse")(pooled, train=train)
         return SpeciesOutputs(human, mouse)
+
+
+def _encode_families(
+    network: SubclassNetwork | TwoSpeciesNetwork,
+    packed: Float[Array, "batch packed"],
+    missing: Float[Array, "batch packed"],
+    *,
+    train: bool,
+) -> Float[Array, "batch family pooled"]:
+    """The states of all families by the encoder that ``token`` selects. It is a submodule of the network that calls this function."""
+    if network.token is None:
+        return FamilyEncoder(network.layout, network.hidden, name="encoder")(packed)
+    return TokenEncoder(network.layout, network.hidden, network.token, name="encoder")(packed, missing, train=train)
 
 
 class TabularNetwork(nn.Module):
