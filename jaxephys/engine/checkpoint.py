@@ -225,6 +225,8 @@ def grid_identity(grid: RunGrid, config: TrainConfig) -> dict[str, Any]:
         0.1.0 has written, so that its checkpoints can be restored.
     """
     fields = {name: value for name, value in asdict(config).items() if name not in EXECUTION_FIELDS}
+    if config.precision == "auto":
+        del fields["precision"]  # earlier versions have no such field
     identity = {"runs": [grid.name(index) for index in range(len(grid))], "plan": fields}
     return json.loads(json.dumps(identity))  # tuples become lists, as in the file
 

@@ -111,12 +111,12 @@ def compiled_program(
     return program, seconds
 
 
-def function_key(function: Callable) -> Hashable:
+def function_key(function: Callable | None) -> Hashable:
     """Return a key that is equal for functions that compute the same.
 
     Parameters
     ----------
-    function : callable
+    function : callable or None
         A function, a ``functools.partial`` of hashable arguments, or a method of a hashable object, such as a frozen dataclass.
 
     Returns

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+PER_RUN = ("learning_rate", "weight_decay")  # a factor of a grid with such a name replaces the option in each run
+PRECISIONS = ("float32", "tf32", "bfloat16")
+
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Training options that all runs of a grid share. Options that differ between runs belong in ``RunInputs.constants``.
+    """Training options that all runs of a grid share.
+
+    Learning rate and weight decay may differ between runs as factors of the `RunGrid`; what else differs is in ``RunInputs.constants``.
 
     Parameters
     ----------
@@ -40,6 +45,9 @@ class TrainConfig:
     execution : {"auto", "vmap", "map"}
         Stack the runs of a device with ``vmap``, or train them one after the other with ``lax.map``. ``"auto"`` is ``map`` on
         CPU and ``vmap`` on other devices.
+    precision : {"auto", "float32", "tf32", "bfloat16"}
+        Precision of matrix products (and of activations with ``"bfloat16"``). Parameters, optimizer state, reductions and losses are
+        always float32. ``"auto"`` is ``"float32"`` on CPU and ``"tf32"`` on other devices.
 
     Raises
     ------
@@ -73,6 +81,7 @@ class TrainConfig:
     chunk_epochs: int = 5
     run_batch: int | None = None
     execution: str = "auto"
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("max_epochs", "batch_size", "learning_rate", "chunk_epochs"):
@@ -80,6 +89,7 @@ class TrainConfig:
                 raise ValueError(f"TrainConfig.{name} is {getattr(self, name)}: give a number above 0")
         if self.run_batch is not None and self.run_batch < 1:
             raise ValueError(f"TrainConfig.run_batch is {self.run_batch}: give at least 1, or None to fit the memory")
-        for name, allowed in {"mode": ("max", "min"), "execution": ("auto", "vmap", "map")}.items():
+        choices = {"mode": ("max", "min"), "execution": ("auto", "vmap", "map"), "precision": ("auto", *PRECISIONS)}
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"TrainConfig.{name} is {getattr(self, name)!r}: choose one of {', '.join(allowed)}")

@@ -25,9 +25,13 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Int
 
 from jaxephys.dimensions import AnyArray
-from jaxephys.engine.task import PyTree
+from jaxephys.engine.task import Backend, PyTree, Task
 
 log = logging.getLogger("jaxephys")
+AUTOMATIC_PRECISION = {"cpu": "float32", "gpu": "tf32", "tpu": "tf32"}
+# JAX's names of the precision of float32 products. Its default is float32 on a CPU, TF32 on a GPU and bfloat16 on a TPU, where "high"
+# is about as precise as TF32.
+PRODUCTS = {("gpu", "float32"): "highest", ("tpu", "float32"): "highest", ("tpu", "tf32"): "high"}
 MAX_CPU_DEVICES = 16  # each holds a copy of the data
 # A step of HIPPIE at width 16 compiles in 20 s of CPU time instead of 45 s with these options, and takes 5.4 s instead of 5.2 s. LLVM's
 # later passes and XLA's second way to generate code for a fusion gain little where most of the time is spent in matrix products.
@@ -113,20 +117,47 @@ def make_mesh(n_runs: int) -> Mesh:
     return Mesh(np.asarray(devices), ("run",), axis_types=(AxisType.Auto,))
 
 
-def automatic_execution(device: jax.Device) -> str:
-    """Return how the runs of a device are computed if nothing else is chosen.
+def choose_backend(device: jax.Device, execution: str = "auto", precision: str = "auto") -> Backend:
+    """Return how the programs of a device are compiled.
 
     Parameters
     ----------
     device : jax.Device
         The device.
+    execution : {"auto", "map", "vmap"}
+        ``"auto"``: one after the other on a CPU core, where the matrices of a stack are not faster than those of a run; stacked
+        elsewhere.
+    precision : {"auto", "float32", "tf32", "bfloat16"}
+        ``"auto"``: that of `AUTOMATIC_PRECISION`.
 
     Returns
     -------
-    {"map", "vmap"}
-        One after the other on a CPU core, where the matrices of a stack are not faster than those of a run; stacked elsewhere.
+    Backend
+        The choice for this device.
     """
-    return "map" if device.platform == "cpu" else "vmap"
+    if execution == "auto":
+        execution = "map" if device.platform == "cpu" else "vmap"
+    if precision == "auto":
+        precision = AUTOMATIC_PRECISION.get(device.platform, "tf32")
+    return Backend(device.platform, execution, precision)
+
+
+def task_for_backend(task: Task, backend: Backend) -> Task:
+    """Return a task with its operations in the form that suits a backend.
+
+    Parameters
+    ----------
+    task : Task
+        The functions of a system.
+    backend : Backend
+        What the programs are compiled for.
+
+    Returns
+    -------
+    Task
+        ``task.for_backend(backend)``, or the task itself if it has one form for all.
+    """
+    return task if task.for_backend is None else task.for_backend(backend)
 
 
 def put_on_mesh(tree: PyTree, mesh: Mesh, *, split: bool) -> PyTree:
@@ -170,7 +201,7 @@ def abstract_runs(run: PyTree, mesh: Mesh, size: int) -> PyTree:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype, sharding=sharding), run)
 
 
-def map_over_runs(function: Callable, mesh: Mesh, *, execution: str, donate: int | None = None) -> jax.stages.Wrapped:
+def map_over_runs(function: Callable, mesh: Mesh, *, backend: Backend, donate: int | None = None) -> jax.stages.Wrapped:
     """Turn a function of one run into a compiled program for a stack of runs that is split over a mesh.
 
     Parameters
@@ -179,8 +210,8 @@ def map_over_runs(function: Callable, mesh: Mesh, *, execution: str, donate: int
         ``function(shared, *per_run)``, which computes one run.
     mesh : jax.sharding.Mesh
         The mesh.
-    execution : {"vmap", "map"}
-        How each device computes its runs: stacked, or one after the other.
+    backend : Backend
+        Whether each device computes its runs stacked or one after the other, and the precision of products.
     donate : int, optional
         Index of an argument whose memory the result may reuse.
 
@@ -191,9 +222,10 @@ def map_over_runs(function: Callable, mesh: Mesh, *, execution: str, donate: int
     """
 
     def local(shared: PyTree, *stacked: PyTree) -> PyTree:
-        if execution == "vmap":
-            return jax.vmap(lambda *run: function(shared, *run))(*stacked)
-        return lax.map(lambda run: function(shared, *run), stacked)
+        with jax.default_matmul_precision(PRODUCTS.get((backend.platform, backend.precision))):
+            if backend.execution == "vmap":
+                return jax.vmap(lambda *run: function(shared, *run))(*stacked)
+            return lax.map(lambda run: function(shared, *run), stacked)
 
     def program(shared: PyTree, *stacked: PyTree) -> PyTree:
         specs = (P(), *(P("run") for _ in stacked))

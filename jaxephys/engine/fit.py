@@ -22,7 +22,7 @@ from jaxtyping import Float, Int
 from jaxephys.engine import compile_cache, devices
 from jaxephys.engine.callbacks import ProgressBar
 from jaxephys.engine.checkpoint import Checkpointer, restore
-from jaxephys.engine.config import TrainConfig
+from jaxephys.engine.config import PER_RUN, TrainConfig
 from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.rows import pad_rows
 from jaxephys.engine.run_log import Callback, ProgressEvent, RunLog, RunResult, Snapshot
@@ -101,7 +101,8 @@ def fit(
     inputs : RunInputs (n_runs, ...)
         Training rows, validation rows and constants of each run.
     grid : RunGrid
-        The runs. All random numbers of a run follow from its level of ``seed``.
+        The runs. All random numbers of a run follow from its level of ``seed``. Factors ``learning_rate`` and ``weight_decay``
+        replace the options of the config in each run.
     config : TrainConfig
         Settings of training, the same for all runs.
     initial : tree of arrays (n_runs, ...), optional
@@ -308,10 +309,10 @@ def _prepare(inputs: RunInputs, grid: RunGrid, config: TrainConfig, initial: PyT
         if (empty := np.flatnonzero(np.sum(rows.weight, axis=-1) <= 0)).size:
             raise ValueError(f"the run {grid.name(int(empty[0]))} has no {name} rows")
     n_train, n_validation = (rows.index.shape[-1] for rows in (inputs.train, inputs.validation))
+    hyperparameters = {name: np.asarray(grid.column(name), np.float32) for name in PER_RUN if name in grid.factors}
     train = pad_rows(inputs.train, compile_cache.padded_length(n_train, config.batch_size))
-    return inputs._replace(
-        train=train, validation=pad_rows(inputs.validation, compile_cache.padded_length(n_validation))
-    )
+    validation = pad_rows(inputs.validation, compile_cache.padded_length(n_validation))
+    return inputs._replace(train=train, validation=validation, hyperparameters=hyperparameters)
 
 
 def _local_part(resume: Snapshot, local_runs: np.ndarray, task: Task) -> tuple[dict, dict]:

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import optax
+from jaxtyping import Array, Float
 
 from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.task import PyTree
 
+Scalar = float | Float[Array, ""]
 
-def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
+
+def make_optimizer(
+    config: TrainConfig, hyperparameters: Mapping[str, Scalar] | None = None
+) -> optax.GradientTransformation:
     """Return the optimizer that a config describes: clipping by global norm, then AdamW.
 
     Parameters
     ----------
     config : TrainConfig
         ``learning_rate``, ``weight_decay``, ``clip_norm`` and ``warmup_steps`` are used.
+    hyperparameters : dict of scalars, optional
+        Learning rate and weight decay of this run by name, instead of those of the config.
 
     Returns
     -------
     optax.GradientTransformation
         The optimizer of the parameters that are trained, see `split_frozen`.
     """
-    rate = config.learning_rate
+    options = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay} | dict(hyperparameters or {})
+    rate = options["learning_rate"]
     if config.warmup_steps:
-        rate = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
-    optimizer = optax.adamw(rate, weight_decay=config.weight_decay)
+        rate = optax.linear_schedule(0.0, rate, config.warmup_steps)
+    optimizer = optax.adamw(rate, weight_decay=options["weight_decay"])
     if config.clip_norm is None:
         return optimizer
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)

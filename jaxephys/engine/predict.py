@@ -13,7 +13,7 @@ from jaxtyping import Float
 from jaxephys.engine import devices
 from jaxephys.engine.compile_cache import padded_length, use_persistent_cache
 from jaxephys.engine.rows import map_row_blocks, pad_rows
-from jaxephys.engine.task import PyTree, RowSet, Task, Variables
+from jaxephys.engine.task import Backend, PyTree, RowSet, Task, Variables
 
 RunArrays = tuple[Variables, RowSet, PyTree]  # variables, rows and constants of one run, or of all with a run axis
 
@@ -45,7 +45,7 @@ def predict(
     """
     n_rows = rows.index.shape[-1]
     padded = pad_rows(rows, padded_length(n_rows))
-    outputs = _map_runs(_predict_run, (task, block), data, (variables, padded, constants))
+    outputs = _map_runs(_predict_run, task, (block,), data, (variables, padded, constants))
     return jax.tree.map(lambda leaf: leaf[:, :n_rows], outputs)
 
 
@@ -65,7 +65,7 @@ def score(
         By name of the score, its value for each run.
     """
     padded = pad_rows(rows, padded_length(rows.index.shape[-1]))
-    return _map_runs(_score_run, (task,), data, (variables, padded, constants))
+    return _map_runs(_score_run, task, (), data, (variables, padded, constants))
 
 
 def _predict_run(task: Task, block: int, data: PyTree, run: RunArrays) -> PyTree:
@@ -83,8 +83,8 @@ def _score_run(task: Task, data: PyTree, run: RunArrays) -> dict[str, PyTree]:
     return task.validate(variables, data, constants, rows)
 
 
-def _map_runs(function: Callable, static: tuple, data: PyTree, runs: RunArrays) -> PyTree:
-    """Return ``function(*static, data, run)`` for every run, stacked.
+def _map_runs(function: Callable, task: Task, options: tuple, data: PyTree, runs: RunArrays) -> PyTree:
+    """Return ``function(task, *options, data, run)`` for every run, stacked.
 
     Each host computes a part of the runs, split over its devices, and receives the results of the other hosts.
     """
@@ -96,13 +96,13 @@ def _map_runs(function: Callable, static: tuple, data: PyTree, runs: RunArrays) 
     # All devices must have equally many runs: the first runs are repeated, and dropped from the outputs.
     padded_runs = np.resize(local_runs, -(-len(local_runs) // mesh.size) * mesh.size)
     runs = jax.tree.map(lambda leaf: np.asarray(leaf)[padded_runs], runs)
-    program = _compiled_program(function, static, mesh)
+    backend = devices.choose_backend(mesh.devices.flat[0])
+    program = _compiled_program(function, devices.task_for_backend(task, backend), options, mesh, backend)
     outputs = program(devices.put_on_mesh(data, mesh, split=False), devices.put_on_mesh(runs, mesh, split=True))
     outputs = jax.tree.map(lambda leaf: np.asarray(leaf)[: len(local_runs)], outputs)
     return devices.gather_hosts(outputs, local_runs, n_runs)
 
 
 @lru_cache(maxsize=8)  # so that repeated predictions by the same task compile once
-def _compiled_program(function: Callable, static: tuple, mesh: Mesh) -> Callable:
-    execution = devices.automatic_execution(mesh.devices.flat[0])
-    return devices.map_over_runs(partial(function, *static), mesh, execution=execution)
+def _compiled_program(function: Callable, task: Task, options: tuple, mesh: Mesh, backend: Backend) -> Callable:
+    return devices.map_over_runs(partial(function, task, *options), mesh, backend=backend)

@@ -91,7 +91,7 @@ class CompiledGrid:
     ----------
     capacity : int
         Number of slots of the largest stack: what ``config.run_batch`` or the memory allows.
-    execution : {"map", "vmap"}
+    backend : Backend
         How each device computes its runs.
     compile_seconds : float
         Time spent on compilation so far.
@@ -109,12 +109,12 @@ class CompiledGrid:
         announce: Callable[[str], None] = log.debug,
     ) -> None:
         self.announce = announce
-        self.task, self.config, self.host_inputs, self.seeds, self.initial = task, config, inputs, seeds, initial
+        self.config, self.host_inputs, self.seeds, self.initial = config, inputs, seeds, initial
         self.mesh = devices.make_mesh(min(max_runs, config.run_batch or max_runs))
         self.device = self.mesh.devices.flat[0]
         self.data = devices.put_on_mesh(data, self.mesh, split=False)
-        automatic = devices.automatic_execution(self.device)
-        self.execution = automatic if config.execution == "auto" else config.execution
+        self.backend = devices.choose_backend(self.device, config.execution, config.precision)
+        self.task = devices.task_for_backend(task, self.backend)
         self.compile_seconds = 0.0
         self._chunks: dict[int, jax.stages.Compiled] = {}
         self.packing = StatePacking(self._one_run[1], config)
@@ -126,10 +126,11 @@ class CompiledGrid:
         Returns
         -------
         str
-            For example ``runs stacked (vmap) on 4 gpu devices``.
+            For example ``runs stacked (vmap) on 4 gpu devices in tf32``.
         """
-        how = "one after the other (lax.map)" if self.execution == "map" else "stacked (vmap)"
-        return f"runs {how} on {self.mesh.size} {self.device.platform} device{'s' * (self.mesh.size > 1)}"
+        how = "one after the other (lax.map)" if self.backend.execution == "map" else "stacked (vmap)"
+        where = f"{self.mesh.size} {self.device.platform} device{'s' * (self.mesh.size > 1)}"
+        return f"runs {how} on {where} in {self.backend.precision}"
 
     def start(self, ids: Sequence[int]) -> RunStack:
         """Return a stack of runs before their first epoch.
@@ -148,7 +149,7 @@ class CompiledGrid:
         padded[: len(ids)] = ids
         indices = np.maximum(padded, 0)
         initial = jax.tree.map(lambda leaf: np.asarray(leaf)[indices], self.initial)
-        program = devices.map_over_runs(self._init_packed, self.mesh, execution="vmap")
+        program = devices.map_over_runs(self._init_packed, self.mesh, backend=self.backend._replace(execution="vmap"))
         arguments = None, self.seeds[indices], initial
         initialize = self._compiled("initialization", len(padded), lambda: program.lower(*arguments))
         return self._put(padded, initialize(*arguments))
@@ -227,7 +228,7 @@ class CompiledGrid:
             return True
         if waiting and running < self.capacity:
             return ended >= max(1, len(stack.ids) // 4)
-        return self.execution == "vmap" and self._stack_size(running) < len(stack.ids)
+        return self.backend.execution == "vmap" and self._stack_size(running) < len(stack.ids)
 
     def fill(self, running: dict[int, RunState], waiting: list[int]) -> tuple[RunStack | None, list[int]]:
         """Return a stack of the running runs and of as many waiting runs as there is room for.
@@ -271,7 +272,7 @@ class CompiledGrid:
             The program.
         """
         run_one_chunk = partial(run_chunk, self.packing.task(self.task), self.config)
-        program = devices.map_over_runs(run_one_chunk, self.mesh, execution=self.execution, donate=2)
+        program = devices.map_over_runs(run_one_chunk, self.mesh, backend=self.backend, donate=2)
         inputs, state = self._one_run
         packed = jax.eval_shape(self.packing.pack, state)
         runs = (devices.abstract_runs(tree, self.mesh, size) for tree in (inputs, packed))
@@ -295,7 +296,7 @@ class CompiledGrid:
         leaves, structure = jax.tree.flatten((self.data, inputs, state, self.initial))
         shapes = tuple((np.shape(leaf), str(leaf.dtype)) for leaf in leaves)
         functions = tuple(map(compile_cache.function_key, self.task))
-        key = (name, size, functions, self.config, self.mesh, self.execution, shapes, structure)
+        key = (name, size, functions, self.config, self.mesh, self.backend, shapes, structure)
         count = sum(np.prod(leaf.shape, dtype=int) for leaf in jax.tree.leaves(state.params))
         title = f"{name} of {size} run{'s' * (size > 1)} of {count:,} parameters"
         program, seconds = compile_cache.compiled_program(key, title, lower, self.announce)

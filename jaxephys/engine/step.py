@@ -177,7 +177,7 @@ def train_epoch(
     metrics : dict of scalars
         ``train_loss`` and the other metrics of the loss, as means over the epoch, weighted by the rows' weights.
     """
-    optimizer = make_optimizer(config)
+    optimizer = make_optimizer(config, inputs.hyperparameters)
     shuffle_key, steps_key = jax.random.split(jax.random.fold_in(jax.random.key(state.seed), state.epoch + 1))
     rows = shuffle_rows(inputs.train, shuffle_key)
     size = config.batch_size

@@ -56,11 +56,34 @@ class RunInputs(NamedTuple):
     constants : tree of arrays (n_runs, ...)
         Scalars or small arrays of each run: the mean and standard deviation of its fold, a switch that selects its variant,
         the weight of a loss term.
+    hyperparameters : dict of arrays (n_runs,), optional
+        Options of the optimizer by name, from `jaxephys.engine.config.PER_RUN`, that replace those of the config. `fit` takes them from the factors
+        of the grid that have these names.
     """
 
     train: RowSet
     validation: RowSet
     constants: PyTree = ()
+    hyperparameters: dict[str, Float[AnyArray, "*run"]] = {}  # noqa: RUF012 (a field of a tuple, never changed)
+
+
+class Backend(NamedTuple):
+    """What a program is compiled for. The fastest form of an operation depends on it.
+
+    Parameters
+    ----------
+    platform : {"cpu", "gpu", "tpu"}
+        Kind of the devices.
+    execution : {"map", "vmap"}
+        Whether the runs of a device are computed one after the other or stacked.
+    precision : {"float32", "tf32", "bfloat16"}
+        Precision of matrix products and, for ``"bfloat16"``, of activations. Parameters, optimizer state, reductions and losses are
+        float32 with every choice.
+    """
+
+    platform: str
+    execution: str
+    precision: str
 
 
 class Task(NamedTuple):
@@ -84,6 +107,9 @@ class Task(NamedTuple):
     upgrade : callable, optional
         ``upgrade(tree, axis) -> tree``. Brings variables, or a training state that contains them, from the layout of an earlier
         version of the system to the current one. ``axis`` is the number of leading axes of all arrays, such as that of runs.
+    for_backend : callable, optional
+        ``for_backend(backend) -> Task``. Returns the same task with the operations of its network in the form and the precision that
+        suit a `Backend`. Parameters have the same names and shapes. None: there is one form for all.
     """
 
     init: Callable[[Key], Variables]
@@ -92,6 +118,7 @@ class Task(NamedTuple):
     outputs: Callable[[Variables, PyTree], PyTree]
     validate: Callable[[Variables, PyTree, PyTree, RowSet], dict[str, Float[Array, ""]]]
     upgrade: Callable[[PyTree, int], PyTree] = lambda tree, axis: tree
+    for_backend: Callable[[Backend], Task] | None = None
 
 
 class Status(IntEnum):

@@ -68,8 +68,8 @@ def four(tmp_path_factory):
 
 def test_five_runs_are_split_over_four_devices(four):
     assert (four["devices"], four["map capacity"], four["vmap capacity"]) == (4, 8, 8)
-    assert str(four["map how"]) == "runs one after the other (lax.map) on 4 cpu devices"
-    assert str(four["vmap how"]) == "runs stacked (vmap) on 4 cpu devices"
+    assert str(four["map how"]) == "runs one after the other (lax.map) on 4 cpu devices in float32"
+    assert str(four["vmap how"]) == "runs stacked (vmap) on 4 cpu devices in float32"
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
