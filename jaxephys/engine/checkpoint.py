@@ -63,8 +63,6 @@ class Checkpointer:
         If the folder holds finished runs that cannot be read.
     """
 
-    needs_state = True
-
     def __init__(self, folder: str | Path, grid: RunGrid, config: TrainConfig) -> None:
         host = jax.process_index()
         self.folder = Path(folder).absolute() / f"host{host}"
@@ -86,10 +84,15 @@ class Checkpointer:
 
     def __call__(self, event: ProgressEvent) -> None:
         snapshot = event.snapshot
-        if snapshot is None or self._manager.is_saving_in_progress():
+        if snapshot is None:
             return
         with self._readable_errors():
             self._save(snapshot)
+
+    @property
+    def needs_state(self) -> bool:
+        """Whether the next state will be written: not while the one before is still being written."""
+        return not self._manager.is_saving_in_progress()
 
     def close(self) -> None:
         """Wait until the last checkpoint is written."""

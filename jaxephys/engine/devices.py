@@ -177,7 +177,23 @@ def put_on_mesh(tree: PyTree, mesh: Mesh, *, split: bool) -> PyTree:
     tree of jax.Array
         The arrays on the devices.
     """
-    return jax.device_put(tree, NamedSharding(mesh, P("run") if split else P()))
+    return jax.device_put(tree, run_sharding(mesh) if split else NamedSharding(mesh, P()))
+
+
+def run_sharding(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of a stack of runs.
+
+    Parameters
+    ----------
+    mesh : jax.sharding.Mesh
+        The mesh.
+
+    Returns
+    -------
+    jax.sharding.NamedSharding
+        The leading axis is split over the devices.
+    """
+    return NamedSharding(mesh, P("run"))
 
 
 def abstract_runs(run: PyTree, mesh: Mesh, size: int) -> PyTree:
@@ -197,7 +213,7 @@ def abstract_runs(run: PyTree, mesh: Mesh, size: int) -> PyTree:
     tree of jax.ShapeDtypeStruct
         Shapes ``(size, ...)`` with their sharding.
     """
-    sharding = NamedSharding(mesh, P("run"))
+    sharding = run_sharding(mesh)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype, sharding=sharding), run)
 
 

@@ -254,14 +254,14 @@ def _train(
         stack = compiled.restore(resume.ids, resume.state, local_runs)
         waiting = [run for run in waiting if run not in stack.ids]
     else:
-        stack, waiting = compiled.fill({}, waiting)
-    needs_state = any(getattr(callback, "needs_state", False) for callback in callbacks)
+        stack, waiting = compiled.fill(waiting)
     start_time, compiled_before, in_flight = time.perf_counter(), compiled.compile_seconds, None
 
     def run_seconds() -> float:
         return time.perf_counter() - start_time - (compiled.compile_seconds - compiled_before)
 
     while stack is not None:
+        needs_state = any(getattr(callback, "needs_state", False) for callback in callbacks)
         copy = jax.tree.map(jnp.copy, stack.state) if needs_state and in_flight is not None else None  # before donation
         ids, record = stack.ids, compiled.advance(stack)
         if in_flight is not None:
@@ -275,9 +275,11 @@ def _train(
             for callback in callbacks:
                 callback(event)
             ended = run_log.status[stack.run_ids()] != Status.RUNNING
+            compiled.prepare_smaller(stack, int(ended.sum()))
             if compiled.should_repack(stack, int(ended.sum()), len(waiting)):
                 run_log.record_chunk(ids, record)
-                stack, waiting = compiled.fill(run_log.collect_finished(stack, compiled.packing), waiting)
+                running = run_log.collect_finished(stack, compiled.packing)
+                stack, waiting = compiled.refill(stack, running, waiting)
                 in_flight = None
                 continue
         in_flight = (ids, record)

@@ -14,7 +14,7 @@ from jaxephys.dimensions import AnyArray
 from jaxephys.engine.packing import StatePacking
 from jaxephys.engine.run_stack import RunStack
 from jaxephys.engine.step import EpochRecord, join_variables
-from jaxephys.engine.task import PyTree, RunState, Variables
+from jaxephys.engine.task import PyTree, Status, Variables
 
 
 class RunResult(NamedTuple):
@@ -86,7 +86,7 @@ class ProgressEvent(NamedTuple):
     monitor : str
         Name of the monitored score.
     snapshot : Snapshot or None
-        Present if a callback has the attribute ``needs_state = True``.
+        Present if an attribute ``needs_state`` of a callback is True when the next chunk is dispatched.
     """
 
     live: int
@@ -151,27 +151,29 @@ class RunLog:
             table = self.history.setdefault(name, empty)
             table[ids[slots], record.epoch[slots, steps] - 1] = values[slots, steps]
 
-    def collect_finished(self, stack: RunStack, packing: StatePacking) -> dict[int, RunState]:
-        """Keep the results of the runs of a stack that have ended.
+    def collect_finished(self, stack: RunStack, packing: StatePacking) -> Int[np.ndarray, "some_slot"]:
+        """Keep the results of the runs of a stack that have ended. Only their states are read from the devices.
 
         Parameters
         ----------
         stack : RunStack
-            The stack. It is read from the devices, which waits for the chunk in flight.
+            The stack after the chunk that was recorded last.
         packing : StatePacking
             Packing of its states.
 
         Returns
         -------
-        dict of int to RunState
-            The packed states of the runs that still train.
+        array of int
+            The slots whose runs still train.
         """
-        running = stack.read()
-        for run in [run for run, state in running.items() if state.done]:
-            state = packing.unpack(running.pop(run))
+        done = self.status[stack.ids] != Status.RUNNING
+        states = stack.read(ended := np.flatnonzero(done & (stack.ids >= 0)))
+        for index, slot in enumerate(ended):
+            state = packing.unpack(jax.tree.map(lambda leaf, index=index: np.array(leaf[index]), states))
             best = join_variables(state.best_params, state.best_mutables)
-            self.finished[run] = RunResult(best, state.best_score, state.best_epoch, state.epoch, state.status)
-        return running
+            result = RunResult(best, state.best_score, state.best_epoch, state.epoch, state.status)
+            self.finished[int(stack.ids[slot])] = result
+        return np.flatnonzero(~done & (stack.ids >= 0))
 
     def epochs(self) -> int:
         """Return the number of epochs trained so far, over all runs.

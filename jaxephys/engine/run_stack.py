@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import serialization
 from jaxtyping import Array, Int
@@ -20,6 +23,7 @@ from jaxephys.engine.task import PyTree, RunInputs, RunState, Status, Task
 
 log = logging.getLogger("jaxephys")
 PADDING = -1
+_background = ThreadPoolExecutor(1, "jaxephys-compile")  # its thread starts with the first task
 
 
 @dataclass
@@ -52,17 +56,22 @@ class RunStack:
         """
         return self.ids[self.ids != PADDING]
 
-    def read(self) -> dict[int, RunState]:
-        """Copy the state of every run to the host. Waits for the chunk in flight.
+    def read(self, slots: Int[np.ndarray, "some_slot"]) -> RunState:
+        """Copy the states of some slots to the host. Waits for the chunk in flight.
+
+        Parameters
+        ----------
+        slots : array of int
+            The slots.
 
         Returns
         -------
-        dict of int to RunState
-            Packed state of each run, without a slot axis.
+        RunState (len(slots), ...)
+            Their states, packed.
         """
-        host = jax.device_get(self.state)
-        slots = np.flatnonzero(self.ids != PADDING)
-        return {int(self.ids[slot]): jax.tree.map(lambda leaf, slot=slot: np.array(leaf[slot]), host) for slot in slots}
+        if len(slots) < len(self.ids):
+            return jax.device_get(jax.tree.map(lambda leaf: leaf[slots], self.state))
+        return jax.device_get(self.state)
 
 
 class CompiledGrid:
@@ -116,7 +125,7 @@ class CompiledGrid:
         self.backend = devices.choose_backend(self.device, config.execution, config.precision)
         self.task = devices.task_for_backend(task, self.backend)
         self.compile_seconds = 0.0
-        self._chunks: dict[int, jax.stages.Compiled] = {}
+        self._chunks: dict[int, jax.stages.Compiled | Future] = {}
         self.packing = StatePacking(self._one_run[1], config)
         self.capacity = self._choose_capacity(max_runs)
 
@@ -206,7 +215,7 @@ class CompiledGrid:
     def should_repack(self, stack: RunStack, ended: int, waiting: int) -> bool:
         """Return whether runs that have ended should leave the stack now.
 
-        They should where no run trains any more, where waiting runs could fill a quarter of the slots, and where half the
+        They should where no run trains any more, where waiting runs could fill a quarter of the slots, and where a quarter of the
         stack would do. The last saves time only under ``vmap``: under ``map`` a finished run takes no time.
 
         Parameters
@@ -221,7 +230,7 @@ class CompiledGrid:
         Returns
         -------
         bool
-            Whether to call :meth:`fill`.
+            Whether to call :meth:`refill`.
         """
         running = len(stack.run_ids()) - ended
         if running == 0:
@@ -230,33 +239,76 @@ class CompiledGrid:
             return ended >= max(1, len(stack.ids) // 4)
         return self.backend.execution == "vmap" and self._stack_size(running) < len(stack.ids)
 
-    def fill(self, running: dict[int, RunState], waiting: list[int]) -> tuple[RunStack | None, list[int]]:
-        """Return a stack of the running runs and of as many waiting runs as there is room for.
+    def fill(self, waiting: list[int]) -> tuple[RunStack | None, list[int]]:
+        """Return a stack of as many waiting runs as there is room for.
 
         Parameters
         ----------
-        running : dict of int to RunState
-            Packed states of the runs that still train, on the host.
         waiting : list of int
             Indices of the runs that have not started.
 
         Returns
         -------
         stack : RunStack or None
-            The stack; None where no run is left.
+            The stack; None where no run waits.
         waiting : list of int
             The runs that still wait.
         """
+        fresh, waiting = waiting[: self.capacity], waiting[self.capacity :]
+        return (self.start(fresh) if fresh else None), waiting
+
+    def refill(
+        self, stack: RunStack, running: Int[np.ndarray, "some_slot"], waiting: list[int]
+    ) -> tuple[RunStack | None, list[int]]:
+        """Return a stack of the runs that still train and of as many waiting runs as there is room for.
+
+        The states stay on the devices.
+
+        Parameters
+        ----------
+        stack : RunStack
+            The stack.
+        running : array of int
+            Its slots whose runs still train.
+        waiting : list of int
+            Indices of the runs that have not started.
+
+        Returns
+        -------
+        stack : RunStack or None
+            The new stack; None where no run is left.
+        waiting : list of int
+            The runs that still wait.
+        """
+        if not len(running):
+            return self.fill(waiting)
         room = max(self.capacity - len(running), 0)
         fresh, waiting = waiting[:room], waiting[room:]
-        if not running:
-            return (self.start(fresh) if fresh else None), waiting
-        together = {**running, **(self.start(fresh).read() if fresh else {})}
-        ids = np.full(self._stack_size(len(together)), PADDING, np.int32)
-        ids[: len(together)] = list(together)
-        states = list(together.values())
-        states += states[:1] * (len(ids) - len(states))
-        return self._put(ids, jax.tree.map(lambda *leaves: np.stack(leaves), *states)), waiting
+        kept, states, slots = stack.ids[running], [stack.state], running
+        if fresh:
+            started = self.start(fresh)
+            states.append(started.state)
+            slots = np.concatenate([running, len(stack.ids) + np.arange(len(fresh))])
+        ids = np.full(self._stack_size(len(slots)), PADDING, np.int32)
+        ids[: len(slots)] = [*kept, *fresh]
+        slots = np.pad(slots, (0, len(ids) - len(slots)), mode="edge")
+        return self._put(ids, self._select_slots(states, slots)), waiting
+
+    def prepare_smaller(self, stack: RunStack, ended: int) -> None:
+        """Start to compile the program of the smaller stack in the background, so that training need not wait for it.
+
+        It has an effect where runs are stacked by ``vmap`` and half of them have ended.
+
+        Parameters
+        ----------
+        stack : RunStack
+            The stack.
+        ended : int
+            Number of its runs that have ended.
+        """
+        smaller, half_ended = self._stack_size(1), 2 * ended >= len(stack.run_ids())
+        if self.backend.execution == "vmap" and half_ended and smaller < len(stack.ids) and smaller not in self._chunks:
+            self._chunks[smaller] = _background.submit(self._program, "training", smaller, partial(self.lower, smaller))
 
     def lower(self, size: int) -> jax.stages.Lowered:
         """Return the chunk program for a stack of a given size, before compilation.
@@ -278,6 +330,15 @@ class CompiledGrid:
         runs = (devices.abstract_runs(tree, self.mesh, size) for tree in (inputs, packed))
         return program.lower(self.data, *runs)
 
+    @cached_property
+    def _select_slots(self) -> Callable[[list[RunState], np.ndarray], RunState]:
+        """The program that collects slots of one or two stacks. Runs may move to another device."""
+
+        def select(states: list[RunState], slots: Int[Array, "slot"]) -> RunState:
+            return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[slots], *states)
+
+        return jax.jit(select, out_shardings=devices.run_sharding(self.mesh))
+
     def _put(self, ids: np.ndarray, state: PyTree) -> RunStack:
         """Put a stack on the devices. Padding slots count as finished."""
         status = np.where(ids == PADDING, int(Status.FINISHED), np.asarray(state.status)).astype(np.int32)
@@ -288,9 +349,21 @@ class CompiledGrid:
     def _chunk(self, size: int) -> jax.stages.Compiled:
         if size not in self._chunks:
             self._chunks[size] = self._compiled("training", size, lambda: self.lower(size))
-        return self._chunks[size]
+        program = self._chunks[size]
+        if isinstance(program, Future):
+            start = time.perf_counter()
+            program = self._chunks[size] = program.result()[0]
+            self.compile_seconds += time.perf_counter() - start  # the time for which training waited
+        return program
 
     def _compiled(self, name: str, size: int, lower: Callable[[], jax.stages.Lowered]) -> jax.stages.Compiled:
+        program, seconds = self._program(name, size, lower)
+        self.compile_seconds += seconds
+        return program
+
+    def _program(
+        self, name: str, size: int, lower: Callable[[], jax.stages.Lowered]
+    ) -> tuple[jax.stages.Compiled, float]:
         """A program for a stack of some size: of an earlier fit with the same task, config and shapes, or compiled now."""
         inputs, state = self._one_run
         leaves, structure = jax.tree.flatten((self.data, inputs, state, self.initial))
@@ -299,9 +372,7 @@ class CompiledGrid:
         key = (name, size, functions, self.config, self.mesh, self.backend, shapes, structure)
         count = sum(np.prod(leaf.shape, dtype=int) for leaf in jax.tree.leaves(state.params))
         title = f"{name} of {size} run{'s' * (size > 1)} of {count:,} parameters"
-        program, seconds = compile_cache.compiled_program(key, title, lower, self.announce)
-        self.compile_seconds += seconds
-        return program
+        return compile_cache.compiled_program(key, title, lower, self.announce)
 
     @cached_property
     def _one_run(self) -> tuple[RunInputs, RunState]:
@@ -348,13 +419,12 @@ class CompiledGrid:
         return -(-n_runs // self.mesh.size) * self.mesh.size
 
     def _stack_size(self, n_runs: int) -> int:
-        """The smallest of capacity, capacity / 2, capacity / 4 ... that holds the runs: few sizes, few compilations.
+        """A quarter of the capacity if it holds the runs, else the capacity: two sizes, so at most two compilations.
 
         A stack restored from a larger machine may hold more than the capacity until enough of its runs have ended.
         """
-        size = self.capacity
+        size = self._round_up(-(-self.capacity // 4))
+        size = size if size >= n_runs else self.capacity
         while size < n_runs:
             size *= 2
-        while size // 2 >= max(n_runs, 1) and self._round_up(size // 2) < size:
-            size = self._round_up(size // 2)
         return size
