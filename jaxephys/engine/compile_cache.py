@@ -111,12 +111,28 @@ def compiled_program(
     return program, seconds
 
 
-def function_key(function: Callable | None) -> Hashable:
+def recorded_seconds(title: str) -> float | None:
+    """Return how long the compilation of a program took last time.
+
+    Parameters
+    ----------
+    title : str
+        The title that `compiled_program` received.
+
+    Returns
+    -------
+    float or None
+        Seconds; None if it was never compiled, or the persistent cache is off.
+    """
+    return _read_times().get(title)
+
+
+def function_key(function: Callable) -> Hashable:
     """Return a key that is equal for functions that compute the same.
 
     Parameters
     ----------
-    function : callable or None
+    function : callable
         A function, a ``functools.partial`` of hashable arguments, or a method of a hashable object, such as a frozen dataclass.
 
     Returns

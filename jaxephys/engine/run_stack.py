@@ -368,11 +368,14 @@ class CompiledGrid:
         inputs, state = self._one_run
         leaves, structure = jax.tree.flatten((self.data, inputs, state, self.initial))
         shapes = tuple((np.shape(leaf), str(leaf.dtype)) for leaf in leaves)
-        functions = tuple(map(compile_cache.function_key, self.task))
+        functions = tuple(compile_cache.function_key(part) for part in self.task if callable(part))
         key = (name, size, functions, self.config, self.mesh, self.backend, shapes, structure)
-        count = sum(np.prod(leaf.shape, dtype=int) for leaf in jax.tree.leaves(state.params))
-        title = f"{name} of {size} run{'s' * (size > 1)} of {count:,} parameters"
-        return compile_cache.compiled_program(key, title, lower, self.announce)
+        return compile_cache.compiled_program(key, self._title(name, size), lower, self.announce)
+
+    def _title(self, name: str, size: int) -> str:
+        """The name of a program, under which the time of its compilation is recorded."""
+        count = sum(np.prod(leaf.shape, dtype=int) for leaf in jax.tree.leaves(self._one_run[1].params))
+        return f"{name} of {size} run{'s' * (size > 1)} of {count:,} parameters"
 
     @cached_property
     def _one_run(self) -> tuple[RunInputs, RunState]:

@@ -110,6 +110,9 @@ class Task(NamedTuple):
     for_backend : callable, optional
         ``for_backend(backend) -> Task``. Returns the same task with the operations of its network in the form and the precision that
         suit a `Backend`. Parameters have the same names and shapes. None: there is one form for all.
+    searchable : tuple of str, optional
+        Names of scalars in the constants that a grid may search, see `jaxephys.engine.search`: they affect training and not the
+        outputs of given variables.
     """
 
     init: Callable[[Key], Variables]
@@ -119,6 +122,7 @@ class Task(NamedTuple):
     validate: Callable[[Variables, PyTree, PyTree, RowSet], dict[str, Float[Array, ""]]]
     upgrade: Callable[[PyTree, int], PyTree] = lambda tree, axis: tree
     for_backend: Callable[[Backend], Task] | None = None
+    searchable: tuple[str, ...] = ()
 
 
 class Status(IntEnum):

@@ -7,6 +7,7 @@ config.json         name of the experiment, preset and settings
 manifest.json       status, command, versions, devices, hashes of the data, compile and training time
 runs.csv            one row per run: its seed, fold, variant, status, epochs and best validation score
 history.csv         one row per run and epoch: training loss and validation scores
+search.csv          with ``--search``: validation score of all levels of hyperparameters, and which were chosen
 scores.csv          test scores of models and baselines in long form, see `jaxephys.reporting.score_table`
 predictions.npz     test probabilities, and which rows each run trained, validated and was tested on
 checkpoints/        state of the training, from which ``--resume`` continues
@@ -41,12 +42,14 @@ from jaxephys.engine import devices
 from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.fit import FitResult, fit
 from jaxephys.engine.grid import RunGrid
+from jaxephys.engine.search import add_levels, choose_levels, parse_levels
 from jaxephys.engine.task import RunInputs, Status, Task
 from jaxephys.evaluation.scores import Score
 from jaxephys.evaluation.splits import Split
 from jaxephys.reporting.files import write_csv, write_text
 from jaxephys.reporting.markdown import Headline, overview_sentence, summary_sentences, write_report
 from jaxephys.reporting.score_table import write_scores
+from jaxephys.reporting.search import search_table, write_candidates
 from jaxephys.reporting.settings import Settings
 from jaxephys.reporting.tables import Table, print_table
 from jaxephys.schemas.feature_table import FeatureTable
@@ -79,6 +82,8 @@ class RunFolder:
         Entries of ``manifest.json`` besides the versions; methods add to it.
     diverged : list of str
         Names of the runs whose loss became NaN.
+    search_tables : dict of str to Table
+        Hyperparameters that were searched, by name of the training; they become part of the report.
     """
 
     path: Path
@@ -89,6 +94,7 @@ class RunFolder:
     started: float = field(default_factory=time.time)
     manifest: dict[str, Any] = field(default_factory=dict)
     diverged: list[str] = field(default_factory=list)
+    search_tables: dict[str, Table] = field(default_factory=dict)
 
     @property
     def is_first_host(self) -> bool:
@@ -171,6 +177,9 @@ class RunFolder:
         Its runs and their history are written to ``runs.csv`` and ``history.csv``, and runs that diverged are remembered.
         If the run is resumed, training continues from the last checkpoint of the grid.
 
+        With ``settings.search`` every run is trained with every combination of levels. Those with the best validation score are
+        returned, and ``search.csv`` and the report list all.
+
         Parameters
         ----------
         task : Task
@@ -193,12 +202,20 @@ class RunFolder:
         -------
         FitResult
             Result of `jaxephys.engine.fit.fit`.
+
+        Raises
+        ------
+        ValueError
+            If ``settings.search`` names a hyperparameter that the task does not have.
         """
         suffix = f"_{name}" if name else ""
         checkpoints = self.path / f"checkpoints{suffix}"
         if self.settings.resume is not None and not any(checkpoints.glob("host*/live/[0-9]*")):
             self.print("no checkpoint was saved: training starts from the beginning")
         title = name or self.experiment
+        levels = parse_levels(self.settings.search, task)
+        if levels:
+            grid, inputs, initial = add_levels(grid, inputs, initial, levels)
         result = fit(task, data, inputs, grid, config, initial=initial, folder=checkpoints, title=title)
         compiled, trained = result.compile_seconds, result.run_seconds
         self.print(f"{result.execution}: compiled in {compiled:.1f} s, trained in {trained:.1f} s")
@@ -212,6 +229,11 @@ class RunFolder:
         self.diverged += result.diverged()
         if self.is_first_host:
             _write_runs(self.path, result, suffix)
+        if levels:
+            result, candidates = choose_levels(result, inputs, levels, config.mode)
+            self.search_tables[title] = search_table(candidates, config.monitor)
+            if self.is_first_host:
+                write_candidates(self.path / f"search{suffix}.csv", candidates)
         return result
 
     def write_predictions(
@@ -279,6 +301,9 @@ class RunFolder:
         notes = list(notes)
         for name in self.diverged:
             notes.append(f"The loss of run {name} became NaN; its weights are those of its best epoch before.")
+        if self.settings.search and not self.search_tables:
+            notes.append("The option search had no effect, since this experiment trained no network.")
+        tables = {**tables, **{f"Hyperparameters of {name}": table for name, table in self.search_tables.items()}}
         write_scores(self.path / "scores.csv", scores)
         summary = overview_sentence(scores) if headline is None else summary_sentences(scores, headline)
         if (self.path / "model").exists():

@@ -28,6 +28,8 @@ class Settings:
     """Device to compute on. By default JAX chooses the fastest one available."""
     distributed: bool = False
     """Split the runs among the processes of a cluster (SLURM, Open MPI, TPU pods, or JAX_COORDINATOR_ADDRESS)."""
+    search: tuple[str, ...] = ()
+    """Levels of hyperparameters that are all trained, such as learning_rate=1e-3,3e-4; validation rows choose one for each split."""
 
     # Names of fields in the run folders of earlier versions, and their present names. Classes extend it.
     renamed: ClassVar[Mapping[str, str]] = {}
@@ -77,7 +79,7 @@ def settings_from_json(preset: S, saved: Mapping[str, Any]) -> S:
     ValueError
         If the saved field names differ from those of the settings, as for a run of another version of the experiment.
     """
-    saved = {preset.renamed.get(name, name): value for name, value in saved.items()}
+    saved = {"search": (), **{preset.renamed.get(name, name): value for name, value in saved.items()}}
     types = {item.name: str(item.type) for item in dataclasses.fields(preset) if item.name not in RUNTIME_FIELDS}
     if different := sorted(set(saved) ^ set(types)):
         raise ValueError(f"the settings of another version were saved: they differ in the field {different[0]!r}")
