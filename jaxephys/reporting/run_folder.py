@@ -27,7 +27,7 @@ import json
 import platform
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -191,7 +191,7 @@ class RunFolder:
         grid : RunGrid
             Seed, fold and variant of each run.
         config : TrainConfig
-            Settings of the training.
+            Settings of the training. The settings of the run replace ``run_batch`` and ``precision`` if they give them.
         name : str, default ""
             Suffix of the files of a second grid of the experiment: ``checkpoints_NAME``, ``runs_NAME.csv`` and
             ``history_NAME.csv``, and the key of its manifest entry. The progress bar shows it, or the name of the experiment.
@@ -213,6 +213,9 @@ class RunFolder:
         if self.settings.resume is not None and not any(checkpoints.glob("host*/live/[0-9]*")):
             self.print("no checkpoint was saved: training starts from the beginning")
         title = name or self.experiment
+        config = replace(config, run_batch=self.settings.run_batch or config.run_batch)
+        if self.settings.precision != "auto":
+            config = replace(config, precision=self.settings.precision)
         levels = parse_levels(self.settings.search, task)
         if levels:
             grid, inputs, initial = add_levels(grid, inputs, initial, levels)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 # Fields for the folder and device of a run. They do not change results and are not saved.
-RUNTIME_FIELDS = ("out", "resume", "device", "distributed")
+RUNTIME_FIELDS = ("out", "resume", "device", "distributed", "run_batch")
+ADDED_FIELDS = {"search": (), "precision": "auto"}  # what runs of versions without these fields were trained with
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Settings:
     """Device to compute on. By default JAX chooses the fastest one available."""
     distributed: bool = False
     """Split the runs among the processes of a cluster (SLURM, Open MPI, TPU pods, or JAX_COORDINATOR_ADDRESS)."""
+    run_batch: int | None = None
+    """Largest number of networks that are trained at once. By default as many as the memory holds."""
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    """Precision of matrix products: by default float32 on a CPU and tf32 on other devices."""
     search: tuple[str, ...] = ()
     """Levels of hyperparameters that are all trained, such as learning_rate=1e-3,3e-4; validation rows choose one for each split."""
 
@@ -79,7 +84,7 @@ def settings_from_json(preset: S, saved: Mapping[str, Any]) -> S:
     ValueError
         If the saved field names differ from those of the settings, as for a run of another version of the experiment.
     """
-    saved = {"search": (), **{preset.renamed.get(name, name): value for name, value in saved.items()}}
+    saved = {**ADDED_FIELDS, **{preset.renamed.get(name, name): value for name, value in saved.items()}}
     types = {item.name: str(item.type) for item in dataclasses.fields(preset) if item.name not in RUNTIME_FIELDS}
     if different := sorted(set(saved) ^ set(types)):
         raise ValueError(f"the settings of another version were saved: they differ in the field {different[0]!r}")

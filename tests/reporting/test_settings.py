@@ -19,7 +19,7 @@ class Example(Settings):
 def test_settings_survive_a_round_trip():
     settings = Example(data=Path("cells.csv"), seeds=3, losses=("dice", "bce"), out=Path("elsewhere"), device="cpu")
     saved = json.loads(json.dumps(settings_to_json(settings)))
-    stored = {"data": "cells.csv", "seeds": 3, "losses": ["dice", "bce"], "search": []}
+    stored = {"data": "cells.csv", "seeds": 3, "losses": ["dice", "bce"], "search": [], "precision": "auto"}
     assert saved == stored, "folder and device are not stored"
     assert settings_from_json(Example(), saved) == replace(settings, out=Path("runs"), device=None)
     assert settings_from_json(Example(data=Path("x")), saved | {"data": None}).data is None
@@ -30,5 +30,5 @@ def test_settings_of_another_version_raise():
         settings_from_json(Example(), settings_to_json(Example()) | {"epochs": 5})
 
 
-def test_settings_from_before_the_search_of_hyperparameters_are_read():
+def test_settings_of_versions_without_a_field_are_read():
     assert settings_from_json(Example(), {"data": None, "seeds": 2, "losses": []}) == Example(seeds=2, losses=())
