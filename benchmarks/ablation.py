@@ -15,11 +15,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.patchseq_runs import BATCH, make_cells, time_jaxephys, time_torch
-from benchmarks.runner import Row, make_parser, ratios, run_benchmark, select, spread
+from benchmarks.runner import Row, make_parser, ratios, run_benchmark, select, spread, torch_device
 
 WIDTHS = (11, 9, 24, 11, 16, 10)
-CELLS, TRAIN, VALID, CLASSES, EPOCHS = 702, 421, 141, 4, 17
+CELLS, TRAIN, VALID, CLASSES, EPOCHS, HIDDEN, BATCH = 702, 421, 141, 4, 17, 128, 64
 TOKENS = {"published": None, "ours": 64}  # width of a family's projection, by encoder
 
 
@@ -77,15 +76,48 @@ def measure(what: str, runs: int) -> Row:
     dict
         ``seconds``, ``compile_seconds`` and ``device``.
     """
-    values, codes = make_cells(CELLS, WIDTHS, CLASSES)
-    rows, padded = np.arange(TRAIN + VALID), max(WIDTHS)
-    if what == "torch":
-        steps = -(-TRAIN // BATCH)
-        sizes = {"runs": runs, "steps": steps, "padded": padded, "epochs": EPOCHS, "n_validation": VALID}
-        return time_torch(values[rows], codes[rows], WIDTHS, **sizes)
-    train, validation = np.split(rows, [TRAIN])
-    sizes = {"runs": runs, "epochs": EPOCHS, "padded": padded, "token": TOKENS[what]}
-    return time_jaxephys(values, codes, WIDTHS, train, validation, **sizes)
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(CELLS, sum(WIDTHS))).astype(np.float32)
+    codes = rng.integers(CLASSES, size=CELLS).astype(np.int32)
+    return _time_torch(values, codes, runs) if what == "torch" else _time_jaxephys(values, codes, runs, TOKENS[what])
+
+
+def _time_jaxephys(values: np.ndarray, codes: np.ndarray, runs: int, token: int | None) -> Row:
+    """Time of a grid of runs in one program, each epoch with a validation."""
+    import jax
+
+    from jaxephys.engine.config import TrainConfig
+    from jaxephys.engine.fit import fit
+    from jaxephys.engine.grid import RunGrid
+    from jaxephys.evaluation.splits import Split
+    from jaxephys.patchseq.network.classifier import SubclassNetwork
+    from jaxephys.patchseq.network.ragged_layout import RaggedLayout
+    from jaxephys.patchseq.task import Variant, make_data, make_run_inputs, make_task
+    from jaxephys.schemas.feature_table import FeatureTable
+
+    table = FeatureTable.from_arrays(values, {f"family_{i}": width for i, width in enumerate(WIDTHS)}, codes)
+    layout = RaggedLayout.from_widths(table.widths, max(WIDTHS))
+    train, validation = np.split(np.arange(TRAIN + VALID), [TRAIN])
+    splits, variants = [Split(train, validation, train[:0])] * runs, [Variant()] * runs
+    inputs = make_run_inputs(table, splits, variants, range(runs), signed_log=token is not None)
+    task = make_task(SubclassNetwork(layout, len(table.classes), HIDDEN, token=token))
+    config = TrainConfig(max_epochs=EPOCHS, patience=None, batch_size=BATCH, chunk_epochs=EPOCHS)
+    result = fit(task, make_data(table), inputs, RunGrid.cross(seed=range(runs)), config)
+    device = f"{jax.devices()[0].device_kind}, {result.execution}"
+    return {"seconds": result.run_seconds, "compile_seconds": result.compile_seconds, "device": device}
+
+
+def _time_torch(values: np.ndarray, codes: np.ndarray, runs: int) -> Row:
+    """Time of the same runs in PyTorch, one after the other, on families padded to one width."""
+    from benchmarks.opponents.bilstm import pad_families, train_seeds
+
+    device, name = torch_device()
+    padded = pad_families(values[: TRAIN + VALID], WIDTHS, max(WIDTHS))
+    sizes = {"runs": runs, "steps": -(-TRAIN // BATCH), "batch": BATCH, "hidden": HIDDEN}
+    seconds = train_seeds(
+        padded, codes[: TRAIN + VALID].astype(np.int64), **sizes, device=device, epochs=EPOCHS, n_validation=VALID
+    )
+    return {"seconds": seconds, "compile_seconds": 0.0, "device": name}
 
 
 if __name__ == "__main__":

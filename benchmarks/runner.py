@@ -10,6 +10,7 @@ import argparse
 import csv
 import importlib.util
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -138,7 +139,7 @@ def measure_rounds(
     return rows
 
 
-def run_worker(module: str, case: Row) -> Row:
+def run_worker(module: str, case: Row, environment: Mapping[str, str] | None = None) -> Row:
     """Run a measurement in a separate process and return what it prints as JSON on its last line.
 
     Parameters
@@ -147,6 +148,8 @@ def run_worker(module: str, case: Row) -> Row:
         Module to run.
     case : dict
         What to measure, passed as JSON after ``--worker``.
+    environment : mapping of str to str, optional
+        Further environment variables of the process.
 
     Returns
     -------
@@ -154,7 +157,8 @@ def run_worker(module: str, case: Row) -> Row:
         The measured values.
     """
     command = [sys.executable, "-m", module, "--worker", json.dumps(case)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    variables = os.environ | dict(environment or {})
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=variables)
     if result.returncode:
         message = result.stderr.strip().splitlines() or [f"exit status {result.returncode}"]
         raise SystemExit(f"error: the measurement of {' '.join(map(str, case.values()))} failed: {message[-1]}")

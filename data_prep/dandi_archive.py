@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from dandi.dandiapi import BaseRemoteAsset, DandiAPIClient
 
 DANDISETS = {"mouse": "000020", "human": "000636"}  # the Allen Institute's Patch-seq recordings
+# The versions that the published cross-species study cites, which are the defaults of these dandisets.
+PUBLISHED_VERSIONS = {"000020": "0.210913.1639", "000636": "0.241120.0510"}
+LATEST = "latest"
 API = "https://api.dandiarchive.org/api"
 MANIFEST = "manifest.json"
 TIMEOUT = 20  # seconds until an API that does not answer counts as unreachable
@@ -280,7 +283,8 @@ def query_archive(
     match : str, default "*"
         Only files whose path matches this pattern; ``*`` matches ``/`` too.
     version : str, optional
-        Version of the dandiset; by default the last published one, or the draft.
+        Version of the dandiset, ``"latest"`` (the last published one, or the draft if there is none) or ``"draft"``. By
+        default that of ``PUBLISHED_VERSIONS``, and the latest for other dandisets.
     api : str, optional
         Address of another archive's API.
     jobs : int, default 4
@@ -304,10 +308,11 @@ def query_archive(
             raise DownloadError(f"{name} is {value}: give at least 1")
     from dandi.exceptions import NotFoundError
 
+    version = PUBLISHED_VERSIONS.get(number, LATEST) if version is None else version
     by_id = {asset.asset_id: asset for asset in known}
     try:
         with _connect(api) as client:
-            remote = client.get_dandiset(number, version, lazy=False)
+            remote = client.get_dandiset(number, None if version == LATEST else version, lazy=False)
             description = remote.get_raw_metadata()
             chosen = _choose(list(remote.get_assets()), match, number)[:limit]
             with ThreadPoolExecutor(jobs) as executor:

@@ -1,20 +1,15 @@
-"""PyTorch baseline of HIPPIE: the published tri-modal conditional autoencoder, one run after the other.
+"""PyTorch baseline of HIPPIE: the published tri-modal conditional autoencoder, written from the published sizes.
 
-It is written from the published sizes and uses the fast options of PyTorch: fused AdamW, data on the device, channels first.
 Augmentation is left out here and in the measurement of this package.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
-import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional as F  # pyright: ignore[reportMissingImports]
-
-from benchmarks.runner import wait_for_torch
 
 
 class Down(nn.Module):
@@ -253,99 +248,3 @@ class TriModalVAE(nn.Module):
         kl = 0.5 * (mean**2 + log_var.exp() - 1 - log_var).sum(dim=1).mean()
         consistency = sum(F.mse_loss(*pair) for pair in zip(conditioned, unconditioned, strict=True))
         return reconstruction + kl + 0.15 * consistency
-
-
-def train_runs(
-    curves: Sequence[np.ndarray],
-    label: np.ndarray,
-    *,
-    runs: int,
-    steps: int,
-    batch: int,
-    width: int,
-    latent: int,
-    device: str,
-) -> float:
-    """Train runs one after the other and return the time.
-
-    Parameters
-    ----------
-    curves : sequence of array, shape (n_units, length)
-        Curves of each modality.
-    label : array of int, shape (n_units,)
-        Classes.
-    runs : int
-        Number of runs.
-    steps : int
-        Steps of a run.
-    batch : int
-        Units of a step.
-    width, latent : int
-        Sizes of the network.
-    device : {"cpu", "cuda"}
-        Device.
-
-    Returns
-    -------
-    float
-        Seconds for all runs, after a short warm-up run.
-    """
-    data = [torch.tensor(curve, device=device) for curve in curves]
-    codes = torch.tensor(label.astype(np.int64), device=device)
-    source = torch.zeros_like(codes)
-
-    def train(seed: int, count: int) -> None:
-        torch.manual_seed(seed)
-        model = TriModalVAE([curve.shape[1] for curve in curves], latent, width, 4, int(label.max()) + 1).to(device)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01, fused=True)
-        order = torch.randperm(len(codes), device=device)
-        for step in range(count):
-            rows = order[step * batch : (step + 1) * batch]
-            optimizer.zero_grad(set_to_none=True)
-            model.loss([curve[rows] for curve in data], source[rows], codes[rows]).backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-
-    train(1000, min(steps, 2))
-    wait_for_torch()
-    start_time = time.perf_counter()
-    for seed in range(runs):
-        train(seed, steps)
-    wait_for_torch()
-    return time.perf_counter() - start_time
-
-
-def embed_units(curves: Sequence[np.ndarray], *, batch: int, width: int, latent: int, device: str) -> float:
-    """Embed all units and return the time.
-
-    Parameters
-    ----------
-    curves : sequence of array, shape (n_units, length)
-        Curves of each modality.
-    batch : int
-        Units of a batch.
-    width, latent : int
-        Sizes of the network.
-    device : {"cpu", "cuda"}
-        Device.
-
-    Returns
-    -------
-    float
-        Seconds, after a short warm-up.
-    """
-    model = TriModalVAE([curve.shape[1] for curve in curves], latent, width, 4, 5).to(device).eval()
-    data = [torch.tensor(curve, device=device) for curve in curves]
-
-    @torch.inference_mode()
-    def embed(count: int) -> None:
-        for start in range(0, count, batch):
-            rows = [curve[start : start + batch] for curve in data]
-            model.encode(rows, torch.zeros(len(rows[0]), dtype=torch.int64, device=device))
-
-    embed(min(batch, len(data[0])))
-    wait_for_torch()
-    start_time = time.perf_counter()
-    embed(len(data[0]))
-    wait_for_torch()
-    return time.perf_counter() - start_time

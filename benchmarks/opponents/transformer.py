@@ -6,7 +6,6 @@ dropout of attention weights, which excludes the fused kernels; the second one i
 
 from __future__ import annotations
 
-import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 from torch.nn import functional  # pyright: ignore[reportMissingImports]
@@ -100,39 +99,6 @@ def dice(logits: torch.Tensor, spikes: torch.Tensor) -> torch.Tensor:
     """
     p = logits.sigmoid()
     return 1 - (2 * (p * spikes).sum() + 1) / (p.sum() + spikes.sum() + 1)
-
-
-def time_steps(spikes: np.ndarray, *, fused: bool, heads: int, hidden: int, steps: int) -> list[float]:
-    """Return the time of each training step after a first one.
-
-    Parameters
-    ----------
-    spikes : array, shape (batch, bins + 1, units)
-        Windows with one bin more than is predicted.
-    fused : bool
-        Whether to use the fused kernel.
-    heads, hidden : int
-        Sizes of the layer.
-    steps : int
-        Number of steps.
-
-    Returns
-    -------
-    list of float
-        Seconds of each step.
-    """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    torch.manual_seed(0)
-    model = (Fused if fused else Original)(spikes.shape[-1], heads, hidden).to(device)
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.005, fused=True)
-    data = torch.tensor(spikes, device=device)
-
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        dice(model(data[:, :-1]), data[:, 1:]).backward()
-        optimizer.step()
-
-    return time_calls(step, steps, wait_for_torch)
 
 
 def time_attention(bins: int, heads: int, width: int, steps: int) -> list[float]:

@@ -24,7 +24,7 @@ from data_prep.patchseq.drop_reasons import REASONS, QcRow, count_reasons
 from data_prep.patchseq.families import Layout
 from data_prep.patchseq.feature_csv import align_table, read_feature_csv
 from data_prep.patchseq.labels import read_labels
-from data_prep.patchseq.table import save_table
+from data_prep.patchseq.table import drop_incomplete_cells, save_table
 from data_prep.report import Block
 from jaxephys.schemas.feature_table import FeatureTable
 from jaxephys.schemas.storage import TableError
@@ -58,6 +58,7 @@ def _fetch(
     out: OutputFolder,
     /,
     dandiset: str,
+    version: str | None = None,
     limit: int | None = None,
     match: str = "*",
     jobs: int = 4,
@@ -67,13 +68,14 @@ def _fetch(
 
     Args:
         out: Folder for the files and their manifest.
-        dandiset: 000020 (mouse, 114 GB in all), 000636 (human), or another number.
+        dandiset: mouse (000020, 114 GB in all), human (000636), or another number.
+        version: Published version, "latest" or "draft". By default that of the published study for mouse and human, the latest for others.
         limit: Largest number of files, in the order of their paths.
         match: Pattern of the paths to download, for example "sub-5*".
         jobs: Number of simultaneous downloads.
         metadata: Path or address of the table of labels, which is stored with the files.
     """
-    fetch_recordings(dandiset, out, limit=limit, match=match, jobs=jobs, metadata=metadata)
+    fetch_recordings(dandiset, out, version=version, limit=limit, match=match, jobs=jobs, metadata=metadata)
     print(f"next: python -m data_prep patchseq extract {out} EXTRACTED")
 
 
@@ -87,8 +89,9 @@ def _extract(
     timeout: float = 600.0,
     retry_failed: bool = False,
     step: float = 1.0,
-    reader: Literal["h5py", "ipfx"] = "h5py",
+    reader: Literal["h5py", "pynwb", "ipfx"] = "h5py",
     dandiset: str | None = None,
+    version: str | None = None,
     limit: int | None = None,
     match: str = "*",
 ) -> None:
@@ -97,19 +100,20 @@ def _extract(
     Args:
         recordings: Folder of NWB files, or one file; "-" with --dandiset, to read only the needed parts from the archive.
         out: Folder for the extracted cells.
-        preset: "ipfx" (13 families of IPFX and inst_freq_norm) or "paper" (the twelve of the published study).
+        preset: "ipfx" (13 families of IPFX and inst_freq_norm) or "paper" (the twelve of the published study, in its order).
         workers: Number of processes on this machine.
         scheduler: Address of a Dask scheduler, tcp://host:8786, to use instead of local processes.
         timeout: Seconds after which a file is skipped.
         retry_failed: Try the files again that failed before.
         step: Length of a long square in seconds.
-        reader: "h5py" (our reader), or "ipfx" (IPFX's reader, which is slower and needs a sweep table).
-        dandiset: Number of a dandiset whose recordings are read over the network.
+        reader: "h5py" (reads only the needed sweeps), "pynwb" (slower) or "ipfx" (IPFX's reader, slower, needs a sweep table).
+        dandiset: Dandiset whose recordings are read over the network: mouse, human, or a number.
+        version: With --dandiset: its version, as for `fetch`.
         limit: With --dandiset: largest number of files.
         match: With --dandiset: pattern of the paths.
     """
     if dandiset is not None:
-        assets = query_archive(dandiset, limit=limit, match=match).assets
+        assets = query_archive(dandiset, version=version, limit=limit, match=match).assets
         files = [RecordingFile(asset.path, asset=asset) for asset in assets]
     else:
         files = find_files(recordings)
@@ -139,6 +143,7 @@ def _table(
     unrevised: bool = False,
     sncg: Literal["Vip", "as published"] = "Vip",
     clock_times: bool = False,
+    min_observed: float = 0.0,
 ) -> None:
     """Build the table that `jaxephys` reads, from extracted folders and labels or from a CSV of scalar features.
 
@@ -152,6 +157,7 @@ def _table(
         unrevised: Human: use the first subclass label instead of the revised one.
         sncg: Class of Sncg cells among the four classes; "as published" repeats an error of the published code (Lamp5).
         clock_times: With --csv: keep the times that count from the start of the recording.
+        min_observed: Leave out cells in which a smaller share of the features was measured, from 0 (none is left out) to 1.
     """
     chosen_source({"from": source, "csv": csv})
     if csv is not None:
@@ -161,6 +167,9 @@ def _table(
     else:
         options = {"strict_lamp5": strict_lamp5, "revised": not unrevised, "sncg": sncg}
         table, rows = build_table(source, [read_labels(path, **options) for path in labels], features=features)
+    if min_observed:
+        table, incomplete = drop_incomplete_cells(table, min_observed)
+        rows = [*rows, *incomplete]
     path = save_table(table, rows, out)
     _print_reasons(rows)
     print(
@@ -201,7 +210,7 @@ def _tfds(path: TableFolder, out: OutputFolder, /) -> None:
     from data_prep.patchseq.tfds_dataset import write_dataset
 
     folder = write_dataset(FeatureTable.read(path), out)
-    print(f"{folder}: read it with tfds.builder_from_directory(...).as_data_source()")
+    print(f"{folder}: read it with data_prep.patchseq.tfds_dataset.read_dataset, or tfds.builder_from_directory")
 
 
 def _reasons() -> None:

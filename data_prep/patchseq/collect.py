@@ -30,7 +30,7 @@ from data_prep.patchseq.extract import extract_file
 from data_prep.patchseq.families import Layout
 from data_prep.patchseq.feature_csv import align_table, make_scalar_table
 from data_prep.patchseq.labels import Labels, label_column
-from data_prep.patchseq.published_families import WIDTH, WIDTHS
+from data_prep.patchseq.published_families import UNRECORDED_ORDER, WIDTH, WIDTHS
 from data_prep.patchseq.table import QC, TEXT_COLUMNS, make_table
 from data_prep.result_store import ItemResult, file_fingerprint, read_result
 from jaxephys.schemas.feature_table import FeatureTable
@@ -106,7 +106,7 @@ def extract_all(
         Which families, see :func:`data_prep.patchseq.extract.extract_cell`.
     layout : Layout, optional
         Step length and stimulus levels of the "ipfx" families.
-    reader : {"h5py", "ipfx"}, default "h5py"
+    reader : {"h5py", "pynwb", "ipfx"}, default "h5py"
         How local files are read.
     **options
         ``workers``, ``scheduler``, ``timeout`` (seconds) and ``retry_failed``, see
@@ -124,6 +124,8 @@ def extract_all(
         "reader": reader,
         "ipfx": importlib.metadata.version("ipfx"),
     }
+    if preset == "paper":
+        settings["families"] = list(WIDTHS)  # cells of an extraction in another order are extracted again
 
     def fingerprint(file: RecordingFile) -> str:
         version = file_fingerprint(file.path) if file.asset is None else f"{file.asset.asset_id} {file.asset.size}"
@@ -158,7 +160,7 @@ def extract_recording(
         Which families.
     layout : Layout
         Step length and stimulus levels of the "ipfx" families.
-    reader : {"h5py", "ipfx"}
+    reader : {"h5py", "pynwb", "ipfx"}
         How a local file is read, see :func:`data_prep.patchseq.extract.extract_file`.
 
     Returns
@@ -321,7 +323,7 @@ def _text_columns(texts: Sequence[Mapping[str, str]], labelled: bool) -> dict[st
 
 
 def _vector_table(cells: list[str], arrays: list[dict], about: dict, provenance: dict) -> FeatureTable:
-    widths = dict.fromkeys(WIDTHS, WIDTH)
+    widths = dict.fromkeys(provenance.get("families", UNRECORDED_ORDER), WIDTH)
     if provenance["preset"] == "ipfx":
         layout = provenance["layout"]
         widths = Layout(layout["step"], tuple(layout["hyperpolarising"]), tuple(layout["levels"])).widths()

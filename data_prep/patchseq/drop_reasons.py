@@ -31,6 +31,7 @@ REASONS = {
     "no nwb_id": "a row of the human metadata without the identifier of a recording",
     "no recording": "the table of labels contains this cell, but there is no file of it",
     "no value": "the cell has none of the chosen features",
+    "too many missing values": "a smaller share of the chosen features was measured in the cell than was required",
     # of a sweep
     "voltage clamp": "not a current-clamp sweep",
     "other stimulus": "a stimulus that no family uses",

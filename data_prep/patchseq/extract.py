@@ -132,7 +132,7 @@ def extract_file(
         Which families, see :func:`extract_cell`.
     layout : Layout, optional
         Step length and stimulus levels of the "ipfx" families.
-    reader : {"h5py", "ipfx"}, default "h5py"
+    reader : {"h5py", "pynwb", "ipfx"}, default "h5py"
         How the file is read, see :func:`data_prep.patchseq.nwb.read_recording`.
 
     Returns

@@ -37,16 +37,27 @@ LEVELS = (0, 40, 80)  # pA above rheobase
 HYPERPOLARISING = (-30, -50, -90)  # pA
 PSTH_BIN = 20  # ms
 TARGET = -110.0  # pA, of the normalized hyperpolarising response
+# Number of values of each family, in the order in which the study lists and stacks the families. A recurrent network reads
+# them in this order, and the study's network without attention predicts from the state after the last one, psth.
 WIDTHS = {
-    "step_subthresh": 420,
-    "subthresh_norm": 140,
     "first_ap_v": AP_POINTS,
     "first_ap_dv": AP_POINTS - 1,
     "isi_shape": ISI_POINTS,
-    "psth": 150,
     "inst_freq": 150,
-    **{f"spiking_{name}": 150 for name in SPIKING},
+    "spiking_threshold_v": 150,
+    "spiking_peak_v": 150,
+    "spiking_width": 150,
+    "spiking_fast_trough_v": 150,
+    "spiking_upstroke_downstroke_ratio": 150,
+    "step_subthresh": 420,
+    "subthresh_norm": 140,
+    "psth": 150,
 }
+# Order in extractions that do not record their families (versions up to 0.1.0).
+UNRECORDED_ORDER = (
+    *("step_subthresh", "subthresh_norm", "first_ap_v", "first_ap_dv", "isi_shape", "psth", "inst_freq"),
+    *(f"spiking_{name}" for name in SPIKING),
+)
 # The published tensor has width 498, since one misdetected window of 1.26 s made step_subthresh 3 x 166 values long. With
 # correct windows the widest family has 420 values.
 WIDTH = max(WIDTHS.values())
@@ -63,7 +74,8 @@ def published_vectors(cell: CellSweeps) -> dict[str, FeatureVector]:
     Returns
     -------
     dict of str to (ndarray of float, ndarray of bool), each of shape (420,)
-        Values of each family, padded with zeros on the right, and a mask of the values that were computed.
+        Values of each family in the order of :data:`WIDTHS`, padded with zeros on the right, and a mask of the values that
+        were computed.
     """
     cell = replace(cell, long_square=None, short_square=None, ramps=None)  # other spike detection than IPFX's families
     vectors: dict[str, np.ndarray | None] = {}

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data_prep.patchseq.drop_reasons import Note, write_qc
+from data_prep.patchseq.drop_reasons import DROPPED, Note, QcRow, note, write_qc
 from jaxephys.schemas.feature_table import FeatureTable
 from jaxephys.schemas.storage import TableError
 
@@ -69,6 +70,58 @@ def make_table(
         about={name: [texts[i] for i in kept.tolist()] for name, texts in about.items()},
         provenance={**provenance, "without_values": left_out},
     )
+
+
+def drop_incomplete_cells(table: FeatureTable, min_observed: float) -> tuple[FeatureTable, list[QcRow]]:
+    """Leave out the cells in which too few features were measured.
+
+    Parameters
+    ----------
+    table : FeatureTable
+        The table.
+    min_observed : float
+        Smallest share of the features that must be measured in a cell, from 0 (every cell is kept) to 1. Features that were
+        measured in no cell, such as columns that only pad a family, do not count.
+
+    Returns
+    -------
+    table : FeatureTable
+        The cells that are kept. Their provenance holds ``min_observed``.
+    rows : list of (str, Note)
+        Rows of ``qc.csv`` for the other cells, with the measured share.
+
+    Raises
+    ------
+    TableError
+        If the share is below 0 or above 1, or no cell is left.
+
+    Notes
+    -----
+    The published cross-species study removes cells with excessive missing values. Its code has no such step, and no limit of it is
+    known to us.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> values = np.array([[1.0, 2.0, np.nan], [np.nan, 3.0, np.nan]])
+    >>> kept, rows = drop_incomplete_cells(FeatureTable.from_arrays(values, {"isi_shape": 3}, cell=["a", "b"]), 0.6)
+    >>> kept.cell.tolist(), rows[0][0], rows[0][1].detail
+    (['a'], 'b', '50.0 % of the features measured')
+    """
+    if not 0 <= min_observed <= 1:
+        raise TableError(f"a smallest share of {min_observed:g} is not possible: give a number from 0 to 1")
+    share = table.observed[:, table.observed.any(axis=0)].mean(axis=1)
+    kept = share >= min_observed
+    if not kept.any():
+        raise TableError(
+            f"every cell has less than {min_observed:.1%} of the features, at most {share.max():.1%}: lower min_observed"
+        )
+    rows = [
+        (cell, note("cell", "", DROPPED, "too many missing values", f"{100 * part:.1f} % of the features measured"))
+        for cell, part in zip(table.cell[~kept].tolist(), share[~kept].tolist(), strict=True)
+    ]
+    provenance = {**table.provenance, "min_observed": min_observed}
+    return replace(table.rows(np.flatnonzero(kept)), provenance=provenance), rows
 
 
 def save_table(table: FeatureTable, rows: Iterable[tuple[str, Note]], folder: str | Path) -> Path:

@@ -1,15 +1,16 @@
-"""Build a recording with its splits from files of spike times. Start with :func:`build_recording`."""
+"""Build a recording with its splits from files of spike times. Start with :func:`build_recording` and :data:`RECIPES`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 
 from data_prep.spikes.binning import bin_spikes, select_units
 from data_prep.spikes.spike_files import READERS
+from data_prep.spikes.spike_times import limit_duration
 from data_prep.spikes.splits import find_repeats, splits_by_minutes
 from jaxephys.schemas.recording import SPLITS, Recording, check_splits, split_hash
 from jaxephys.schemas.storage import DataError
@@ -33,6 +34,8 @@ class BuildSettings:
     interval : (float, float), optional
         START and STOP in s of the part of the recording to use. By default it is the whole recording or, for an IBL
         folder with passive periods, the interval of spontaneous activity.
+    duration : float, optional
+        Use only the first so many seconds of the interval.
     skip : int
         Number of units to skip, counted among those that satisfy the limits of depth, rate and quality.
     take : int, optional
@@ -60,6 +63,7 @@ class BuildSettings:
     tick_hz: float | None = None
     bin_ms: float = 1.0
     interval: tuple[float, float] | None = None
+    duration: float | None = None
     skip: int = 0
     take: int | None = None
     depth: tuple[float, float] | None = None
@@ -110,6 +114,54 @@ class BuildSettings:
         return np.array(given, np.int64)
 
 
+# How the published study chooses time and units. A recipe leaves the length of a tick to the file or to the user, since the
+# published files do not agree in it.
+RECIPES = {
+    # Ten minutes that begin half an hour after the start; the deposited files hold 128 units each.
+    "in_vitro": BuildSettings("in vitro", interval=(1800.0, 2400.0), take=128),
+    # The first five minutes of the spontaneous activity in the passive protocol of the IBL, divided as the ten minutes are.
+    "ibl": BuildSettings("in vivo", duration=300.0, skip=100, take=128, minutes=(2.5, 1.25, 1.25)),
+    # Ten minutes of it, where a session has as many.
+    "ibl_ten_minutes": BuildSettings("in vivo", skip=100, take=128),
+}
+
+
+def apply_recipe(recipe: str, settings: BuildSettings) -> BuildSettings:
+    """Combine the settings of a recipe with those that the user gives.
+
+    Parameters
+    ----------
+    recipe : str
+        A key of ``RECIPES``.
+    settings : BuildSettings
+        Settings; each that differs from its default takes precedence over that of the recipe.
+
+    Returns
+    -------
+    BuildSettings
+        The combined settings.
+
+    Raises
+    ------
+    DataError
+        If there is no such recipe.
+
+    Examples
+    --------
+    >>> settings = apply_recipe("in_vitro", BuildSettings(take=64, tick_ms=1.0))
+    >>> settings.interval, settings.take, settings.tick
+    ((1800.0, 2400.0), 64, 1.0)
+    """
+    if recipe not in RECIPES:
+        raise DataError(f"there is no recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
+    default = BuildSettings()
+    given = {field.name: getattr(settings, field.name) for field in fields(BuildSettings)}
+    return replace(
+        RECIPES[recipe],
+        **{name: value for name, value in given.items() if value != getattr(default, name)},
+    )
+
+
 def build_recording(name: str, reader: str, paths: Sequence[Path], settings: BuildSettings) -> Recording:
     """Read files, bin their spikes, select units and choose the splits.
 
@@ -150,6 +202,10 @@ def build_recording(name: str, reader: str, paths: Sequence[Path], settings: Bui
     (9, (7000, 9900))
     """
     parts = [READERS[reader](path, tick_ms=settings.tick, interval=settings.interval) for path in paths]
+    if settings.duration is not None:
+        if len(parts) > 1:
+            raise DataError(f"a duration of {settings.duration:g} s of {len(parts)} joined files: give one file")
+        parts = [limit_duration(parts[0], settings.duration)]
     binned = bin_spikes(parts, settings.bin_ms)
     splits = settings.splits(binned.bins)
     check_splits(splits, binned.bins, binned.seams)

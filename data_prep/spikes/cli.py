@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from data_prep.cli import chosen_source
-from data_prep.spikes.build import BuildSettings, build_recording
+from data_prep.spikes.build import BuildSettings, apply_recipe, build_recording
 from data_prep.spikes.check import check_recording, compute_statistics, list_splits
 from data_prep.spikes.registry import ENTRIES, IblSession, build_entry, find_entry
 from data_prep.spikes.simulate import write_simulated_recordings
@@ -74,6 +74,10 @@ def _fetch(name: RecordingName, /, out: Path) -> None:
     print(f"{len(files)} files in {out}: {', '.join(path.name for path in files[:5])}{more}")
     if entry.reader:
         print(f"next: python -m data_prep spikes build {name} --data {out} --out DIR")
+    for path in files if not entry.reader else ():
+        if path.suffix == ".mat" and "asdf" in path.name:
+            recording = "_".join(("in_vitro", *path.relative_to(out).parts[:-1], path.stem))
+            print(f"next: python -m data_prep spikes build {recording} --asdf {path} --recipe in_vitro --out DIR")
 
 
 def _build(
@@ -86,6 +90,7 @@ def _build(
     alf: Path | None = None,
     npz: tuple[Path, ...] = (),
     nwb: Path | None = None,
+    recipe: Literal["in_vitro", "ibl", "ibl_ten_minutes"] | None = None,
 ) -> None:
     """Build OUT/NAME.npz, from files of the registry with their settings (--data) or from your own.
 
@@ -97,18 +102,21 @@ def _build(
         alf: IBL folder of one probe.
         npz: NumPy files (npz or npy) of one recording, in chronological order.
         nwb: NWB file with a units table.
+        recipe: Time and units of the published study: "in_vitro" (minutes 30 to 40, 128 units), "ibl" (the first five minutes of spontaneous activity, units 100 to 227) or "ibl_ten_minutes". Other options replace its settings.
     """
     paths = {"asdf": asdf, "alf": (alf,) if alf else (), "npz": npz, "nwb": (nwb,) if nwb else ()}
     source = chosen_source({"data": data, **paths})
+    chosen = settings if recipe is None else apply_recipe(recipe, settings)
     if data is None:
-        recording = build_recording(name, source, paths[source], settings)
+        recording = build_recording(name, source, paths[source], chosen)
     else:
         entry = find_entry(name)
         if settings != BuildSettings():
             raise DataError(
-                f"the registry has the settings of {name}: leave out other options with --data, or give its files with --asdf"
+                f"the registry has the settings of {name}: leave out options but --recipe with --data, or give its files with "
+                "--asdf or --alf"
             )
-        recording = build_entry(entry, data)
+        recording = build_entry(entry, data, None if recipe is None else chosen)
     for note in recording.provenance["notes"]:
         print(note)
     path = recording.write(out)

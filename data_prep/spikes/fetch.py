@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from data_prep.ibl import IblServer
 from data_prep.spikes.registry import Entry, IblSession, MendeleyDataset
 from jaxephys.schemas.storage import DataError
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from data_prep.download import RemoteFile
 
 MENDELEY = "https://data.mendeley.com/public-api/datasets"
-OPENALYX = "https://openalyx.internationalbrainlab.org"
 
 
 def fetch(entry: Entry, folder: Path) -> list[Path]:
@@ -142,33 +142,16 @@ def fetch_session(session: IblSession, folder: Path) -> list[Path]:
     DataError
         If ONE is not installed, the session or its sorted spikes do not exist, or the download fails.
     """
-    try:
-        from one.alf.exceptions import ALFError  # pyright: ignore[reportMissingImports]
-        from one.api import ONE  # pyright: ignore[reportMissingImports]
-    except ModuleNotFoundError:
-        raise DataError('sessions of the IBL are downloaded with ONE: pip install "jaxephys[ibl]"') from None
-    try:
-        # The password of the public server, as its documentation gives it to everyone.
-        one = ONE(base_url=OPENALYX, password="international", silent=True, cache_dir=str(folder))
-        sessions = one.search(subject=session.subject, date_range=[session.date, session.date])
-        if not sessions:
-            raise DataError(f"the server has no public session of {session.subject} on {session.date}")
-        names = one.list_collections(sessions[0], filename="spikes.times*")
-        sortings = [name for name in names if session.probe in name]
-        if not sortings:
-            raise DataError(f"{session.subject} {session.date} has no sorted spikes of {session.probe}")
-        sorting = max(sortings, key=lambda name: ("pykilosort" in name, name))
-        requested = [
-            ("spikes", sorting, ["times", "clusters"]),
-            ("clusters", sorting, ["depths", "metrics"]),
-            ("passivePeriods", "alf", ["intervalsTable"]),
-        ]
-        return [
-            Path(path)
-            for name, collection, attributes in requested
-            for path in one.load_object(
-                sessions[0], name, collection=collection, attribute=attributes, download_only=True
-            )
-        ]
-    except (OSError, ALFError) as error:
-        raise DataError(f"{session.subject} {session.date} was not fetched: {error}") from None
+    server = IblServer(folder)
+    sessions = server.search(subject=session.subject, date_range=[session.date, session.date])
+    if not sessions:
+        raise DataError(f"the server has no public session of {session.subject} on {session.date}")
+    sorting = server.sortings(sessions[0]).get(session.probe)
+    if sorting is None:
+        raise DataError(f"{session.subject} {session.date} has no sorted spikes of {session.probe}")
+    requested = [
+        ("spikes", sorting, ["times", "clusters"]),
+        ("clusters", sorting, ["depths", "metrics"]),
+        ("passivePeriods", "alf", ["intervalsTable"]),
+    ]
+    return server.download(sessions[0], requested)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from data_prep.lookup import find_by_name
-from data_prep.spikes.build import BuildSettings, build_recording
+from data_prep.spikes.build import RECIPES, BuildSettings, build_recording
 from jaxephys.schemas.recording import Recording
 from jaxephys.schemas.storage import DataError
 
@@ -125,7 +125,6 @@ class Entry:
 
 
 MODEL = "Shimono 2026, Algorithms 19(4):305"
-IN_VIVO = BuildSettings(domain="in vivo", skip=100, take=128)  # the choice of the paper
 SESSIONS = (
     *(("NYU-40", f"2021-04-{day}") for day in (13, 14, 15, 16)),
     *(("SWC_038", date) for date in ("2020-07-30", "2020-07-31", "2020-08-01")),
@@ -163,18 +162,18 @@ ENTRIES = (
     ),
     Entry(
         "mendeley_kf65cvmtbz",
-        "the data that the paper deposited, doi 10.17632/kf65cvmtbz.1; build its asdf files with --asdf",
+        "the data that the paper deposited, doi 10.17632/kf65cvmtbz.1; build each asdf file with --asdf and --recipe in_vitro",
         MendeleyDataset("kf65cvmtbz", 1),
         MODEL,
     ),
     *(
         Entry(
             f"ibl_{subject}_{date}",
-            "an IBL session; spontaneous activity of its passive protocol, units 100 to 227 of the probe",
+            "an IBL session; five minutes of spontaneous activity in its passive protocol, units 100 to 227 of the probe",
             IblSession(subject, date),
             "International Brain Laboratory (CC BY 4.0)",
             "alf",
-            settings=IN_VIVO,
+            settings=RECIPES["ibl"],
         )
         for subject, date in SESSIONS
     ),
@@ -207,7 +206,7 @@ def find_entry(name: str) -> Entry:
     return find_by_name(name, {entry.name: entry for entry in ENTRIES}, "recording of the registry")
 
 
-def build_entry(entry: Entry, folder: Path) -> Recording:
+def build_entry(entry: Entry, folder: Path, settings: BuildSettings | None = None) -> Recording:
     """Build a recording of the registry from the files in a folder.
 
     Parameters
@@ -216,6 +215,8 @@ def build_entry(entry: Entry, folder: Path) -> Recording:
         The recording.
     folder : Path
         Folder that holds its files.
+    settings : BuildSettings, optional
+        How to build it instead of the settings of the registry.
 
     Returns
     -------
@@ -229,7 +230,7 @@ def build_entry(entry: Entry, folder: Path) -> Recording:
     """
     if not entry.reader:
         raise DataError(f"{entry.name} is a collection of recordings: build one of its files with --asdf")
-    recording = build_recording(entry.name, entry.reader, entry.paths(folder), entry.settings)
+    recording = build_recording(entry.name, entry.reader, entry.paths(folder), settings or entry.settings)
     if recording.seams != entry.seams:
         raise DataError(
             f"the parts of {entry.name} meet at bin {recording.seams}, and its splits rely on {entry.seams}: fetch them again"

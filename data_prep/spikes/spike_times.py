@@ -7,7 +7,7 @@ in such files are errors of the unit of time, so rates and durations that no neu
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -87,8 +87,8 @@ def make_spike_times(
     Raises
     ------
     DataError
-        If there is no unit or no spike, a time is not finite, negative or after the end, the interval is empty, or a
-        unit would fire more than 1,000 times per second.
+        If there is no unit or no spike, a time is not finite, negative or after the end, the interval is empty or ends after
+        the recording, or a unit would fire more than 1,000 times per second.
 
     Examples
     --------
@@ -116,6 +116,11 @@ def make_spike_times(
         notes.append(f"the spike times of {unsorted} units were not in order, and were sorted")
     length = None if end is None else end * tick_ms
     if interval is not None:
+        if length is not None and interval[0] < interval[1] and MS_PER_SECOND * interval[1] > length * (1 + 1e-9):
+            raise DataError(
+                f"{path} has {length / MS_PER_SECOND:g} s and the interval ends at {interval[1]:g} s: end it earlier, or correct "
+                f"the length of a tick ({TICK_OPTIONS})"
+            )
         times, length = _cut(times, interval, notes)
     spikes = sum(unit_times.size for unit_times in times)
     if not spikes:
@@ -125,6 +130,47 @@ def make_spike_times(
     if silent:
         notes.append(f"{silent} of {len(times)} units have no spike")
     return SpikeTimes([str(name) for name in unit], times, length, dict(about or {}), notes)
+
+
+def limit_duration(spikes: SpikeTimes, seconds: float) -> SpikeTimes:
+    """Keep the beginning of a recording.
+
+    Parameters
+    ----------
+    spikes : SpikeTimes
+        The recording.
+    seconds : float
+        Length of the part to keep.
+
+    Returns
+    -------
+    SpikeTimes
+        The spikes of the part; a note counts those after it.
+
+    Raises
+    ------
+    DataError
+        If the recording is known to be shorter, or the part is empty.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> part = limit_duration(SpikeTimes(["0"], [np.array([5.0, 900.0])], length=2000.0), 0.5)
+    >>> part.times[0].tolist(), part.length, part.notes
+    ([5.0], 500.0, ['cut to the first 0.5 s: 1 spikes after it left out'])
+    """
+    length = MS_PER_SECOND * seconds
+    if not length > 0:
+        raise DataError(f"a duration of {seconds:g} s is empty: give --duration above 0")
+    if spikes.length is not None and spikes.length < length:
+        raise DataError(
+            f"the recording, or its interval, has {spikes.length / MS_PER_SECOND:g} s and --duration needs {seconds:g}: give a "
+            "shorter one"
+        )
+    times = [unit_times[unit_times < length] for unit_times in spikes.times]
+    after = sum(map(len, spikes.times)) - sum(map(len, times))
+    note = f"cut to the first {seconds:g} s: {after} spikes after it left out"
+    return replace(spikes, times=times, length=length, notes=[*spikes.notes, note])
 
 
 def _check_range(ticks: np.ndarray, end: float | None, unit: str, path: Path) -> None:

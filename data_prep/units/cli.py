@@ -8,18 +8,17 @@ from typing import Annotated
 
 import tyro
 
-from data_prep.cli import OutputFolder, TableFolder, chosen_source, fetch_recordings
+from data_prep.cli import OutputFolder, TableFolder, chosen_source
 from data_prep.units.arrays import read_arrays
 from data_prep.units.check import check_units
+from data_prep.units.fetch import fetch_dataset, instruction
 from data_prep.units.registry import DATASETS, annotate_units, find_dataset
 from data_prep.units.simulate import simulate_units
-from jaxephys.schemas.storage import DataError
 from jaxephys.schemas.unit_csv import read_folder
 from jaxephys.schemas.unit_table import MODALITIES, TECHNOLOGIES, UnitTable
 
 DatasetName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 DESCRIPTION = "Build the table of sorted units that jaxephys reads, and check it."
-SOURCE_OPTIONS = {"csv": "--csv FOLDER", "nwb": "--nwb FILES", "h5": "--h5 FILE", "npz": "--npz FILE"}
 
 
 def _list() -> None:
@@ -32,10 +31,7 @@ def _list() -> None:
         print(f"  from {dataset.source} ({dataset.cite})")
         if dataset.siblings:
             print(f"  may share recordings with {', '.join(dataset.siblings)}: held out together")
-        fetch = f"python -m data_prep units fetch FILES {dataset.name}, then " if dataset.dandiset else ""
-        print(
-            f"  {fetch}python -m data_prep units build TABLE {SOURCE_OPTIONS[dataset.reader]} --name {dataset.name}\n"
-        )
+        print("\n".join(f"  {step}" for step in instruction(dataset)) + "\n")
     print("no data yet? python -m data_prep units simulate TABLE")
 
 
@@ -51,23 +47,33 @@ def _simulate(out: OutputFolder, /, units: int = 300, subjects: int = 6, seed: i
     _write(simulate_units(units, subjects, seed), out)
 
 
-def _fetch(out: OutputFolder, name: DatasetName, /, limit: int | None = None, match: str = "*", jobs: int = 4) -> None:
-    """Download the NWB files of a data set on DANDI (watson, calvigioni, ramachandran).
+def _fetch(
+    out: OutputFolder,
+    name: DatasetName,
+    /,
+    limit: int | None = None,
+    match: str | None = None,
+    jobs: int = 4,
+    version: str | None = None,
+) -> None:
+    """Download the files of a data set, or show the steps where no program may download them (the C4 database).
 
     Only this command uses the network.
 
     Args:
         out: Folder for the files and their manifest.
-        name: Name of the data set; `list` shows where the others are.
-        limit: At most so many files, in the order of their paths (the whole of watson is about 155 GB).
-        match: Only files whose path matches, for example "sub-BWRat17*".
-        jobs: Number of simultaneous downloads.
+        name: Name of the data set; `list` shows them.
+        limit: At most so many files, in the order of their paths (the whole of watson is about 155 GB), or IBL sessions.
+        match: DANDI: only files whose path matches, for example "sub-BWRat17*".
+        jobs: Number of simultaneous downloads (IBL: ONE decides).
+        version: DANDI: published version, "latest" (the default) or "draft".
     """
     dataset = find_dataset(name)
-    if not dataset.dandiset:
-        raise DataError(f"{dataset.name} is not on DANDI: get it from {dataset.source}")
-    fetch_recordings(dataset.dandiset, out, limit=limit, match=match, jobs=jobs)
-    print(f"next: python -m data_prep units build TABLE --nwb {out} --name {dataset.name}")
+    steps = instruction(dataset, str(out))
+    if dataset.download:
+        print("\n".join(steps))
+    fetch_dataset(dataset, out, limit=limit, match=match, jobs=jobs, version=version)
+    print(f"next: {steps[-1]}")
 
 
 def _build(
@@ -77,6 +83,7 @@ def _build(
     npz: Path | None = None,
     nwb: tuple[Path, ...] = (),
     h5: Path | None = None,
+    alf: tuple[Path, ...] = (),
     analyzer: Path | None = None,
     name: str | None = None,
     technology: str | None = None,
@@ -91,6 +98,7 @@ def _build(
         npz: NumPy archive: waveform, isi, acg; or spike_times (s) and spike_times_index, template and rate (Hz).
         nwb: NWB files with a units table, or folders of them.
         h5: HDF5 file of the C4 database.
+        alf: Folders of the International Brain Laboratory, such as a fetch of ibl; good units only.
         analyzer: Folder of a SpikeInterface SortingAnalyzer with templates.
         name: Published data set (see `list`) whose class names, species, region, technology and quality limits are used.
         technology: neuropixels, silicon_probe, juxtacellular or tetrode, where neither the file nor the name determines it.
@@ -98,7 +106,7 @@ def _build(
         rate: Sampling rate in Hz of templates whose file does not give it (NWB, npz).
     """
     dataset = find_dataset(name) if name is not None else None
-    chosen_source({"csv": csv, "npz": npz, "nwb": nwb, "h5": h5, "analyzer": analyzer})
+    chosen_source({"csv": csv, "npz": npz, "nwb": nwb, "h5": h5, "alf": alf, "analyzer": analyzer})
     # Readers that need libraries of the prep extra are imported where they are used.
     if csv is not None:
         units = UnitTable(**read_folder(csv, label=label))
@@ -108,6 +116,10 @@ def _build(
         from data_prep.units.c4 import read_c4
 
         units = read_c4(h5, label=label)
+    elif alf:
+        from data_prep.units.alf import read_alf
+
+        units = read_alf(alf, dataset=dataset)
     elif analyzer is not None:
         from data_prep.units.analyzer import read_analyzer
 

@@ -21,7 +21,7 @@ import numpy as np
 from data_prep.hdf5 import get_dataset, open_h5, read_array, read_ragged, row_slice
 from data_prep.progress import ProgressReport
 from data_prep.units.features import SortedUnit, make_unit_table
-from data_prep.units.registry import Dataset
+from data_prep.units.registry import Dataset, quality_problem
 from jaxephys.schemas.storage import DataError
 from jaxephys.schemas.unit_csv import LABEL_NAMES, clean_label, label_column
 from jaxephys.schemas.unit_table import UnitTable
@@ -101,12 +101,13 @@ def _read_file(
         has_label = label is not None or any(name.lower() in LABEL_NAMES for name in columns)
         label_name = label_column(list(columns), label, f"the units table of {path.name}") if has_label else None
         region_name = next((column for column in REGION_COLUMNS if column in columns), None)
-        templates = _Templates(file, table, rate)
+        templates, limits = _Templates(file, table, rate), () if dataset is None else dataset.quality
         has_spikes = {"spike_times", "spike_times_index"} <= set(table)
         times = read_ragged(table, "spike_times") if has_spikes else None
         for row, name in enumerate(read_array(table, "id")):
             spikes = None if times is None else times[row]
-            reason = _exclusion_reason(table, row, spikes, dataset)
+            quality = {column: float(get_dataset(table, column)[row]) for column in limits if column in table}
+            reason = quality_problem(dataset, None if spikes is None else len(spikes), quality)
             if reason:
                 excluded[reason] += 1
                 continue
@@ -129,20 +130,6 @@ def _text_columns(table: h5py.Group) -> dict[str, list[str]]:
         for name, column in columns.items()
         if column.shape == shape and h5py.check_string_dtype(column.dtype)
     }
-
-
-def _exclusion_reason(table: h5py.Group, row: int, spikes: np.ndarray | None, dataset: Dataset | None) -> str:
-    """Return why the data set excludes a unit, "" if it does not."""
-    if dataset is None:
-        return ""
-    if spikes is not None and len(spikes) < dataset.min_spikes:
-        return f"fewer than {dataset.min_spikes} spikes"
-    for column, (low, high) in dataset.quality.items():
-        if column in table:
-            value = float(get_dataset(table, column)[row])
-            if not (low is None or value >= low) or not (high is None or value <= high):
-                return f"{column} out of range"
-    return ""
 
 
 class _Templates:

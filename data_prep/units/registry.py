@@ -26,6 +26,10 @@ C4 = "https://www.c4-database.com"
 # Its originals are in https://github.com/EricKenjiLee/PhysMAP_Manuscript; the release holds them in the layout that we
 # read.
 PHYSMAP = "https://github.com/JesusGF1/hippie_benchmarking_release, folder datasets/"
+RELEASE = "https://github.com/JesusGF1/hippie_benchmarking_release/raw/6165daca6da283e5309f1c7840cf39bcb919dcf5"
+SESSION_FILES = (
+    "*_ses-?????????.nwb"  # of the Allen Institute's dandisets, which hold a file of field potentials per probe, too
+)
 Range = tuple[float | None, float | None]  # lowest and highest value that is kept
 
 
@@ -49,7 +53,7 @@ class Dataset:
         Units of each class, under the names of our tables; the remaining units have no label.
     source : str
         Address of the original, or how to get it.
-    reader : {"csv", "nwb", "h5", "npz"}
+    reader : {"csv", "nwb", "h5", "alf"}
         Option of ``data_prep units build`` that reads the original.
     cite : str
         Publications.
@@ -63,8 +67,14 @@ class Dataset:
         Column of the units table to the lowest and highest value of units that are kept.
     min_spikes : int, default 0
         Spikes that a unit must have to be kept.
-    dandiset : str, optional
-        Number of the data set on DANDI.
+    dandisets : mapping of str to str, optional
+        Numbers on DANDI, and for each the pattern of the files to fetch.
+    urls : mapping of str to str, optional
+        Single files on the web: the name that each gets here, and its address.
+    download : str, optional
+        Name of the file where it has to be downloaded by hand.
+    by_region : bool, default False
+        Whether the class of a unit is its region.
     """
 
     name: str
@@ -82,7 +92,10 @@ class Dataset:
     siblings: tuple[str, ...] = ()
     quality: Mapping[str, Range] = field(default_factory=dict)
     min_spikes: int = 0
-    dandiset: str = ""
+    dandisets: Mapping[str, str] = field(default_factory=dict)
+    urls: Mapping[str, str] = field(default_factory=dict)
+    download: str = ""
+    by_region: bool = False
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -105,22 +118,30 @@ PUTATIVE_TYPES = {
     **dict.fromkeys(("FS", "fast spiking", "interneuron", "inhibitory", "inh", "I"), "Inhibitory"),
 }
 
+
+def _files(folder: str, *names: str, **others: str) -> dict[str, str]:
+    """Return the addresses of files of the benchmark's release, by the name that each gets here."""
+    paths = {f"{name}.csv": f"datasets/{folder}/{name}.csv" for name in names}
+    return {name: f"{RELEASE}/{path}" for name, path in (paths | {f"{k}.csv": v for k, v in others.items()}).items()}
+
+
 # fmt: off
 DATASETS = (
     Dataset(
         "hausser", "C4, Hausser lab: awake mouse, Neuropixels 1.0, optotagged", "mouse", "cerebellar cortex",
         "neuropixels", 1998, {"GoC": 16, "GrC": 9, "MFB": 13, "MLI": 15, "PkC_cs": 25, "PkC_ss": 35}, C4, "h5",
-        "Beau et al. 2024", ("hausser_cell_type", "hausser_waveonly"),
+        "Beau et al. 2024", ("hausser_cell_type", "hausser_waveonly"), download="C4_database_hausser.h5",
     ),
     Dataset(
         "hull", "C4, Hull lab: awake mouse, Neuropixels 1.0, all labelled", "mouse", "cerebellar cortex",
         "neuropixels", 103, {"GoC": 2, "MFB": 18, "MLI": 13, "PkC_cs": 34, "PkC_ss": 36}, C4, "h5",
-        "Beau et al. 2024", ("hull_cell_type", "hull_counts"),
+        "Beau et al. 2024", ("hull_cell_type", "hull_counts"), download="C4_database_hull_labelled.h5",
     ),
     Dataset(
         "lisberger", "C4, Lisberger lab: macaque floccular complex, s-Probe and tungsten", "macaque", "cerebellar cortex",
         "silicon_probe", 1152, {"GoC": 188, "MFB": 86, "MLI": 36, "PkC_cs": 147, "PkC_ss": 211}, C4, "h5",
         "Beau et al. 2024", ("lisberger_labeled_cell_type", "lissberger_labeled_cell_type"),
+        download="C4_database_lisberger.h5",
     ),
     Dataset(
         "cellexplorer", "CellExplorer: mouse visual cortex and CA1, Neuropixels 1.0, optotagged", "mouse",
@@ -132,7 +153,7 @@ DATASETS = (
         # well.
         labels=dict.fromkeys(("Axo", "Axo-axonic", "Axoaxonic", "Juxt", "Juxtacellular", "VGAT"), ""),
         # Siegle et al. 2021 is the Allen Institute's survey: some of its units may be in both data sets.
-        siblings=("allen",),
+        siblings=("allen",), urls=_files("cellexplorer_cell_type", "waveforms", "isi_dist", "acg", "labels"),
     ),
     Dataset(
         "ibl", "IBL brain-wide map, units of quality `good`", "mouse", "brain-wide", "neuropixels", 62993,
@@ -140,9 +161,9 @@ DATASETS = (
             "Isocortex": 12982, "TH": 11124, "MB": 8310, "HPF": 7050, "HB": 6950,
             "CNU": 6888, "CB": 5683, "OLF": 2220, "CTXsp": 1043, "HY": 743,
         },
-        "https://openalyx.internationalbrainlab.org (ONE API)", "npz", "International Brain Laboratory",
+        "https://openalyx.internationalbrainlab.org (ONE API)", "alf", "International Brain Laboratory",
         ("ibl_brainwide_good", "ibl_brainwide", "ibl_brainwide_qc", "ibl_brainwide_curated"), {"isocortex": "Isocortex"},
-        quality=QUALITY_LIMITS, min_spikes=100,
+        quality=QUALITY_LIMITS, min_spikes=100, by_region=True,
     ),
     Dataset(
         "allen", "Allen Institute Visual Coding, Neuropixels", "mouse", "visual cortex, hippocampus, thalamus, midbrain",
@@ -152,30 +173,32 @@ DATASETS = (
             "VISpm": 3161, "CA3": 2664, "LGd": 2293, "SUB": 1648, "ProS": 1093, "SGN": 630, "MGv": 608, "PO": 549,
             "VPM": 516, "Eth": 478, "MB": 432,
         },
-        "AllenSDK (sessions as NWB files)", "nwb", "Siegle et al. 2021",
+        "https://dandiarchive.org/dandiset/000021 and 000022 (Visual Coding, also in AllenSDK)", "nwb", "Siegle et al. 2021",
         ("allen_scope_neuropixel_area_subset", "allen_scope_neuropixel_area", "allen_scope_neuropixel", "allenscope-neuropixel"),
         siblings=("cellexplorer",),
         quality={"isi_violations": (None, 0.5), "amplitude_cutoff": (None, 0.1), "presence_ratio": (0.9, None)},
+        dandisets={"000021": SESSION_FILES, "000022": SESSION_FILES}, by_region=True,
     ),
     Dataset(
         "watson", "DANDI 000041: sleeping rat, 64-site silicon probes", "rat", "frontal cortex", "silicon_probe", 221,
         {"Excitatory": 194, "Inhibitory": 27}, "https://dandiarchive.org/dandiset/000041", "nwb", "Watson et al. 2016",
-        ("dandi_000041_cell_type",), PUTATIVE_TYPES, quality=QUALITY_LIMITS, min_spikes=100, dandiset="000041",
+        ("dandi_000041_cell_type",), PUTATIVE_TYPES, quality=QUALITY_LIMITS, min_spikes=100, dandisets={"000041": "*"},
     ),
     Dataset(
         "calvigioni", "DANDI 000473: mouse prefrontal cortex; no waveforms in the benchmark", "mouse", "prefrontal cortex",
         "neuropixels", 9213, {"Excitatory": 7859, "Inhibitory": 1354}, "https://dandiarchive.org/dandiset/000473", "nwb",
-        "Calvigioni et al. 2023", ("dandi_000473_cell_type",), PUTATIVE_TYPES, quality=QUALITY_LIMITS, min_spikes=100, dandiset="000473",
+        "Calvigioni et al. 2023", ("dandi_000473_cell_type",), PUTATIVE_TYPES, quality=QUALITY_LIMITS, min_spikes=100, dandisets={"000473": "*"},
     ),
     Dataset(
         "ramachandran", "DANDI 000955: rat, 32-channel probe; no waveforms in the benchmark", "rat", "somatosensory cortex",
         "silicon_probe", 134, {"Excitatory": 29, "Inhibitory": 105}, "https://dandiarchive.org/dandiset/000955", "nwb",
-        "Ramachandran et al. 2022", ("dandi_000955_cell_type",), PUTATIVE_TYPES, dandiset="000955",
+        "Ramachandran et al. 2022", ("dandi_000955_cell_type",), PUTATIVE_TYPES, dandisets={"000955": "*"},
     ),
     Dataset(
         "a1", "Mouse auditory cortex, silicon probes, optotagged; no autocorrelograms", "mouse", "auditory cortex",
         "silicon_probe", 285, {"EXC": 48, "PV": 121, "SOM": 116}, PHYSMAP + "a1data_remove_undef", "csv", "Lakunina et al. 2020",
         ("a1data_remove_undef", "extracellular-mouse-a1"),
+        urls=_files("a1data_remove_undef", "waveforms", "isi_dist", "labels"),
     ),
     Dataset(
         "s1", "Mouse barrel cortex, juxtacellular; class = type x layer; no autocorrelograms", "mouse",
@@ -186,6 +209,11 @@ DATASETS = (
             f"{kind}{blank}{layer}.0": f"{kind}_L{layer}"
             for kind in ("E", "FS") for blank in ("", " ") for layer in (4, 5)
         },
+        # The folder of the data set has no labels of these units; that of the benchmark's cache has.
+        urls=_files(
+            "juxtacellular_mouse_s1_area", "waveforms", "isi_dist",
+            labels="results/benchmark/cache_datasets/juxtacellular_mouse_s1_area/labels.csv",
+        ),
     ),
 )
 # fmt: on
@@ -250,6 +278,39 @@ def held_out(names: Iterable[str]) -> frozenset[str]:
     return frozenset(excluded)
 
 
+def quality_problem(dataset: Dataset | None, spikes: int | None, quality: Mapping[str, float]) -> str:
+    """Return why a data set excludes a unit.
+
+    Parameters
+    ----------
+    dataset : Dataset or None
+        The data set; None excludes nothing.
+    spikes : int or None
+        Number of spikes of the unit, if it is known.
+    quality : mapping of str to float
+        Columns of quality of the unit. A limit of a column that is absent excludes nothing.
+
+    Returns
+    -------
+    str
+        The reason, or ``""``.
+
+    Examples
+    --------
+    >>> quality_problem(find_dataset("watson"), 120, {"presence_ratio": 0.2})
+    'presence_ratio out of range'
+    """
+    if dataset is None:
+        return ""
+    if spikes is not None and spikes < dataset.min_spikes:
+        return f"fewer than {dataset.min_spikes} spikes"
+    for column, (low, high) in dataset.quality.items():
+        value = quality.get(column)
+        if value is not None and (not (low is None or value >= low) or not (high is None or value <= high)):
+            return f"{column} out of range"
+    return ""
+
+
 def canonical_labels(labels: Iterable[object], mapping: Mapping[str, str] | None = None) -> list[str]:
     """Clean labels and give each class one name.
 
@@ -284,7 +345,8 @@ def annotate_units(units: UnitTable, dataset: Dataset | None = None, technology:
     units : UnitTable
         Units as they were read. Their own columns are kept.
     dataset : Dataset, optional
-        The published data set that they are: its class names, species, region and technology.
+        The published data set that they are: its class names, species, region and technology. If its classes are regions,
+        a unit without a label gets its region as the label.
     technology : str, optional
         Recording technology of units whose file does not contain it: a key of ``TECHNOLOGIES``. It takes precedence
         over that of the data set.
@@ -303,6 +365,10 @@ def annotate_units(units: UnitTable, dataset: Dataset | None = None, technology:
     about["label"] = np.array(canonical_labels(raw, dataset.labels if dataset else None), str)
     if ((raw != about["label"]) & (raw != "")).any():
         about["label_raw"] = raw
+    if dataset is not None and dataset.by_region:
+        regions = np.array(canonical_labels(units.column("region"), dataset.labels), str)
+        known = np.isin(regions, list(dataset.classes)) & (about["label"] == "")
+        about["label"] = np.where(known, regions, about["label"])
     filled = {"species": dataset.species, "region": dataset.region, "technology": dataset.technology} if dataset else {}
     if technology is not None:
         if technology not in TECHNOLOGIES:

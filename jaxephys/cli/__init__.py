@@ -15,8 +15,8 @@ import jaxephys
 DESCRIPTION = """Train, inspect and apply models of electrophysiology data.
 
 Without a command the doctor runs: it prints the versions of JAX and of the libraries that jaxephys needs, and times a matrix
-product on every device. The other commands apply a saved model, a folder that the save method of an estimator or an experiment
-has written, to a file that data_prep has written."""
+product on every device. The command plan estimates what an experiment needs before it is run. The other commands apply a saved model, a
+folder that the save method of an estimator or an experiment has written, to a file that data_prep has written."""
 EPILOG = "Every command has its own help: %(prog)s COMMAND --help"
 
 
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     import jaxephys.hippie.cli
     import jaxephys.patchseq.cli
     import jaxephys.spikes.cli
-    from jaxephys.cli import doctor
+    from jaxephys.cli import doctor, plan
 
     program = "jaxephys" if Path(sys.argv[0]).stem == "jaxephys" else "python -m jaxephys"
     parser = argparse.ArgumentParser(
@@ -54,6 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     info.add_argument("model", help="folder of a saved model, or of a finished experiment")
     info.set_defaults(call=_describe_model)
+    plan.add_command(commands)
     for module in (jaxephys.patchseq.cli, jaxephys.hippie.cli, jaxephys.spikes.cli):
         module.add_commands(commands)
     parsed = parser.parse_args(arguments)

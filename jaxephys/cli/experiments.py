@@ -26,12 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        sys.path.insert(0, str(experiments_folder()))
+        experiments = find_experiments()
     except FileNotFoundError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    # The experiments are no part of the package, so the function that lists them is not imported but looked up.
-    experiments = runpy.run_module("experiments.__main__", run_name="list")["list_experiments"]()
     if not arguments or arguments[0] in ("-h", "--help"):
         width = max(map(len, experiments))
         print("\n".join(f"{name:<{width}}  {description}" for name, description in experiments.items()))
@@ -46,6 +44,26 @@ def main(arguments: list[str] | None = None) -> int:
     sys.argv = [f"jaxephys-experiments {name}", *rest]
     runpy.run_module(f"experiments.{name}", run_name="__main__", alter_sys=True)
     return 0
+
+
+def find_experiments() -> dict[str, str]:
+    """Make the package ``experiments`` importable and list its modules.
+
+    Returns
+    -------
+    dict of str to str
+        First lines of the docstrings by name of the experiment.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are no experiments.
+    """
+    folder = str(experiments_folder())
+    if sys.path[0] != folder:
+        sys.path.insert(0, folder)
+    # The experiments are no part of the package, so the function that lists them is not imported but looked up.
+    return runpy.run_module("experiments.__main__", run_name="list")["list_experiments"]()
 
 
 def experiments_folder() -> Path:

@@ -24,6 +24,7 @@ from jaxephys.engine.callbacks import ProgressBar
 from jaxephys.engine.checkpoint import Checkpointer, restore
 from jaxephys.engine.config import PER_RUN, TrainConfig
 from jaxephys.engine.grid import RunGrid
+from jaxephys.engine.plan import active_planner
 from jaxephys.engine.rows import pad_rows
 from jaxephys.engine.run_log import Callback, ProgressEvent, RunLog, RunResult, Snapshot
 from jaxephys.engine.run_stack import CompiledGrid, RunStack
@@ -168,6 +169,9 @@ def fit(
     devices.use_all_cores()  # must precede every other use of JAX
     compile_cache.use_persistent_cache()
     inputs = _prepare(inputs, grid, config, initial)
+    if (planner := active_planner()) is not None:
+        planned = planner.add(title or "training", task, data, inputs, grid, config, initial)
+        return FitResult(grid, *planned, execution="not trained", compile_seconds=0.0, run_seconds=0.0)
     callbacks, checkpointer, announce = list(callbacks), None, log.debug
     with ExitStack() as stack:
         if title is not None:

@@ -72,6 +72,23 @@ def runs_that_fit(device: jax.Device, state: PyTree, inputs: PyTree, data: PyTre
     return max(1, int(room // (STATES_PER_RUN * size_in_bytes(state) + size_in_bytes(inputs))))
 
 
+def needed_share(device: jax.Device, state: PyTree, inputs: PyTree, data: PyTree) -> float:
+    """Return the memory that the data and one run need, as a multiple of what is usable on a device.
+
+    Parameters
+    ----------
+    device, state, inputs, data : see runs_that_fit
+        As in `runs_that_fit`.
+
+    Returns
+    -------
+    float
+        Above 1 if not even one run fits.
+    """
+    needed = size_in_bytes(data) + STATES_PER_RUN * size_in_bytes(state) + size_in_bytes(inputs)
+    return needed / max(1.0, USABLE * free_bytes(device))
+
+
 def excess(device: jax.Device, compiled: jax.stages.Compiled) -> float:
     """Return the memory that a compiled program needs, as a multiple of what is usable on the device.
 

@@ -1,108 +1,165 @@
-"""Count the arithmetic of a training before it is compiled, from the operations that JAX records when it traces a function."""
+"""Count the operations of a function that JAX has traced, before anything is compiled or computed.
+
+`count_operations` is the one function. The cost analysis of the compiler counts every loop once and merges the optimizer steps of an
+epoch with its validation; here loops of a fixed length are multiplied out, and loops of unknown length are counted apart.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
-import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
+from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var
 
-# Operations without arithmetic that the compiler merges with others.
-FREE = {"reshape", "squeeze", "expand_dims", "broadcast_in_dim", "convert_element_type", "stop_gradient", "copy", "iota"}
-EXPENSIVE = {"exp", "exp2", "expm1", "log", "log1p", "tanh", "logistic", "erf", "erf_inv", "erfc", "sin", "cos", "pow"}
-RANDOM = {"threefry2x32", "random_bits", "random_wrap", "random_unwrap", "random_fold_in", "random_split", "random_seed"}
+PRODUCTS = ("dot_general", "conv_general_dilated")
+FUNCTIONS = frozenset(
+    ("exp", "exp2", "expm1", "log", "log1p", "tanh", "logistic", "erf", "erf_inv", "erfc", "sin", "cos", "pow")
+)
+# These change no number, and the compiler merges them with others.
+FREE = frozenset(
+    ("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "convert_element_type", "stop_gradient", "copy", "iota")
+)
+# Their inner functions, such as the sum of two numbers, are not loops over the operation's elements.
+WITH_SCALAR_FUNCTION = ("scatter", "reduce", "select_and", "sort")
 
 
 class Work(NamedTuple):
+    """Amount of computation.
+
+    Parameters
+    ----------
+    flops : float
+        Multiplications and additions of matrix products and convolutions.
+    bytes : float
+        Bytes that operations write, without fusion.
+    functions : float
+        Values of exponentials, logarithms and the like.
+    operations : float
+        Number of operations that are executed.
+    """
+
     flops: float = 0.0
     bytes: float = 0.0
+    functions: float = 0.0
     operations: float = 0.0
-    expensive: float = 0.0
-    random: float = 0.0
-    moved: float = 0.0
-    gathered: float = 0.0
-    reduced: float = 0.0
-    conv: float = 0.0
 
-    def plus(self, other, times=1.0):
-        return Work(*(a + times * b for a, b in zip(self, other, strict=True)))
+    def plus(self, other: Work, times: float = 1.0) -> Work:
+        """Return the sum of two amounts.
+
+        Parameters
+        ----------
+        other : Work
+            The other amount.
+        times : float
+            Factor of the other amount.
+
+        Returns
+        -------
+        Work
+            ``self + times * other``.
+        """
+        return Work(*(ours + times * theirs for ours, theirs in zip(self, other, strict=True)))
 
 
-class Counts(NamedTuple):
+class OperationCounts(NamedTuple):
+    """What a function computes.
+
+    Parameters
+    ----------
+    once : Work
+        Everything outside loops of unknown length.
+    loop : Work
+        One iteration of all loops of unknown length together.
+    equations : int
+        Number of operations as written, inner ones included: the size of the program for the compiler.
+    """
+
     once: Work
     loop: Work
     equations: int
 
 
-def inner(eqn: JaxprEqn) -> Iterator[Any]:
-    for value in eqn.params.values():
-        for part in value if isinstance(value, (tuple, list)) else (value,):
-            if isinstance(part, ClosedJaxpr):
-                yield part.jaxpr
-            elif isinstance(part, Jaxpr):
-                yield part
+def count_operations(function: ClosedJaxpr | Jaxpr) -> OperationCounts:
+    """Count the operations of a traced function.
 
+    Parameters
+    ----------
+    function : jax.extend.core.ClosedJaxpr or Jaxpr
+        Such as ``jax.make_jaxpr(function)(*arguments)``. Of several branches the one with the most work counts.
 
-def size(variable) -> int:
-    return int(np.prod(getattr(variable.aval, "shape", ()), dtype=np.int64))
+    Returns
+    -------
+    OperationCounts
+        The work and the size of the program.
 
-
-def nbytes(variable) -> float:
-    dtype = getattr(variable.aval, "dtype", None)
-    return size(variable) * (getattr(dtype, "itemsize", 4) or 4)
-
-
-def product_flops(eqn) -> float:
-    (lhs, rhs), (out,) = (v.aval for v in eqn.invars), eqn.outvars
-    if eqn.primitive.name == "dot_general":
-        (contracted, _), _ = eqn.params["dimension_numbers"]
-        return 2.0 * size(out) * np.prod([lhs.shape[i] for i in contracted], dtype=float)
-    spec = eqn.params["dimension_numbers"].rhs_spec
-    return 2.0 * size(out) * np.prod([rhs.shape[i] for i in spec[1:]], dtype=float)
-
-
-def count(jaxpr: Jaxpr) -> Counts:
+    Examples
+    --------
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> from jaxephys.engine.operations import count_operations
+    >>> def power(x, n):
+    ...     return jax.lax.fori_loop(0, n, lambda _, y: y @ x, x)
+    >>> counts = count_operations(jax.make_jaxpr(power)(jnp.ones((10, 10)), 3))
+    >>> counts.loop.flops, counts.once.flops
+    (2000.0, 0.0)
+    """
+    jaxpr = function.jaxpr if isinstance(function, ClosedJaxpr) else function
     once, loop, equations = Work(), Work(), 0
-    for eqn in jaxpr.eqns:
-        name = eqn.primitive.name
-        equations += 1
-        if name == "while":
-            body = count(eqn.params["body_jaxpr"].jaxpr)
-            cond = count(eqn.params["cond_jaxpr"].jaxpr)
-            loop = loop.plus(body.once).plus(body.loop)
-            equations += body.equations + cond.equations
-        elif name == "scan":
-            body = count(eqn.params["jaxpr"].jaxpr)
-            once = once.plus(body.once, eqn.params["length"])
-            loop = loop.plus(body.loop, eqn.params["length"])
-            equations += body.equations
+    for equation in jaxpr.eqns:
+        name = equation.primitive.name
+        inner = [] if name.startswith(WITH_SCALAR_FUNCTION) else list(map(count_operations, _inner_functions(equation)))
+        equations += 1 + sum(counts.equations for counts in inner)
+        if not inner:
+            once = once.plus(_work(equation))
+        elif name == "while":
+            for counts in inner:
+                loop = loop.plus(counts.once).plus(counts.loop)
         elif name == "cond":
-            branches = [count(b.jaxpr) for b in eqn.params["branches"]]
-            most = max(branches, key=lambda b: b.once.plus(b.loop).flops + b.once.bytes)
+            most = max(inner, key=lambda counts: counts.once.plus(counts.loop))
             once, loop = once.plus(most.once), loop.plus(most.loop)
-            equations += sum(b.equations for b in branches)
-        elif name in ("dot_general", "conv_general_dilated"):
-            f = product_flops(eqn)
-            w = Work(flops=f, bytes=nbytes(eqn.outvars[0]), operations=1, conv=f if name != "dot_general" else 0)
-            once = once.plus(w)
-        elif parts := list(inner(eqn)):
-            # reductions and scatters carry a small jaxpr of their own
-            if name.startswith(("scatter", "reduce", "select_and")) :
-                out = sum(map(nbytes, eqn.outvars))
-                once = once.plus(Work(bytes=out, operations=1, gathered=sum(map(nbytes, eqn.invars[1:]))))
-                continue
-            for part in parts:
-                c = count(part)
-                once, loop, equations = once.plus(c.once), loop.plus(c.loop), equations + c.equations
-        elif name not in FREE:
-            out = sum(map(nbytes, eqn.outvars))
-            w = Work(bytes=out, operations=1)
-            if name in EXPENSIVE: w = w._replace(expensive=out)
-            elif name in RANDOM: w = w._replace(random=out)
-            elif name in ("transpose", "concatenate", "pad", "slice", "dynamic_slice", "dynamic_update_slice", "rev"): w = w._replace(moved=out)
-            elif name in ("gather", "sort"): w = w._replace(gathered=out)
-            elif name.startswith("reduce") or name.startswith("cum") or name.startswith("arg"): w = w._replace(reduced=sum(nbytes(v) for v in eqn.invars if hasattr(v, "aval")))
-            once = once.plus(w)
-    return Counts(once, loop, equations)
+        else:
+            times = float(equation.params["length"]) if name == "scan" else 1.0
+            for counts in inner:
+                once, loop = once.plus(counts.once, times), loop.plus(counts.loop, times)
+    return OperationCounts(once, loop, equations)
+
+
+def _inner_functions(equation: JaxprEqn) -> Iterator[ClosedJaxpr | Jaxpr]:
+    """The functions that an operation calls: the body of a loop, the branches of a condition, or the function under jit."""
+    for value in equation.params.values():
+        parts = value if isinstance(value, tuple | list) else (value,)
+        yield from (part for part in parts if isinstance(part, ClosedJaxpr | Jaxpr))
+
+
+def _work(equation: JaxprEqn) -> Work:
+    """The work of an operation without inner operations."""
+    name = equation.primitive.name
+    if name in FREE:
+        return Work()
+    written = float(sum(_size(out) * _itemsize(out) for out in equation.outvars))
+    flops = _product_flops(equation) if name in PRODUCTS else 0.0
+    functions = float(sum(map(_size, equation.outvars))) if name in FUNCTIONS else 0.0
+    return Work(flops, written, functions, 1.0)
+
+
+def _product_flops(equation: JaxprEqn) -> float:
+    """Two for each multiplication: the size of the result times the number of terms of each of its elements."""
+    left, right = (np.array(_shape(variable), float) for variable in equation.invars)
+    if equation.primitive.name == "dot_general":
+        terms = left[list(equation.params["dimension_numbers"][0][0])]
+    else:
+        terms = right[list(equation.params["dimension_numbers"].rhs_spec[1:])]
+    return 2.0 * _size(equation.outvars[0]) * float(np.prod(terms))
+
+
+def _shape(variable: Var | Literal) -> tuple[int, ...]:
+    return getattr(variable.aval, "shape", ())
+
+
+def _size(variable: Var | Literal) -> int:
+    return int(np.prod(_shape(variable), dtype=np.int64))
+
+
+def _itemsize(variable: Var | Literal) -> int:
+    return getattr(getattr(variable.aval, "dtype", None), "itemsize", 4)  # random keys have no such size

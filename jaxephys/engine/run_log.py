@@ -151,7 +151,7 @@ class RunLog:
             table = self.history.setdefault(name, empty)
             table[ids[slots], record.epoch[slots, steps] - 1] = values[slots, steps]
 
-    def collect_finished(self, stack: RunStack, packing: StatePacking) -> Int[np.ndarray, "some_slot"]:
+    def collect_finished(self, stack: RunStack, packing: StatePacking) -> Int[np.ndarray, "slot"]:
         """Keep the results of the runs of a stack that have ended. Only their states are read from the devices.
 
         Parameters

@@ -56,7 +56,7 @@ class RunStack:
         """
         return self.ids[self.ids != PADDING]
 
-    def read(self, slots: Int[np.ndarray, "some_slot"]) -> RunState:
+    def read(self, slots: Int[np.ndarray, "slot"]) -> RunState:
         """Copy the states of some slots to the host. Waits for the chunk in flight.
 
         Parameters
@@ -258,7 +258,7 @@ class CompiledGrid:
         return (self.start(fresh) if fresh else None), waiting
 
     def refill(
-        self, stack: RunStack, running: Int[np.ndarray, "some_slot"], waiting: list[int]
+        self, stack: RunStack, running: Int[np.ndarray, "slot"], waiting: list[int]
     ) -> tuple[RunStack | None, list[int]]:
         """Return a stack of the runs that still train and of as many waiting runs as there is room for.
 

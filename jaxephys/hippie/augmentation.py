@@ -100,7 +100,7 @@ def _change(
     normal: Float[Array, "batch position"],
 ) -> Float[Array, "batch position"]:
     chances, sizes, moves = jnp.split(uniform, [len(CHANCES), len(CHANCES) + 3], axis=1)
-    applied = {name: chances[:, [index]] < chance for index, (name, chance) in enumerate(CHANCES.items())}
+    applied = {name: chances[:, index : index + 1] < chance for index, (name, chance) in enumerate(CHANCES.items())}
     factor, shift, sd = sizes.T[..., None]
     curve = jnp.where(applied["noise"], curve + strength.noise * normal, curve)
     curve = jnp.where(applied["scale"], curve * (1 + strength.scale * (2 * factor - 1)), curve)
@@ -158,5 +158,6 @@ def smooth(curve: Float[Array, "batch position"], sd: Float[Array, "batch"]) -> 
     padded = jnp.pad(curve, ((0, 0), (REACH, REACH)), mode="symmetric")
     length = curve.shape[1]
     return sum(
-        (kernel[:, [tap]] * padded[:, tap : tap + length] for tap in range(2 * REACH + 1)), jnp.zeros_like(curve)
+        (kernel[:, tap : tap + 1] * padded[:, tap : tap + length] for tap in range(2 * REACH + 1)),
+        jnp.zeros_like(curve),
     )

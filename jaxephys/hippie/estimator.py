@@ -39,6 +39,7 @@ from jaxephys.hippie.task import (
     make_task,
     objective_from_dict,
     pad_units,
+    warm_up_steps,
 )
 from jaxephys.hippie.torch_checkpoint import convert_state_dict
 from jaxephys.models.base import EnsembleEstimator, score_row
@@ -240,6 +241,7 @@ class Hippie(HippieInference, EnsembleEstimator):
             raise ValueError(f"{len(usable)} units with curves are left to train on: give at least {MIN_UNITS}")
         splits = [hold_out_validation(usable, self.validation, seed) for seed in grid.column("seed")]
         batch_size = even_batch_size([len(split.train) for split in splits], self.batch_size)
+        n_steps = self.max_epochs * -(-max(len(split.train) for split in splits) // batch_size)
         config = TrainConfig(
             self.max_epochs,
             self.patience,
@@ -249,6 +251,7 @@ class Hippie(HippieInference, EnsembleEstimator):
             learning_rate=self.learning_rate,
             weight_decay=self.weight_decay,
             clip_norm=1.0,
+            warmup_steps=warm_up_steps(network, [objective], n_steps),
         )
         inputs = make_run_inputs(codes, splits, [objective] * len(grid), batch_size=batch_size)
         variables = None

@@ -32,6 +32,7 @@ from jaxephys.hippie.task import (
     make_data,
     make_run_inputs,
     make_task,
+    warm_up_steps,
 )
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.settings import Settings
@@ -306,7 +307,9 @@ def train_grid(
     network: Any = ConditionalVAE(preparation.lengths, settings.latent, settings.width, **options)
     size = even_batch_size([len(split.train) for split in splits], BATCH_SIZE)
     inputs = make_run_inputs(codes, splits, objectives, batch_size=size)
+    n_steps = settings.max_epochs * -(-max(len(split.train) for split in splits) // size)
     options = {"batch_size": size, "weight_decay": 0.01, "clip_norm": 1.0}
+    options["warmup_steps"] = warm_up_steps(network, objectives, n_steps)
     config = TrainConfig(settings.max_epochs, None, monitor="loss", mode="min", **options)
     result = folder.fit(make_task(network, objectives), data, inputs, grid, config, name, initial)
     return TrainedGrid(network, data, names, list(splits), inputs, result)

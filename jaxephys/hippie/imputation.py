@@ -16,11 +16,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxephys.dimensions import AnyArray
 from jaxephys.engine.compile_cache import memoize
+from jaxephys.engine.devices import task_for_backend
 from jaxephys.engine.predict import predict
 from jaxephys.engine.rows import plain_rows, stack_rows
-from jaxephys.engine.task import Task, Variables
+from jaxephys.engine.task import Backend, Task, Variables
 from jaxephys.hippie.network.cvae import ConditionalVAE, Conditions
-from jaxephys.hippie.task import MIN_VARIANCE, UnitArrays, UnitBatch, make_task
+from jaxephys.hippie.task import CPU, MIN_VARIANCE, UnitArrays, UnitBatch, choose_block, make_task, network_for_backend
 
 Curves = dict[str, Float[AnyArray, "*run row _"]]
 
@@ -41,7 +42,9 @@ class DecodedCurves(NamedTuple):
 
 
 @memoize
-def decoding_task(network: ConditionalVAE, *, samples: int = 0, source: int | None = None) -> Task:
+def decoding_task(
+    network: ConditionalVAE, *, samples: int = 0, source: int | None = None, backend: Backend = CPU
+) -> Task:
     """Return a task whose outputs are the decoded curves of each unit.
 
     Parameters
@@ -52,6 +55,8 @@ def decoding_task(network: ConditionalVAE, *, samples: int = 0, source: int | No
         Number of samples of the posterior, an even number. With 0 the posterior mean is decoded.
     source : int, optional
         Technology that the decoder receives instead of the unit's own.
+    backend : Backend
+        What the programs are compiled for. The engine chooses it by ``Task.for_backend``.
 
     Returns
     -------
@@ -63,7 +68,8 @@ def decoding_task(network: ConditionalVAE, *, samples: int = 0, source: int | No
     The noise is the same for every unit, and every sample is accompanied by its mirror image, so that the result for a unit
     depends on nothing but the unit.
     """
-    task = make_task(network)
+    task = task_for_backend(make_task(network), backend)
+    decoder = network_for_backend(network, backend, training=False)
     half = np.random.default_rng(0).normal(size=(max(1, samples // 2), network.latent)).astype(np.float32)
     noise = np.concatenate([half, -half]) if samples else np.zeros((1, network.latent), np.float32)
 
@@ -71,7 +77,7 @@ def decoding_task(network: ConditionalVAE, *, samples: int = 0, source: int | No
         latent = task.outputs(variables, batch)
 
         def decode_sample(step: Float[Array, "latent"]) -> Curves:
-            return _decode(network, variables, latent.mu + step * jnp.exp(latent.log_var / 2), batch, source)
+            return _decode(decoder, variables, latent.mu + step * jnp.exp(latent.log_var / 2), batch, source)
 
         curves = jax.lax.map(decode_sample, jnp.asarray(noise))
         return DecodedCurves(
@@ -79,10 +85,15 @@ def decoding_task(network: ConditionalVAE, *, samples: int = 0, source: int | No
             {name: jnp.var(curve, axis=0) for name, curve in curves.items()},
         )
 
-    return task._replace(outputs=outputs)
+    def for_backend(backend: Backend) -> Task:
+        return decoding_task(network, samples=samples, source=source, backend=backend)
+
+    return task._replace(outputs=outputs, for_backend=for_backend)
 
 
-def traversal_task(network: ConditionalVAE, dimension: int, values: Float[np.ndarray, "step"]) -> Task:
+def traversal_task(
+    network: ConditionalVAE, dimension: int, values: Float[np.ndarray, "step"], *, backend: Backend = CPU
+) -> Task:
     """Return a task whose outputs are the curves of each unit with one latent dimension set to each of some values.
 
     Parameters
@@ -93,22 +104,28 @@ def traversal_task(network: ConditionalVAE, dimension: int, values: Float[np.nda
         Index of the latent dimension.
     values : float array (step,)
         Values of that dimension; the others keep their posterior mean.
+    backend : Backend
+        What the programs are compiled for. The engine chooses it by ``Task.for_backend``.
 
     Returns
     -------
     Task
         Its outputs are a dict of arrays (row, step, length).
     """
-    task = make_task(network)
+    task = task_for_backend(make_task(network), backend)
+    decoder = network_for_backend(network, backend, training=False)
 
     def outputs(variables: Variables, batch: UnitBatch) -> dict[str, Array]:
         mu = task.outputs(variables, batch).mu
         curves = jax.lax.map(
-            lambda value: _decode(network, variables, mu.at[:, dimension].set(value), batch, None), jnp.asarray(values)
+            lambda value: _decode(decoder, variables, mu.at[:, dimension].set(value), batch, None), jnp.asarray(values)
         )
         return {name: jnp.moveaxis(curve, 0, 1) for name, curve in curves.items()}
 
-    return task._replace(outputs=outputs)
+    def for_backend(backend: Backend) -> Task:
+        return traversal_task(network, dimension, values, backend=backend)
+
+    return task._replace(outputs=outputs, for_backend=for_backend)
 
 
 def _decode(
@@ -178,7 +195,8 @@ def measure_noise(
     indices = [np.searchsorted(union, units) for units in rows]
     tables = [(np.arange(len(subsets))[:, None] * len(union) + index).ravel() for index in indices]
     row_sets = stack_rows([plain_rows(table) for table in tables])
-    decoded = predict(decoding_task(network, samples=samples), tiled, variables, row_sets)
+    task = decoding_task(network, samples=samples)
+    decoded = predict(task, tiled, variables, row_sets, block=choose_block())
     noise = {}
     for m, (name, length) in enumerate(network.modalities):
         noise[name] = np.full((len(rows), len(subsets), length), np.nan, np.float32)

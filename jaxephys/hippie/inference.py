@@ -18,7 +18,7 @@ from jaxephys.hippie import published_api
 from jaxephys.hippie.imputation import decoding_task, measure_noise, traversal_task
 from jaxephys.hippie.network.cvae import ConditionalVAE
 from jaxephys.hippie.preprocessing import Preparation
-from jaxephys.hippie.task import UnitArrays, make_data, make_task
+from jaxephys.hippie.task import UnitArrays, choose_block, make_data, make_task
 from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
 
 TRAVERSAL_VALUES = (-2.0, -1.0, 0.0, 1.0, 2.0)  # in sd of the prior
@@ -370,7 +370,9 @@ class HippieInference:
         decoded = self._predict(decoding_task(self.network_, source=source), data)
         return {name: curve.mean(axis=0) for name, curve in decoded.mean.items()}
 
-    def _predict(self, task: Task, data: UnitArrays, runs: Sequence[int] | None = None, *, block: int = 256) -> Any:
+    def _predict(
+        self, task: Task, data: UnitArrays, runs: Sequence[int] | None = None, *, block: int | None = None
+    ) -> Any:
         runs = range(self.n_networks_) if runs is None else runs
         rows = stack_rows([plain_rows(np.arange(len(data.source)))] * len(runs))
-        return predict(task, data, take_runs(self.variables_, runs), rows, block=block)
+        return predict(task, data, take_runs(self.variables_, runs), rows, block=block or choose_block())

@@ -22,6 +22,7 @@ from jaxephys.evaluation.splits import Split, hold_out
 from jaxephys.models.base import EnsembleEstimator, mean_over_runs, score_row
 from jaxephys.patchseq.feature_matching import MatchedFeatures, match_features
 from jaxephys.patchseq.network.classifier import NetworkSwitches, SubclassNetwork
+from jaxephys.patchseq.network.dropout import DEFAULT_RATES
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
 from jaxephys.patchseq.preprocessing import SignedLog, ZScore
 from jaxephys.patchseq.task import CellConstants, Prediction, Variant, make_data, make_run_inputs, make_task
@@ -182,8 +183,8 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         seeds = grid.column("seed")
         splits = [self._split(codes, seed) for seed in seeds]
         variants, signed_log = [self._variant()] * len(grid), self.token is not None
-        inputs = make_run_inputs(table, splits, variants, seeds, signed_log=signed_log)
-        network = SubclassNetwork(layout, len(table.classes), self.hidden, self.dropout, self.token)
+        inputs = make_run_inputs(table, splits, variants, seeds, signed_log=signed_log, dropout=self.dropout)
+        network = SubclassNetwork(layout, len(table.classes), self.hidden, self.token)
         config = TrainConfig(
             self.max_epochs, self.patience, batch_size=self.batch_size, learning_rate=self.learning_rate
         )
@@ -403,7 +404,7 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
                 f"trained on {dict(zip(self.families_, self.widths_, strict=True))}: give the same families in the same order"
             )
         layout = RaggedLayout.from_widths(self.widths_)
-        network = SubclassNetwork(layout, len(self.classes_), self.hidden, self.dropout, self.token)
+        network = SubclassNetwork(layout, len(self.classes_), self.hidden, self.token)
         rows = stack_rows([plain_rows(np.arange(len(table)))] * self.n_networks_)
         data = pad_samples(make_data(table.with_label(None)))
         return predict(make_task(network), data, self.variables_, rows, self.constants_)
@@ -451,6 +452,8 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         constants, held_out = dict(arrays.pop("constants")), arrays.pop("held_out")
         constants["scale"] = (ZScore if self.token is None else SignedLog)(**constants["scale"])
         constants["switches"] = NetworkSwitches(**constants["switches"])
+        for name, rate in (("dropout", self.dropout), ("input_dropout", DEFAULT_RATES.inputs)):
+            constants.setdefault(name, np.full(len(constants["gamma"]), rate, np.float32))  # absent in older files
         self.constants_ = CellConstants(**constants)
         self.held_out_, self.held_out_codes_ = held_out["probability"], held_out["codes"]
         self.variables_ = arrays

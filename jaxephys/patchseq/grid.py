@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
 from sklearn.pipeline import Pipeline
 
+from jaxephys.engine import devices
 from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.fit import FitResult
 from jaxephys.engine.grid import RunGrid
@@ -42,10 +43,12 @@ from jaxephys.patchseq.task import (
     make_tabular_task,
     make_task,
 )
+from jaxephys.patchseq.transfer_task import TransferData
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.settings import Settings
 from jaxephys.schemas.feature_table import FeatureTable
 
+Data = TypeVar("Data", CellData, TransferData)
 INNER_FOLDS = 5  # in which a baseline that trains on all but the test rows is calibrated
 SELECTED_VARIANT = "attention"  # trained several times per split, averaged and saved
 ATTENTION_ENSEMBLE = "attention ensemble"
@@ -211,7 +214,8 @@ class ComparisonNetworks:
         run_splits = [splits[key] for key in keys]
         inputs = make_tabular_inputs(table, run_splits, fit_scale)
         network = TabularNetwork(len(self.comparison.classes))
-        task, data = make_tabular_task(network, table.values.shape[1]), CellData(table.values, self.comparison.codes)
+        data = put_on_devices(CellData(table.values, self.comparison.codes), len(grid))
+        task = make_tabular_task(network, table.values.shape[1])
         result = self.folder.fit(task, data, inputs, grid, config, name.replace(" ", "_"))
         probability = predict(task, data, result.best, _held_out_rows(run_splits), inputs.constants)
         self._add_mean(name, keys, range(len(grid)), probability)
@@ -293,10 +297,30 @@ def train_grid(
     layout, signed_log = RaggedLayout.from_widths(table.widths), token is not None
     network = SubclassNetwork(layout, len(comparison.classes), hidden, token=token)
     inputs = make_run_inputs(table, splits, variants, grid.column("seed"), signed_log=signed_log)
-    task, data = make_task(network), make_data(table)
+    task, data = make_task(network), put_on_devices(make_data(table), len(grid))
     result = folder.fit(task, data, inputs, grid, config, name)
     prediction = predict(task, data, result.best, _held_out_rows(splits), inputs.constants)
     return TrainedGrid(network, task, data, list(keys), inputs, result, prediction)
+
+
+def put_on_devices(data: Data, n_runs: int) -> Data:
+    """Copy the cells to the devices once, for the training and all predictions of a grid.
+
+    Parameters
+    ----------
+    data : pytree of arrays
+        Data that all runs share.
+    n_runs : int
+        Number of runs of the grid.
+
+    Returns
+    -------
+    pytree of arrays
+        The data on every device that has runs. Training and prediction use these copies.
+    """
+    devices.use_all_cores()
+    mesh = devices.make_mesh(len(devices.local_run_indices(n_runs)))
+    return devices.put_on_mesh(data, mesh, split=False)
 
 
 def baseline_makers(names: Iterable[str], table: FeatureTable) -> dict[str, Callable[[int], Pipeline]]:

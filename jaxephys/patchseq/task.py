@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import flax.linen as nn
 import jax
@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxephys.dimensions import AnyArray
 from jaxephys.engine.compile_cache import memoize
 from jaxephys.engine.rows import map_row_blocks, plain_rows, stack_inputs, take_rows
-from jaxephys.engine.task import Key, RowSet, RunInputs, Task, Variables
+from jaxephys.engine.task import Backend, Key, RowSet, RunInputs, Task, Variables
 from jaxephys.evaluation import metrics
 from jaxephys.evaluation.splits import Split
 from jaxephys.patchseq.losses import (
@@ -32,13 +32,21 @@ from jaxephys.patchseq.losses import (
     weighted_accuracy,
     weighted_mean,
 )
-from jaxephys.patchseq.network.classifier import NetworkOutput, NetworkSwitches, SubclassNetwork, TabularNetwork
+from jaxephys.patchseq.network.classifier import (
+    NetworkOutput,
+    NetworkSwitches,
+    SubclassNetwork,
+    TabularNetwork,
+    TwoSpeciesNetwork,
+)
+from jaxephys.patchseq.network.dropout import DEFAULT_RATES, DropoutRates
+from jaxephys.patchseq.network.forms import choose_form
 from jaxephys.patchseq.network.heads import ARCFACE_SCALE, arcface_logits
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
-from jaxephys.patchseq.oversampling import smote_rows
 from jaxephys.patchseq.preprocessing import Scale, apply_scale, fit_signed_log, fit_z_score, missing_flags
 from jaxephys.schemas.feature_table import FeatureTable
 
+N = TypeVar("N", SubclassNetwork, TwoSpeciesNetwork, TabularNetwork)
 BLOCK = 256  # cells that are scored at a time
 LABEL_SMOOTHING = 0.05  # transcriptomic types are not certain either
 SELECTIONS = ("macro_f1", "accuracy")
@@ -126,6 +134,10 @@ class CellConstants(NamedTuple):
         Weight of each class in the loss.
     by_accuracy : bool array of shape (run,)
         Whether accuracy, instead of macro-F1, selects the epoch where ``TrainConfig.monitor`` is "selection".
+    dropout : array of shape (run,)
+        Rate of the dropout before the softmax head.
+    input_dropout : array of shape (run,)
+        Rate of the dropout of the inputs, which only our encoder has.
     """
 
     scale: Scale
@@ -133,6 +145,8 @@ class CellConstants(NamedTuple):
     gamma: Float[AnyArray, "*run"]
     class_weight: Float[AnyArray, "*run class"]
     by_accuracy: Bool[AnyArray, "*run"]
+    dropout: Float[AnyArray, "*run"]
+    input_dropout: Float[AnyArray, "*run"]
 
 
 class CellBatch(NamedTuple):
@@ -177,6 +191,27 @@ class Prediction(NamedTuple):
     embedding: Float[AnyArray, "*run row pooled"]
 
 
+class TabularConstants(NamedTuple):
+    """The constants in which runs of a tabular network differ.
+
+    Parameters
+    ----------
+    scale : ZScore, SignedLog or Quantiles
+        Scale fitted to the training rows of the run.
+    dropout : array of shape (run,)
+        Rate of the dropout after each hidden layer.
+    input_dropout : array of shape (run,)
+        Rate of the dropout of the inputs.
+    label_smoothing : array of shape (run,)
+        Share of the target that is spread over all classes.
+    """
+
+    scale: Scale
+    dropout: Float[AnyArray, "*run"]
+    input_dropout: Float[AnyArray, "*run"]
+    label_smoothing: Float[AnyArray, "*run"]
+
+
 class TabularBatch(NamedTuple):
     """The rows of one step of one run.
 
@@ -188,11 +223,14 @@ class TabularBatch(NamedTuple):
         Class of each row.
     weight : array of shape (row,)
         Weight of each row; 0 for padding.
+    constants : TabularConstants
+        The constants of the run.
     """
 
     x: Float[Array, "row column"]
     label: Int[Array, "row"]
     weight: Float[Array, "row"]
+    constants: TabularConstants
 
 
 @memoize
@@ -225,7 +263,9 @@ def make_task(network: SubclassNetwork) -> Task:
         return CellBatch(x, missing, data.label[rows.index], rows.weight, constants)
 
     def apply(variables: Variables, batch: CellBatch, key: Key | None) -> NetworkOutput:
-        return apply_network(network, variables, key, batch.x, batch.missing, batch.constants.switches)
+        constants = batch.constants
+        rates = DropoutRates(constants.dropout, constants.input_dropout)
+        return apply_network(network, variables, key, batch.x, batch.missing, constants.switches, rates)
 
     def loss(variables: Variables, batch: CellBatch, key: Key):
         constants, output = batch.constants, apply(variables, batch, key)
@@ -248,7 +288,45 @@ def make_task(network: SubclassNetwork) -> Task:
 
         return validation_scores(probability, data.label, rows, constants.by_accuracy)
 
-    return Task(init, gather, loss, outputs, validate)
+    def for_backend(backend: Backend) -> Task:
+        return make_task(network_for_backend(network, backend))
+
+    searchable = ("gamma", *searchable_rates(network))
+    return Task(init, gather, loss, outputs, validate, for_backend=for_backend, searchable=searchable)
+
+
+def searchable_rates(network: SubclassNetwork | TwoSpeciesNetwork) -> tuple[str, ...]:
+    """Return the names of the dropout rates that a network uses.
+
+    Parameters
+    ----------
+    network : SubclassNetwork or TwoSpeciesNetwork
+        The network.
+
+    Returns
+    -------
+    tuple of str
+        Names of fields of ``CellConstants`` or ``TransferConstants``. The published encoder drops no inputs.
+    """
+    return ("dropout",) if network.token is None else ("dropout", "input_dropout")
+
+
+def network_for_backend(network: N, backend: Backend) -> N:
+    """Return a network with its operations in the form that suits a backend.
+
+    Parameters
+    ----------
+    network : SubclassNetwork, TwoSpeciesNetwork or TabularNetwork
+        The network.
+    backend : Backend
+        What its programs are compiled for.
+
+    Returns
+    -------
+    flax module
+        The network with the form of ``choose_form``. Its parameters have the same names and shapes.
+    """
+    return network.copy(form=choose_form(backend.platform, backend.precision))
 
 
 def apply_network(network: nn.Module, variables: Variables, key: Key | None, *inputs: Any) -> Any:
@@ -270,7 +348,17 @@ def apply_network(network: nn.Module, variables: Variables, key: Key | None, *in
     pytree of arrays
         Output of the network.
     """
-    return network.apply(variables, *inputs, train=key is not None, rngs=None if key is None else {"dropout": key})
+    return _jitted_apply(network)(variables, key, *inputs)
+
+
+@memoize
+def _jitted_apply(network: nn.Module) -> Callable[..., Any]:
+    """The network as a function that is traced once for each shape, where the engine traces a training step several times."""
+
+    def apply(variables: Variables, key: Key | None, *inputs: Any) -> Any:
+        return network.apply(variables, *inputs, train=key is not None, rngs=None if key is None else {"dropout": key})
+
+    return jax.jit(apply)
 
 
 def validation_scores(
@@ -323,6 +411,7 @@ def make_run_inputs(
     seeds: Sequence[int],
     *,
     signed_log: bool = False,
+    dropout: float = DEFAULT_RATES.hidden,
 ) -> RunInputs:
     """Return the rows and constants of every run.
 
@@ -338,6 +427,8 @@ def make_run_inputs(
         Seed of SMOTE.
     signed_log : bool, default False
         Scale features by their signed logarithm; otherwise to mean 0 and sd 1.
+    dropout : float, default 0.2
+        Rate of the dropout before the softmax head.
 
     Returns
     -------
@@ -357,6 +448,8 @@ def make_run_inputs(
         if key not in prepared:
             scale, rows = fit_scale(table.values[split.train]), plain_rows(split.train)
             if variant.smote:
+                from jaxephys.patchseq.oversampling import smote_rows  # imbalanced-learn is imported in 0.7 s
+
                 rows = smote_rows(apply_scale(table.values, scale), codes, split.train, seed)
             prepared[key] = (rows, pack_scale(scale, layout))
         rows, scale = prepared[key]
@@ -370,6 +463,8 @@ def make_run_inputs(
                 np.float32(variant.gamma),
                 CLASS_WEIGHTS[variant.weights](counts),
                 np.bool_(variant.selection == "accuracy"),
+                np.float32(dropout),
+                np.float32(DEFAULT_RATES.inputs),
             )
         )
     return stack_inputs(train, validation, constants)
@@ -395,6 +490,7 @@ def pack_scale(scale: Scale, layout: RaggedLayout) -> Scale:
     return scale._replace(**packed)
 
 
+@memoize
 def make_tabular_task(network: TabularNetwork, n_columns: int) -> Task:
     """Return the functions with which the engine trains a tabular network.
 
@@ -408,35 +504,45 @@ def make_tabular_task(network: TabularNetwork, n_columns: int) -> Task:
     Returns
     -------
     Task
-        The functions of one run, on ``CellData`` and a scale; ``outputs`` are class probabilities of shape (row, class).
+        The functions of one run, on ``CellData`` and ``TabularConstants``; ``outputs`` are class probabilities of shape (row, class).
     """
 
     def init(key: Key) -> Variables:
         return dict(network.init(key, jnp.zeros((1, 2 * n_columns)), train=False))
 
-    def gather(data: CellData, scale: Scale, rows: RowSet, key: Key | None) -> TabularBatch:
+    def gather(data: CellData, constants: TabularConstants, rows: RowSet, key: Key | None) -> TabularBatch:
         del key  # no random numbers are needed
-        values = data.packed[rows.index]
+        values, scale = data.packed[rows.index], constants.scale
         x = jnp.concatenate([apply_scale(values, scale), missing_flags(values, scale)], axis=1)
         x = jnp.where(rows.weight[:, None] > 0, x, 0.0)  # padding points at row 0, which may be a test row
-        return TabularBatch(x, data.label[rows.index], rows.weight)
+        return TabularBatch(x, data.label[rows.index], rows.weight, constants)
+
+    def apply(variables: Variables, batch: TabularBatch, key: Key | None) -> Float[Array, "row class"]:
+        rates = DropoutRates(batch.constants.dropout, batch.constants.input_dropout)
+        return apply_network(network, variables, key, batch.x, rates)
 
     def loss(variables: Variables, batch: TabularBatch, key: Key):
-        logits = apply_network(network, variables, key, batch.x)
+        logits, smoothing = apply(variables, batch, key), batch.constants.label_smoothing
         n_classes = logits.shape[-1]
-        target = (1 - LABEL_SMOOTHING) * jax.nn.one_hot(batch.label, n_classes) + LABEL_SMOOTHING / n_classes
+        target = (1 - smoothing) * jax.nn.one_hot(batch.label, n_classes) + smoothing / n_classes
         row_losses = -(target * jax.nn.log_softmax(logits)).sum(axis=-1)
         accuracy = weighted_accuracy(logits, batch.label, batch.weight)
         return weighted_mean(row_losses, batch.weight), ({}, {"accuracy": accuracy})
 
     def outputs(variables: Variables, batch: TabularBatch) -> Float[Array, "row class"]:
-        return jax.nn.softmax(apply_network(network, variables, None, batch.x))
+        return jax.nn.softmax(apply(variables, batch, None))
 
-    def validate(variables: Variables, data: CellData, scale: Scale, rows: RowSet) -> dict[str, Float[Array, ""]]:
-        predicted = outputs(variables, gather(data, scale, rows, None))
+    def validate(
+        variables: Variables, data: CellData, constants: TabularConstants, rows: RowSet
+    ) -> dict[str, Float[Array, ""]]:
+        predicted = outputs(variables, gather(data, constants, rows, None))
         return metrics.classification_scores(data.label[rows.index], predicted, rows.weight)
 
-    return Task(init, gather, loss, outputs, validate)
+    def for_backend(backend: Backend) -> Task:
+        return make_tabular_task(network_for_backend(network, backend), n_columns)
+
+    searchable = ("dropout", "input_dropout", "label_smoothing")
+    return Task(init, gather, loss, outputs, validate, for_backend=for_backend, searchable=searchable)
 
 
 def make_tabular_inputs(
@@ -456,11 +562,12 @@ def make_tabular_inputs(
     Returns
     -------
     RunInputs
-        Row tables and, as constants, the scales, stacked over runs. Runs with the same training rows share a scale.
+        Row tables and ``TabularConstants``, stacked over runs. Runs with the same training rows share a scale.
     """
     train = {split.train.tobytes(): split.train for split in splits}
     fitted = {key: fit_scale(table.values[rows]) for key, rows in train.items()}
-    scales = [fitted[split.train.tobytes()] for split in splits]
+    defaults = (DEFAULT_RATES.hidden, DEFAULT_RATES.inputs, LABEL_SMOOTHING)
+    constants = [TabularConstants(fitted[split.train.tobytes()], *map(np.float32, defaults)) for split in splits]
     return stack_inputs(
-        [plain_rows(split.train) for split in splits], [plain_rows(split.validation) for split in splits], scales
+        [plain_rows(split.train) for split in splits], [plain_rows(split.validation) for split in splits], constants
     )

@@ -25,7 +25,7 @@ from jaxephys.evaluation.comparison import ModelComparison
 from jaxephys.evaluation.kernel_classifier import DiscriminantDirections, KernelClassifier
 from jaxephys.evaluation.splits import SplitKey, k_folds
 from jaxephys.patchseq.classical_models import make_classical_model
-from jaxephys.patchseq.grid import track_splits
+from jaxephys.patchseq.grid import put_on_devices, track_splits
 from jaxephys.patchseq.network.classifier import SHARED_MODULES, SpeciesOutputs, TwoSpeciesNetwork
 from jaxephys.patchseq.source_transfer import (
     SOURCE_STRENGTHS,
@@ -79,7 +79,7 @@ class TransferNetworks:
     def __post_init__(self) -> None:
         self.keys = list(self.comparison.splits)
         self.task = make_transfer_task(self.network)
-        self.data = make_transfer_data(self.table)
+        self.data = put_on_devices(make_transfer_data(self.table), len(self.keys))
 
     def train_human_only(self, *, by_accuracy: bool) -> None:
         """Train on human cells only.

@@ -23,13 +23,15 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxephys.dimensions import AnyArray
+from jaxephys.engine.compile_cache import memoize
 from jaxephys.engine.rows import Rows, plain_rows, stack_inputs
-from jaxephys.engine.task import Key, RowSet, RunInputs, Task, Variables
+from jaxephys.engine.task import Backend, Key, RowSet, RunInputs, Task, Variables
 from jaxephys.patchseq.losses import cross_entropy, inverse_frequency_weights, weighted_accuracy, weighted_mean
 from jaxephys.patchseq.network.classifier import SpeciesOutputs, TwoSpeciesNetwork
+from jaxephys.patchseq.network.dropout import DEFAULT_RATES, DropoutRates
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
 from jaxephys.patchseq.preprocessing import Scale, apply_scale, fit_z_score, missing_flags
-from jaxephys.patchseq.task import apply_network, pack_scale, validation_scores
+from jaxephys.patchseq.task import apply_network, network_for_backend, pack_scale, searchable_rates, validation_scores
 from jaxephys.schemas.feature_table import FeatureTable
 
 MOUSE = "mouse"
@@ -84,12 +86,18 @@ class TransferConstants(NamedTuple):
         Weight of the mouse cells in the loss.
     by_accuracy : bool array of shape (run,)
         Whether accuracy, instead of macro-F1, selects the epoch.
+    dropout : array of shape (run,)
+        Rate of the dropout before each head.
+    input_dropout : array of shape (run,)
+        Rate of the dropout of the inputs, which only our encoder has.
     """
 
     human: SpeciesConstants
     mouse: SpeciesConstants
     alpha: Float[AnyArray, "*run"]
     by_accuracy: Bool[AnyArray, "*run"]
+    dropout: Float[AnyArray, "*run"]
+    input_dropout: Float[AnyArray, "*run"]
 
 
 class TransferData(NamedTuple):
@@ -127,8 +135,8 @@ class TransferBatch(NamedTuple):
         Weight of each row; 0 for padding.
     class_weight : array of shape (row,)
         Weight of the row's class within its species.
-    alpha : scalar array
-        Weight of the mouse cells in the loss.
+    constants : TransferConstants
+        The constants of the run.
     """
 
     x: Float[Array, "row packed"]
@@ -137,9 +145,10 @@ class TransferBatch(NamedTuple):
     mouse: Bool[Array, "row"]
     weight: Float[Array, "row"]
     class_weight: Float[Array, "row"]
-    alpha: Float[Array, ""]
+    constants: TransferConstants
 
 
+@memoize
 def make_transfer_task(network: TwoSpeciesNetwork) -> Task:
     """Return the functions with which the engine trains a network of two species.
 
@@ -167,17 +176,18 @@ def make_transfer_task(network: TwoSpeciesNetwork) -> Task:
         is_row = rows.weight[:, None] > 0  # padding points at row 0, which may be a test row
         x, missing = (jnp.where(is_row, transform(values, scale), 0.0) for transform in (apply_scale, missing_flags))
         class_weight = jnp.where(mouse, mouse_part.class_weight[label], human_part.class_weight[label])
-        return TransferBatch(x, missing, label, mouse, rows.weight, class_weight, constants.alpha)
+        return TransferBatch(x, missing, label, mouse, rows.weight, class_weight, constants)
 
     def apply(variables: Variables, batch: TransferBatch, key: Key | None) -> SpeciesOutputs:
-        return apply_network(network, variables, key, batch.x, batch.missing)
+        rates = DropoutRates(batch.constants.dropout, batch.constants.input_dropout)
+        return apply_network(network, variables, key, batch.x, batch.missing, rates)
 
     def loss(variables: Variables, batch: TransferBatch, key: Key):
         logits = select_head(apply(variables, batch, key), batch.mouse)
         row_losses, weight = cross_entropy(logits, batch.label), batch.weight * batch.class_weight
         human, mouse = (weighted_mean(row_losses, weight * member) for member in (~batch.mouse, batch.mouse))
         accuracy = weighted_accuracy(logits, batch.label, batch.weight)
-        return human + batch.alpha * mouse, ({}, {"accuracy": accuracy})
+        return human + batch.constants.alpha * mouse, ({}, {"accuracy": accuracy})
 
     def outputs(variables: Variables, batch: TransferBatch) -> SpeciesOutputs:
         return jax.tree.map(jax.nn.softmax, apply(variables, batch, None))
@@ -190,7 +200,11 @@ def make_transfer_task(network: TwoSpeciesNetwork) -> Task:
 
         return validation_scores(probability, data.label, rows, constants.by_accuracy)
 
-    return Task(init, gather, loss, outputs, validate)
+    def for_backend(backend: Backend) -> Task:
+        return make_transfer_task(network_for_backend(network, backend))
+
+    searchable = searchable_rates(network)
+    return Task(init, gather, loss, outputs, validate, for_backend=for_backend, searchable=searchable)
 
 
 def select_head(output: SpeciesOutputs, mouse: Bool[Array, "row"]) -> Float[Array, "row class"]:
@@ -272,7 +286,9 @@ def human_cells_first(table: FeatureTable, *, sncg_as_lamp5: bool = False) -> Fe
     return table.rows(np.argsort(is_mouse(table), kind="stable"))
 
 
-def make_transfer_inputs(table: FeatureTable, runs: Sequence[TransferRun]) -> RunInputs:
+def make_transfer_inputs(
+    table: FeatureTable, runs: Sequence[TransferRun], *, dropout: float = DEFAULT_RATES.hidden
+) -> RunInputs:
     """Return the rows and constants of every run.
 
     Parameters
@@ -281,6 +297,8 @@ def make_transfer_inputs(table: FeatureTable, runs: Sequence[TransferRun]) -> Ru
         Labelled cells of both species.
     runs : sequence of TransferRun
         The cells and settings of each run.
+    dropout : float, default 0.2
+        Rate of the dropout before each head.
 
     Returns
     -------
@@ -294,7 +312,12 @@ def make_transfer_inputs(table: FeatureTable, runs: Sequence[TransferRun]) -> Ru
             fitted[rows.tobytes()] = fit_species(table, rows)
     constants = [
         TransferConstants(
-            fitted[run.human.tobytes()], fitted[run.mouse.tobytes()], np.float32(run.alpha), np.bool_(run.by_accuracy)
+            fitted[run.human.tobytes()],
+            fitted[run.mouse.tobytes()],
+            np.float32(run.alpha),
+            np.bool_(run.by_accuracy),
+            np.float32(dropout),
+            np.float32(DEFAULT_RATES.inputs),
         )
         for run in runs
     ]

@@ -8,7 +8,7 @@ softmax; the backward pass keeps the logarithm of the sum for each query and rec
 exponential. On a CPU the run time depends on memory layout: products whose narrow side (a head of width 8) comes
 second-to-last (``ndi,nij->ndj``) run four times as fast as the same products written the other way round.
 
-Start with :func:`attend`, which chooses between the kernel of cuDNN and :func:`blocked_attention`.
+Start with :func:`attend`.
 
 Deviation: the published layer applies dropout to attention weights in training. Flash kernels do not, and neither does this.
 """
@@ -28,6 +28,9 @@ from jaxephys.dimensions import AnyArray
 
 # Score of a key that a query may not see; finite, so that a block without visible keys gives no NaN.
 MASKED_SCORE = -1e30
+MASKED_COORDINATE = -(2.0**16)  # the same for cuDNN, times the scale of scores; exact in bfloat16
+PALLAS_BLOCK = 64  # bins of a block of `pallas_attention`
+MAX_CUDNN_WIDTH = 120  # of a head: 8 below the limit of cuDNN on older GPUs, for one more coordinate
 BLOCK_SCORES = 2**19  # scores of one block over all heads: scores and weights then stay in the cache
 MIN_BLOCK, MAX_BLOCK = 32, 512  # bins of a block
 
@@ -40,11 +43,9 @@ def attend(
     window: int | None = None,
     causal: bool = True,
     start: Int[AnyArray, ""] | int | None = None,
+    kernel: str = "sequential",
 ) -> Float[Array, "time head width"]:
-    """Compute multi-head attention, with the fastest kernel that the device has.
-
-    On a GPU causal attention over the keys of the same window uses cuDNN in bfloat16 if the width of a head is a
-    multiple of 8 up to 128; everything else uses `blocked_attention` in float32.
+    """Compute multi-head attention.
 
     Parameters
     ----------
@@ -58,11 +59,17 @@ def attend(
         Whether a query sees no later key. If False, it sees all keys, and ``window`` must be None.
     start : int, optional
         Index of the first valid key; earlier keys are masked.
+    kernel : {"sequential", "blocked", "cudnn", "pallas"}
+        ``"sequential"`` and ``"blocked"`` compute blocks in float32 by `blocked_attention`; of a batch of windows, the former computes one window
+        after the other, and the latter all together. ``"cudnn"`` is the flash attention of cuDNN on a GPU, with products of
+        bfloat16 and a softmax of float32; ``"blocked"`` is used instead where it does not apply: to attention in both
+        directions, and to heads whose width is not a multiple of 8 up to 120. ``"pallas"`` is `pallas_attention` where it applies, that is
+        without a window, a past and a first valid key, and ``"cudnn"`` elsewhere.
 
     Returns
     -------
-    float32 array of shape (bins, heads, width)
-        Weighted means of the values.
+    array of shape (bins, heads, width)
+        Weighted means of the values, in the type of the queries.
 
     Raises
     ------
@@ -74,11 +81,13 @@ def attend(
             f"{q.shape[0]} queries and {k.shape[0]} keys, window {window}, causal {causal}: the queries must be the last "
             "keys, and attention in both directions can have neither earlier keys nor a window"
         )
-    width = q.shape[-1]
-    has_kernel = jax.default_backend() == "gpu" and width % 8 == 0 and width <= 128
-    if has_kernel and causal and start is None and k.shape == q.shape:
-        return _cudnn_attention(q, k, v, window)
-    return blocked_attention(q, k, v, window=window, causal=causal, start=start)
+    fits_cudnn = causal and q.shape[-1] % 8 == 0 and q.shape[-1] <= MAX_CUDNN_WIDTH
+    if kernel == "pallas" and causal and window is None and start is None and k.shape == q.shape:
+        return pallas_attention(q, k, v)
+    if kernel in ("cudnn", "pallas") and fits_cudnn:
+        return cudnn_attention(q, k, v, window=window, start=start)
+    sequential = kernel == "sequential"
+    return blocked_attention(q, k, v, window=window, causal=causal, start=start, sequential=sequential)
 
 
 def blocked_attention(
@@ -90,6 +99,7 @@ def blocked_attention(
     causal: bool = True,
     start: Int[AnyArray, ""] | int | None = None,
     block: int | None = None,
+    sequential: bool = True,
 ) -> Float[Array, "time head width"]:
     """Compute multi-head attention block by block, in float32 on any device.
 
@@ -107,23 +117,104 @@ def blocked_attention(
         Index of the first valid key; earlier keys are masked.
     block : int, optional
         Bins of a block, `block_size` by default. Results do not depend on it, except for rounding.
+    sequential : bool
+        Whether the windows of a batch (of ``jax.vmap``) are computed one after the other.
 
     Returns
     -------
-    float32 array of shape (bins, heads, width)
-        Weighted means of the values.
+    array of shape (bins, heads, width)
+        Weighted means of the values, in the type of the queries.
     """
     time, heads, _ = q.shape
-    past = k.shape[0] - time
+    dtype, past = q.dtype, k.shape[0] - time
+    q, k, v = (jnp.asarray(x, jnp.float32) for x in (q, k, v))
     block = block_size(time, heads, window) if block is None else block
     query_blocks, past_blocks = -(-time // block), -(-past // block)
     pad_before, pad_after = past_blocks * block - past, query_blocks * block - time  # aligns query with key blocks
-    blocks = Blocks(block, query_blocks, past_blocks, pad_before + past + time, window, causal)
+    blocks = Blocks(block, query_blocks, past_blocks, pad_before + past + time, window, causal, sequential)
     first_key = jnp.asarray(pad_before if start is None else pad_before + start, jnp.int32)
     q = jnp.pad(jnp.moveaxis(q, 1, 0), ((0, 0), (0, pad_after), (0, 0)))
     k, v = (jnp.pad(jnp.moveaxis(x, 1, 0), ((0, 0), (pad_before, pad_after), (0, 0))) for x in (k, v))
     out: Any = _attention(blocks, q * q.shape[-1] ** -0.5, k, v, first_key)
-    return jnp.moveaxis(out[:, :time], 0, 1)
+    return jnp.moveaxis(out[:, :time], 0, 1).astype(dtype)
+
+
+def cudnn_attention(
+    q: Float[AnyArray, "time head width"],
+    k: Float[AnyArray, "key head width"],
+    v: Float[AnyArray, "key head width"],
+    *,
+    window: int | None = None,
+    start: Int[AnyArray, ""] | int | None = None,
+) -> Float[Array, "time head width"]:
+    """Compute causal multi-head attention by the flash attention of cuDNN, on an NVIDIA GPU.
+
+    Parameters
+    ----------
+    q : float array of shape (bins, heads, width)
+        Queries, which belong to the last ``bins`` of the keys. The width is a multiple of 8 up to `MAX_CUDNN_WIDTH`.
+    k, v : float array of shape (keys, heads, width)
+        Keys and values.
+    window : int, optional
+        A query sees its own bin and this many bins before it. By default it sees all bins before it.
+    start : int, optional
+        Index of the first valid key; earlier keys are masked.
+
+    Returns
+    -------
+    array of shape (bins, heads, width)
+        Weighted means of the values, in the type of the queries.
+
+    Notes
+    -----
+    The kernel has neither a past nor a first valid key. For a past, queries of 0 are added to it, whose results are dropped. Keys that are
+    not valid get one more coordinate, whose product with that of a query is `MASKED_COORDINATE`, and hence a weight of 0.
+    """
+    dtype, time, width, past = q.dtype, q.shape[0], q.shape[-1], k.shape[0] - q.shape[0]
+    padding = -k.shape[0] % 8  # in the future of every bin
+    q = jnp.pad(q, ((past, 0), (0, 0), (0, 0)))
+    if start is not None:
+        masked = jnp.where(jnp.arange(len(k)) < start, MASKED_COORDINATE, 0.0)
+        coordinates = jnp.ones(len(k)), masked, jnp.zeros(len(k))
+        q, k, v = (_add_coordinate(x, values) for x, values in zip((q, k, v), coordinates, strict=True))
+    q, k, v = (jnp.pad(x.astype(jnp.bfloat16), ((0, padding), (0, 0), (0, 0))) for x in (q, k, v))
+    local = None if window is None else (window, 0)
+    options = {"scale": width**-0.5, "is_causal": True, "local_window_size": local}
+    out = jax.nn.dot_product_attention(q, k, v, implementation="cudnn", **options)
+    return out[past : past + time, :, :width].astype(dtype)
+
+
+def pallas_attention(
+    q: Float[AnyArray, "time head width"],
+    k: Float[AnyArray, "time head width"],
+    v: Float[AnyArray, "time head width"],
+    *,
+    interpret: bool = False,
+) -> Float[Array, "time head width"]:
+    """Compute causal multi-head attention by JAX's flash attention in Pallas, on a GPU.
+
+    Its products are as wide as a head, but at least 16, and its backward pass adds in a fixed order.
+
+    Parameters
+    ----------
+    q, k, v : float array of shape (bins, heads, width)
+        Queries, keys and values of the same bins.
+    interpret : bool
+        Compute by an interpreter on any device, for tests.
+
+    Returns
+    -------
+    array of shape (bins, heads, width)
+        Weighted means of the values, in the type of the queries. Products are bfloat16, the softmax is float32.
+    """
+    from jax.experimental.pallas.ops.gpu import attention as kernels  # imports Triton, so only where it is used
+
+    time, _, width = q.shape
+    sizes = (0, -time % PALLAS_BLOCK), (0, 0), (0, max(16 - width, 0))
+    padded = (jnp.pad(x.astype(jnp.bfloat16), sizes)[None] for x in (q, k, v))
+    blocks = kernels.BlockSizes(*[PALLAS_BLOCK] * 6)
+    out: Any = kernels.mha(*padded, None, width**-0.5, True, blocks, interpret=interpret)
+    return out[0, :time, :, :width].astype(q.dtype)
 
 
 def block_size(time: int, heads: int, window: int | None) -> int:
@@ -197,6 +288,8 @@ class Blocks(NamedTuple):
         Number of past bins that a query attends to.
     causal : bool
         Whether a query sees no later key.
+    sequential : bool
+        Whether the windows of a batch are computed one after the other.
     """
 
     size: int
@@ -205,6 +298,7 @@ class Blocks(NamedTuple):
     keys_end: int
     window: int | None
     causal: bool
+    sequential: bool
 
     def key_blocks(self, i: Int[AnyArray, ""]) -> tuple[Int[Array, ""], Int[Array, ""]]:
         """Return the range of key blocks that some query of a block can see.
@@ -268,12 +362,10 @@ class Blocks(NamedTuple):
         return lax.dynamic_slice_in_dim(x, block * self.size, self.size, axis)
 
 
-def _cudnn_attention(q: Array, k: Array, v: Array, window: int | None) -> Array:
-    time, padding = q.shape[0], -q.shape[0] % 8  # the padding lies in the future of every bin
-    q, k, v = (jnp.pad(x.astype(jnp.bfloat16), ((0, padding), (0, 0), (0, 0))) for x in (q, k, v))
-    local = None if window is None else (window, 0)
-    out = jax.nn.dot_product_attention(q, k, v, is_causal=True, local_window_size=local, implementation="cudnn")
-    return out[:time].astype(jnp.float32)
+def _add_coordinate(x: Array, values: Array) -> Array:
+    """Append a coordinate that all heads share, and zeros up to the next multiple of 8."""
+    column = values.astype(x.dtype)[:, None, None]
+    return jnp.concatenate([x, jnp.broadcast_to(jnp.pad(column, ((0, 0), (0, 0), (0, 7))), (*x.shape[:2], 8))], axis=-1)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -283,8 +375,9 @@ def _attention(blocks: Blocks, q: Array, k: Array, v: Array, first_key: Array) -
 
 
 def _forward(blocks, q, k, v, first_key):
-    # A batch is computed one window after the other: the blocks of several windows would not fit into the cache.
-    out, log_sum = sequential_vmap(partial(_forward_window, blocks))(q, k, v, first_key)
+    # On a CPU a batch is computed one window after the other: the blocks of several windows would not fit into the cache.
+    mapped = sequential_vmap if blocks.sequential else lambda function: function
+    out, log_sum = mapped(partial(_forward_window, blocks))(q, k, v, first_key)
     return out, (q, k, v, first_key, out, log_sum)
 
 
@@ -314,7 +407,8 @@ def _forward_window(blocks: Blocks, q: Array, k: Array, v: Array, first_key: Arr
 
 def _backward(blocks, saved, out_bar):
     q, k, v, first_key, out, log_sum = saved
-    gradients = sequential_vmap(partial(_backward_window, blocks))(q, k, v, first_key, out, log_sum, out_bar)
+    mapped = sequential_vmap if blocks.sequential else lambda function: function
+    gradients = mapped(partial(_backward_window, blocks))(q, k, v, first_key, out, log_sum, out_bar)
     return *gradients, None
 
 

@@ -26,6 +26,7 @@ from jaxephys.spikes.attribution import (
     summarize_attention,
     wrap_variables,
 )
+from jaxephys.spikes.backend import local_network
 from jaxephys.spikes.losses import bce
 from jaxephys.spikes.network import SpikeNetwork
 from jaxephys.spikes.streaming_scores import StreamingCounts, add_bins, empty_counts
@@ -108,6 +109,7 @@ def analyze_attention(
     AttentionAnalysis
         Means over windows.
     """
+    network = local_network(network)
 
     @jax.jit
     def summarize(variables: Variables, windows: Array) -> tuple[AttentionSummary, Array]:
@@ -158,6 +160,7 @@ def compared_models(
         By name: the forecast, and the fraction of the window in which units are shuffled. The network as trained, with each mode of
         altered attention, and trained without attention; the running rate; network and running rate with shuffled units.
     """
+    network, without = local_network(network), local_network(without)
     trained = partial(_network_logits, network, variables)
     models: dict[str, tuple[Apply, float]] = {TRAINED: (trained, 0.0)}
     for mode in ATTENTION_MODES:

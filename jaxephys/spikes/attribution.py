@@ -94,6 +94,11 @@ class AlteredAttention(nn.Module):
         return self.network.window
 
     @property
+    def dropout(self) -> float:
+        """Dropout rate of the network in training."""
+        return self.network.dropout
+
+    @property
     def supports_entry_sampling(self) -> bool:
         """Whether the network computes the logits of given entries only."""
         return self.network.supports_entry_sampling

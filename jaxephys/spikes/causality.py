@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxephys.dimensions import AnyArray
+from jaxephys.spikes.backend import jit_local
 
 Apply = Callable[[Array], Array]  # bins (bins, units) -> logits (bins, units); row t belongs to bin t + 1
 N_TESTS = 6  # bins t that are tested
@@ -79,20 +80,24 @@ def measure_causality(apply: Apply, spikes: Float[AnyArray, "time unit"]) -> Cau
     if length < 2:
         raise ValueError(f"the causality test has {length} bin: give a window of at least 2")
     tested = np.sort(rng.choice(length - 1, size=min(N_TESTS, length - 1), replace=False))
-    outputs = np.asarray(apply(jnp.asarray(spikes)))
-    weight = jnp.asarray(rng.normal(size=outputs.shape[1:]), jnp.float32)
+    shape = jax.eval_shape(apply, jnp.asarray(spikes)).shape[1:]
+    weight = jnp.asarray(rng.normal(size=shape), jnp.float32)
 
-    @jax.jit
-    @jax.grad
-    def gradient_at(bins: Array, t: Array) -> Array:
-        return jnp.sum(apply(bins)[t] * weight)
+    @jit_local
+    def outputs_and_gradient(bins: Array, t: Array) -> tuple[Array, Array]:
+        outputs, pull = jax.vjp(apply, bins)
+        return outputs, pull(jnp.zeros_like(outputs).at[t].set(weight))[0]
+
+    outputs = np.asarray(outputs_and_gradient(jnp.asarray(spikes), jnp.int32(0))[0])
 
     output_change, future_gradient, reach = 0.0, 0.0, 0
     for t in tested:
         replaced = spikes.copy()
         replaced[t + 1 :] = rng.random(replaced[t + 1 :].shape) < 0.5
-        change = np.abs(np.asarray(apply(jnp.asarray(replaced)))[: t + 1] - outputs[: t + 1])
-        gradient = np.abs(np.asarray(gradient_at(jnp.asarray(spikes), jnp.int32(t))))
+        other_outputs, _ = outputs_and_gradient(jnp.asarray(replaced), jnp.int32(t))
+        with np.errstate(invalid="ignore"):
+            change = np.abs(np.asarray(other_outputs)[: t + 1] - outputs[: t + 1])
+        gradient = np.abs(np.asarray(outputs_and_gradient(jnp.asarray(spikes), jnp.int32(t))[1]))
         if not (np.isfinite(change).all() and np.isfinite(gradient).all()):
             raise ValueError(
                 f"outputs or gradients of the causality test at bin {t} are not finite: the model has diverged"

@@ -21,8 +21,10 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from jaxephys.dimensions import AnyArray
+from jaxephys.engine.compile_cache import padded_length
 from jaxephys.engine.task import PyTree, Variables
 from jaxephys.schemas.recording import Recording
+from jaxephys.spikes.backend import jit_local, local_backend, local_network
 from jaxephys.spikes.causality import CausalityReport, check_causality, measure_causality
 from jaxephys.spikes.expert_mixture import ExpertWeights, expert_logits, initial_expert_weights, mix_experts
 from jaxephys.spikes.history import compute_features, initial_history, trace_history
@@ -91,6 +93,16 @@ class ForecastConfig:
     def mixes_experts(self) -> bool:
         """Whether the output is a mixture of experts."""
         return self.adaptive and self.network.filters is not None
+
+    def local(self) -> ForecastConfig:
+        """Return the same settings with the network in the form that suits the first device of this process.
+
+        Returns
+        -------
+        ForecastConfig
+            Settings to compile with.
+        """
+        return replace(self, network=local_network(self.network))
 
 
 def initial_state(config: ForecastConfig, variables: Variables, n_units: int) -> ForecastState:
@@ -261,14 +273,11 @@ class Forecaster:
         StreamingCounts
             With a leading run axis.
         """
-        start, stop = recording.span("test") if span is None else span
-        first = max(start - warm_up, 0)
+        span = recording.span("test") if span is None else span
         same_bin = self.config.network.is_reconstruction if same_bin is None else same_bin
-        block = np.full(stop - first, -1, np.int32)
-        block[start - first :] = np.arange(stop - start) * n_blocks // (stop - start)
         ahead = 0 if same_bin else 1
-        windows = _cut_windows(recording.packed[first:stop], block, self.config.length, ahead)
-        return _count_windows(self.config, recording.units, n_blocks, self.parameters, windows, ahead)
+        windows = _scored_windows(recording, span, warm_up, n_blocks, self.config.length, ahead)
+        return _count_windows(self.config.local(), recording.units, n_blocks, ahead, True, self.parameters, windows)
 
     def compute_logits(
         self, recording: Recording, start: int, stop: int, *, warm_up: int = WARM_UP
@@ -293,7 +302,7 @@ class Forecaster:
         no_block = np.zeros(stop - first, np.int32)
         ahead = 0 if self.config.network.is_reconstruction else 1
         windows, _ = _cut_windows(recording.packed[first:stop], no_block, self.config.length, ahead)
-        logits = np.asarray(_logits_of_windows(self.config, recording.units, self.parameters, windows))
+        logits = np.asarray(_logits_of_windows(self.config.local(), recording.units, self.parameters, windows))
         if ahead:
             logits = np.concatenate([np.full_like(logits[:, :1], np.nan), logits], axis=1)
         return logits[:, start - first : stop - first]
@@ -351,13 +360,20 @@ class Forecaster:
         list of StreamingCounts
             One per run, without a run axis.
         """
-        counts = []
-        for run, source in enumerate(sources):
+        of_recordings: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        length, n_blocks = self.config.length, 2
+        ahead = 0 if self.config.network.is_reconstruction else 1
+        for source in dict.fromkeys(sources):
             start, stop = recordings[source].span("validation")
             span = start, min(stop, start + n_bins)
-            alone = replace(self, parameters=jax.tree.map(lambda leaf: leaf[None], self.run_parameters(run)))
-            counts.append(counts_of_run(alone.count_outcomes(recordings[source], span, n_blocks=2), 0))
-        return counts
+            of_recordings[source] = _scored_windows(recordings[source], span, WARM_UP, n_blocks, length, ahead)
+        most = max(len(packed) for packed, _ in of_recordings.values())
+        windows = [_pad_windows(*of_recordings[source], most) for source in sources]
+        stacked = jax.tree.map(lambda *parts: np.stack(parts), *windows)
+        n_units = recordings[sources[0]].units
+        counts = _count_windows(self.config.local(), n_units, n_blocks, ahead, False, self.parameters, stacked)
+        counts = jax.device_get(counts)
+        return [counts_of_run(counts, run) for run in range(len(sources))]
 
     def check_causality(self, recording: Recording, run: int = 0) -> CausalityReport:
         """Test on the first bins of a recording that the compiled forecast does not use future bins.
@@ -381,12 +397,16 @@ class Forecaster:
         """
         bins = recording.bits(0, min(2 * CAUSALITY_BINS, len(recording))).astype(np.float32)
         parameters = self.run_parameters(run)
-        compiled = jax.jit(partial(forecast, self.config))
-        state = initial_state(self.config, parameters.variables, recording.units)
+        config = self.config.local()
         past, tested = np.array_split(bins, 2)
-        _, state = compiled(parameters, past, state)
+
+        def forecast_after_past(spikes: Array) -> Array:
+            state = initial_state(config, parameters.variables, recording.units)
+            _, state = forecast(config, parameters, jnp.asarray(past), state)
+            return forecast(config, parameters, spikes, state)[0]
+
         test = measure_causality if self.config.network.is_reconstruction else check_causality
-        return test(lambda spikes: compiled(parameters, spikes, state)[0], tested)
+        return test(forecast_after_past, tested)
 
 
 def counts_of_run(counts: StreamingCounts, run: int) -> StreamingCounts:
@@ -438,33 +458,56 @@ def fit_scale_and_shift(histogram: Real[np.ndarray, "histogram_bin 2"]) -> tuple
     return float(np.exp(optimum.x[0])), float(optimum.x[1])
 
 
+def _scored_windows(
+    recording: Recording, span: tuple[int, int], warm_up: int, n_blocks: int, length: int, ahead: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Windows of the bins of a span and of those that are read before it, and the time block of each bin to score."""
+    start, stop = span
+    first = max(start - warm_up, 0)
+    block = np.full(stop - first, -1, np.int32)
+    block[start - first :] = np.arange(stop - start) * n_blocks // (stop - start)
+    return _cut_windows(recording.packed[first:stop], block, length, ahead)
+
+
+def _pad_windows(packed: np.ndarray, block: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Add windows of silence that are not scored."""
+    missing = count - len(packed)
+    return np.pad(packed, ((0, missing), (0, 0), (0, 0))), np.pad(block, ((0, missing), (0, 0)), constant_values=-1)
+
+
 def _cut_windows(packed: np.ndarray, block: np.ndarray, length: int, ahead: int) -> tuple[np.ndarray, np.ndarray]:
     """Divide packed bins into whole windows and the bin after each, and the blocks into those of the predicted bins.
 
-    Row t of a window predicts the bin that is ``ahead`` bins later. Bins beyond the end have no block.
+    Row t of a window predicts the bin that is ``ahead`` bins later. Bins beyond the end have no block. The number of windows is
+    rounded up, so that recordings of like length share one compiled program.
     """
-    count = -(-(len(packed) - ahead) // length)
+    count = padded_length(-(-(len(packed) - ahead) // length))
     packed = np.pad(packed, ((0, count * length + 1 - len(packed)), (0, 0)))
     block = np.pad(block[ahead:], (0, count * length + ahead - len(block)), constant_values=-1)
     starts = range(0, count * length, length)
     return np.stack([packed[start : start + length + 1] for start in starts]), block.reshape(count, length)
 
 
-def _map_over_runs(one_run: Callable[[ForecastParameters], PyTree], parameters: ForecastParameters) -> PyTree:
-    """One run after the other on a CPU, where nothing is gained by computing them together."""
-    return lax.map(one_run, parameters) if jax.default_backend() == "cpu" else jax.vmap(one_run)(parameters)
+def _map_over_runs(one_run: Callable[..., PyTree], *runs: PyTree) -> PyTree:
+    """Compute all runs together, or on a CPU, where nothing is gained by that, one after the other."""
+    if local_backend().execution == "map":
+        return lax.map(lambda run: one_run(*run), runs)
+    return jax.vmap(one_run)(*runs)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 5))
+@partial(jit_local, static_argnums=(0, 1, 2, 3, 4))
 def _count_windows(
     config: ForecastConfig,
     n_units: int,
     n_blocks: int,
+    ahead: int,
+    shared: bool,
     parameters: ForecastParameters,
     windows: tuple[Array, Array],
-    ahead: int,
 ) -> StreamingCounts:
-    def one_run(parameters: ForecastParameters) -> StreamingCounts:
+    """Count the outcomes of all runs on windows that they share, or that have a run axis."""
+
+    def one_run(parameters: ForecastParameters, windows: tuple[Array, Array]) -> StreamingCounts:
         def one_window(
             carry: tuple[ForecastState, StreamingCounts], window: tuple[Array, Array]
         ) -> tuple[tuple[ForecastState, StreamingCounts], None]:
@@ -477,10 +520,12 @@ def _count_windows(
         initial = initial_state(config, parameters.variables, n_units), empty_counts(n_blocks, n_units)
         return lax.scan(one_window, initial, windows)[0][1]
 
-    return _map_over_runs(one_run, parameters)
+    if shared:
+        return _map_over_runs(lambda run: one_run(run, windows), parameters)
+    return _map_over_runs(one_run, parameters, windows)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jit_local, static_argnums=(0, 1))
 def _logits_of_windows(
     config: ForecastConfig, n_units: int, parameters: ForecastParameters, windows: Array
 ) -> Float[Array, "run time unit"]:

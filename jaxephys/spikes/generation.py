@@ -23,6 +23,7 @@ from jaxtyping import Array, Shaped, UInt
 
 from jaxephys.engine.task import Key
 from jaxephys.spikes import history
+from jaxephys.spikes.backend import jit_local
 from jaxephys.spikes.forecaster import (
     ForecastConfig,
     Forecaster,
@@ -80,10 +81,10 @@ def generate(
         raise ValueError(f"{n_bins} bins after {len(past)} bins of past: give at least one of each")
     parameters, past_bins = forecaster.run_parameters(run), jnp.asarray(past, jnp.float32)
     key = jax.random.fold_in(jax.random.key(seed), 0)
-    return np.asarray(_generate(forecaster.config, n_bins, bounded, parameters, past_bins, key))
+    return np.asarray(_generate(forecaster.config.local(), n_bins, bounded, parameters, past_bins, key))
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jit_local, static_argnums=(0, 1, 2))
 def _generate(
     config: ForecastConfig, n_bins: int, bounded: bool, parameters: ForecastParameters, past: Array, key: Key
 ) -> Array:

@@ -20,6 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from jaxephys.dimensions import AnyArray
 from jaxephys.schemas.recording import Recording
 from jaxephys.spikes import history
+from jaxephys.spikes.backend import jit_local
 from jaxephys.spikes.history import Filters, History, HistoryFeatures
 
 WARM_UP_MS = 5000.0  # the start of a recording is skipped: it has too little past
@@ -108,7 +109,7 @@ def linear_logits(weights: Float[AnyArray, "weight"], features: HistoryFeatures)
     return _regressors(features) @ weights[1:] + weights[0]
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jit_local, static_argnums=(0, 1))
 def _window_regressors(
     filters: Filters, stride: int, state: History, spikes: Float[AnyArray, "time unit"]
 ) -> tuple[History, Float[Array, "_ unit regressor"]]:

@@ -81,7 +81,14 @@ def focal(
     return _weighted_mean(value if alpha is None else value * (alpha * spikes + (1 - alpha) * (1 - spikes)), weights)
 
 
-def dice(logits: Logits, spikes: Spikes, over: str = "global", *, weights: Weights | None = None) -> Scalar:
+def dice(
+    logits: Logits,
+    spikes: Spikes,
+    over: str = "global",
+    smooth: Float[AnyArray, ""] | float = SMOOTH,
+    *,
+    weights: Weights | None = None,
+) -> Scalar:
     """Compute the soft Dice loss.
 
     Parameters
@@ -93,13 +100,15 @@ def dice(logits: Logits, spikes: Spikes, over: str = "global", *, weights: Weigh
     over : {"global", "unit", "time"}
         One overlap of all entries; or the mean of one overlap per unit, so that every unit weighs the same however rarely
         it fires; or the mean of one overlap per bin.
+    smooth : float
+        Number of spikes that are added to both sums, so that the loss is finite without a spike.
     weights : float array, optional
         How often each entry counts; 1 by default.
 
     Returns
     -------
     float32 scalar
-        ``1 - (2 sum p s + 1) / (sum p + sum s + 1)``.
+        ``1 - (2 sum p s + smooth) / (sum p + sum s + smooth)``.
 
     Raises
     ------
@@ -109,13 +118,14 @@ def dice(logits: Logits, spikes: Spikes, over: str = "global", *, weights: Weigh
     if over not in OVERLAP_AXES:
         raise ValueError(f"Dice over {over!r} is unknown: choose one of {', '.join(OVERLAP_AXES)}")
     logits, spikes = _as_float32(logits, spikes)
-    return jnp.mean(_dice(jax.nn.sigmoid(logits), spikes, OVERLAP_AXES[over], weights))
+    return jnp.mean(_dice(jax.nn.sigmoid(logits), spikes, OVERLAP_AXES[over], weights, smooth))
 
 
 def dice_bce(
     logits: Logits,
     spikes: Spikes,
     dice_share: Float[AnyArray, ""] | float = 0.5,
+    smooth: Float[AnyArray, ""] | float = SMOOTH,
     *,
     weights: Weights | None = None,
 ) -> Scalar:
@@ -129,6 +139,8 @@ def dice_bce(
         Zeros and ones.
     dice_share : float
         Weight of Dice; cross-entropy has ``1 - dice_share``.
+    smooth : float
+        As in `dice`.
     weights : float array, optional
         How often each entry counts; 1 by default.
 
@@ -137,7 +149,8 @@ def dice_bce(
     float32 scalar
         ``dice_share * dice + (1 - dice_share) * bce``.
     """
-    return dice_share * dice(logits, spikes, weights=weights) + (1 - dice_share) * bce(logits, spikes, weights=weights)
+    overlap = dice(logits, spikes, smooth=smooth, weights=weights)
+    return dice_share * overlap + (1 - dice_share) * bce(logits, spikes, weights=weights)
 
 
 def published_dice(
@@ -213,11 +226,12 @@ def _dice(
     spikes: Float[Array, "*batch time unit"],
     axes: tuple[int, ...] | None,
     weights: Weights | None,
+    smooth: Float[AnyArray, ""] | float = SMOOTH,
 ) -> Float[Array, "*rest"]:
     def total(x: Array) -> Array:
         return jnp.sum(x if weights is None else x * weights, axis=axes)
 
-    return 1 - (2 * total(p * spikes) + SMOOTH) / (total(p) + total(spikes) + SMOOTH)
+    return 1 - (2 * total(p * spikes) + smooth) / (total(p) + total(spikes) + smooth)
 
 
 def _weighted_mean(x: Array, weights: Weights | None) -> Scalar:

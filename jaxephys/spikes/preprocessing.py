@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int, UInt
 
 from jaxephys.dimensions import AnyArray
 from jaxephys.schemas.recording import Recording
+from jaxephys.spikes.backend import jit_local
 from jaxephys.spikes.history import Filters, History, initial_history, last_state, trace_history
 
 
@@ -67,8 +68,7 @@ def make_data(recordings: Sequence[Recording], filters: Filters | None, length: 
     packed = np.stack([np.pad(recording.packed, ((0, longest - len(recording)), (0, 0))) for recording in recordings])
     if filters is None:
         return SpikeData(packed, None)
-    states_of = jax.jit(lambda packed: history_before_windows(filters, packed, n_units, length))
-    history = [jax.device_get(states_of(part)) for part in packed]
+    history = [jax.device_get(_compiled_history(filters, part, n_units, length)) for part in packed]
     return SpikeData(packed, jax.tree.map(lambda *leaves: np.stack(leaves), *history))
 
 
@@ -149,3 +149,6 @@ def history_before_windows(filters: Filters, packed: UInt[AnyArray, "all byte"],
 
     starts = jnp.arange(0, len(packed) - length + 1, length, dtype=jnp.int32)
     return lax.scan(read_window, initial_history(filters, n_units), starts)[1]
+
+
+_compiled_history = jit_local(history_before_windows, (0, 2, 3))

@@ -15,7 +15,7 @@ Start with :func:`make_run_inputs` and :class:`SpikeTask`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -26,12 +26,19 @@ from jaxtyping import Array, Float, Int
 
 from jaxephys.dimensions import AnyArray
 from jaxephys.engine.rows import plain_rows, stack_rows
-from jaxephys.engine.task import Key, RowSet, RunInputs, Task, Variables
+from jaxephys.engine.task import Backend, Key, RowSet, RunInputs, Task, Variables
 from jaxephys.schemas.recording import Recording
 from jaxephys.spikes import losses
+from jaxephys.spikes.backend import form_for_backend, network_for_backend
 from jaxephys.spikes.network import Entries, Memory, SpikeNetwork
-from jaxephys.spikes.preprocessing import SpikeData, unpack_window
-from jaxephys.spikes.streaming_scores import HISTOGRAM_BINS, MAX_FALSE_POSITIVE_RATE, histogram_bin
+from jaxephys.spikes.preprocessing import SpikeData, unpack_bits
+from jaxephys.spikes.streaming_scores import (
+    HISTOGRAM_BINS,
+    MAX_FALSE_POSITIVE_RATE,
+    count_indices,
+    histogram_bin,
+    weighted_histogram,
+)
 
 LENGTH = 512  # bins of a window
 N_ENTRIES = 1024  # (bin, unit) entries of a window that the loss is computed on
@@ -40,6 +47,14 @@ SPIKE_SHARE, RATE_SHARE = 0.25, 0.5
 MAX_VALIDATION_WINDOWS = 64  # validation windows that select the epoch, at most
 VALIDATION_BATCH = 4  # validation windows that are computed at once
 LOSS_NAMES = tuple(losses.LOSSES)
+# Constants of a run that each loss uses.
+SEARCHABLE = {
+    "bce": (),
+    "focal": ("gamma", "alpha"),
+    "dice": ("smooth",),
+    "dice_bce": ("dice_share", "smooth"),
+    "published_dice": (),
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +71,8 @@ class Objective:
         Weight of a spike in the focal loss, ``1 - alpha`` being that of a silent bin; by default both have 1.
     dice_share : float
         Weight of Dice in ``dice_bce``.
+    smooth : float
+        Smoothing of Dice in ``dice`` and ``dice_bce``, in spikes.
 
     Raises
     ------
@@ -67,6 +84,7 @@ class Objective:
     gamma: float = 2.0
     alpha: float | None = None
     dice_share: float = 0.5
+    smooth: float = losses.SMOOTH
 
     def __post_init__(self) -> None:
         if self.loss not in LOSS_NAMES:
@@ -86,8 +104,10 @@ class SpikeConstants(NamedTuple):
         As in `Objective`.
     alpha : float array of shape (runs,)
         As in `Objective`; below 0 spikes and silent bins both have weight 1.
-    dice_share : float array of shape (runs,)
+    dice_share, smooth : float array of shape (runs,)
         As in `Objective`.
+    dropout : float array of shape (runs,)
+        Dropout rate of the run, below 1; a negative number stands for the rate of the network. A network whose rate is 0 has no dropout.
     """
 
     source: Int[AnyArray, "*run"]
@@ -95,6 +115,8 @@ class SpikeConstants(NamedTuple):
     gamma: Float[AnyArray, "*run"]
     alpha: Float[AnyArray, "*run"]
     dice_share: Float[AnyArray, "*run"]
+    smooth: Float[AnyArray, "*run"]
+    dropout: Float[AnyArray, "*run"]
 
 
 class SpikeBatch(NamedTuple):
@@ -170,6 +192,8 @@ def make_run_inputs(
         np.array([objective.gamma for objective in objectives], np.float32),
         np.array([-1 if objective.alpha is None else objective.alpha for objective in objectives], np.float32),
         np.array([objective.dice_share for objective in objectives], np.float32),
+        np.array([objective.smooth for objective in objectives], np.float32),
+        np.full(len(objectives), -1, np.float32),
     )
     train_rows = [plain_rows(np.resize(windows, n_rows)) for windows in training]
     selecting = [windows[chosen.astype(int)] for windows, chosen in zip(validation, spread, strict=True)]
@@ -254,8 +278,7 @@ def make_task(
         The methods of `SpikeTask`.
     """
     sampled = (n_entries or 0) if network.supports_entry_sampling else 0
-    task = SpikeTask(network, n_units, loss_names(objectives), length, sampled)
-    return Task(task.init, task.gather, task.loss, task.outputs, task.validate)
+    return SpikeTask(network, n_units, loss_names(objectives), length, sampled).engine_task()
 
 
 @dataclass(frozen=True)
@@ -274,6 +297,8 @@ class SpikeTask:
         Bins of a window.
     n_entries : int
         Sampled entries of a window; 0 for all.
+    scatter : bool
+        Whether the histogram of validation is added up by a scatter.
     """
 
     network: SpikeNetwork
@@ -281,6 +306,37 @@ class SpikeTask:
     loss_names: tuple[str, ...]
     length: int
     n_entries: int
+    scatter: bool = True
+
+    def engine_task(self) -> Task:
+        """Return the functions in the form that the engine takes.
+
+        Returns
+        -------
+        Task
+            Methods of this object.
+        """
+        functions = self.init, self.gather, self.loss, self.outputs, self.validate
+        names = [name for loss in self.loss_names for name in SEARCHABLE[loss]] + ["dropout"] * (
+            self.network.dropout > 0
+        )
+        return Task(*functions, for_backend=self.for_backend, searchable=tuple(dict.fromkeys(names)))
+
+    def for_backend(self, backend: Backend) -> Task:
+        """Return the same task in the form that suits a backend, see :mod:`jaxephys.spikes.backend`.
+
+        Parameters
+        ----------
+        backend : Backend
+            What the programs are compiled for.
+
+        Returns
+        -------
+        Task
+            The task for the engine.
+        """
+        scatter = form_for_backend(backend).scatter
+        return replace(self, network=network_for_backend(self.network, backend), scatter=scatter).engine_task()
 
     def init(self, key: Key) -> Variables:
         """Draw the initial variables.
@@ -316,9 +372,12 @@ class SpikeTask:
         SpikeBatch
             The batch.
         """
-        packed = data.packed[constants.source]
-        starts = rows.index * self.length
-        bins = jax.vmap(lambda start: unpack_window(packed, start, self.length + 1, self.n_units))(starts)
+        size = (1, self.length + 1, data.packed.shape[-1])
+
+        def cut(start: Int[Array, ""]) -> Float[Array, "time unit"]:  # never the whole recording, once for every run
+            return unpack_bits(lax.dynamic_slice(data.packed, (constants.source, start, 0), size)[0], self.n_units)
+
+        bins = jax.vmap(cut)(rows.index * self.length)
         spikes, target = (bins[:, 1:] if self.network.is_reconstruction else bins[:, :-1]), bins[:, 1:]
         spike_counts = jnp.sum(target, axis=1) * rows.weight[:, None]
         history = jax.tree.map(lambda leaf: leaf[constants.source, rows.index], data.history)
@@ -352,9 +411,12 @@ class SpikeTask:
             Logits of the targets.
         """
 
+        rate = jnp.where(batch.constants.dropout < 0, self.network.dropout, batch.constants.dropout)
+        training = {"train": True, **({"dropout_rate": rate} if self.network.dropout > 0 else {})}
+
         def one_window(spikes: Array, memory: Memory | None, entries: Entries | None, key: Key | None) -> Array:
             options: dict[str, Any] = {} if entries is None else {"entries": entries}
-            options |= {} if key is None else {"train": True, "rngs": {"dropout": key}}
+            options |= {} if key is None else {**training, "rngs": {"dropout": key}}
             return self.network.apply(variables, spikes, memory, **options)[0]
 
         keys = None if key is None else jax.random.split(key, len(batch.spikes))
@@ -456,8 +518,8 @@ class SpikeTask:
                 losses.focal(logits, target, run.gamma, weights=weights * class_weight)
                 * (jnp.sum(weights * class_weight) / total)
             ),
-            "dice": lambda: losses.dice(logits, target, weights=weights),
-            "dice_bce": lambda: losses.dice_bce(logits, target, run.dice_share, weights=weights),
+            "dice": lambda: losses.dice(logits, target, smooth=run.smooth, weights=weights),
+            "dice_bce": lambda: losses.dice_bce(logits, target, run.dice_share, run.smooth, weights=weights),
             "published_dice": lambda: losses.published_dice(logits, target, weights=weights),
         }
         return lax.switch(run.loss, [branches[name] for name in self.loss_names])
@@ -466,13 +528,18 @@ class SpikeTask:
         target, weights, logits = batch.target, batch.weights, self.compute_logits(variables, batch, None)
         nats = jax.nn.softplus(logits) - target * logits
         index = 2 * histogram_bin(logits, HISTOGRAM_BINS) + target.astype(jnp.int32)
-        histogram = jnp.zeros(2 * HISTOGRAM_BINS).at[index.reshape(-1)].add(weights.reshape(-1))
-        n_windows = jnp.sum(jnp.any(weights.reshape(len(weights), -1) > 0, axis=1))
+        index, weights = (x.reshape(len(x), -1) for x in (index, weights))
+        if self.scatter or self.n_entries:
+            histogram = weighted_histogram(index, weights, 2 * HISTOGRAM_BINS, scatter=self.scatter)
+        else:  # all entries of a window have one weight
+            counts = count_indices(index, 2 * HISTOGRAM_BINS).astype(jnp.float32)
+            histogram = jnp.einsum("r,rh->h", weights[:, 0], counts, precision=lax.Precision.HIGHEST)
+        n_windows = jnp.sum(jnp.any(weights > 0, axis=1))
         return ValidationSums(
             histogram.reshape(HISTOGRAM_BINS, 2),
-            jnp.sum(nats * weights),
+            jnp.sum(nats * batch.weights),
             self.run_loss(logits, batch) * n_windows,
-            jnp.sum(weights),
+            jnp.sum(batch.weights),
             jnp.sum(batch.spike_counts, axis=0),
             n_windows.astype(jnp.float32),
         )

@@ -11,7 +11,7 @@ pytest.importorskip("ipfx", reason="files are extracted with IPFX")
 from data_prep.patchseq.collect import build_table, empty_rows, extract_all, find_files, read_extracted
 from data_prep.patchseq.drop_reasons import REASONS, count_reasons, note, read_qc
 from data_prep.patchseq.labels import read_labels
-from data_prep.patchseq.table import make_table, save_table
+from data_prep.patchseq.table import drop_incomplete_cells, make_table, save_table
 from jaxephys.schemas.feature_table import FeatureTable
 from jaxephys.schemas.storage import TableError
 from tests.data_prep import toy
@@ -102,6 +102,39 @@ def test_second_run_repeats_nothing_unless_settings_differ(recordings, extracted
     extract_all(find_files(recordings / "a" / "11.nwb"), extracted, preset="paper", workers=1)
     assert read_extracted(extracted)[0]["preset"] == "paper" and len(read_extracted(extracted)[1]) == 1
     extract_all(find_files(recordings), extracted, workers=1)
+
+
+def test_published_families_have_the_order_of_the_study(recordings, tmp_path):
+    extract_all(find_files(recordings / "a" / "12.nwb"), tmp_path, preset="paper", workers=1)
+    table, _ = build_table([tmp_path])
+    assert table.families == (
+        *("first_ap_v", "first_ap_dv", "isi_shape", "inst_freq", "spiking_threshold_v", "spiking_peak_v"),
+        *("spiking_width", "spiking_fast_trough_v", "spiking_upstroke_downstroke_ratio"),
+        *("step_subthresh", "subthresh_norm", "psth"),
+    )
+    assert len(drop_incomplete_cells(table, 1.0)[0]) == 1, "padding does not count as missing"
+    steps = table.values[0, table.columns["step_subthresh"]]
+    assert steps[:420].all() and -90 < steps[:420].mean() < -60, "mV at rest and below"
+    # An extraction of an earlier version does not record its families, which then had another order.
+    settings = json.loads((tmp_path / "extract.json").read_text())
+    assert settings.pop("families") == list(table.families)
+    (tmp_path / "extract.json").write_text(json.dumps(settings))
+    earlier, _ = build_table([tmp_path])
+    assert earlier.families[0] == "step_subthresh" and earlier.families[-1] == "spiking_width"
+    np.testing.assert_array_equal(earlier.values, table.values)
+
+
+def test_cells_with_few_measured_features_are_left_out():
+    values = np.array([[1, 2, 3, np.nan], [1, np.nan, np.nan, np.nan], [1, 2, np.nan, np.nan]], np.float32)
+    table = FeatureTable.from_arrays(values, {"f": 4}, cell=["a", "b", "c"])
+    for share, cells in ((0.0, "abc"), (0.5, "ac"), (2 / 3, "ac"), (0.9, "a")):
+        kept, rows = drop_incomplete_cells(table, share)
+        assert "".join(kept.cell) == cells and {cell for cell, _ in rows} == set("abc") - set(cells)
+    with pytest.raises(TableError, match="give a number from 0 to 1"):
+        drop_incomplete_cells(table, -0.1)
+    halves = FeatureTable.from_arrays(np.array([[1, np.nan], [np.nan, 1]], np.float32), {"f": 2})
+    with pytest.raises(TableError, match=r"at most 50.0%: lower min_observed"):
+        drop_incomplete_cells(halves, 0.9)
 
 
 @pytest.mark.parametrize(("features", "width"), [("old", 54), ("new", 45), ("aligned", 25)])

@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,18 +13,21 @@ pytest.importorskip("ipfx", reason="the commands need the prep extra")
 
 from data_prep.__main__ import main
 from data_prep.patchseq.collect import build_table
+from data_prep.patchseq.drop_reasons import read_qc
 from data_prep.patchseq.nwb import read_recording
 from data_prep.patchseq.table import save_table
+from data_prep.patchseq.tfds_dataset import read_dataset, register_dataset
 from jaxephys.cli import main as run_jaxephys
 from jaxephys.schemas.feature_table import FeatureTable
+from jaxephys.schemas.storage import TableError
 from tests.data_prep import toy
 from tests.experiments.command import ROOT
 
 PAGE = (ROOT / "docs" / "data_preparation.md").read_text()
-CHAIN = [
-    line.split("#")[0].strip()
-    for line in re.findall(r"^python -m data_prep (patchseq (?!--).*)$", PAGE, flags=re.MULTILINE)
-]
+BLOCK = next(
+    block for block in re.findall(r"^```\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE) if "simulate nwb" in block
+)
+CHAIN = [line.split("#")[0].removeprefix("python -m data_prep ").strip() for line in BLOCK.splitlines()]
 SMALLER = {"--mouse 60": "--mouse 3", "--human 30": "--human 2"}
 
 
@@ -65,15 +69,54 @@ def test_nothing_is_done_twice_and_the_next_command_is_printed(folder, capsys):
     assert {path: path.stat().st_mtime_ns for path in (folder / "extracted/cells").iterdir()} == before
 
 
-def test_reader_of_ipfx_reads_the_same_sweeps(folder):
+@pytest.mark.parametrize("reader", ["pynwb", "ipfx"])
+def test_other_readers_read_the_same_sweeps(folder, reader):
     path = next((folder / "nwb").rglob("*.nwb"))
-    ours, theirs = (read_recording(path, reader=reader) for reader in ("h5py", "ipfx"))
+    ours, theirs = read_recording(path), read_recording(path, reader=reader)
     assert (ours.cell, ours.donor, ours.species) == (theirs.cell, theirs.donor, theirs.species)
-    assert theirs.source["reader"] == "ipfx" and len(ours.sweeps) == len(theirs.sweeps) > 15
+    assert theirs.source["reader"] == reader and len(ours.sweeps) == len(theirs.sweeps) > 15
     for left, right in zip(ours.sweeps, theirs.sweeps, strict=True):
         assert (left.number, left.protocol, left.rate) == (right.number, right.protocol, right.rate)
         np.testing.assert_allclose(left.voltage, right.voltage, rtol=1e-9)
         np.testing.assert_allclose(left.current, right.current, atol=1e-6)
+
+
+def test_tfds_data_set_is_registered_and_read_back_as_a_table(folder, capsys, tmp_path):
+    tfds = pytest.importorskip("tensorflow_datasets", reason="records need the tfds extra")
+    table = FeatureTable.read(folder / "table")
+    register_dataset()
+    assert "patchseq" in tfds.list_builders(with_community_datasets=False)
+    options = {"split": "cells", "data_dir": str(tmp_path)}
+    assert len(tfds.data_source("patchseq", **options, builder_kwargs={"table": folder / "table"})) == len(table)
+    assert len(tfds.data_source("patchseq", **options)) == len(table), "built once, read without the table"
+    again = read_dataset(tmp_path / "patchseq" / "1.0.0")
+    assert again.sha256 == table.sha256 and again.features == table.features
+    assert again.provenance == table.provenance
+    with pytest.raises(TableError, match="holds another table"):
+        tfds.builder("patchseq", data_dir=str(tmp_path), table=table.rows(np.arange(2)))
+    with pytest.raises(TableError, match="give the table to build it from"):
+        tfds.builder("patchseq", data_dir=str(tmp_path / "none"))
+    metadata = tmp_path / "patchseq" / "1.0.0" / "metadata.json"
+    metadata.write_text(metadata.read_text().replace(table.sha256, "0" * 64))
+    with pytest.raises(TableError, match="differ from the table that was written"):
+        read_dataset(tmp_path / "patchseq" / "1.0.0")
+    with pytest.raises(TableError, match="is no data set of"):
+        read_dataset(tmp_path)
+
+
+def test_documented_training_from_tfds_runs(folder, tmp_path, monkeypatch):
+    pytest.importorskip("tensorflow_datasets", reason="records need the tfds extra")
+    monkeypatch.chdir(tmp_path)
+    cells = FeatureTable.read(folder / "table")
+    rows = np.arange(30) % len(cells)
+    values = cells.values[rows] + np.random.default_rng(0).normal(size=(30, 1)).astype(np.float32)
+    families = {name: list(cells.features[columns]) for name, columns in cells.columns.items()}
+    many = FeatureTable.from_arrays(values, families, np.array(["Sst", "Vip"])[rows % 2])
+    many.write(tmp_path / "table")
+    (code,) = [code for code in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL) if "register_dataset" in code]
+    names: dict = {}
+    exec(code.replace("max_epochs=50", "max_epochs=2, hidden=4, token=4").replace("seeds=10", "seeds=1"), names)
+    assert names["model"].classes_.tolist() == ["Sst", "Vip"] and names["model"].families_ == cells.families
 
 
 def run_components(capsys, *words) -> tuple[int, str, str]:
@@ -136,6 +179,14 @@ def test_table_from_csv(capsys, tmp_path):
     assert code == 0 and "3 cells" in out and "no value" in out
     table = FeatureTable.read(tmp_path / "t")
     assert list(table.label) == ["Sncg", "Sst", "Sst"] and np.isnan(table.values).sum() == 1
+    words = ("patchseq", "table", tmp_path / "most", "--csv", tmp_path / "cells.csv", "--min-observed", 0.8)
+    code, out, _ = run(capsys, *words)
+    table = FeatureTable.read(tmp_path / "most")
+    assert code == 0 and "too many missing values" in out and table.provenance["min_observed"] == 0.8
+    assert list(table.cell) == ["7", "10"] and list(table.label) == ["Sncg", "Sst"]
+    reasons = {cell: (row.reason, row.detail) for cell, row in read_qc(tmp_path / "most/qc.csv")}
+    assert reasons["8"] == ("too many missing values", "75.0 % of the features measured")
+    assert reasons["9"][0] == "no value"
 
 
 def test_reasons_are_explained(capsys):
@@ -156,6 +207,20 @@ def test_list_of_systems_and_unknown_system(capsys):
     assert code == 2 and "there is no 'patchclamp'" in out
 
 
+def test_version_of_a_dandiset_can_be_chosen(tmp_path, monkeypatch, capsys):
+    requested = []
+
+    def fetch_dandiset(dandiset, folder, **options):
+        requested.append((dandiset, options.get("version")))
+        return SimpleNamespace(failed={})
+
+    monkeypatch.setattr("data_prep.dandi_archive.fetch_dandiset", fetch_dandiset)
+    assert run(capsys, "patchseq", "fetch", tmp_path, "--dandiset", "human")[0] == 0
+    assert run(capsys, "patchseq", "fetch", tmp_path, "--dandiset", "20", "--version", "latest")[0] == 0
+    assert run(capsys, "units", "fetch", tmp_path, "watson", "--version", "0.1.2")[0] == 0
+    assert requested == [("human", None), ("20", "latest"), ("000041", "0.1.2")]
+
+
 MISTAKES = {
     "no recordings": (("extract", "nowhere", "out"), "there is no .nwb file in nowhere"),
     "no source": (("table", "out"), "no source given: give one of --from, --csv"),
@@ -164,6 +229,10 @@ MISTAKES = {
     "no csv": (("table", "out", "--csv", "cells.csv"), "cells.csv cannot be read"),
     "no table": (("check", "nowhere"), "there is no table nowhere"),
     "components": (("spca", "good", "out"), "python -m jaxephys components good out"),
+    "share of measured features": (
+        ("table", "out", "--from", "extracted", "--min-observed", "1.5"),
+        "a smallest share of 1.5 is not possible",
+    ),
     "no workers": (("extract", "one.nwb", "out", "--workers", "0"), "workers=0"),
     "no dandiset": (("fetch", "out", "--dandiset", "mice"), "mice"),
 }
@@ -173,6 +242,7 @@ MISTAKES = {
 def test_mistake_prints_one_sentence(folder, capsys, tmp_path, monkeypatch, mistake):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "good").symlink_to(folder / "table")
+    (tmp_path / "extracted").symlink_to(folder / "extracted")
     toy.write_nwb(tmp_path / "one.nwb", [])
     words, hint = MISTAKES[mistake]
     code, _, err = run(capsys, "patchseq", *words)

@@ -63,6 +63,20 @@ def parts_in(folder: Path) -> list[Path]:
 # Selection of files and content of the manifest.
 
 
+def test_the_published_version_is_the_default_of_its_dandiset(tmp_path):
+    newer = "0.990101.0000"
+    for number, published in (("000020", "0.210913.1639"), ("000636", "0.241120.0510")):
+        with Archive(FILES, number=number, version=published) as archive:
+            assert query_archive(number, api=archive.api, limit=1).version == published
+        with Archive(FILES, number=number, version=newer) as archive:
+            with pytest.raises(DownloadError, match=f"No such version: '{published}'"):
+                query_archive(number, api=archive.api, limit=1)
+            for version in (newer, "latest"):
+                assert query_archive(number, version=version, api=archive.api, limit=1).version == newer
+    with Archive(FILES, number="000041", version=newer) as archive:
+        assert fetch_dandiset("41", tmp_path, api=archive.api, limit=1).manifest.version == newer
+
+
 def test_everything_is_fetched_and_the_manifest_describes_it(archive, tmp_path):
     out = tmp_path / "enregistrements été"
     summary = fetch_dandiset("mouse", out, api=archive.api)

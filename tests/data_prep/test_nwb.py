@@ -186,3 +186,9 @@ def test_the_facts_of_a_file_can_be_stored(path):
     arrays, facts = extract_file(path)
     assert arrays["values"].dtype == np.float32 and arrays["values"].shape == arrays["observed"].shape == (4197,)
     assert all(Note(*row).reason in REASONS for row in facts["notes"])
+
+
+def test_files_that_pynwb_refuses_have_a_reason(path):
+    with pytest.raises(UnreadableFile, match="unreadable file"):
+        read_recording(path, reader="pynwb")  # without a schema
+    assert len(read_recording(path).sweeps) == 3

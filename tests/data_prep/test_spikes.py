@@ -15,7 +15,7 @@ import pytest
 from data_prep.__main__ import main
 from data_prep.spikes import fetch as fetching
 from data_prep.spikes.binning import BinnedSpikes, bin_spikes, select_units
-from data_prep.spikes.build import BuildSettings, build_recording
+from data_prep.spikes.build import BuildSettings, apply_recipe, build_recording
 from data_prep.spikes.check import check_recording, compute_statistics
 from data_prep.spikes.registry import ENTRIES, Entry, IblSession, MendeleyDataset, build_entry, find_entry
 from data_prep.spikes.spike_times import SpikeTimes
@@ -375,6 +375,79 @@ def test_sessions_of_the_ibl_come_through_one(tmp_path, monkeypatch):
     assert {position for _, position, _ in OneMock.requested} == {"alf/probe00/pykilosort", "alf"}
     with pytest.raises(DataError, match="no public session of nobody on 2021-04-13"):
         fetching.fetch_session(IblSession("nobody", "2021-04-13"), tmp_path)
+
+
+# Recipes of the published study.
+
+
+def test_in_vitro_recipe_skips_half_an_hour_and_takes_ten_minutes(tmp_path, capsys):
+    path, bins, generator = tmp_path / "asdf.mat", 41 * 60_000, np.random.default_rng(0)
+    cells = [np.unique(generator.integers(1, bins, 500)).astype(float) for _ in range(130)]
+    write_asdf(path, cells, length=bins)
+    words = ("build", "slice", "--out", tmp_path, "--asdf", path, "--recipe", "in_vitro")
+    assert "does not contain the length of a tick" in run(capsys, *words)[2]
+    code, out, _ = run(capsys, *words, "--tick-ms", 1)
+    recording = Recording.read(tmp_path / "slice.npz")
+    assert code == 0 and "cut to 1800 to 2400 s" in out
+    assert (recording.units, len(recording), recording.domain) == (128, 600_000, "in vitro")
+    assert recording.splits.tolist() == [[0, 300_000], [305_000, 450_000], [455_000, 600_000]]
+    inside = cells[0][(cells[0] >= 1_800_000) & (cells[0] < 2_400_000)] - 1_800_000
+    np.testing.assert_array_equal(np.flatnonzero(recording.bits(0, 600_000)[:, 0]), inside)
+    assert run(capsys, *words, "--tick-ms", 1, "--take", 16)[0] == 0
+    assert Recording.read(tmp_path / "slice.npz").units == 16, "other options replace those of the recipe"
+    code, _, err = run(capsys, *words, "--tick-ms", 0.5)
+    assert code == 2 and "has 1230 s and the interval ends at 2400 s" in err
+
+
+def test_ibl_recipe_takes_five_minutes_of_spontaneous_activity(tmp_path, capsys):
+    generator = np.random.default_rng(0)
+    folder = tmp_path / "alf" / "probe00"
+    folder.mkdir(parents=True)
+    times = np.sort(generator.uniform(0, 1200, 60_000))
+    np.save(folder / "spikes.times.npy", times)
+    np.save(folder / "spikes.clusters.npy", generator.integers(0, 230, 60_000))
+    passive = "index,spontaneousActivity\nstart,500.0\nstop,{}\n"
+    (tmp_path / "alf" / "_ibl_passivePeriods.intervalsTable.csv").write_text(passive.format(1110.0))
+    words = ("build", "ibl_NYU-40_2021-04-14", "--out", tmp_path, "--data", folder)
+    code, out, _ = run(capsys, *words)
+    recording = Recording.read(tmp_path / "ibl_NYU-40_2021-04-14.npz")
+    assert code == 0 and "cut to the first 300 s" in out
+    assert (recording.units, len(recording), recording.unit_id[0]) == (128, 300_000, "100")
+    assert recording.splits.tolist() == [[0, 150_000], [155_000, 225_000], [230_000, 300_000]]
+    spikes = int(((times >= 500) & (times < 800)).sum())
+    assert abs(int(recording.bits(0, 300_000).sum()) - spikes * 128 / 230) < 0.05 * spikes
+    assert run(capsys, *words, "--recipe", "ibl_ten_minutes")[0] == 0
+    assert len(Recording.read(tmp_path / "ibl_NYU-40_2021-04-14.npz")) == 610_000
+    (tmp_path / "alf" / "_ibl_passivePeriods.intervalsTable.csv").write_text(passive.format(700.0))
+    code, _, err = run(capsys, *words)
+    assert code == 2 and "has 200 s and --duration needs 300" in err
+
+
+def test_fetch_of_a_collection_shows_how_to_build_its_recordings(server, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("requests", reason="the network needs the prep extra")
+    from data_prep.download import RemoteFile
+
+    position, url = server
+    for name in ("asdf.mat", "notes.txt"):
+        (position / name).write_bytes(b"spikes")
+    files = [RemoteFile(f"210126001/{name}", f"{url}/{name}") for name in ("asdf.mat", "notes.txt")]
+    monkeypatch.setattr(fetching, "list_files", lambda source: files)
+    code, out, _ = run(capsys, "fetch", "mendeley_kf65cvmtbz", "--out", tmp_path / "got")
+    (line,) = [line for line in out.splitlines() if line.startswith("next: ")]
+    command = (
+        f"spikes build in_vitro_210126001_asdf --asdf {tmp_path / 'got/210126001/asdf.mat'} --recipe in_vitro --out DIR"
+    )
+    assert code == 0 and line == f"next: python -m data_prep {command}"
+
+
+def test_a_duration_of_joined_files_is_refused(tmp_path):
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", np.stack([np.arange(900) % 8, np.linspace(0.001, 9, 900)], axis=1))
+    paths = [tmp_path / "a.npy", tmp_path / "b.npy"]
+    with pytest.raises(DataError, match="a duration of 5 s of 2 joined files"):
+        build_recording("x", "npz", paths, BuildSettings(duration=5.0))
+    with pytest.raises(DataError, match="no recipe 'in_vivo': choose one of in_vitro, ibl"):
+        apply_recipe("in_vivo", BuildSettings())
 
 
 # Commands.

@@ -1,7 +1,12 @@
 """Units: checks find inserted problems, the registry holds out siblings, simulated units have true values, commands work together."""
 
 import json
+import socketserver
+import threading
 from dataclasses import replace
+from fnmatch import fnmatchcase
+from functools import partial
+from http.server import SimpleHTTPRequestHandler
 
 import numpy as np
 import pytest
@@ -9,10 +14,16 @@ import pytest
 from data_prep.__main__ import main
 from data_prep.units.check import check_units
 from data_prep.units.features import N_LAGS, TROUGH_SAMPLE
+from data_prep.units.fetch import fetch_dataset, instruction
 from data_prep.units.registry import DATASETS, annotate_units, find_dataset, held_out
 from data_prep.units.simulate import CELL_CLASSES, PASS_BANDS, simulate_units
 from jaxephys.schemas.storage import DataError
 from jaxephys.schemas.unit_table import MODALITIES, TECHNOLOGIES, UnitTable
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        """Print nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +134,71 @@ def test_differences_from_the_published_table_are_reported(simulated):
     assert "90 units, 103 expected" in text and "class GoC: 0 units, 2 expected" in text
 
 
+def test_every_data_set_can_be_fetched_or_has_steps(capsys, tmp_path):
+    by_hand = {dataset.name for dataset in DATASETS if dataset.download}
+    assert by_hand == {"hausser", "hull", "lisberger"}
+    for dataset in DATASETS:
+        ways = (bool(dataset.dandisets), bool(dataset.urls), bool(dataset.download), dataset.name == "ibl")
+        assert sum(ways) == 1, dataset.name
+        steps = instruction(dataset)
+        assert steps[-1].startswith(f"python -m data_prep units build TABLE --{dataset.reader} FILES")
+        assert steps[-1].endswith(f"--name {dataset.name}")
+        assert all(url.startswith("https://") for url in dataset.urls.values())
+    code, out, _ = run(capsys, "fetch", tmp_path, "lisberger")
+    assert code == 2 and f"store C4_database_lisberger.h5 in {tmp_path}" in out
+
+
+def test_each_dandiset_has_its_folder(tmp_path, monkeypatch):
+    requested = []
+    monkeypatch.setattr("data_prep.cli.fetch_recordings", lambda *words, **options: requested.append((*words, options)))
+    fetch_dataset(find_dataset("allen"), tmp_path, limit=2, match=None, jobs=1, version=None)
+    fetch_dataset(find_dataset("watson"), tmp_path, match="sub-1*", jobs=1, version="draft")
+    assert [(number, folder) for number, folder, _ in requested] == [
+        *((number, tmp_path / number) for number in ("000021", "000022")),
+        ("000041", tmp_path),
+    ]
+    assert requested[0][2] == {"limit": 2, "match": "*_ses-?????????.nwb", "jobs": 1, "version": None}
+    pattern = requested[0][2]["match"]
+    assert fnmatchcase("sub-699733573/sub-699733573_ses-715093703.nwb", pattern)
+    assert not fnmatchcase("sub-699733573/sub-699733573_ses-715093703_probe-810755797_ecephys.nwb", pattern)
+    assert requested[2][2] == {"limit": None, "match": "sub-1*", "jobs": 1, "version": "draft"}
+
+
+def test_files_of_the_release_are_fetched_and_built(tmp_path, monkeypatch, capsys):
+    rows = {"waveforms": "1,2\n-3,1\n0,1\n", "isi_dist": "0,1\n1,2\n3,4\n", "labels": "label\nE  4.0\nSOMnan\n"}
+    folder = tmp_path / "served"
+    folder.mkdir()
+    for name, text in rows.items():
+        (folder / f"{name}.csv").write_text(text)
+    with socketserver.TCPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_address[1]}"
+        s1 = find_dataset("s1")
+        assert set(s1.urls) == {f"{name}.csv" for name in rows}
+        local = replace(s1, urls={name: f"{base}/{name}" for name in s1.urls})
+        monkeypatch.setattr("data_prep.units.cli.find_dataset", lambda name: local)
+        code, out, _ = run(capsys, "fetch", tmp_path / "files", "s1")
+        assert code == 0 and "3 files downloaded" in out
+        words = (
+            out.splitlines()[-1].removeprefix("next: python -m data_prep units ").replace("TABLE", str(tmp_path / "t"))
+        )
+        assert run(capsys, *words.split())[0] == 0
+        assert UnitTable.read(tmp_path / "t").label.tolist() == ["E_L4", "SOM"]
+        broken = replace(s1, urls={"acg.csv": f"{base}/acg.csv"})
+        with pytest.raises(DataError, match=r"s1 was not fetched: acg.csv: the server answers 404"):
+            fetch_dataset(broken, tmp_path / "files")
+        server.shutdown()
+
+
+def test_regions_are_the_labels_of_data_sets_by_region(simulated):
+    regions = np.array(["VISp", "CA1", "nowhere"])[np.arange(len(simulated)) % 3]
+    units = replace(simulated, about={"region": regions, "label": np.full(len(simulated), "")})
+    assert annotate_units(units, find_dataset("allen")).label[:3].tolist() == ["VISp", "CA1", ""]
+    assert annotate_units(units, find_dataset("watson")).label[:3].tolist() == ["", "", ""]
+    units = replace(units, about={**units.about, "region": np.full(len(units), "isocortex")})
+    assert set(annotate_units(units, find_dataset("ibl")).label) == {"Isocortex"}
+
+
 # Simulated units.
 
 
@@ -212,7 +288,9 @@ MISTAKES = {
     ("build", "t", "--npz", "none"): "there is no file none",
     ("build", "t", "--csv", "a", "--name", "hul"): "no data set 'hul': did you mean hull",
     ("check", "none"): "there are no units in none",
-    ("fetch", "t", "hull"): "hull is not on DANDI: get it from https://www.c4-database.com",
+    ("fetch", "t", "hull"): "hull cannot be fetched by a program: follow the steps above",
+    ("fetch", "t", "a1", "--limit", "2", "--version", "latest"): "a1 does not take --limit, --version",
+    ("fetch", "t", "ibl", "--match", "x"): "ibl does not take --match",
     ("simulate", "t", "--units", "0"): "0 units of 6 subjects",
 }
 
@@ -227,4 +305,6 @@ def test_each_mistake_gives_one_sentence(tmp_path, monkeypatch, capsys, argument
 def test_list_shows_where_to_get_the_data_sets(capsys):
     code, out, _ = run(capsys, "list")
     assert code == 0 and all(f"\n{dataset.name}\n" in f"\n{out}" for dataset in DATASETS)
-    assert "units fetch FILES watson" in out and "build TABLE --h5 FILE --name lisberger" in out
+    assert "units fetch FILES watson" in out
+    assert "store C4_database_lisberger.h5 in FILES" in out
+    assert "build TABLE --h5 FILES/C4_database_lisberger.h5 --name lisberger" in out

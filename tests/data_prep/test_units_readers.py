@@ -1,14 +1,17 @@
 """Readers of units: small files in the layout of each source give the units that were written; each mistake gives one sentence."""
 
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 
+from data_prep.units.alf import read_alf
 from data_prep.units.arrays import read_arrays
 from data_prep.units.features import autocorrelogram, interval_histogram, waveform
+from data_prep.units.fetch import IBL_PROJECT, fetch_brain_wide_map
 from data_prep.units.registry import DATASETS, annotate_units, canonical_labels, find_dataset
 from jaxephys.schemas.storage import DataError
 from jaxephys.schemas.unit_csv import clean_label
@@ -388,5 +391,106 @@ def test_sorting_analyzer():
         read_analyzer("none")
 
 
+def write_sorting(
+    folder, waveforms, *, metrics="cluster_id,label,presence_ratio\n2,1,0.9\n0,1,0.8\n1,0.5,1\n3,1,0.1\n"
+):
+    folder.mkdir(parents=True, exist_ok=True)
+    times = np.arange(400) * 0.01
+    np.save(folder / "spikes.times.npy", times)
+    np.save(folder / "spikes.clusters.npy", np.r_[np.arange(390) % 3, np.full(10, 3)].astype(np.int32))
+    np.save(folder / "clusters.waveforms.npy", waveforms)
+    np.save(folder / "clusters.channels.npy", np.array([0, 1, 1, 0]))
+    np.save(folder / "channels.brainLocationIds_ccf_2017.npy", np.array([672, 997]))
+    (folder / "clusters.metrics.csv").write_text(metrics)
+
+
+def test_folders_of_the_ibl(tmp_path, monkeypatch):
+    waveforms = np.zeros((4, 82, 2))
+    waveforms[0, 30:34, 1], waveforms[2, 20:30, 0] = -1e-4, -2e-4
+    root = tmp_path / "lab/Subjects/M1/2021-04-13/001/alf"
+    write_sorting(root / "probe00/pykilosort", waveforms)
+    write_sorting(root / "probe00/pykilosort/#2024-05-06#", 2 * waveforms)
+    write_sorting(root / "probe00", np.zeros((4, 82, 2)))  # an older sorting
+    monkeypatch.setitem(sys.modules, "iblatlas", None)
+    monkeypatch.setitem(sys.modules, "iblatlas.regions", None)
+    units = read_alf([tmp_path])
+    names = [f"M1/2021-04-13/001/probe00/{cluster}" for cluster in (0, 2, 3)]
+    assert units.unit.tolist() == names and set(units.column("subject")) == {"M1"}
+    assert units.provenance["notes"] == [
+        "1 units: not of quality good",
+        "regions are left out: install them with pip install iblatlas",
+    ]
+    np.testing.assert_allclose(units.raw["wave"][0], waveform(2 * waveforms[0].T, 30_000.0))
+    assert units.finite[:, 0].tolist() == [True, True, False], "a constant template is none"
+    assert units.raw["isi"][0].argmax() == 30
+
+    class BrainRegions:
+        def id2acronym(self, ids, mapping):
+            assert mapping == "Cosmos"
+            return np.array([{672: "CNU", 997: "root"}[number] for number in ids.tolist()])
+
+    monkeypatch.setitem(sys.modules, "iblatlas", ModuleType("iblatlas"))
+    monkeypatch.setitem(sys.modules, "iblatlas.regions", SimpleNamespace(BrainRegions=BrainRegions))
+    selected = annotate_units(read_alf([root], dataset=find_dataset("ibl")), find_dataset("ibl"))
+    assert selected.unit.tolist() == names[:2] and selected.label.tolist() == ["CNU", ""]
+    assert "1 units: fewer than 100 spikes" in selected.provenance["notes"]
+    assert selected.technology_codes.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder / "clusters.waveforms.npy").unlink(), r"holds no clusters.waveforms\*.npy"),
+        (lambda folder: np.save(folder / "spikes.times.npy", np.zeros(3)), "3 spike times, 400 spike clusters"),
+        (lambda folder: (folder / "clusters.metrics.csv").write_text("cluster_id\n0\n"), "has no column label"),
+        (lambda folder: (folder / "spikes.times.npy").unlink(), "there is no spikes.times.npy"),
+    ],
+)
+def test_incomplete_folders_of_the_ibl_are_refused(tmp_path, change, message):
+    write_sorting(tmp_path / "alf/probe00", np.zeros((4, 82, 2)))
+    change(tmp_path / "alf/probe00")
+    with pytest.raises(DataError, match=message):
+        read_alf([tmp_path])
+
+
+def test_sessions_of_the_brain_wide_map_come_through_one(tmp_path, monkeypatch, capsys):
+    class One:
+        def __init__(self, **options):
+            assert options["cache_dir"] == str(tmp_path)
+
+        def search(self, project):
+            return ["b", "a", "c"] if project == IBL_PROJECT else []
+
+        def list_collections(self, session, filename):
+            assert filename == "clusters.waveforms*"
+            return np.array(["alf/probe00", "alf/probe00/pykilosort", "alf/probe01/pykilosort"])
+
+        def load_object(self, session, name, collection, attribute, download_only):
+            if session == "b":
+                raise OSError("no route")
+            downloaded.append((session, collection, name, tuple(attribute)))
+            return [f"{name}.{x}" for x in attribute]
+
+    downloaded: list = []
+    exceptions = ModuleType("one.alf.exceptions")
+    exceptions.ALFError = type("ALFError", (Exception,), {})
+    for name in ("one", "one.alf"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "one.alf.exceptions", exceptions)
+    monkeypatch.setitem(sys.modules, "one.api", SimpleNamespace(ONE=One))
+    with pytest.raises(DataError, match=r"1 sessions failed, b: the server of the IBL failed: OSError: no route"):
+        fetch_brain_wide_map(tmp_path, limit=2)
+    assert {(session, collection) for session, collection, *_ in downloaded} == {
+        ("a", "alf/probe00/pykilosort"),
+        ("a", "alf/probe01/pykilosort"),
+    }
+    assert {file[2:] for file in downloaded} == {
+        ("spikes", ("times", "clusters")),
+        ("clusters", ("waveforms", "metrics", "channels")),
+        ("channels", ("brainLocationIds_ccf_2017",)),
+    }
+    assert "2 probes of 2 sessions" in capsys.readouterr().out
+
+
 def test_every_reader_of_the_registry_is_an_option_of_build():
-    assert {dataset.reader for dataset in DATASETS} <= {"csv", "npz", "nwb", "h5"}
+    assert {dataset.reader for dataset in DATASETS} <= {"csv", "nwb", "h5", "alf"}

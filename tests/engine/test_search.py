@@ -65,7 +65,9 @@ def result_with_scores(grid, scores):
     results = RunResult({"params": np.arange(n_runs)}, np.asarray(scores, np.float32), numbers, numbers, numbers)
     grid0, inputs = make_grid(range(1))
     template = fit(TASK, DATA, inputs, grid0, replace(SHORT, max_epochs=1, chunk_epochs=1))
-    return replace(template, grid=grid, run_results=results, history={"loss": np.arange(n_runs, dtype=np.float32)[:, None]})
+    return replace(
+        template, grid=grid, run_results=results, history={"loss": np.arange(n_runs, dtype=np.float32)[:, None]}
+    )
 
 
 @pytest.mark.parametrize(("mode", "best"), [("min", [0, 2]), ("max", [1, 3])])

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from jaxephys.hippie.network.resnet1d import (
+    CONVOLUTIONS,
     EPSILON,
-    FORMS,
     BatchNorm,
+    ComputeForm,
     Decoder,
     DecoderBlock,
     Output,
@@ -26,7 +27,7 @@ def by_hand(x, kernel, stride):
     return np.stack([np.einsum("bkc,kco->bo", padded[:, at : at + taps], kernel) for at in starts], axis=1)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", CONVOLUTIONS)
 @pytest.mark.parametrize("length, taps, stride", [(7, 3, 2), (10, 3, 2), (5, 3, 1), (7, 1, 2), (1, 3, 1)])
 def test_every_form_is_the_same_convolution_and_has_its_gradient(form, length, taps, stride):
     rng = np.random.default_rng(0)
@@ -61,12 +62,12 @@ def test_upsampling_repeats_each_position_and_adds_a_bias():
 
 def test_a_block_has_the_same_parameters_and_numbers_in_every_form():
     x = jnp.asarray(np.random.default_rng(2).normal(size=(2, 4, 4)), jnp.float32)
-    block = DecoderBlock(upsample=True, form=FORMS[0])
+    block = DecoderBlock(upsample=True, form=ComputeForm(CONVOLUTIONS[0]))
     variables = block.init(jax.random.key(0), x, None, train=False)
     plain = block.apply(variables, x, None, train=False)
     assert plain.shape == (2, 8, 2)
-    for form in FORMS[1:]:
-        other = DecoderBlock(upsample=True, form=form).apply(variables, x, None, train=False)
+    for form in CONVOLUTIONS[1:]:
+        other = DecoderBlock(upsample=True, form=ComputeForm(form)).apply(variables, x, None, train=False)
         np.testing.assert_allclose(other, plain, atol=1e-5)
 
 
@@ -119,6 +120,32 @@ def test_rows_that_do_not_count_stay_small_beside_a_single_one_that_does():
     np.testing.assert_allclose(y, np.broadcast_to([0.0, 3.0], (4, 2)), atol=1e-5)
 
 
+def test_one_pass_gives_the_statistics_of_two_and_zeros_for_rows_that_do_not_count():
+    x = jnp.asarray(np.random.default_rng(7).normal(1, 2, size=(2, 6, 5, 3)), jnp.float32)
+    counted = jnp.ones((2, 6)).at[:, 4:].set(0.0)
+    scale, bias = jnp.array([1.0, 2.0, 3.0]), jnp.array([0.5, 0.0, -1.0])
+    two, one = (normalize_passes(x, scale, bias, None, counted, 0.01, one_pass) for one_pass in (False, True))
+    np.testing.assert_allclose(one[0][:, :4], two[0][:, :4], atol=1e-5)
+    assert not np.any(one[0][:, 4:])
+    for ours, theirs in zip(one[1:], two[1:], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize("positions, stride", [(8, 1), (25, 1), (50, 2), (13, 1)])
+def test_tiles_divide_the_positions_of_the_network(positions, stride):
+    rng = np.random.default_rng(8)
+    x, kernel = rng.normal(size=(40, positions, 2)), rng.normal(size=(3, 2, 2))
+    y = convolve(jnp.asarray(x, jnp.float32), jnp.asarray(kernel, jnp.float32), stride, "tiles")
+    np.testing.assert_allclose(y, by_hand(x, kernel, stride), atol=1e-5)
+
+
+def test_the_upsampling_of_tiles_is_that_of_columns():
+    x = jnp.asarray(np.random.default_rng(9).normal(size=(9, 4, 6)), jnp.float32)
+    layers = [UpsamplingConvolution(3, ComputeForm(form)) for form in ("columns", "tiles")]
+    variables = layers[0].init(jax.random.key(0), x)
+    np.testing.assert_allclose(layers[1].apply(variables, x), layers[0].apply(variables, x), atol=1e-5)
+
+
 def test_a_batch_without_rows_leaves_the_averages_and_stays_finite():
     y, moved = normalise(np.full((3, 2), 4.0, np.float32), jnp.zeros(3, bool))
     assert np.isfinite(y).all()
@@ -139,12 +166,15 @@ def test_two_passes_are_normalized_apart_and_only_the_first_moves_the_averages()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), moved["batch_stats"], moved_first)
 
 
+@pytest.mark.parametrize("one_pass", [False, True])
 @pytest.mark.parametrize("slope, with_shortcut", [(1.0, False), (0.2, False), (0.01, True)])
-def test_the_written_gradient_of_the_normalization_is_the_derived_one(slope, with_shortcut):
+def test_the_written_gradient_of_the_normalization_is_the_derived_one(slope, with_shortcut, one_pass):
     rng = np.random.default_rng(6)
     x, shortcut, upstream = (jnp.asarray(rng.normal(size=(2, 5, 3, 4)), jnp.float32) for _ in range(3))
     scale, bias = jnp.asarray(rng.normal(size=(2, 4)), jnp.float32)
     counted = jnp.asarray(rng.integers(0, 2, (2, 5)), jnp.float32).at[:, :2].set(1.0)
+    if one_pass:  # in which rows that do not count receive no gradient: no loss depends on them
+        upstream = upstream * counted[:, :, None, None]
 
     def derived(x, scale, bias, shortcut):
         weight = counted[:, :, None, None]
@@ -156,7 +186,7 @@ def test_the_written_gradient_of_the_normalization_is_the_derived_one(slope, wit
         return (upstream * jnp.where(y >= 0, y, slope * y)).sum()
 
     def written(x, scale, bias, shortcut):
-        y = normalize_passes(x, scale, bias, shortcut if with_shortcut else None, counted, slope)[0]
+        y = normalize_passes(x, scale, bias, shortcut if with_shortcut else None, counted, slope, one_pass)[0]
         return (upstream * y).sum()
 
     arguments = x, scale, bias, shortcut

@@ -1,5 +1,10 @@
 """The classifier: independence of test rows, learning of a known answer, save and load, and scikit-learn's conventions."""
 
+import os
+import pickle
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -70,6 +75,43 @@ def test_it_is_a_scikit_learn_estimator():
     model = PatchSeqClassifier(**{**SMALL, "seeds": 1, "max_epochs": 3})
     assert clone(model).get_params() == model.get_params()
     assert len(cross_val_score(model, x, y, cv=2)) == 2
+
+
+def test_a_pickled_classifier_predicts_the_same_and_trains_again(fitted):
+    x, _ = make_cells(12)
+    copy = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(copy.predict_proba(x), fitted.predict_proba(x))
+    assert clone(copy).get_params() == fitted.get_params()
+    again = clone(copy).fit(*make_cells())
+    np.testing.assert_array_equal(again.predict_proba(x), fitted.predict_proba(x))
+
+
+def test_a_pickled_classifier_is_trained_in_another_process_by_a_program_on_disk(tmp_path):
+    """As joblib's workers do. The first process compiles, the second reads what it has compiled."""
+    program = """
+import pickle, sys
+import jax
+from jaxephys.engine import compile_cache
+compile_cache.MIN_SECONDS = 0.0
+model, x, y = pickle.load(open(sys.argv[1], "rb"))
+hits = []
+jax.monitoring.register_event_listener(lambda event, **_: hits.append(event))
+model.fit(x, y)
+print(hits.count("/jax/compilation_cache/cache_hits"), hits.count("/jax/compilation_cache/cache_misses"))
+"""
+    file = tmp_path / "model.pkl"
+    file.write_bytes(pickle.dumps((PatchSeqClassifier(**{**SMALL, "max_epochs": 2}), *make_cells())))
+    unset = ("JAX_COMPILATION_CACHE_DIR", "XDG_CACHE_HOME")
+    environment = {name: value for name, value in os.environ.items() if name not in unset} | {
+        "XDG_CACHE_HOME": str(tmp_path)
+    }
+    counts = []
+    for _ in range(2):
+        command = [sys.executable, "-c", program, str(file)]
+        output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        counts.append(tuple(map(int, output.split())))
+    (_, compiled), (read, compiled_again) = counts
+    assert compiled > 0 and read >= compiled and compiled_again == 0
 
 
 def damaged(folder, how: str) -> None:

@@ -51,7 +51,7 @@ def make_table(change=None, label=LABEL) -> FeatureTable:
     return FeatureTable.from_arrays(values, FAMILIES, label, species=SPECIES)
 
 
-TASK = make_transfer_task(TwoSpeciesNetwork(LAYOUT, 3, hidden=4, dropout=0.0))
+TASK = make_transfer_task(TwoSpeciesNetwork(LAYOUT, 3, hidden=4))
 VARIABLES = jax.jit(TASK.init)(jax.random.key(0))
 gather = jax.jit(lambda data, constants, rows: TASK.gather(data, constants, rows, None))
 gradient = jax.jit(jax.value_and_grad(lambda variables, batch: TASK.loss(variables, batch, jax.random.key(1))[0]))
@@ -65,13 +65,13 @@ def one(tree):
 
 def batch_of(rows, mixture=JOINT):
     table = make_table()
-    constants = one(make_transfer_inputs(table, [mixture]).constants)
+    constants = one(make_transfer_inputs(table, [mixture], dropout=0.0).constants)
     return gather(make_transfer_data(table), constants, plain_rows(rows))
 
 
 def train(table, mixtures, config=PLAN, start=None):
     grid = RunGrid.cross(seed=range(len(mixtures)))
-    inputs = make_transfer_inputs(table, mixtures)
+    inputs = make_transfer_inputs(table, mixtures, dropout=0.0)
     return fit(TASK, make_transfer_data(table), inputs, grid, config, initial=start)
 
 
@@ -210,7 +210,7 @@ def test_human_rows_are_repeated_until_they_are_as_many_as_the_mouse_rows():
 def test_validation_is_by_the_head_of_the_species_and_selects_by_one_score(species, selection):
     table, rows = make_table(), (HUMAN if species == "human" else MOUSE)[:24]
     mixture = TransferRun(VALID, TRAIN, MOUSE, by_accuracy=selection == "accuracy")
-    constants = one(make_transfer_inputs(table, [mixture]).constants)
+    constants = one(make_transfer_inputs(table, [mixture], dropout=0.0).constants)
     data = make_transfer_data(table)
     found = validate(VARIABLES, jax.tree.map(jnp.asarray, data), constants, plain_rows(rows))
     guess = np.asarray(getattr(outputs(VARIABLES, gather(data, constants, plain_rows(rows))), species)).argmax(axis=1)

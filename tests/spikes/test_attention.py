@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxephys.spikes import attention
-from jaxephys.spikes.attention import attend, block_size, blocked_attention
+from jaxephys.spikes.attention import attend, block_size, blocked_attention, pallas_attention
 
 RNG = np.random.default_rng(0)
 
@@ -123,23 +123,38 @@ def test_the_size_of_blocks_follows_heads_and_window():
 
 
 def test_the_gpu_kernel_is_used_where_it_applies(monkeypatch):
-    calls = {}
+    """The kernel of cuDNN is replaced by JAX's plain form of the same function."""
+    calls: dict[str, Any] = {}
+    plain_form = jax.nn.dot_product_attention
 
-    def kernel(q, k, v, **options):
-        calls.update(options, type=q.dtype, bins=q.shape[0])
-        return q
+    def kernel(q, k, v, *, implementation, **options):
+        calls.update(options, implementation=implementation, type=q.dtype, shape=q.shape)
+        return plain_form(q, k, v, implementation="xla", **options)
 
-    monkeypatch.setattr(attention.jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(attention.jax.nn, "dot_product_attention", kernel)
+    for time, keys, options in CASES.values():
+        calls.clear()
+        q, k, v = arrays(time, keys, keys)
+        out = attend(q, k, v, kernel="cudnn", **options)
+        np.testing.assert_allclose(out, plain(q, k, v, **options), atol=0.04)
+        assert out.dtype == jnp.float32 and bool(calls) == options.get("causal", True)
     q, k, v = arrays(27, 27, 27)
-    out = attend(q, k, v, window=5)
-    assert calls == dict(is_causal=True, local_window_size=(5, 0), implementation="cudnn", type=jnp.bfloat16, bins=32)
-    assert out.shape == q.shape and out.dtype == jnp.float32
+    attend(q, k, v, window=5, kernel="cudnn")
+    assert calls["implementation"] == "cudnn" and calls["local_window_size"] == (5, 0)
+    assert calls["type"] == jnp.bfloat16 and calls["shape"] == (32, 2, 8) and calls["scale"] == 8**-0.5
     calls.clear()
-    attend(q, k, v, causal=False)
-    attend(q[-3:], k, v, window=24)
-    attend(*arrays(9, 9, 9, width=6))
-    assert not calls, "it supports neither a past, nor both directions, nor heads of 6"
+    attend(*arrays(9, 9, 9, width=6), kernel="cudnn")
+    attend(q, k, v)
+    assert not calls, "it supports no heads of 6, and no other kernel uses it"
+
+
+def test_the_kernel_in_pallas_is_that_of_the_plain_softmax():
+    q, k, v, bar = arrays(70, 70, 70, 70)
+    wanted, pull = jax.vjp(plain, q, k, v)
+    got, pull_kernel = jax.vjp(jax.jit(partial(pallas_attention, interpret=True)), q, k, v)
+    np.testing.assert_allclose(got, wanted, atol=0.03)
+    for one, other in zip(pull_kernel(bar), pull(bar), strict=True):
+        np.testing.assert_allclose(one, other, atol=0.06)
 
 
 def test_invalid_shapes_are_refused():

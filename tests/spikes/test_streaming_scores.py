@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from jaxephys.spikes.streaming_scores import (
+    BLOCK_SCORES,
     StreamingCounts,
     accuracies,
     add_bins,
@@ -177,6 +178,14 @@ def test_an_interval_is_centered_on_its_estimate_when_blocks_differ():
     found = bootstrap({"a": counts_of(rise, fired)}, resamples=400)["a", "roc_auc_within_unit"]
     assert found.estimate > 0.6
     assert (found.low + found.high) / 2 == pytest.approx(found.estimate, abs=(found.high - found.low) / 8)
+
+
+def test_intervals_of_some_scores_are_those_of_all_to_the_last_bit():
+    worse = LOGIT + np.random.default_rng(2).normal(0, 1, LOGIT.shape).astype(np.float32)
+    models = {"a": COUNTS, "worse": counts_of(worse)}
+    everything, some = bootstrap(models, resamples=30), bootstrap(models, resamples=30, all_scores=False)
+    assert some == {key: interval for key, interval in everything.items() if key[1] in BLOCK_SCORES}
+    assert list(some) == [key for key in everything if key[1] in BLOCK_SCORES]
 
 
 def test_models_on_other_blocks_cannot_be_compared():

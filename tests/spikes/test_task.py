@@ -1,6 +1,7 @@
 """The task: input and target of a row, sampled entries, several losses in one program, and learning a known dependence."""
 
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.fit import fit
 from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.rows import plain_rows
+from jaxephys.engine.search import add_levels
 from jaxephys.spikes import losses
 from jaxephys.spikes.history import Filters
 from jaxephys.spikes.network import PopulationTransformer, PublishedLayer
@@ -85,23 +87,62 @@ def test_entries_of_a_silent_window_are_unbiased():
 
 @pytest.mark.parametrize("name", ["focal", "dice", "dice_bce"])
 def test_each_run_uses_its_loss(name):
-    objective, others = Objective(name, gamma=1.5, alpha=0.8, dice_share=0.3), [Objective("bce"), Objective("dice")]
+    objective = Objective(name, gamma=1.5, alpha=0.8, dice_share=0.3, smooth=4.0)
+    others = [Objective("bce"), Objective("dice")]
     task = make_task(LAYER, UNITS, [objective, *others], LENGTH)
     variables = jax.jit(task.init)(jax.random.key(0))
     rows = jax.tree.map(jnp.asarray, plain_rows([2, 5, 0]))._replace(weight=jnp.array([1.0, 1.0, 0.0]))
     batch = task.gather(DATA, constants_of(objective, 0, others), rows, None)
     logits = jax.jit(task.outputs)(variables, batch)
-    given = {"focal": {"gamma": 1.5, "alpha": 0.8}, "dice_bce": {"dice_share": 0.3}}.get(name, {})
+    options = {
+        "focal": {"gamma": 1.5, "alpha": 0.8},
+        "dice": {"smooth": 4.0},
+        "dice_bce": {"dice_share": 0.3, "smooth": 4.0},
+    }
+    given: dict[str, Any] = options[name]
     found, _ = jax.jit(task.loss)(variables, batch, jax.random.key(0))
     wanted = losses.LOSSES[name](logits[:2], batch.target[:2], **given)
     assert float(found) == pytest.approx(float(wanted), rel=1e-5), "the third row is padding"
+
+
+def test_a_run_may_have_a_dropout_rate_that_differs_from_that_of_the_network():
+    def gradient(rate_of_network, rate):
+        task = make_task(replace(LAYER, dropout=rate_of_network), UNITS, length=LENGTH)
+        variables = jax.jit(task.init)(jax.random.key(0))
+        constants = constants_of(Objective())._replace(dropout=jnp.float32(rate))
+        rows = jax.tree.map(jnp.asarray, plain_rows([2, 5]))
+
+        def loss(variables):
+            return task.loss(variables, task.gather(DATA, constants, rows, None), jax.random.key(1))[0]
+
+        return jax.jit(jax.value_and_grad(loss))(variables)
+
+    jax.tree.map(np.testing.assert_array_equal, gradient(0.1, 0.3), gradient(0.3, -1.0))
+    jax.tree.map(np.testing.assert_array_equal, gradient(0.1, 0.0), gradient(0.0, -1.0))
+    jax.tree.map(np.testing.assert_array_equal, gradient(0.0, 0.5), gradient(0.0, -1.0))
+    assert gradient(0.1, -1.0)[0] != gradient(0.1, 0.3)[0]
+
+
+def test_a_grid_can_search_the_constants_that_its_losses_use():
+    names = {"bce": (), "focal": ("gamma", "alpha"), "dice": ("smooth",), "dice_bce": ("dice_share", "smooth")}
+    for loss, wanted in names.items():
+        assert make_task(LAYER, UNITS, [Objective(loss)]).searchable == wanted
+    task = make_task(replace(LAYER, dropout=0.1), UNITS, [Objective("dice")], LENGTH)
+    assert task.searchable == ("smooth", "dropout")
+    runs = make_run_inputs(RECORDINGS, [0, 1], [Objective("dice")] * 2, LENGTH, batch_size=4)
+    levels = {"smooth": (1.0, 10.0), "dropout": (0.1, 0.3)}
+    _, searched, _ = add_levels(RunGrid.cross(source=(0, 1), seed=(0,)), runs, None, levels)
+    assert searched.constants.smooth.tolist() == [1, 1, 10, 10] * 2
+    np.testing.assert_allclose(searched.constants.dropout, [0.1, 0.3] * 4)
 
 
 def test_padding_does_not_change_a_validation_score():
     task = make_task(NETWORK, UNITS, length=LENGTH, n_entries=32)
     variables = jax.jit(task.init)(jax.random.key(0))
     runs = make_run_inputs(RECORDINGS, [0], [Objective()], LENGTH, batch_size=4)
-    rows, constants = (jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), part) for part in runs[1:])
+    rows, constants = (
+        jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), part) for part in (runs.validation, runs.constants)
+    )
     longer = jax.tree.map(lambda column: jnp.pad(column, (0, 7)), rows)
     validate = jax.jit(task.validate)
     one, other = validate(variables, DATA, constants, rows), validate(variables, DATA, constants, longer)

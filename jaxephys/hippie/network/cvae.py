@@ -25,7 +25,16 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxephys.dimensions import AnyArray
 from jaxephys.hippie.network.dense import DenseDecoder, DenseEncoder, DenseOutput
-from jaxephys.hippie.network.resnet1d import FORM, BatchNorm, Decoder, Encoder, Output, dense_init
+from jaxephys.hippie.network.resnet1d import (
+    CPU_FORM,
+    BatchNorm,
+    ComputeForm,
+    Decoder,
+    Encoder,
+    NormalizedDense,
+    Output,
+    dense_init,
+)
 
 LENGTHS = {"wave": 50, "isi": 100, "acg": 100}  # the published modalities, in the order of the fusion's input
 TRUNKS = {"resnet": (Encoder, Decoder, Output), "dense": (DenseEncoder, DenseDecoder, DenseOutput)}
@@ -120,8 +129,8 @@ class ConditionalVAE(nn.Module):
         through the encoder like any other.
     trunk : {"resnet", "dense"}
         Type of encoders and decoders. "resnet" is published; "dense" suits a few hundred units.
-    form : str
-        How convolutions are computed, see `jaxephys.hippie.network.resnet1d.convolve`. It changes no result.
+    form : ComputeForm
+        How the layers are computed. It changes results by rounding only.
     """
 
     modalities: tuple[tuple[str, int], ...] = tuple(LENGTHS.items())
@@ -135,7 +144,7 @@ class ConditionalVAE(nn.Module):
     class_dropout: float = 0.3
     mask_token: bool = True
     trunk: str = "resnet"
-    form: str = FORM
+    form: ComputeForm = CPU_FORM
 
     def setup(self) -> None:
         """Create the submodules. Flax calls it.
@@ -152,10 +161,10 @@ class ConditionalVAE(nn.Module):
         self.encoders = {
             "_".join(group): _for_each_modality(encoder)(twice, self.width, self.form) for group in self.equal_lengths
         }
-        self.fusion_encoder = Fusion(self.latent)
+        self.fusion_encoder = Fusion(self.latent, self.form)
         self.z_mean, self.z_log_var = (nn.Dense(self.latent, kernel_init=dense_init) for _ in range(2))
         count = len(names)
-        self.decoder_fcs = _for_each_modality(Expansion, inputs=None, rows=None, count=count)(twice)
+        self.decoder_fcs = _for_each_modality(Expansion, inputs=None, rows=None, count=count)(twice, self.form)
         self.decoders = _for_each_modality(decoder, inputs=0, rows=None, count=count)(self.width, self.form)
         self.outputs = {name: output(length) for name, length in self.modalities}
         self.embeddings = {
@@ -359,8 +368,11 @@ class ConditionalVAE(nn.Module):
         for slot in self.slots:
             index = getattr(conditions, slot)
             index = jnp.full(batch, -1) if index is None else jnp.asarray(index)
-            looked_up = jnp.take(self.embeddings[slot], index, axis=0, mode="fill", fill_value=jnp.nan)
-            vectors[slot] = jnp.where((index >= 0)[:, None], looked_up, 0.0)
+            # A sum, not an indexing, whose gradient would add in an order that changes on a GPU.
+            size = self.slots[slot]
+            one_hot = (index[:, None] == np.arange(size)).astype(jnp.float32)
+            vector = (one_hot[:, :, None] * self.embeddings[slot]).sum(axis=1)
+            vectors[slot] = jnp.where((index >= size)[:, None], jnp.nan, vector)
         return vectors
 
 
@@ -371,16 +383,19 @@ class Fusion(nn.Module):
     ----------
     latent : int
         Length of the hidden vector.
+    form : ComputeForm
+        How batch normalization is computed.
     """
 
     latent: int
+    form: ComputeForm = CPU_FORM
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "row in"], rows: Bool[AnyArray, "pass batch"] | None, train: bool
     ) -> Float[Array, "row latent"]:
-        x = nn.Dense(2 * self.latent, kernel_init=dense_init, name="dense_0")(x)
-        x = BatchNorm(name="norm_1")(x, rows, train=train, slope=SLOPE)
+        x = NormalizedDense(2 * self.latent, self.form, name="dense_0")(x)
+        x = BatchNorm(self.form, name="norm_1")(x, rows, train=train, slope=SLOPE)
         return nn.Dense(self.latent, kernel_init=dense_init, name="dense_3")(x)
 
 
@@ -391,17 +406,20 @@ class Expansion(nn.Module):
     ----------
     features : int
         Length of the decoder's input.
+    form : ComputeForm
+        How batch normalization is computed.
     """
 
     features: int
+    form: ComputeForm = CPU_FORM
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "row in"], rows: Bool[AnyArray, "pass batch"] | None, train: bool
     ) -> Float[Array, "row encoding"]:
         x = nn.leaky_relu(nn.Dense(self.features, kernel_init=dense_init, name="dense_0")(x), SLOPE)
-        x = nn.Dense(self.features, kernel_init=dense_init, name="dense_2")(x)
-        return BatchNorm(name="norm_3")(x, rows, train=train, slope=SLOPE)
+        x = NormalizedDense(self.features, self.form, name="dense_2")(x)
+        return BatchNorm(self.form, name="norm_3")(x, rows, train=train, slope=SLOPE)
 
 
 def _for_each_modality(
@@ -429,7 +447,7 @@ def network_config(network: ConditionalVAE) -> dict[str, Any]:
     Returns
     -------
     dict
-        Values by field name, without ``form``, which depends on the device and changes no result.
+        Values by field name, without ``form``, which depends on the device.
     """
     values = {field.name: getattr(network, field.name) for field in fields(network)}
     return {name: value for name, value in values.items() if name not in ("form", "parent", "name")}

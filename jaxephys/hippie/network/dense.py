@@ -10,7 +10,7 @@ import flax.linen as nn
 from jaxtyping import Array, Bool, Float
 
 from jaxephys.dimensions import AnyArray
-from jaxephys.hippie.network.resnet1d import FORM, SLOPE, dense_init
+from jaxephys.hippie.network.resnet1d import CPU_FORM, SLOPE, ComputeForm, dense_init
 
 HIDDEN_FACTOR = 8  # hidden units per unit of width, as many as the last layer of a ResNet has channels
 
@@ -27,13 +27,13 @@ class DenseEncoder(nn.Module):
         Length of the encoding.
     width : int
         An eighth of the number of hidden units.
-    form : str
-        Unused; present because the ResNet encoder has it.
+    form : ComputeForm
+        Unused; present because the ResNets have it. These networks are so small that they are always computed in float32.
     """
 
     features: int
     width: int = 16
-    form: str = FORM
+    form: ComputeForm = CPU_FORM
 
     @nn.compact
     def __call__(self, curve: Float[Array, "row position"], rows: Rows, train: bool) -> Float[Array, "row encoding"]:
@@ -47,12 +47,12 @@ class DenseDecoder(nn.Module):
     ----------
     width : int
         An eighth of the number of hidden units.
-    form : str
-        Unused; present because the ResNet decoder has it.
+    form : ComputeForm
+        Unused; present because the ResNets have it. These networks are so small that they are always computed in float32.
     """
 
     width: int = 16
-    form: str = FORM
+    form: ComputeForm = CPU_FORM
 
     @nn.compact
     def __call__(

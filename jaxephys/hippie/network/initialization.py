@@ -15,6 +15,7 @@ from flax import traverse_util
 from jaxtyping import Array
 
 from jaxephys.hippie.network.cvae import STACKED, ConditionalVAE
+from jaxephys.hippie.network.resnet1d import CPU_FORM
 
 ONES = ("scale", "var")  # names of arrays that are initialized to 1
 LOWEST = float(np.nextafter(np.float32(-1), np.float32(0)))  # the inverse error function is infinite at -1
@@ -40,7 +41,10 @@ def initialize_variables(network: ConditionalVAE, key: Array) -> dict[str, Any]:
     random = {path: leaf.shape for path, leaf in shapes.items() if path[-1] == "kernel" or "_embedding" in path[-1]}
     sizes = [int(np.prod(shape)) for shape in random.values()]
     numbers = jnp.split(jax.random.uniform(key, (sum(sizes),), minval=LOWEST, maxval=1.0), np.cumsum(sizes)[:-1])
-    variables = {path: jnp.full(leaf.shape, float(path[-1] in ONES)) for path, leaf in shapes.items()}
+    # Arrays of NumPy, which are not traced.
+    variables: dict[Any, Any] = {
+        path: np.full(leaf.shape, path[-1] in ONES, np.float32) for path, leaf in shapes.items()
+    }
     for (path, shape), number in zip(random.items(), numbers, strict=True):
         number = number.reshape(shape)
         fan_in = shape[1:-1] if path[1].startswith(STACKED) else shape[:-1]  # without the axis of modalities
@@ -55,14 +59,14 @@ def variable_shapes(network: ConditionalVAE) -> dict[str, Any]:
     Parameters
     ----------
     network : ConditionalVAE
-        The network. Results are cached by network.
+        The network. Results are cached by network, without its ``form``.
 
     Returns
     -------
     dict
         Collections of ``jax.ShapeDtypeStruct``.
     """
-    return _shapes(network)  # pyright: ignore[reportArgumentType]
+    return _shapes(network.clone(form=CPU_FORM))  # pyright: ignore[reportArgumentType]
 
 
 @lru_cache(maxsize=16)  # Flax modules are hashable

@@ -11,10 +11,13 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxephys.dimensions import AnyArray
-from jaxephys.patchseq.network.encoder import AdditiveAttention, FamilyEncoder, TokenEncoder
+from jaxephys.patchseq.network.dropout import DEFAULT_RATES, Dropout, DropoutRates
+from jaxephys.patchseq.network.encoder import AdditiveAttention, FamilyEncoder, States, TokenEncoder, pool_states
+from jaxephys.patchseq.network.forms import ComputeForm
 from jaxephys.patchseq.network.heads import CosineHead, SoftmaxHead
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
 
@@ -68,20 +71,20 @@ class SubclassNetwork(nn.Module):
         Number of classes.
     hidden : int, default 128
         Hidden units of the LSTM in each direction.
-    dropout : float, default 0.2
-        Dropout before the softmax head.
     token : int or None, default None
         With a number, each family is projected to as many values and the network sees which values are missing
         (``TokenEncoder``); a run without attention then weighs all families alike. None selects the published encoder
         (``FamilyEncoder``): families are padded with zeros to the widest and normalized, and a run without attention
         takes the state of the last family, where the backward LSTM has seen that family only.
+    form : ComputeForm
+        How the operations are computed; see ``choose_form``.
     """
 
     layout: RaggedLayout
     n_classes: int
     hidden: int = 128
-    dropout: float = 0.2
     token: int | None = None
+    form: ComputeForm = ComputeForm()
 
     @nn.compact
     def __call__(
@@ -89,19 +92,20 @@ class SubclassNetwork(nn.Module):
         packed: Float[Array, "batch packed"],
         missing: Float[Array, "batch packed"],
         switches: NetworkSwitches,
+        rates: DropoutRates = DEFAULT_RATES,
         *,
         train: bool,
     ) -> NetworkOutput:
-        states = _encode_families(self, packed, missing, train=train)
-        attention = AdditiveAttention(self.hidden, name="attention")(states)
+        states = _encode_families(self, packed, missing, rates, train=train)
+        attention = AdditiveAttention(self.hidden, self.form, name="attention")(states)
         if self.token is None:
-            fixed = jnp.zeros_like(attention).at[:, -1].set(1.0)
+            fixed = jnp.zeros_like(attention) + (np.arange(attention.shape[1]) == attention.shape[1] - 1)
         else:
             fixed = jnp.full_like(attention, 1 / attention.shape[1])
         weights = jnp.where(switches.attention, attention, fixed)
-        pooled = jnp.einsum("bf,bfp->bp", weights, states)
-        linear = SoftmaxHead(self.n_classes, self.dropout, name="softmax")(pooled, train=train)
-        cosine = CosineHead(self.n_classes, name="arcface")(pooled)
+        pooled = pool_states(states, weights, self.form)
+        linear = SoftmaxHead(self.n_classes, name="softmax")(pooled, rates.hidden, train=train)
+        cosine = CosineHead(self.n_classes, self.form, name="arcface")(pooled)
         return NetworkOutput(linear, cosine, weights, pooled)
 
 
@@ -131,27 +135,32 @@ class TwoSpeciesNetwork(nn.Module):
         Number of classes.
     hidden : int, default 128
         Hidden units of the LSTM in each direction.
-    dropout : float, default 0.2
-        Dropout before each head.
     token : int or None, default None
         Number of values that each family is projected to (``TokenEncoder``); None selects the published ``FamilyEncoder``.
+    form : ComputeForm
+        How the operations are computed; see ``choose_form``.
     """
 
     layout: RaggedLayout
     n_classes: int
     hidden: int = 128
-    dropout: float = 0.2
     token: int | None = None
+    form: ComputeForm = ComputeForm()
 
     @nn.compact
     def __call__(
-        self, packed: Float[Array, "batch packed"], missing: Float[Array, "batch packed"], *, train: bool
+        self,
+        packed: Float[Array, "batch packed"],
+        missing: Float[Array, "batch packed"],
+        rates: DropoutRates = DEFAULT_RATES,
+        *,
+        train: bool,
     ) -> SpeciesOutputs:
-        states = _encode_families(self, packed, missing, train=train)
-        weights = AdditiveAttention(self.hidden, name="attention")(states)
-        pooled = jnp.einsum("bf,bfp->bp", weights, states)
-        human = SoftmaxHead(self.n_classes, self.dropout, name="human")(pooled, train=train)
-        mouse = SoftmaxHead(self.n_classes, self.dropout, name="mouse")(pooled, train=train)
+        states = _encode_families(self, packed, missing, rates, train=train)
+        weights = AdditiveAttention(self.hidden, self.form, name="attention")(states)
+        pooled = pool_states(states, weights, self.form)
+        human = SoftmaxHead(self.n_classes, name="human")(pooled, rates.hidden, train=train)
+        mouse = SoftmaxHead(self.n_classes, name="mouse")(pooled, rates.hidden, train=train)
         return SpeciesOutputs(human, mouse)
 
 
@@ -159,13 +168,15 @@ def _encode_families(
     network: SubclassNetwork | TwoSpeciesNetwork,
     packed: Float[Array, "batch packed"],
     missing: Float[Array, "batch packed"],
+    rates: DropoutRates,
     *,
     train: bool,
-) -> Float[Array, "batch family pooled"]:
+) -> States:
     """The states of all families by the encoder that ``token`` selects. It is a submodule of the network that calls this function."""
     if network.token is None:
-        return FamilyEncoder(network.layout, network.hidden, name="encoder")(packed)
-    return TokenEncoder(network.layout, network.hidden, network.token, name="encoder")(packed, missing, train=train)
+        return FamilyEncoder(network.layout, network.hidden, network.form, name="encoder")(packed)
+    encoder = TokenEncoder(network.layout, network.hidden, network.token, network.form, name="encoder")
+    return encoder(packed, missing, rates.inputs, train=train)
 
 
 class TabularNetwork(nn.Module):
@@ -179,21 +190,21 @@ class TabularNetwork(nn.Module):
         Number of classes.
     hidden : int, default 128
         Units of each hidden layer.
-    dropout : float, default 0.2
-        Dropout after each hidden layer.
-    input_dropout : float, default 0.1
-        Dropout of the inputs.
+    form : ComputeForm
+        Its ``dtype`` is that of the products of the hidden layers.
     """
 
     n_classes: int
     hidden: int = 128
-    dropout: float = 0.2
-    input_dropout: float = 0.1
+    form: ComputeForm = ComputeForm()
 
     @nn.compact
-    def __call__(self, x: Float[Array, "batch column"], *, train: bool) -> Float[Array, "batch class"]:
-        x = nn.Dropout(self.input_dropout, deterministic=not train)(x)
+    def __call__(
+        self, x: Float[Array, "batch column"], rates: DropoutRates = DEFAULT_RATES, *, train: bool
+    ) -> Float[Array, "batch class"]:
+        x = Dropout(DEFAULT_RATES.inputs)(x, rates.inputs, train=train)
+        initializer = nn.initializers.he_normal()
         for layer in range(2):
-            x = nn.silu(nn.Dense(self.hidden, kernel_init=nn.initializers.he_normal(), name=f"layer_{layer}")(x))
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            dense = nn.Dense(self.hidden, dtype=self.form.dtype, kernel_init=initializer, name=f"layer_{layer}")
+            x = Dropout(DEFAULT_RATES.hidden)(nn.silu(dense(x)).astype(jnp.float32), rates.hidden, train=train)
         return nn.Dense(self.n_classes, name="head")(x)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.lax import optimization_barrier
 from jaxtyping import Array, Float, Int
 
 from jaxephys.dimensions import AnyArray
+from jaxephys.patchseq.network.dropout import DEFAULT_RATES, Dropout, Rate
 from jaxephys.patchseq.network.encoder import NORM_EPSILON, uniform_initializer
+from jaxephys.patchseq.network.forms import ComputeForm
 
 ARCFACE_SCALE, ARCFACE_MARGIN = 30.0, 0.35  # the margin in radians
 
@@ -19,17 +22,16 @@ class SoftmaxHead(nn.Module):
     ----------
     n_classes : int
         Number of classes.
-    dropout : float, default 0.2
-        Probability with which an entry is set to 0 in training.
     """
 
     n_classes: int
-    dropout: float = 0.2
 
     @nn.compact
-    def __call__(self, pooled: Float[Array, "batch pooled"], *, train: bool) -> Float[Array, "batch class"]:
+    def __call__(
+        self, pooled: Float[Array, "batch pooled"], dropout: Rate = DEFAULT_RATES.hidden, *, train: bool
+    ) -> Float[Array, "batch class"]:
         x = nn.LayerNorm(epsilon=NORM_EPSILON, name="norm")(pooled)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(DEFAULT_RATES.hidden)(x, dropout, train=train)
         initializer = uniform_initializer(pooled.shape[-1] ** -0.5)
         return nn.Dense(self.n_classes, kernel_init=initializer, bias_init=initializer, name="dense")(x)
 
@@ -41,13 +43,20 @@ class CosineHead(nn.Module):
     ----------
     n_classes : int
         Number of classes.
+    form : ComputeForm
+        How the operations are computed.
     """
 
     n_classes: int
+    form: ComputeForm = ComputeForm()
 
     @nn.compact
     def __call__(self, pooled: Float[Array, "batch pooled"]) -> Float[Array, "batch class"]:
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), (pooled.shape[-1], self.n_classes))
+        if (
+            self.form.stacked
+        ):  # its gradient needs it: without a copy of its own, the optimizer could not update in place
+            kernel = optimization_barrier(kernel)
         return unit_vectors(pooled, axis=-1) @ unit_vectors(kernel, axis=0)
 
 

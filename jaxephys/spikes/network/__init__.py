@@ -5,6 +5,7 @@ Start with :mod:`~jaxephys.spikes.network.interface`, which describes what all n
 :mod:`~jaxephys.spikes.network.layers` the attention that both are built from.
 """
 
+from jaxephys.spikes.network.form import ComputeForm
 from jaxephys.spikes.network.interface import Entries, LayerCache, Memory, SpikeNetwork
 from jaxephys.spikes.network.options import NETWORK_KINDS, NetworkOptions
 from jaxephys.spikes.network.population import PopulationTransformer, fixed_point_mean
@@ -12,6 +13,7 @@ from jaxephys.spikes.network.published import PublishedLayer
 
 __all__ = [
     "NETWORK_KINDS",
+    "ComputeForm",
     "Entries",
     "LayerCache",
     "Memory",

@@ -67,7 +67,8 @@ class SpikeNetwork(Protocol):
 
     Networks are flax modules, so they are hashable, and are called as
     ``network.apply(variables, spikes, memory, train=False) -> (logits, memory)``; ``memory`` None is the beginning of a
-    recording. In training ``train=True`` and ``rngs={"dropout": key}`` are added.
+    recording. In training ``train=True`` and ``rngs={"dropout": key}`` are added, and ``dropout_rate`` for another rate than
+    that of the network.
 
     Parameters
     ----------
@@ -83,6 +84,11 @@ class SpikeNetwork(Protocol):
     @property
     def window(self) -> int | None:
         """Number of past bins that a layer attends to; None if it attends to all bins of its input."""
+        ...
+
+    @property
+    def dropout(self) -> float:
+        """Dropout rate in training, where ``apply`` is called without ``dropout_rate``."""
         ...
 
     @property

@@ -13,11 +13,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from jaxephys.dimensions import AnyArray
 from jaxephys.spikes.attention import attend
+from jaxephys.spikes.network.form import ComputeForm
 from jaxephys.spikes.network.interface import LayerCache, Memory
 
 LAYER_NORM_EPSILON = 1e-5  # PyTorch's default
 ROTARY_BASE = 10_000.0
+Rate = Float[AnyArray, ""] | float
 # PyTorch's default of a Linear layer: kernel from U(-b, b) with b = fan_in^-1/2.
 torch_kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
@@ -35,6 +38,8 @@ class SelfAttention(nn.Module):
         Whether bin t sees no later bin.
     rotary : bool
         Whether queries and keys are rotated by their position, so that scores depend on differences in time.
+    form : ComputeForm
+        Kernel of attention, and type of activations.
 
     Notes
     -----
@@ -45,6 +50,7 @@ class SelfAttention(nn.Module):
     window: int | None = None
     causal: bool = True
     rotary: bool = True
+    form: ComputeForm = ComputeForm()
 
     @nn.compact
     def __call__(
@@ -61,8 +67,8 @@ class SelfAttention(nn.Module):
 
         Returns
         -------
-        y : float32 array of shape (bins, model)
-            Output of the projection after the heads.
+        y : float array of shape (bins, model)
+            Output of the projection after the heads, in the type of activations.
         cache : LayerCache or None
             Cache after the window; None without a window of attention.
         """
@@ -73,7 +79,8 @@ class SelfAttention(nn.Module):
                 f"choose a divisor of {model // 2}"
             )
         kernel_init = nn.initializers.glorot_uniform()
-        projected = nn.Dense(3 * model, kernel_init=kernel_init, name="in_proj")(x)
+        dtype = self.form.activations
+        projected = nn.Dense(3 * model, dtype=dtype, kernel_init=kernel_init, name="in_proj")(x)
         q, k, v = jnp.moveaxis(projected.reshape(time, 3, self.heads, -1), 1, 0)
         start, next_cache = None, None
         if self.window is not None and self.causal:
@@ -84,14 +91,41 @@ class SelfAttention(nn.Module):
         if self.rotary:
             q, k = rotate(q, len(k) - time), rotate(k, 0)
         self.sow("intermediates", "query_key", (q, k))
-        y = attend(q, k, v, window=self.window, causal=self.causal, start=start)
-        return nn.Dense(model, kernel_init=torch_kernel_init, name="out_proj")(y.reshape(time, model)), next_cache
+        kernel = self.form.attention
+        y = attend(q, k, v, window=self.window, causal=self.causal, start=start, kernel=kernel).reshape(time, model)
+        return nn.Dense(model, dtype=dtype, kernel_init=torch_kernel_init, name="out_proj")(y), next_cache
 
     def _make_cache(self, k: Array, v: Array, n_valid: Int[Array, ""] | int) -> LayerCache:
         assert self.window is not None
         missing = max(self.window - len(k), 0)
         k, v = (jnp.pad(x, ((missing, 0), (0, 0), (0, 0)))[len(x) + missing - self.window :] for x in (k, v))
         return LayerCache(k, v, jnp.minimum(jnp.asarray(n_valid, jnp.int32), self.window))
+
+
+class Dropout(nn.Module):
+    """Dropout at a rate that may be a number of the run, with the random numbers of ``flax.linen.Dropout``."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "time model"], rate: Rate) -> Float[Array, "time model"]:
+        """Set a part of the numbers to 0 and divide the others by their share.
+
+        Parameters
+        ----------
+        x : float array of shape (bins, model)
+            Vectors of the bins.
+        rate : float
+            Part that is set to 0, below 1. Nothing is drawn for a Python number of 0.
+
+        Returns
+        -------
+        float array of shape (bins, model)
+            Vectors in which each number is 0 with this probability.
+        """
+        if isinstance(rate, int | float) and rate == 0:
+            return x
+        kept = 1 - jnp.asarray(rate, jnp.float32)
+        mask = jax.random.bernoulli(self.make_rng("dropout"), kept, x.shape)
+        return jnp.where(mask, x * (1 / kept).astype(x.dtype), 0)
 
 
 class TransformerBlock(nn.Module):
@@ -105,26 +139,26 @@ class TransformerBlock(nn.Module):
         Number of past bins that a query attends to.
     hidden : int
         Width of the feed-forward part.
-    dropout : float
-        Dropout rate in training.
     causal : bool
         Whether a bin sees no later bin.
     published : bool
         If False, ``x + attention(norm1(x))`` and then ``x + linear2(gelu(linear1(norm2(x))))``, with rotary positions:
         normalization comes first, so that deep networks train. If True, ``norm1(x + attention(x))`` and then
         ``norm2(x + linear2(relu(linear1(x))))``, without positions and with the initial biases of PyTorch.
+    form : ComputeForm
+        How the layer is computed.
     """
 
     heads: int
     window: int | None
     hidden: int
-    dropout: float
     causal: bool = True
     published: bool = False
+    form: ComputeForm = ComputeForm()
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "time model"], cache: LayerCache | None, *, train: bool
+        self, x: Float[Array, "time model"], cache: LayerCache | None, dropout_rate: Rate
     ) -> tuple[Float[Array, "time model"], LayerCache | None]:
         """Apply the layer.
 
@@ -134,8 +168,8 @@ class TransformerBlock(nn.Module):
             Vectors of the bins.
         cache : LayerCache or None
             Keys and values of the bins before.
-        train : bool
-            Whether to apply dropout.
+        dropout_rate : float
+            Rate of dropout; 0.0 outside training.
 
         Returns
         -------
@@ -146,18 +180,20 @@ class TransformerBlock(nn.Module):
         """
 
         def drop(y: Array) -> Array:
-            return nn.Dropout(self.dropout, deterministic=not train)(y)
+            return Dropout()(y, dropout_rate)
 
-        model = x.shape[-1]
-        attention = SelfAttention(self.heads, self.window, self.causal, rotary=not self.published, name="self_attn")
-        norm1, norm2 = (nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name=name) for name in ("norm1", "norm2"))
+        model, dtype = x.shape[-1], self.form.activations
+        options = {"rotary": not self.published, "form": self.form}
+        attention = SelfAttention(self.heads, self.window, self.causal, name="self_attn", **options)
+        norm1, norm2 = (nn.LayerNorm(LAYER_NORM_EPSILON, dtype=dtype, name=name) for name in ("norm1", "norm2"))
         if self.published:
-            linear1, linear2 = torch_dense(self.hidden, model, "linear1"), torch_dense(model, self.hidden, "linear2")
+            linear1 = torch_dense(self.hidden, model, "linear1", dtype)
+            linear2 = torch_dense(model, self.hidden, "linear2", dtype)
             y, next_cache = attention(x, cache)
             x = norm1(x + drop(y))
             return norm2(x + drop(linear2(drop(nn.relu(linear1(x)))))), next_cache
-        linear1 = nn.Dense(self.hidden, kernel_init=torch_kernel_init, name="linear1")
-        linear2 = nn.Dense(model, kernel_init=torch_kernel_init, name="linear2")
+        linear1 = nn.Dense(self.hidden, dtype=dtype, kernel_init=torch_kernel_init, name="linear1")
+        linear2 = nn.Dense(model, dtype=dtype, kernel_init=torch_kernel_init, name="linear2")
         y, next_cache = attention(norm1(x), cache)
         x = x + drop(y)
         return x + drop(linear2(drop(nn.gelu(linear1(norm2(x)))))), next_cache
@@ -182,10 +218,10 @@ def rotate(x: Float[Array, "time head width"], first: int) -> Float[Array, "time
     angle = (first + jnp.arange(x.shape[0]))[:, None] * ROTARY_BASE ** (-jnp.arange(half) / half)
     cosine, sine = jnp.cos(angle)[:, None], jnp.sin(angle)[:, None]
     a, b = x[..., :half], x[..., half:]
-    return jnp.concatenate([a * cosine - b * sine, a * sine + b * cosine], axis=-1)
+    return jnp.concatenate([a * cosine - b * sine, a * sine + b * cosine], axis=-1).astype(x.dtype)
 
 
-def torch_dense(out: int, fan_in: int, name: str) -> nn.Dense:
+def torch_dense(out: int, fan_in: int, name: str, dtype: Any = jnp.float32) -> nn.Dense:
     """Return a dense layer with the initial values of PyTorch's Linear: kernel and bias from U(-b, b), b = fan_in^-1/2.
 
     Parameters
@@ -196,6 +232,8 @@ def torch_dense(out: int, fan_in: int, name: str) -> nn.Dense:
         Width of the input.
     name : str
         Name of the submodule.
+    dtype : dtype
+        Type of the factors of the product and of the output.
 
     Returns
     -------
@@ -203,27 +241,27 @@ def torch_dense(out: int, fan_in: int, name: str) -> nn.Dense:
         The layer.
     """
 
-    def bias_init(key: Array, shape: tuple[int, ...], dtype=jnp.float32) -> Array:
+    def bias_init(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> Array:
         return jax.random.uniform(key, shape, dtype, -(fan_in**-0.5), fan_in**-0.5)
 
-    return nn.Dense(out, kernel_init=torch_kernel_init, bias_init=bias_init, name=name)
+    return nn.Dense(out, dtype=dtype, kernel_init=torch_kernel_init, bias_init=bias_init, name=name)
 
 
 def apply_blocks(
-    blocks: Sequence[Callable[..., Any]], x: Float[Array, "time model"], memory: Memory | None, *, train: bool
+    blocks: Sequence[Callable[..., Any]], x: Float[Array, "time model"], memory: Memory | None, dropout_rate: Rate
 ) -> tuple[Float[Array, "time model"], tuple[LayerCache | None, ...]]:
     """Apply transformer blocks one after the other, each with its cache.
 
     Parameters
     ----------
     blocks : sequence of flax modules
-        Called as ``block(x, cache, train=train) -> (x, cache)``.
+        Called as ``block(x, cache, dropout_rate) -> (x, cache)``.
     x : float array of shape (bins, model)
         Vectors of the window's bins.
     memory : Memory or None
         Memory of the network; None at the beginning of a recording.
-    train : bool
-        Whether to apply dropout.
+    dropout_rate : float
+        Rate of dropout; 0.0 outside training.
 
     Returns
     -------
@@ -235,9 +273,48 @@ def apply_blocks(
     caches = memory.layers if memory is not None and memory.layers else (None,) * len(blocks)
     next_caches = []
     for block, cache in zip(blocks, caches, strict=True):
-        x, next_cache = block(x, cache, train=train)
+        x, next_cache = block(x, cache, dropout_rate)
         next_caches.append(next_cache)
     return x, tuple(next_caches)
+
+
+def take_rows(
+    x: Float[Array, "row column"], index: Int[Array, "entry"], *, scatter: bool
+) -> Float[Array, "entry column"]:
+    """Return rows of an array.
+
+    Parameters
+    ----------
+    x : float array of shape (rows, columns)
+        Such as a vector for each bin.
+    index : int array of shape (entries,)
+        Rows to return.
+    scatter : bool
+        Whether the gradient is a scatter. Otherwise it is a product with a one-hot matrix, which sums in a fixed order.
+
+    Returns
+    -------
+    float array of shape (entries, columns)
+        ``x[index]``.
+    """
+    return x[index] if scatter else _take_rows(x, index)
+
+
+@jax.custom_vjp
+def _take_rows(x: Array, index: Array) -> Array:
+    return x[index]
+
+
+def _take_forward(x: Array, index: Array) -> tuple[Array, tuple[Array, Array]]:
+    return x[index], (x[:, :0], index)  # the number of rows, and no values
+
+
+def _take_backward(saved: tuple[Array, Array], taken_bar: Array) -> tuple[Array, None]:
+    empty, index = saved
+    return jnp.einsum("er,ec->rc", jax.nn.one_hot(index, len(empty), dtype=taken_bar.dtype), taken_bar), None
+
+
+_take_rows.defvjp(_take_forward, _take_backward)
 
 
 def check_units(spikes: Array, n_units: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,8 +13,16 @@ from jaxtyping import Array, Float
 from jaxephys.dimensions import AnyArray
 from jaxephys.spikes import history
 from jaxephys.spikes.history import Filters, HistoryFeatures
+from jaxephys.spikes.network.form import ComputeForm
 from jaxephys.spikes.network.interface import Entries, Memory
-from jaxephys.spikes.network.layers import LAYER_NORM_EPSILON, TransformerBlock, apply_blocks, check_units
+from jaxephys.spikes.network.layers import (
+    LAYER_NORM_EPSILON,
+    Dropout,
+    TransformerBlock,
+    apply_blocks,
+    check_units,
+    take_rows,
+)
 
 UNIT_MULTIPLE = 16  # units that the widest processors handle together
 FIXED_POINT_STEPS = 2.0**16  # steps of a fixed-point number between 0 and 1
@@ -42,6 +52,8 @@ class PopulationTransformer(nn.Module):
         Dropout rate in training, 0 to 1.
     filters : Filters
         Filters of the spike history.
+    form : ComputeForm
+        How the network is computed.
 
     Notes
     -----
@@ -66,6 +78,7 @@ class PopulationTransformer(nn.Module):
     unit_width: int = 48
     dropout: float = 0.1
     filters: Filters = Filters()
+    form: ComputeForm = ComputeForm()
 
     supports_entry_sampling = True
     is_reconstruction = False
@@ -78,6 +91,7 @@ class PopulationTransformer(nn.Module):
         *,
         train: bool = False,
         entries: Entries | None = None,
+        dropout_rate: Float[AnyArray, ""] | float | None = None,
     ) -> tuple[Float[Array, "..."], Memory]:
         """Compute logits of spikes in the next bin.
 
@@ -91,6 +105,8 @@ class PopulationTransformer(nn.Module):
             Whether to apply dropout.
         entries : Entries, optional
             Compute the logits of these (bin, unit) pairs only. The transformer reads all bins and units all the same.
+        dropout_rate : float, optional
+            Rate in place of ``dropout``.
 
         Returns
         -------
@@ -109,37 +125,43 @@ class PopulationTransformer(nn.Module):
         n_units = spikes.shape[1]
         padding = -n_units % UNIT_MULTIPLE if self.units is None else 0
         features = features._replace(unit=jnp.pad(features.unit, ((0, 0), (0, padding), (0, 0))))
-        pooled = fixed_point_mean(jnp.tanh(nn.Dense(self.width, name="pool")(features.unit))[:, :n_units])
-        x = nn.Dense(self.width, name="token")(jnp.concatenate([pooled, features.population], axis=-1))
+        dense = partial(nn.Dense, self.width, dtype=self.form.activations)
+        pooled = fixed_point_mean(jnp.tanh(dense(name="pool")(features.unit))[:, :n_units])
+        x = dense(name="token")(jnp.concatenate([pooled, features.population], axis=-1))
         if self.units is not None:
-            x = x + nn.Dense(self.width, use_bias=False, name="token_of_units")(spikes)
-        blocks = [
-            TransformerBlock(self.heads, self.window, self.hidden, self.dropout, name=f"layer_{index}")
-            for index in range(self.depth)
-        ]
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        x, caches = apply_blocks(blocks, x, memory, train=train)
-        x = nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, name="norm")(x)
+            x = x + dense(use_bias=False, name="token_of_units")(spikes)
+        sizes = self.heads, self.window, self.hidden
+        rate = (self.dropout if dropout_rate is None else dropout_rate) if train else 0.0
+        blocks = [TransformerBlock(*sizes, form=self.form, name=f"layer_{index}") for index in range(self.depth)]
+        x, caches = apply_blocks(blocks, Dropout()(x, rate), memory, rate)
+        x = nn.LayerNorm(LAYER_NORM_EPSILON, dtype=self.form.activations, name="norm")(x)
         return self._read_out(features, x, entries), Memory(history.last_state(states), caches)
 
     def _read_out(self, features: HistoryFeatures, x: Array, entries: Entries | None) -> Float[Array, "..."]:
         """Combine the vector of each bin with the features of each unit, for all entries or the given ones."""
-        every = np.s_[:, None], np.s_[:], np.s_[:, :]
-        bins, units, pairs = every if entries is None else (entries.bin, entries.unit, tuple(entries))
-        rate_logit = features.rate_logit[pairs]
-        zeros = nn.initializers.zeros
-        h = nn.Dense(self.unit_width, name="encoder_1")(features.unit[pairs])
-        h = h + nn.Dense(self.unit_width, name="encoder_2")(features.population)[bins]
+
+        def at_bins(x: Array) -> Array:
+            return x[:, None] if entries is None else take_rows(x, entries.bin, scatter=self.form.scatter)
+
+        def at_units(x: Array) -> Array:
+            return x if entries is None else take_rows(x, entries.unit, scatter=self.form.scatter)
+
+        pairs = np.s_[:, :] if entries is None else tuple(entries)
+        rate_logit, zeros = features.rate_logit[pairs], nn.initializers.zeros
+        dense = partial(nn.Dense, self.unit_width, dtype=self.form.activations)
+        of_bins = [dense(name="encoder_2")(features.population), *(dense(name=name)(x) for name in ("gate", "context"))]
+        population, gate, context = jnp.split(at_bins(jnp.concatenate(of_bins, axis=-1)), 3, axis=-1)
+        h = dense(name="encoder_1")(features.unit[pairs]) + population
         if self.units is not None:
-            h = h + self.param("unit", nn.initializers.normal(0.1), (self.units, self.unit_width))[units]
-        h = nn.silu(nn.Dense(self.unit_width, name="encoder_3")(nn.silu(h)))
-        gate, context = (nn.Dense(self.unit_width, name=name)(x)[bins] for name in ("gate", "context"))
-        h = nn.silu(nn.Dense(self.unit_width, name="readout_1")(h) * (1 + gate) + context)
-        readout = nn.Dense(1, kernel_init=zeros, name="readout_2")(h)[..., 0]
+            unit = self.param("unit", nn.initializers.normal(0.1), (self.units, self.unit_width))
+            h = h + at_units(unit).astype(h.dtype)
+        h = nn.silu(dense(name="encoder_3")(nn.silu(h)))
+        h = nn.silu(dense(name="readout_1")(h) * (1 + gate) + context)
+        readout = nn.Dense(1, dtype=jnp.float32, kernel_init=zeros, name="readout_2")(h)[..., 0]
         logits = rate_logit + readout[..., : rate_logit.shape[-1]]
         if self.units is not None:
             head = self.param("head_of_units", zeros, (self.units, self.width))
-            logits = logits + jnp.sum(x[bins] * head[units], axis=-1)
+            logits = logits + jnp.sum(at_bins(x) * at_units(head), axis=-1)
         return logits
 
 
@@ -170,7 +192,7 @@ def _mean_forward(x: Array) -> tuple[Array, Array]:
 
 
 def _mean_backward(x: Array, mean_bar: Array) -> tuple[Array]:
-    return (jnp.broadcast_to(mean_bar[:, None] / x.shape[1], x.shape),)
+    return (jnp.broadcast_to(mean_bar[:, None] / x.shape[1], x.shape).astype(x.dtype),)
 
 
 fixed_point_mean.defvjp(_mean_forward, _mean_backward)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from jaxephys.dimensions import AnyArray
+from jaxephys.spikes.network.form import ComputeForm
 from jaxephys.spikes.network.interface import Memory
 from jaxephys.spikes.network.layers import TransformerBlock, apply_blocks, check_units, torch_dense
 
@@ -31,6 +32,8 @@ class PublishedLayer(nn.Module):
         code: a reconstruction. If False, row t sees bins up to t and belongs to bin t + 1.
     window : int, optional
         Number of past bins that a layer attends to; None for all of the input.
+    form : ComputeForm
+        How the network is computed.
 
     Notes
     -----
@@ -47,6 +50,7 @@ class PublishedLayer(nn.Module):
     dropout: float = 0.1
     legacy: bool = False
     window: int | None = None
+    form: ComputeForm = ComputeForm()
 
     filters = None  # the layer reads the bins themselves
     supports_entry_sampling = False
@@ -58,7 +62,12 @@ class PublishedLayer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, spikes: Float[AnyArray, "time unit"], memory: Memory | None = None, *, train: bool = False
+        self,
+        spikes: Float[AnyArray, "time unit"],
+        memory: Memory | None = None,
+        *,
+        train: bool = False,
+        dropout_rate: Float[AnyArray, ""] | float | None = None,
     ) -> tuple[Float[Array, "time unit"], Memory]:
         """Compute logits of spikes.
 
@@ -70,6 +79,8 @@ class PublishedLayer(nn.Module):
             Memory after the bins before; None at the beginning of a recording.
         train : bool
             Whether to apply dropout.
+        dropout_rate : float, optional
+            Rate in place of ``dropout``.
 
         Returns
         -------
@@ -80,7 +91,9 @@ class PublishedLayer(nn.Module):
         """
         check_units(spikes, self.units)
         names = ["layer"] if self.depth == 1 else [f"layer_{index}" for index in range(self.depth)]
-        sizes = self.heads, self.window, self.hidden, self.dropout
-        blocks = [TransformerBlock(*sizes, causal=not self.legacy, published=True, name=name) for name in names]
-        x, caches = apply_blocks(blocks, jnp.asarray(spikes, jnp.float32), memory, train=train)
+        sizes = self.heads, self.window, self.hidden
+        rate = (self.dropout if dropout_rate is None else dropout_rate) if train else 0.0
+        options = {"causal": not self.legacy, "published": True, "form": self.form}
+        blocks = [TransformerBlock(*sizes, name=name, **options) for name in names]
+        x, caches = apply_blocks(blocks, jnp.asarray(spikes, self.form.activations), memory, rate)
         return torch_dense(self.units, self.units, "fc")(x), Memory(None, caches)
