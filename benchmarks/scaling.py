@@ -190,7 +190,10 @@ def draw(rows: Sequence[Row], path: Path) -> Path:
                 )
                 ticks |= set(values)
         axes.set(xscale="log", yscale="log", xlabel=LABELS[name][0], ylabel=LABELS[name][1])
-        chosen = sorted(ticks) if len(ticks) <= 6 else [tick for tick in sorted(ticks) if str(tick)[0] == "1"]
+        chosen: list[int] = []
+        for tick in sorted(ticks):
+            if not chosen or tick >= 1.6 * chosen[-1]:  # the numbers do not overlap
+                chosen.append(tick)
         axes.set_xticks(chosen, [f"{tick:,}" for tick in chosen])
         axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,g}"))
