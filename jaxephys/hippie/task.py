@@ -286,7 +286,9 @@ def make_task(network: ConditionalVAE, objectives: Sequence[Objective] | None = 
 @memoize
 def _make_task(network: ConditionalVAE, consistency: bool, backend: Backend = CPU) -> Task:
     task = HippieTask(network, consistency, backend)
-    return Task(task.init, task.gather, task.loss, task.outputs, task.validate, task.upgrade, task.for_backend)
+    searchable = ("beta", "free_bits", "mask_probability", "contrast") + ("consistency",) * consistency
+    functions = (task.init, task.gather, task.loss, task.outputs, task.validate, task.upgrade, task.for_backend)
+    return Task(*functions, searchable=searchable)
 
 
 def warm_up_steps(network: ConditionalVAE, objectives: Sequence[Objective], n_steps: int) -> int:

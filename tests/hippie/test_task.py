@@ -19,6 +19,7 @@ from jaxephys.engine.fit import fit
 from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.predict import predict, score
 from jaxephys.engine.rows import pad_rows, plain_rows, stack_rows
+from jaxephys.engine.search import add_levels
 from jaxephys.engine.task import Task
 from jaxephys.evaluation.splits import Split
 from jaxephys.hippie.imputation import decoding_task
@@ -373,3 +374,16 @@ def test_a_masked_curve_is_predicted_better_than_by_the_mean(setting, trained):
     mean = DATA.curves["isi"][SPLIT.train].mean(axis=0)
     target = batch.targets["isi"]
     assert float(jnp.mean((drawn - target) ** 2)) < 0.8 * float(jnp.mean((mean - target) ** 2))
+
+
+@pytest.mark.parametrize("objective", [OURS, PUBLISHED])
+def test_the_weights_of_the_losses_can_be_searched(objective):
+    network = ConditionalVAE((("wave", 12),), latent=2, width=1)
+    inputs = make_run_inputs(
+        np.full(6, -1), [Split(np.arange(4), np.array([4]), np.array([5]))], [objective], batch_size=4
+    )
+    task = make_task(network, [objective])
+    assert ("consistency" in task.searchable) == (objective is PUBLISHED)
+    for name in task.searchable:
+        _, crossed, _ = add_levels(RunGrid.cross(seed=[0]), inputs, None, {name: (0.25, 0.75)})
+        np.testing.assert_array_equal(getattr(crossed.constants.objective, name), [0.25, 0.75])
