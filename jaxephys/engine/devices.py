@@ -28,7 +28,6 @@ from jaxephys.dimensions import AnyArray
 from jaxephys.engine.task import Backend, PyTree, Task
 
 log = logging.getLogger("jaxephys")
-AUTOMATIC_PRECISION = {"cpu": "float32", "gpu": "tf32", "tpu": "tf32"}
 # JAX's names of the precision of float32 products. Its default is float32 on a CPU, TF32 on a GPU and bfloat16 on a TPU, where "high"
 # is about as precise as TF32.
 PRODUCTS = {("gpu", "float32"): "highest", ("tpu", "float32"): "highest", ("tpu", "tf32"): "high"}
@@ -128,17 +127,18 @@ def choose_backend(device: jax.Device, execution: str = "auto", precision: str =
         ``"auto"``: one after the other on a CPU core, where the matrices of a stack are not faster than those of a run; stacked
         elsewhere.
     precision : {"auto", "float32", "tf32", "bfloat16"}
-        ``"auto"``: that of `AUTOMATIC_PRECISION`.
+        ``"auto"``: float32 on a CPU, TF32 elsewhere.
 
     Returns
     -------
     Backend
         The choice for this device.
     """
+    on_cpu = device.platform == "cpu"
     if execution == "auto":
-        execution = "map" if device.platform == "cpu" else "vmap"
+        execution = "map" if on_cpu else "vmap"
     if precision == "auto":
-        precision = AUTOMATIC_PRECISION.get(device.platform, "tf32")
+        precision = "float32" if on_cpu else "tf32"
     return Backend(device.platform, execution, precision)
 
 

@@ -159,28 +159,26 @@ def choose_levels(result: FitResult, inputs: RunInputs, levels: Levels, mode: st
     candidates : list of Candidate
         All combinations of levels of all groups.
     """
-    n_factors, n_combinations = len(result.grid.factors) - len(levels), len(list(product(*levels.values())))
-    scores = np.asarray(result.run_results.best_score, float).reshape(-1, n_combinations)
+    combinations = list(product(*levels.values()))
+    scores = np.asarray(result.run_results.best_score, float).reshape(-1, len(combinations))
     scores[~np.isfinite(scores)] = np.nan
-    names = result.grid.factors[:n_factors]
     groups: dict[tuple, list[int]] = {}
     for run in range(len(scores)):
-        first = run * n_combinations
-        others = tuple(
-            (name, level) for name, level in zip(names, result.grid.levels[first], strict=False) if name != "seed"
-        )
+        first = run * len(combinations)
+        others = tuple(item for item in result.grid[first].items() if item[0] != "seed" and item[0] not in levels)
         groups.setdefault((others, *_row_sets(inputs, first)), []).append(run)
     candidates, chosen = [], np.zeros(len(scores), int)
     for (others, *_), runs in groups.items():
         means = scores[runs].mean(axis=0)
         signed = np.where(np.isnan(means), -np.inf, means if mode == "max" else -means)
         best = chosen[runs] = int(np.argmax(signed))
-        for index, combination in enumerate(product(*levels.values())):
+        for index, combination in enumerate(combinations):
             sd = float(scores[runs, index].std(ddof=1)) if len(runs) > 1 else float("nan")
             pairs = dict(zip(levels, combination, strict=True))
             candidates.append(Candidate(dict(others), pairs, float(means[index]), sd, len(runs), index == best))
-    indices = np.arange(len(scores)) * n_combinations + chosen
-    grid = RunGrid(names, tuple(result.grid.levels[index][:n_factors] for index in indices))
+    indices = np.arange(len(scores)) * len(combinations) + chosen
+    n_factors = len(result.grid.factors) - len(levels)  # the levels are the last factors
+    grid = RunGrid(result.grid.factors[:n_factors], tuple(result.grid.levels[index][:n_factors] for index in indices))
     run_results, history = take_runs((result.run_results, result.history), indices)
     return replace(result, grid=grid, run_results=run_results, history=history), candidates
 

@@ -57,8 +57,8 @@ class RunInputs(NamedTuple):
         Scalars or small arrays of each run: the mean and standard deviation of its fold, a switch that selects its variant,
         the weight of a loss term.
     hyperparameters : dict of arrays (n_runs,), optional
-        Options of the optimizer by name, from `jaxephys.engine.config.PER_RUN`, that replace those of the config. `fit` takes them from the factors
-        of the grid that have these names.
+        Options of the optimizer by name, from `jaxephys.engine.config.PER_RUN`, that replace those of the config. `fit` takes
+        them from the factors of the grid that have these names.
     """
 
     train: RowSet
