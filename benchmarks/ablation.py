@@ -92,6 +92,7 @@ def _time_jaxephys(values: np.ndarray, codes: np.ndarray, runs: int, token: int 
     from jaxephys.evaluation.splits import Split
     from jaxephys.patchseq.network.classifier import SubclassNetwork
     from jaxephys.patchseq.network.ragged_layout import RaggedLayout
+    from jaxephys.patchseq.preprocessing import fit_signed_log, fit_z_score
     from jaxephys.patchseq.task import Variant, make_data, make_run_inputs, make_task
     from jaxephys.schemas.feature_table import FeatureTable
 
@@ -99,7 +100,8 @@ def _time_jaxephys(values: np.ndarray, codes: np.ndarray, runs: int, token: int 
     layout = RaggedLayout.from_widths(table.widths, max(WIDTHS))
     train, validation = np.split(np.arange(TRAIN + VALID), [TRAIN])
     splits, variants = [Split(train, validation, train[:0])] * runs, [Variant()] * runs
-    inputs = make_run_inputs(table, splits, variants, range(runs), signed_log=token is not None)
+    fit_scale = fit_z_score if token is None else fit_signed_log
+    inputs = make_run_inputs(table, splits, variants, range(runs), fit_scale=fit_scale)
     task = make_task(SubclassNetwork(layout, len(table.classes), HIDDEN, token=token))
     config = TrainConfig(max_epochs=EPOCHS, patience=None, batch_size=BATCH, chunk_epochs=EPOCHS)
     result = fit(task, make_data(table), inputs, RunGrid.cross(seed=range(runs)), config)

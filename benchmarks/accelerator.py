@@ -47,6 +47,7 @@ COLUMNS = (
     "bfloat16_tflop_s", "device", "devices", "date", "versions",
 )  # fmt: skip
 DEADLINE, FOR_TIMING = 530, 150  # seconds: of everything, and kept for the second part
+UNITS_ON_CPU = 5120  # units that are embedded on a CPU: as many as take seconds
 PACKAGES = ("jaxephys", "jax", "jaxlib", "flax", "torch")
 
 
@@ -178,8 +179,9 @@ def adapt(cases: dict[str, Row], *, on_cpu: bool, small: bool) -> dict[str, Row]
             changes |= {"epochs": 2} if "epochs" in case else {}
             changes |= {"steps": 2} if case["kind"] == "torch" else {}
             changes |= {"seconds": 0.1} if case["kind"] in ("train", "embed", "ceilings") else {}
-        elif on_cpu and case["kind"] == "torch":
-            changes["steps"] = 8
+        elif on_cpu:
+            changes |= {"steps": 8} if case["kind"] == "torch" else {}
+            changes |= {"sizes": {"units": UNITS_ON_CPU}} if name.startswith("embedding") else {}
         adapted[name] = case | changes
     return adapted
 

@@ -196,6 +196,9 @@ def draw(rows: Sequence[Row], path: Path) -> Path:
                 chosen.append(tick)
         axes.set_xticks(chosen, [f"{tick:,}" for tick in chosen])
         axes.xaxis.set_minor_locator(NullLocator())
+        low, high = axes.get_ylim()
+        widen = max(1.0, 10 * low / high) ** 0.5  # at least a factor of ten is shown, so that a flat curve looks flat
+        axes.set_ylim(low / widen, high * widen)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,g}"))
         axes.yaxis.set_minor_formatter(FuncFormatter(lambda y, _: f"{y:,g}" if str(y).lstrip("0.")[0] in "25" else ""))
         axes.tick_params(axis="y", which="both", labelsize=8)

@@ -380,12 +380,12 @@ def prepare_ceilings(*, small: bool = False, seconds: float = 0.5) -> tuple[Row,
 
 def _gflop(problem: Any) -> float:
     """Arithmetic of the products of a step of one run, in 10^9 operations."""
-
     from benchmarks.cases import trace_chunk
     from jaxephys.engine.operations import count_operations
     from jaxephys.engine.task import Backend
 
-    return count_operations(trace_chunk(problem, Backend("cpu", "map", "float32"))).loop.flops / 1e9
+    chunk = count_operations(trace_chunk(problem, Backend("cpu", "map", "float32")))
+    return chunk.loop.flops / problem.config.chunk_epochs / 1e9  # one step of each epoch of a chunk is counted
 
 
 def _digest(tree: Any) -> str:

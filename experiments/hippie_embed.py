@@ -1,15 +1,21 @@
-"""Embeddings, a map and clusters of all units of a folder. The script of the published model card.
+"""Embeddings, a map and clusters of all units of a folder, by default with the published weights: the script of the model card.
 
-    python -m experiments.hippie_embed --datasets-root DIR --output embeddings.npz
-    python -m experiments.hippie_embed --datasets-root DIR --output embeddings.npz --model hippie_techcond_v1.ckpt
+    python -m experiments.hippie_embed --datasets-root DIR --checkpoint hippie_techcond_v1.ckpt --output embeddings.npz
+    python -m experiments.hippie_embed --datasets-root DIR --fetch            published weights from the Hugging Face hub (290 MB)
+    python -m experiments.hippie_embed trained --datasets-root DIR            our objective, trained on these units
     python -m experiments.hippie_embed smoke --datasets-root DIR
 
-DIR has one folder per data set (CSV files, or units.npz of data_prep), or is itself such a folder. Units are embedded by ``--model``, a
-saved Hippie or a published checkpoint. Without it a network is trained on the curves of all units, which is right for a map and for
-clusters but wrong for any score of classifiers; hippie_probe is for these.
+DIR has one folder per data set (CSV files, or units.npz of data_prep), or is itself such a folder. ``--checkpoint`` is a PyTorch checkpoint
+of HIPPIE or a saved model. Without it, the published weights are taken from the working folder or from the cache of the hub;
+only ``--fetch`` uses the network. The presets trained, dense and resnet train a network on the curves of all units, which is right for a
+map and for clusters but wrong for any score of classifiers; hippie_probe is for these.
 
-The file holds ``embeddings`` (unit, latent), ``map`` (unit, 2), ``cluster`` (unit; -1 for none), and ``unit``, ``dataset``, ``label``,
-``technology``.
+The embeddings are in ``embeddings.npz`` of the run folder, or in ``--output``, under the published keys ``embeddings`` (unit, latent),
+``labels``, ``dataset_ids``, ``technology_ids`` and ``neuron_ids`` (row in the data set), and also ``map`` (unit, 2), ``cluster`` (unit; -1 for
+none), ``unit``, ``dataset``, ``label`` and ``technology``. The run folder has the map in ``umap_coords.npz`` (``coords``, ``labels``,
+``dataset_ids``, ``cluster``) and ``figures/umap_by_dataset.png``; with ``--no-umap`` these are principal components, in files named pca.
+
+With the published weights nothing is trained: a thousand units take a few seconds after a minute of compilation on two CPU cores.
 """
 
 from __future__ import annotations
@@ -25,13 +31,13 @@ from sklearn.decomposition import PCA
 from data_prep.units.registry import find_dataset
 from experiments.command_line import main
 from jaxephys.hippie.datasets import available_modalities, read_tables
+from jaxephys.hippie.embedded_units import EmbeddedUnits
 from jaxephys.hippie.estimator import Hippie
-from jaxephys.hippie.grid import NetworkSize
-from jaxephys.hippie.report import cluster_names, score_clusters
-from jaxephys.reporting.maps import draw_embedding
+from jaxephys.hippie.pretrained import PUBLISHED_WEIGHTS, open_model
+from jaxephys.hippie.protocol import NetworkSize
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.tables import model_table
-from jaxephys.schemas.storage import write_npz
+from jaxephys.schemas.unit_table import UnitTable
 
 
 @dataclass(frozen=True)
@@ -40,26 +46,38 @@ class Embed(NetworkSize):
 
     datasets_root: Path = Path("hippie")
     """Folder with one folder per data set, or a table of units."""
+    datasets: tuple[str, ...] = ()
+    """Folders of the data sets to embed; by default all."""
+    checkpoint: Path | None = PUBLISHED_WEIGHTS
+    """A saved model or a PyTorch checkpoint; by default the published weights. None: train a network on these units."""
+    fetch: bool = False
+    """Download the published weights from the Hugging Face hub if they are not on this machine."""
     output: Path | None = None
     """File of the embeddings; by default embeddings.npz in the run folder."""
-    model: Path | None = None
-    """A saved Hippie, or a published checkpoint."""
     umap: bool = True
     """Map by UMAP (needs the extra umap); otherwise by principal components."""
     min_cluster_size: int = 10
     """Units of the smallest cluster."""
 
-    renamed: ClassVar[Mapping[str, str]] = {**NetworkSize.renamed, "least": "min_cluster_size"}
+    renamed: ClassVar[Mapping[str, str]] = {
+        **NetworkSize.renamed,
+        "least": "min_cluster_size",
+        "model": "checkpoint",
+    }
+    added: ClassVar[tuple[str, ...]] = ("datasets", "fetch")
 
 
+TRAINED = Embed(checkpoint=None)
 PRESETS = {
     "default": Embed(),
-    "resnet": Embed(trunk="resnet", max_epochs=60),
-    "smoke": Embed(umap=False, width=4, latent=6, max_epochs=3),
+    "trained": TRAINED,
+    "dense": replace(TRAINED, trunk="dense", width=16, latent=30),
+    "resnet": replace(TRAINED, width=16, latent=30, max_epochs=60),
+    "smoke": replace(TRAINED, trunk="dense", umap=False, width=4, latent=6, max_epochs=3),
 }
 
-INTRODUCTION = """Embeddings of all units, a map of them, and clusters by HDBSCAN. The network was trained on the curves of these units, but on
-no label. The agreement of clusters with labels is the adjusted Rand index of units that have both."""
+INTRODUCTION = """Embeddings of all units, a map of them, and clusters by HDBSCAN, with {weights}. The agreement of clusters with labels is
+the adjusted Rand index of units that have both."""
 
 
 def run(settings: Embed, folder: RunFolder) -> None:
@@ -72,56 +90,40 @@ def run(settings: Embed, folder: RunFolder) -> None:
     folder : RunFolder
         Its folder.
     """
+    tables = read_tables(settings.datasets_root, find_dataset, settings.datasets)
     tables = {
         name: replace(units, about={**units.about, "dataset": np.full(len(units), name)})  # distinguishes copies
-        for name, units in read_tables(settings.datasets_root, find_dataset).items()
+        for name, units in tables.items()
+        if name in (settings.datasets or tables)
     }
-    folder.announce_run(int(settings.model is None), **{name: units.raw for name, units in tables.items()})
-    units = list(tables.values())
-    if settings.model is None:
-        modalities = [name for name, _ in available_modalities(units)]
-        sizes: Any = {"width": settings.width, "trunk": settings.trunk, "max_epochs": settings.max_epochs}
-        model = Hippie(settings.latent, modalities=modalities, **sizes).fit(units)
-    else:
-        path = settings.model
-        model = Hippie.load(path) if path.is_dir() else Hippie.from_checkpoint(path)
-    embeddings = np.concatenate([model.embed(table) for table in units])
+    folder.announce_run(int(settings.checkpoint is None), **{name: units.raw for name, units in tables.items()})
+    model, weights = _model(settings, [*tables.values()])
+    embeddings = np.concatenate([model.embed(units) for units in tables.values()])
     points = Hippie.umap_reduce(embeddings) if settings.umap else PCA(2, random_state=0).fit_transform(embeddings)
     clustered = points if settings.umap else embeddings
     cluster = Hippie.hdbscan_cluster(clustered, min_cluster_size=settings.min_cluster_size)
     if not folder.is_first_host:
         return
-    label, dataset = (np.concatenate([table.column(name) for table in units]) for name in ("label", "dataset"))
-    output = settings.output or folder.path / "embeddings.npz"
-    arrays: dict[str, Any] = {
-        "embeddings": embeddings,
-        "map": points.astype(np.float32),
-        "cluster": cluster,
-        "unit": np.concatenate([table.name for table in units]),
-        "dataset": dataset,
-        "label": label,
-        "technology": np.concatenate([table.technology_codes for table in units]),
-    }
-    write_npz(output, arrays)
-    folder.print(f"{len(embeddings)} units -> {output}")
-    if settings.model is None:
+    if settings.checkpoint is None:
         model.save(folder.path / "model", overwrite=True)
-    columns = {"data sets": ("datasets", dataset), "clusters": ("clusters", cluster_names(cluster))}
-    figures = {
-        title: draw_embedding(folder.path, points, column, name=name, write_names=False)
-        for title, (name, column) in columns.items()
-    }
-    scores = []
-    for name, table in tables.items():
-        scores += score_clusters(model, name, table, cluster[dataset == name])
-        labelled = (dataset == name) & (label != "")
-        if len(table.classes) > 1:
-            file = f"classes_{name}"
-            figures[f"{name}: classes"] = draw_embedding(folder.path, points[labelled], label[labelled], name=file)
-    metrics = sorted({score.metric for score in scores})
-    report = {"Units": model_table(scores, metrics, split="all", ranked=False)}
+    embedded = EmbeddedUnits(tables, embeddings, points, cluster, "umap" if settings.umap else "pca")
+    folder.print(f"{len(embeddings)} units -> {embedded.write(folder.path, settings.output)}")
+    scores = embedded.scores(model)
+    report = {"Units": model_table(scores, sorted({score.metric for score in scores}), split="all", ranked=False)}
     notes = [f"{cluster.max() + 1} clusters; units of cluster -1 are in none."]
-    folder.write_report(scores, "Embedding of sorted units", INTRODUCTION, report, figures, notes)
+    introduction, figures = INTRODUCTION.format(weights=weights), embedded.draw(folder.path)
+    folder.write_report(scores, "Embedding of sorted units", introduction, report, figures, notes)
+
+
+def _model(settings: Embed, units: list[UnitTable]) -> tuple[Hippie, str]:
+    """Return the network, trained on the units or opened, and what it is in words."""
+    if settings.checkpoint is not None:
+        model = open_model(settings.checkpoint, fetch=settings.fetch)
+        return model, f"the weights of {settings.checkpoint.name} ({model.describe()})"
+    modalities = [name for name, _ in available_modalities(units)]
+    sizes: Any = {"width": settings.width, "trunk": settings.trunk, "max_epochs": settings.max_epochs}
+    model = Hippie(settings.latent_size(len(modalities)), modalities=modalities, **sizes).fit(units)
+    return model, f"our objective, trained on the curves of these units and on no label ({settings.network_name})"
 
 
 if __name__ == "__main__":

@@ -1,41 +1,46 @@
-"""Cell-type classification of sorted units in the published folds: our classifiers, embeddings and baselines.
+"""Cell-type classification of sorted units in the published folds: embeddings of HIPPIE, our classifiers and baselines.
 
 Reproduces the classification tables of Gonzalez-Ferrer et al. (2025): balanced accuracy in the published folds (folds.csv) of Hull,
-Lisberger, A1, S1, Watson and Hausser, beside published scores (published_scores.csv). The published networks were also trained on the
-curves of test units; here no network is.
+Lisberger, A1, S1, Watson and Hausser. FOLDER has one folder per data set (CSV files, or units.npz of data_prep), or is itself such a folder.
 
-    python -m experiments.hippie_probe heads --data FOLDER     without networks: kernel classifier and baselines
-    python -m experiments.hippie_probe --data FOLDER           with networks
-    python -m experiments.hippie_probe smoke --data FOLDER     one seed of small networks
+    python -m experiments.hippie_probe --data FOLDER             both objectives, no test unit in any training
+    python -m experiments.hippie_probe published --data FOLDER   the published protocol: the curves of test units are trained on
+    python -m experiments.hippie_probe hold_out --data FOLDER    areas of Allen and IBL by networks of the other data sets
+    python -m experiments.hippie_probe generative --data FOLDER  the published generative model and its logistic regression
+    python -m experiments.hippie_probe dense --data FOLDER       the default protocol with our dense networks
+    python -m experiments.hippie_probe heads --data FOLDER       without networks: kernel classifier and baselines
+    python -m experiments.hippie_probe smoke --data FOLDER       one seed of small networks
 
-FOLDER has one folder per data set (CSV files, or units.npz of data_prep), or is itself such a folder.
+All presets but dense, resnet and smoke train the ResNet-18 of width 64 with ten latent dimensions per modality and ten seeds;
+jaxephys/hippie/protocol.py describes the protocols. Networks of seven data sets need, on two CPU cores (2 s a step of 128 units), 45 minutes
+(dense), up to 25 hours (published) or 5 days (default), and on a large GPU 2 to 4 hours, as python -m jaxephys plan predicts.
 
-The kernel classifier is the kernel probe on feature views (jaxephys/hippie/probes.py, feature_views.py), alone or with the embedding
-as one more block. It was chosen before any network was trained, but not without knowledge of the data: 66 combinations of views,
-widths and classifiers were compared by inner folds within the training parts of the folds of Lisberger, A1, S1, Watson and Hull, so
-that their scores are somewhat optimistic; the folds of Hausser, and folds by subject or session, were not used. The weight of the
-contrastive loss was chosen among six objectives by neighbors on validation rows of A1, S1 and Watson. Shuffled labels score at chance.
+Published balanced accuracy (published_scores.csv), mean and sd over folds, with the curves of test units in training:
 
-Expected balanced accuracy without networks:
+    ==================  ============  ============  ============  ============  ============
+    method              Hull          Lisberger     A1            S1            Watson
+    ==================  ============  ============  ============  ============  ============
+    HIPPIE, neighbors   0.949, 0.043  0.678, 0.030  0.569, 0.073  0.914, 0.057  0.770, 0.063
+    VAE                 0.927, 0.068  0.449, 0.026  0.588, 0.038  0.581, 0.072
+    PhysMAP             0.969, 0.034  0.511, 0.037  0.657, 0.088  0.689, 0.055  0.684, 0.068
+    NEMO                0.935, 0.077  0.654, 0.035                              0.805, 0.067
+    ==================  ============  ============  ============  ============  ============
 
-    ====================  =====  =========  =====  =====  ======  =======
-    model                 Hull   Lisberger  A1     S1     Watson  Hausser
-    ====================  =====  =========  =====  =====  ======  =======
-    kernel classifier     0.986  0.853      0.762  0.791  0.781   0.717
-    balanced SVM          0.962  0.827      0.711  0.753  0.778   0.639
-    ====================  =====  =========  =====  =====  ======  =======
+Others: Hausser 0.682 (104 units of five classes), Calvigioni 0.718, Ramachandran 0.690, CellExplorer 0.534; areas of Allen 0.303 and of
+IBL 0.287; logistic regression on the generative model 0.639 (Hausser) and 0.631 (Lisberger).
 
-(Hausser by waveforms alone; Watson with folds by subject 0.812, by session 0.748.) Of nearest neighbors:
+Expected (Hausser by waveforms alone; Watson with folds by subject 0.812, by session 0.748); rows of embeddings are of the preset dense, five
+seeds. Scores of the ResNets are not known yet: they need a GPU.
 
-    ====================  =====  =========  =====  =====  ======  =======  ===========
-    features              Hull   Lisberger  A1     S1     Watson  Hausser  hull_counts
-    ====================  =====  =========  =====  =====  ======  =======  ===========
-    our embedding         0.972  0.849      0.692  0.704  0.741   0.631    0.970
-    curves                0.965  0.717      0.633  0.697  0.713   0.562    0.933
-    published embedding   0.878  0.638      0.472  0.582  0.678   0.543    0.895
-    ====================  =====  =========  =====  =====  ======  =======  ===========
-
-With the embedding as one more block, scores of the kernel classifier change by 0.01, on Watson and Hausser by -0.03.
+    =================================  =====  =========  =====  =====  ======  =======
+    model                              Hull   Lisberger  A1     S1     Watson  Hausser
+    =================================  =====  =========  =====  =====  ======  =======
+    kernel classifier                  0.986  0.853      0.762  0.791  0.781   0.717
+    balanced SVM                       0.962  0.827      0.711  0.753  0.778   0.639
+    neighbors, our embedding, dense    0.972  0.849      0.692  0.704  0.741   0.631
+    neighbors, curves                  0.965  0.717      0.633  0.697  0.713   0.562
+    neighbors, published, dense        0.878  0.638      0.472  0.582  0.678   0.543
+    =================================  =====  =========  =====  =====  ======  =======
 """
 
 from __future__ import annotations
@@ -45,14 +50,19 @@ from pathlib import Path
 
 from data_prep.units.registry import find_dataset, held_out
 from experiments.command_line import main
+from jaxephys.hippie import protocol
 from jaxephys.hippie.benchmark import KERNEL_CLASSIFIER, Benchmark, evaluate_embeddings, evaluate_without_networks
 from jaxephys.hippie.datasets import read_tables
-from jaxephys.hippie.embedding_grid import EmbeddingGrid, EmbeddingSettings
+from jaxephys.hippie.embedding_grid import make_embedding_grids
 from jaxephys.hippie.probes import BASELINES, UMAP_BASELINE
 from jaxephys.hippie.report import (
+    BENCHMARK_NOTES,
     METRIC,
     REFERENCE_BASELINE,
     draw_ranking,
+    main_model,
+    name_network,
+    protocol_notes,
     ranking_table,
     read_published_scores,
     save_probabilities,
@@ -64,7 +74,7 @@ from jaxephys.reporting.run_folder import RunFolder
 
 
 @dataclass(frozen=True)
-class Probe(EmbeddingSettings):
+class Probe(protocol.BenchmarkSettings):
     """Settings of the experiment."""
 
     data: Path = Path("hippie")
@@ -77,23 +87,18 @@ class Probe(EmbeddingSettings):
 
 PRESETS = {
     "default": Probe(),
+    "published": Probe(**protocol.PUBLISHED_BENCHMARK),
+    "hold_out": Probe(**protocol.HOLD_OUT_BENCHMARK, datasets=("allen", "ibl"), umap=False),
+    "generative": Probe(**protocol.GENERATIVE_BENCHMARK),
+    "dense": Probe(**protocol.DENSE),
     "heads": Probe(width=0),
-    "resnet": Probe(trunk="resnet", width=8, seeds=1),
-    "smoke": Probe(seeds=1, umap=False, width=4, latent=6, pretraining=1, max_epochs=2),
+    "resnet": Probe(width=8, latent=30, seeds=1),
+    "smoke": Probe(trunk="dense", seeds=1, umap=False, width=4, latent=6, pretraining=1, max_epochs=2),
 }
 
-INTRODUCTION = f"""Balanced accuracy on test units on which nothing was fitted: no scale, no neighbor, no network. "{KERNEL_CLASSIFIER}" is our
-classifier. Baselines use the preprocessed curves side by side; "{REFERENCE_BASELINE}" is the one that all models are compared with. Models
-"on our embedding" and "on published embedding" are probes on networks trained with our and with the published objective, in the same
-protocol."""
-
-NOTES = (
-    "Published scores of HIPPIE and VAE are of the same folds; PhysMAP, NEMO and, on Hull, the waveform forest were tested on other "
-    "folds, and Watson on a copy of 236 instead of 221 units. Mean ± sd over folds, with test units used in training.",
-    "The published HIPPIE score on S1, whose classes are type x layer, is explained by the layer as an input.",
-    "Views and widths of the kernel classifier were chosen among 66 combinations by inner folds of the training parts of Hull, "
-    "Lisberger, A1, S1 and Watson: their scores are somewhat optimistic. Settings of the baselines were fixed beforehand.",
-)
+INTRODUCTION = f"""Balanced accuracy on test units; no classifier was fitted on them, nor a scale. "{KERNEL_CLASSIFIER}" is our classifier.
+Baselines use the preprocessed curves side by side; "{REFERENCE_BASELINE}" is the one that all models are compared with. Models "on our
+embedding", "on published embedding" and "on generative embedding" are probes on networks trained with that objective."""
 
 
 def run(settings: Probe, folder: RunFolder) -> None:
@@ -107,12 +112,9 @@ def run(settings: Probe, folder: RunFolder) -> None:
         Its folder.
     """
     tables = read_tables(settings.data, find_dataset, settings.datasets)
-    benchmarks = [Benchmark.from_table(name, tables[name]) for name in settings.datasets or tables]
-    grids = [
-        EmbeddingGrid(benchmark, benchmark.pretraining_tables(tables, find_dataset, held_out), settings)
-        for benchmark in benchmarks
-        if settings.width
-    ]
+    folds = {name: getattr(settings, name) for name in ("fold_seed", "min_units", "max_units")}
+    benchmarks = [Benchmark.from_table(name, tables[name], **folds) for name in settings.datasets or tables]
+    grids = make_embedding_grids(benchmarks, tables, find_dataset, held_out, settings)
     data = {name: [table.raw, table.label] for name, table in tables.items()}
     folder.announce_run(sum(grid.n_runs for grid in grids), **data)
 
@@ -133,10 +135,13 @@ def run(settings: Probe, folder: RunFolder) -> None:
         benchmark.name: ranking_table(scores, benchmark, REFERENCE_BASELINE, published.get(benchmark.name))
         for benchmark in probabilities
     }
-    figures = {benchmark.name: draw_ranking(folder.path, scores, benchmark, baselines) for benchmark in benchmarks}
+    note = settings.network_note
+    figures = {item.name: draw_ranking(folder.path, scores, item, baselines, note) for item in benchmarks}
     first, number = benchmarks[0], published.get(benchmarks[0].name, {}).get("HIPPIE")
-    headline = Headline(METRIC, KERNEL_CLASSIFIER, baselines, first.name, len(first.split(first.folds[0])[0]), number)
-    notes = [*NOTES, *shuffled_notes(scores, probabilities)]
+    n_train = len(first.split(first.folds[0])[0])
+    headline = Headline(METRIC, main_model(settings), baselines, first.name, n_train, number)
+    notes = [*protocol_notes(settings), *BENCHMARK_NOTES, *shuffled_notes(scores, probabilities)]
+    report, figures = name_network(report, settings), name_network(figures, settings)
     folder.write_report(scores, "Cell types of sorted units", INTRODUCTION, report, figures, notes, headline)
 
 

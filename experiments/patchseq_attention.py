@@ -5,27 +5,32 @@ are used, each test cell once per seed, and the spread over seeds is shown. Atte
 lost on test cells whose values of a family are swapped with those of other cells, or missing: attention shows which states
 the network weighs, not which features its predictions depend on.
 
-    python -m experiments.patchseq_attention --data FOLDER              human, 5 folds x 10 seeds
-    python -m experiments.patchseq_attention mouse --data FOLDER        mouse, five classes, 10 seeds of 60/20/20
-    python -m experiments.patchseq_attention published --data FOLDER    the published encoder on the human cells
+    python -m experiments.patchseq_attention --data FOLDER              described network, human, 5 folds by donor x 10 seeds
+    python -m experiments.patchseq_attention mouse --data FOLDER        the same, mouse, five classes, 10 seeds of 60/20/20
+    python -m experiments.patchseq_attention ours --data FOLDER         our encoder, human (ours_mouse: mouse)
+    python -m experiments.patchseq_attention published --data FOLDER    the network of the maps, ArcFace with SMOTE, human,
+                                                                        by cell (published_mouse: mouse)
 
 FOLDER holds human.csv and mouse_v1.csv, or is a table that data_prep has written.
 
 Expected results:
 
-=======  ==================  ========================  ================================================================
-cells    macro-F1 (network)  largest attention         largest loss when swapped
-=======  ==================  ========================  ================================================================
-human    0.756               adaptation 0.19           adaptation 0.14; rank correlation with attention 0.4, of two seeds 0.6
-mouse    0.891               subthreshold 0.20         the four families of action-potential shape, 0.11 to 0.12 each
-=======  ==================  ========================  ================================================================
+==================  ==================  ========================  ======================================================
+cells and network   macro-F1 (network)  largest attention         largest loss when swapped
+==================  ==================  ========================  ======================================================
+human, ours         0.756               adaptation 0.19           adaptation 0.14; rank correlation with attention 0.4, of
+                                                                  two seeds 0.6
+mouse, ours         0.891               subthreshold 0.20         the four families of action-potential shape, 0.11 to
+                                                                  0.12 each
+==================  ==================  ========================  ======================================================
 
-Even attention is 0.17. Time: three minutes for human, one and a half for mouse cells on two CPU cores.
+Even attention is 0.17. On two CPU cores training takes 1 to 5 minutes, half of that with `ours`, up to 6 with `published` and up to
+10 with `published_mouse` (`python -m jaxephys plan patchseq_attention PRESET --data FOLDER`); on one GPU it is predicted to take seconds.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -38,52 +43,52 @@ from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.predict import predict
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.evaluation.comparison import ModelComparison
-from jaxephys.evaluation.splits import draw_splits
-from jaxephys.patchseq.family_importance import (
-    MISSING,
-    SWAPPED,
-    AttentionRuns,
-    importance_notes,
-    importance_tables,
-    remove_family,
-    swap_family,
-)
-from jaxephys.patchseq.grid import TOKEN, train_grid
-from jaxephys.patchseq.task import Prediction, Variant
+from jaxephys.patchseq.family_importance import ATTENTION, AttentionRuns, importance_notes, importance_tables
+from jaxephys.patchseq.grid import TOKEN, NetworkRecord, SplitSettings, describe_network, train_grid
+from jaxephys.patchseq.published import HUMAN, MOUSE, Ablation
+from jaxephys.patchseq.report.published import network_table
+from jaxephys.patchseq.task import Prediction
 from jaxephys.reporting.maps import draw_importance
 from jaxephys.reporting.run_folder import RunFolder
-from jaxephys.reporting.settings import Settings
 
 
 @dataclass(frozen=True)
-class Attention(Settings):
+class Attention(SplitSettings):
     """Settings of the experiment."""
 
     data: Path = Path("cells")
     """Folder with human.csv and mouse_v1.csv, or a table of data_prep."""
     species: Literal["human", "mouse"] = "human"
     """Human cells in 5 folds, four classes; or mouse cells 60/20/20, five classes."""
-    folds: Literal["cell", "donor"] = "donor"
+    folds: tuple[Literal["cell", "donor"], ...] = ("donor",)
     """Unit of the splits: single cells, or all cells of a donor together."""
-    seeds: int = 10
-    """Number of draws of the splits."""
     parts: int = 5
     """Number of folds of each draw, for human cells."""
-    ours: bool = True
+    ours: bool = False
     """Use our encoder, which sees what is missing; otherwise the published one."""
+    variant: Literal["attention", "attention+smote", "arcface+smote"] = "attention"
+    """Variant of the published ablation."""
     swaps: int = 5
     """Number of permutations of each family."""
-    hidden: int = 64
+    hidden: int = 128
     """Hidden units of the LSTM in each direction."""
     max_epochs: int = 50
     """Largest number of epochs; a run stops after 7 without a better validation macro-F1."""
 
+    def __post_init__(self) -> None:
+        if len(self.folds) != 1:
+            raise ValueError(f"the folds are {self.folds}: give either cell or donor")
 
+
+PUBLISHED = Attention(folds=("cell",), notebook_splits=True, variant="arcface+smote")
 PRESETS = {
     "default": Attention(),
     "mouse": Attention(species="mouse"),
-    "published": Attention(ours=False),
-    "smoke": Attention(folds="cell", seeds=2, parts=2, swaps=2, hidden=8, max_epochs=2),
+    "ours": Attention(ours=True, hidden=64),
+    "ours_mouse": Attention(species="mouse", ours=True, hidden=64),
+    "published": PUBLISHED,
+    "published_mouse": replace(PUBLISHED, species="mouse"),
+    "smoke": Attention(folds=("cell",), seeds=2, parts=2, swaps=2, hidden=8, max_epochs=2),
 }
 
 INTRODUCTION = """An attention network of the family sequence is trained on every split. The attention of a class is the mean
@@ -102,14 +107,17 @@ def run(settings: Attention, folder: RunFolder) -> None:
         The run folder.
     """
     cells = read_species(settings.data, settings.species)
-    n_folds = None if settings.species == "mouse" else settings.parts
-    comparison = ModelComparison(cells, draw_splits(cells, (settings.folds,), settings.seeds, n_folds))
+    n_folds, protocol = (None, MOUSE) if settings.species == "mouse" else (settings.parts, HUMAN)
+    comparison = ModelComparison(cells, settings.draw_splits(cells, protocol.first_seed, n_folds))
     keys, run_splits = list(comparison.splits), list(comparison.splits.values())
     grid = RunGrid(("seed", "fold"), tuple(tuple(key[1:]) for key in keys))
     folder.announce_run(len(grid), cells=cells.values)
 
-    token, config = TOKEN if settings.ours else None, TrainConfig(max_epochs=settings.max_epochs)
-    trained = train_grid(folder, comparison, grid, keys, [Variant()] * len(grid), settings.hidden, token, config)
+    token, ablation = (TOKEN, Ablation()) if settings.ours else (None, protocol.published)
+    config, variant = TrainConfig(settings.max_epochs, **ablation.training), ablation.variants[settings.variant]
+    record = NetworkRecord(describe_network(settings.hidden, token), variant, ablation.fit_scale, config)
+    variants, fit_scale = [variant] * len(grid), ablation.fit_scale
+    trained = train_grid(folder, comparison, grid, keys, variants, settings.hidden, token, config, fit_scale=fit_scale)
     test_rows = stack_rows([plain_rows(split.test) for split in run_splits])
 
     def predict_test_cells(values: np.ndarray) -> Prediction:
@@ -117,14 +125,10 @@ def run(settings: Attention, folder: RunFolder) -> None:
         return predict(trained.task, data, trained.result.best, test_rows, trained.inputs.constants)
 
     runs, prediction = AttentionRuns(comparison), predict_test_cells(cells.values)
-    scores, losses = runs.scores(prediction), {SWAPPED: [], MISSING: []}
-    for family in folder.track(cells.families, "families"):
-        swapped = [swap_family(cells, family, seed) for seed in range(settings.swaps)]
-        losses[SWAPPED].append(runs.family_loss(predict_test_cells, swapped, scores))
-        losses[MISSING].append(runs.family_loss(predict_test_cells, [remove_family(cells, family)], scores))
+    scores = runs.scores(prediction)
+    losses = runs.losses(predict_test_cells, folder.track(cells.families, "families"), settings.swaps, scores)
     if not folder.is_first_host:
         return
-    losses = {name: np.stack(lost, axis=1) for name, lost in losses.items()}
     attention, families, classes = runs.class_attention(prediction), list(cells.families), cells.classes.tolist()
     scores = [*scores, *runs.family_scores(attention, losses)]
     folder.write_predictions(run_splits, cells, prediction.probability)
@@ -134,7 +138,7 @@ def run(settings: Attention, folder: RunFolder) -> None:
         f"Attention of {'our' if settings.ours else 'the published'} encoder to families of {settings.species} cells"
     )
     notes = importance_notes(attention, losses, cells)
-    tables = importance_tables(scores, families, classes)
+    tables = importance_tables(scores, families, classes) | {"Network": network_table({ATTENTION: record})}
     folder.write_report(scores, title, INTRODUCTION, tables, {caption: figure}, notes)
 
 

@@ -1,22 +1,29 @@
 """Attention of the published layer, made causal: the bins that it attends to, and how its scores depend on attention.
 
-Reproduces Figure 5 of Shimono (2026):
+Reproduces Figure 5 of Shimono (2026), for networks trained with the published Dice loss and with cross-entropy:
 
-- attention maps, and the mean attention weight as a function of the lag;
-- correlations of the population rate with measures of attention per query bin and per key bin. One measure is attention weighted by
-  importance (AWI), where the importance of a bin is the gradient of the loss with respect to its spikes;
-- scores without attention, and with the units shuffled in the last 50 % or 95 % of each window.
+- a: the mean attention weight as a function of the lag;
+- b: maps of attention and of attention weighted by importance (AWI), where the importance of a bin is the gradient of the loss that the
+  network was trained with, with respect to the spikes of the bin;
+- c, e, f: correlations of attention measures per query bin and per key bin with the rate of the training input, of the test windows and
+  of the generated data (predictions one step ahead, thresholded), with t tests at p < .01;
+- g: scores without attention, and with the units shuffled in the last 50 % or 95 % of each window, of networks on their own recording,
+  trained in vitro and scored in vivo, and the reverse.
 
 The published layer sees the bin that it predicts. It can copy this bin, so neither a diagonal in its attention map nor a high AUC
 without attention shows that it uses the past. Here the layer is causal and predicts the next bin. Correlations are compared with those
 of uniform attention, and scores with those of a forecast from the running rate alone.
 
-    python -m experiments.spikes_attention                                   4 simulated populations
-    python -m experiments.spikes_attention --data ../shared/data/spikes      one in vitro and one in vivo recording
+    python -m experiments.spikes_attention                           4 simulated populations of a minute
+    python -m experiments.spikes_attention paper --data FOLDER       Dice only, windows of 3,125 bins, 200 epochs, ten seeds
+    python -m experiments.spikes_attention short --data FOLDER       8 epochs of AdamW
 
-Published: the correlation with the rate is positive for query bins and negative for key bins; disabling attention reduces the AUC
-only slightly. Expected on one in vitro and one in vivo recording (3 epochs): weights are almost uniform, correlations hardly exceed
-those of uniform attention, and the layer trained without attention has the same ROC AUC (0.916 in vitro, 0.793 in vivo).
+``python -m jaxephys plan spikes_attention paper`` predicts the time of training on the device at hand.
+
+Published: the correlation with the rate of the training input is positive for query bins and negative for key bins (p < .01), that with
+the generated rate is not significant; disabling attention reduces the AUC only slightly.
+Expected of ``short --losses bce --max-epochs 3`` on one in vitro and one in vivo recording: weights are almost uniform, correlations
+hardly exceed those of uniform attention, and the layer trained without attention has the same ROC AUC (0.916 in vitro, 0.793 in vivo).
 """
 
 from __future__ import annotations
@@ -24,47 +31,44 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import jax
-
 from data_prep.spikes.load import read_or_simulate
 from experiments.command_line import main
 from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.run_folder import RunFolder
-from jaxephys.reporting.tables import model_table
-from jaxephys.spikes.attention_analysis import (
-    TRAINED,
-    AttentionAnalysis,
-    analyze_attention,
-    compared_models,
-    count_window_outcomes,
-    cut_test_windows,
-)
-from jaxephys.spikes.attribution import AlteredAttention
-from jaxephys.spikes.grid import METRICS, SpikeSettings, metric_scores, train_grid
-from jaxephys.spikes.report.attention import NOTES, correlation_table, draw_attention_analysis
-from jaxephys.spikes.task import Objective
+from jaxephys.spikes.attention_analysis import AttentionAnalysis
+from jaxephys.spikes.attention_grid import analyze_runs, score_altered, train_with_and_without_attention
+from jaxephys.spikes.grid import OURS, PAPER, DescribedSettings, training_notes, write_intervals
+from jaxephys.spikes.report.attention import NOTES, attention_figures, attention_tables
 
 
 @dataclass(frozen=True)
-class SpikeAttention(SpikeSettings):
+class SpikeAttention(DescribedSettings):
     """Settings of the analysis of attention."""
 
     populations: int = 4
     """Number of simulated populations, alternately in vitro and in vivo."""
     networks: tuple[Literal["published"], ...] = ("published",)
     """Only the published layer, made causal, can be analyzed."""
+    seeds: int = 1
+    """Networks per recording and loss."""
+    losses: tuple[str, ...] = ("dice", "bce")
+    """Names of the losses that networks are trained with, each in turn; the published one is dice."""
     windows: int = 16
-    """Number of evenly spaced windows of the test bins that are analyzed."""
+    """Number of evenly spaced windows of the test bins, and of the training bins, that are analyzed."""
     shares: tuple[float, ...] = (0.5, 0.95)
     """Fractions of a window: in the last part of this length, the units are shuffled."""
 
 
 PRESETS = {
     "default": SpikeAttention(),
-    "smoke": SpikeAttention(populations=2, minutes=0.2, max_epochs=1, length=128, windows=4),
+    "paper": SpikeAttention(populations=12, losses=("dice",), **PAPER),
+    "short": SpikeAttention(**OURS),
+    "smoke": SpikeAttention(
+        populations=2, minutes=0.2, units=16, max_epochs=1, length=128, windows=4, losses=("dice",), resamples=5
+    ),
 }
-INTRODUCTION = """The published layer, causal and predicting the next bin, is trained on each recording and analyzed in its test
-windows."""
+INTRODUCTION = """The published layer, causal and predicting the next bin, is trained on each recording with each loss, with and without
+attention, and analyzed in windows of its training and test bins."""
 
 
 def run(settings: SpikeAttention, folder: RunFolder) -> None:
@@ -78,49 +82,28 @@ def run(settings: SpikeAttention, folder: RunFolder) -> None:
         Folder that receives the results.
     """
     recordings, _ = read_or_simulate(settings.data, settings.populations, settings.minutes, settings.units)
-    n_runs = 2 * len(recordings) * settings.seeds  # with and without attention
+    n_runs = 2 * len(recordings) * settings.seeds * len(settings.losses)  # with and without attention
     folder.announce_run(n_runs, recordings=[recording.packed for recording in recordings])
-    model = train_grid(folder, recordings, settings, "published", ("bce",)).model
-    result = model.result_
-    network = model.forecaster_.config.network
-    network_without = AlteredAttention(network, "none")
-    names = [recording.name for recording in recordings]
-    sources = [names.index(train_on) for train_on in model.sources_]
-    training = model.make_training(recordings, sources, [Objective("bce")] * len(sources), network_without)
-    result_without = folder.fit(*training, result.grid, model.train_config(), "blind")
+    runs = train_with_and_without_attention(folder, recordings, settings, settings.losses)
     scores: list[Score] = []
-    correlations: list[Score] = []
-    analyses: dict[str, AttentionAnalysis] = {}  # of the first seed of each recording, for the figures
+    intervals = {}
+    analyses: dict[str, dict[str, list[AttentionAnalysis]]] = {loss: {} for loss in settings.losses}
+    sizes = {"length": settings.length, "n_windows": settings.windows}
     for recording in folder.track(recordings, "analyzing"):
-        windows = cut_test_windows(recording, settings.length, settings.windows)
-        for index in result.grid.where(train_on=recording.name).tolist():
-            seed = result.grid[index]["seed"]
-            variables, variables_without = (
-                jax.tree.map(lambda leaf, i=index: leaf[i], trained.best) for trained in (result, result_without)
-            )
-            key = recording.name, recording.name, seed
-            models = compared_models(network, variables, network_without, variables_without, settings.shares)
-            for name, (compute_logits, share) in models.items():
-                counts = count_window_outcomes(compute_logits, windows, share)
-                scores += metric_scores("spikes_attention", name, *key, counts)
-            analysis = analyze_attention(network, variables, windows)
-            analyses.setdefault(recording.name, analysis)
-            for (measure, rate), values in analysis.correlations.items():
-                for attention, r in zip((TRAINED, "uniform"), values, strict=True):
-                    variant = "spikes_attention", f"{measure}, {attention}"
-                    correlations.append(Score(*variant, *key, 0, "test", f"r with {rate}", r, len(windows)))
+        of_losses, correlations = analyze_runs(runs, recording, **sizes)
+        for loss, of_seeds in of_losses.items():
+            analyses[loss][recording.name] = of_seeds
+        resampling = {"shares": settings.shares, "resamples": settings.resamples}
+        altered, found = score_altered(runs, recordings, recording, **sizes, **resampling)
+        scores += [*altered, *correlations]
+        intervals |= found
     if not folder.is_first_host:
         return
-    model.save(folder.path / "model", overwrite=True)
-    tables, figures = {}, {}
-    for name, analysis in analyses.items():
-        correlated = correlation_table(correlations, name, (TRAINED, "uniform"))
-        scored = model_table([score for score in scores if score.test_on == name], METRICS, ranked=False)
-        tables[f"{name}: correlation with the population"] = correlated
-        tables[f"{name}: altered attention and shuffled units"] = scored
-        figures[f"{name}: attention"] = draw_attention_analysis(folder.path, name, analysis)
-    notes = [f"{model.causality_}.", *NOTES]
-    scores += correlations
+    runs.model.save(folder.path / "model", overwrite=True)
+    write_intervals(folder.path / "intervals.csv", intervals)
+    tables = attention_tables(scores, intervals, analyses, recordings)
+    figures = attention_figures(folder.path, scores, intervals, analyses, recordings, settings.shares)
+    notes = [f"{runs.model.causality_}.", *training_notes(settings), *NOTES]
     folder.write_report(scores, "Attention of the published layer", INTRODUCTION, tables, figures, notes)
 
 

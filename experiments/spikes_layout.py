@@ -2,8 +2,9 @@
 
 Reproduces the three-dimensional map of Figure 4 of Shimono (2026). With the transfer grid, s_ij = (score_ij + score_ji) / 2 and
 d_ij = 1 / s_ij - 1; points are placed such that their distances approximate d. The paper uses one gradient descent from a random
-start. Here the map is made by SMACOF, whose steps cannot increase the stress, from many starts; the report states how much the maps
-of other starts differ (Procrustes disparity) and how much the rankings of recordings depend on the seed and the model. The paper
+start (``--method gradient_descent``). Here the map is made by SMACOF, whose steps cannot increase the stress, from many starts; the report
+compares both methods and states how much the maps of other starts differ (Procrustes disparity) and how much the rankings of recordings
+depend on the seed and the model. The paper
 proposes the map to choose substitutes for a recording; they are listed with their scores.
 
     python -m experiments.spikes_layout --grid runs/spikes_grid/RUN          map of a finished run of spikes_grid
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -24,8 +26,8 @@ from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.score_table import read_scores
 from jaxephys.reporting.settings import Settings
-from jaxephys.spikes.layout import make_layout
-from jaxephys.spikes.report.layout import draw_layout, layout_notes, layout_tables
+from jaxephys.spikes.layout import METHODS, make_layout
+from jaxephys.spikes.report.layout import draw_layout, layout_notes, layout_tables, method_table
 from jaxephys.spikes.report.transfer import score_matrix
 
 
@@ -43,6 +45,8 @@ class SpikeMap(Settings):
     """Dimensions of the map."""
     restarts: int = 32
     """Number of random starts."""
+    method: Literal["smacof", "gradient_descent"] = "smacof"
+    """How the map that is drawn is made; both are compared."""
 
 
 PRESETS = {"default": SpikeMap(), "smoke": SpikeMap(restarts=4)}
@@ -68,9 +72,11 @@ def run(settings: SpikeMap, folder: RunFolder) -> None:
         i, j = missing[0]
         raise ValueError(f"there is no {metric} of {names[i]} on {names[j]}: a map needs every pair of recordings")
     folder.announce_run(1, grid=matrix)
-    layout = make_layout(matrix, settings.dimensions, settings.restarts)
+    layouts = {method: make_layout(matrix, settings.dimensions, settings.restarts, method=method) for method in METHODS}
+    layout = layouts[settings.method]
     figures = {"Map: recordings that predict each other well are close": draw_layout(folder.path, layout, names)}
     tables = layout_tables(matrix, names, scores, variant, metric)
+    tables["Methods"] = method_table(layouts, settings.method)
     used = [score for score in scores if (score.variant, score.metric) == (variant, metric)]
     title = f"Map of {len(names)} recordings by {metric} of {variant}"
     folder.write_report(used, title, INTRODUCTION, tables, figures, layout_notes(layout, matrix))

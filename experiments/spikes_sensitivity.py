@@ -1,79 +1,88 @@
 """Sensitivity to the network's size: one option is changed at a time, everything else stays the same.
 
-Reproduces the supplement of Shimono (2026): length of the windows, depth, heads and dropout. Each option value is one program with
-all recordings and seeds. Every network is scored on its own recording and on all others, one step ahead, without the mixture of
-experts, which would hide differences.
+Reproduces the supplement of Shimono (2026): length of the windows (Figure S1), depth, heads and dropout (S2) and the time of training by
+depth (S3). Each option value is one program with all recordings and seeds. Every network is scored on validation bins, on the test bins of
+its own recording and on those of all others, one step ahead, without the mixture of experts, which would hide differences. The default
+is the described layer, made causal, with Dice loss, on small simulated populations. Depths are compared with equal numbers of parameters:
+their feed-forward parts are as wide as this requires.
 
-    python -m experiments.spikes_sensitivity                                  6 simulated populations of a minute
-    python -m experiments.spikes_sensitivity --data ../shared/data/spikes     one in vitro and one in vivo recording
-    python -m experiments.spikes_sensitivity demo                             2 short populations, length and dropout
+    python -m experiments.spikes_sensitivity                          6 simulated populations of a minute
+    python -m experiments.spikes_sensitivity s1 --data FOLDER         length of the windows around 3,125 bins, 16 heads, 200 epochs, ten seeds
+    python -m experiments.spikes_sensitivity s2 --data FOLDER         depth 1 to 4, heads and dropout at 3,125 bins; also the times of S3
+    python -m experiments.spikes_sensitivity paper --data FOLDER      s1 and s2 together
+    python -m experiments.spikes_sensitivity population --data FOLDER our network, cross-entropy, 512 bins
+    python -m experiments.spikes_sensitivity demo                     2 short populations, length and dropout
 
-Expected on one in vitro and one in vivo recording (``--max-epochs 4``, half an hour on two cores): the size hardly matters. On the
-training recording, bits per spike are .287; .283 and .282 with two and four layers, .287 with one or four heads, .285 without
-dropout: the history filters matter more than the network. Only the length of the windows, which also changes the number of
+Times of training by ``python -m jaxephys plan spikes_sensitivity PRESET``: the default a quarter of an hour on two cores; ``s1`` and ``s2``
+with two recordings 4 and 16 days on two cores, and about half an hour and two hours on an H100. Times of GPUs may be wrong by a factor
+of several.
+
+Expected of ``population`` on one in vitro and one in vivo recording (``--max-epochs 4``, half an hour on two cores): the size hardly
+matters. On the training recording, bits per spike are .287; .283 and .282 with two and four layers, .287 with one or four heads, .285
+without dropout: the history filters matter more than the network. Only the length of the windows, which also changes the number of
 optimizer steps, has an effect: 128 bins give .292 on the training recording and -.078 on the other one, 512 bins .287 and .035,
 2048 bins .262 and .079. Networks that predict their own recording better predict the other one worse.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import replace
 
 from data_prep.spikes.load import read_or_simulate
 from experiments.command_line import main
 from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.spikes.forecaster import counts_of_run
-from jaxephys.spikes.grid import SpikeSettings, metric_scores, train_grid
-from jaxephys.spikes.network import NetworkOptions
-from jaxephys.spikes.report.sensitivity import REFERENCE, OptionChange, draw_sensitivity, sensitivity_table
+from jaxephys.spikes.grid import (
+    DESCRIBED,
+    OURS,
+    PAPER,
+    epoch_scores,
+    metric_scores,
+    train_grid,
+    training_notes,
+)
+from jaxephys.spikes.report.recordings import recordings_table
+from jaxephys.spikes.report.sensitivity import REFERENCE, draw_sensitivity, sensitivity_table
+from jaxephys.spikes.report.size_panels import PANEL_METRICS, draw_size_panels
+from jaxephys.spikes.report.training import draw_run_times
+from jaxephys.spikes.sensitivity import SpikeSensitivity
 
-
-@dataclass(frozen=True)
-class SpikeSensitivity(SpikeSettings):
-    """Settings of the sensitivity analysis."""
-
-    populations: int = 6
-    """Number of simulated populations, alternately in vitro and in vivo."""
-    networks: tuple[Literal["population", "units"], ...] = ("population",)
-    """population: takes any units; units: has parameters for each unit. The first is used."""
-    lengths: tuple[int, ...] = (128, 512, 2048)
-    """Bins of a training window. The reference is --length."""
-    depths: tuple[int, ...] = (1, 2, 4)
-    """Number of layers."""
-    heads: tuple[int, ...] = (1, 2, 4)
-    """Heads of a layer."""
-    dropouts: tuple[float, ...] = (0.0, 0.1, 0.3)
-    """Dropout rates."""
-
-    @property
-    def reference(self) -> dict[str, float | int]:
-        """Options of the reference network."""
-        network = NetworkOptions()
-        return {"length": self.length, "depth": network.depth, "heads": network.heads, "dropout": network.dropout}
-
-    @property
-    def changes(self) -> list[OptionChange]:
-        """The reference, and every network that differs from it in one option."""
-        values = zip(self.reference, (self.lengths, self.depths, self.heads, self.dropouts), strict=True)
-        changes = [OptionChange(option, value) for option, option_values in values for value in option_values]
-        return [OptionChange("", 0), *(change for change in changes if change.value != self.reference[change.option])]
-
-
+S1 = SpikeSensitivity(populations=2, **PAPER, lengths=(125, 625, 3125, 15_625), depths=(), heads=(), dropouts=())
+S2 = replace(S1, lengths=(), depths=(1, 2, 3, 4), heads=(1, 4, 16, 64), dropouts=(0.0, 0.1, 0.3))
 PRESETS = {
     "default": SpikeSensitivity(),
-    "demo": SpikeSensitivity(
-        populations=2, minutes=0.5, units=16, max_epochs=6, length=256, lengths=(64, 256), depths=(), heads=()
+    "s1": S1,
+    "s2": S2,
+    "paper": replace(S2, lengths=S1.lengths),
+    "population": SpikeSensitivity(
+        networks=("population",),
+        loss="bce",
+        lengths=(128, 512, 2048),
+        depths=(1, 2, 4),
+        heads=(1, 2, 4),
+        matched=False,
+        **OURS,
     ),
+    "demo": SpikeSensitivity(populations=2, minutes=0.5, units=16, lengths=(64, 256), depths=(), heads=()),
     "smoke": SpikeSensitivity(
-        populations=2, minutes=0.2, units=8, max_epochs=1, length=128, lengths=(), depths=(), heads=(), dropouts=(0.3,)
+        populations=2,
+        minutes=0.2,
+        units=16,
+        max_epochs=1,
+        length=128,
+        lengths=(),
+        depths=(1, 2),
+        heads=(),
+        dropouts=(0.3,),
     ),
 }
-INTRODUCTION = """The same network with one option changed at a time, trained on each recording and tested on all, one step ahead,
-without the mixture of experts."""
+INTRODUCTION = """The same network ({network}) with one option changed at a time, trained on each recording with the loss {loss} and tested on
+all, one step ahead, without the mixture of experts."""
 NOTES = [
-    "Heads divide the same width, so that their number does not change the number of parameters; layers add parameters.",
+    "Matched depths: the feed-forward part is as wide as gives all depths as many parameters as the deepest has with that of the "
+    "reference. The reference itself is narrower.",
+    "Heads divide the same width, so that their number does not change the number of parameters.",
     "With longer windows there are fewer, larger optimizer steps: the rows of the length show both effects.",
 ]
 
@@ -92,15 +101,16 @@ def run(settings: SpikeSensitivity, folder: RunFolder) -> None:
     changes = settings.changes
     n_runs = len(recordings) * settings.seeds * len(changes)
     folder.announce_run(n_runs, recordings=[recording.packed for recording in recordings])
+    kind, n_units = settings.networks[0], recordings[0].units
     scores: list[Score] = []
-    n_parameters, causality = {}, []
+    n_parameters, seconds, causality, execution = {}, {}, [], ""
     for change in changes:
-        parameters: dict[str, Any] = {}
-        if change.option:
-            parameters["length" if change.option == "length" else f"network__{change.option}"] = change.value
-        kind, name = settings.networks[0], change.name.replace(" ", "_")
-        model = train_grid(folder, recordings, settings, kind, ("bce",), name, **parameters).model
+        parameters, name = settings.parameters(change, n_units), change.name.replace(" ", "_")
+        model = train_grid(folder, recordings, settings, kind, (settings.loss,), name, **parameters).model
         n_parameters[change.name] = model.n_parameters_
+        execution = model.result_.execution
+        seconds[change.name] = model.result_.run_seconds / max(1, int(model.result_.run_results.epochs.sum()))
+        scores += epoch_scores("spikes_sensitivity", change.name, model, recordings, PANEL_METRICS)
         causality.append(f"{change.name}, {model.causality_}.")
         for recording in folder.track(recordings, f"scoring {change.name}"):
             network = model.forecaster_.without_experts()
@@ -117,11 +127,21 @@ def run(settings: SpikeSensitivity, folder: RunFolder) -> None:
         heading: sensitivity_table(scores, names, changes, n_parameters, same_recording=same)
         for heading, same in (("On the training recording", True), ("On the other recordings", False))
     }
-    figure = draw_sensitivity(folder.path, scores, names, settings.reference, changes)
+    tables["Recordings"] = recordings_table(recordings)
+    network = DESCRIBED if kind == "published" else kind
+    note, loss = f"Network: {network}.", settings.loss
+    shown = folder.path, scores, names, settings.reference, changes
+    figures = {
+        "Validation and test scores on the training recording": draw_size_panels(*shown, note),
+        "Bits per spike on the training recording": draw_sensitivity(*shown),
+    }
+    times = {int(change.value): seconds[change.name] for change in changes if change.option == "depth"}
+    if times:
+        figures["Time of training by depth"] = draw_run_times(folder.path, times, f"{note} {execution}.")
     options = ", ".join(f"{option} {value:g}" for option, value in settings.reference.items())
-    notes = [f"The reference has {options}.", *NOTES, *causality]
-    figures = {"Bits per spike on the training recording": figure}
-    folder.write_report(scores, "Sensitivity to the network's size", INTRODUCTION, tables, figures, notes)
+    notes = [f"The reference has {options}.", *training_notes(settings), *NOTES, *causality]
+    text = INTRODUCTION.format(network=network, loss=loss)
+    folder.write_report(scores, "Sensitivity to the network's size", text, tables, figures, notes)
 
 
 if __name__ == "__main__":

@@ -1,56 +1,76 @@
-"""Comparison of losses: accuracy and average precision over the epochs, and scores at the end, for Dice, focal loss and likelihood.
+"""Comparison of losses: losses, accuracy and average precision over the epochs, and scores at the end, for Dice, focal loss, likelihood.
 
-Reproduces Figure 3 of Shimono (2026): training curves, and the ROC AUC at the end of training under Dice and binary focal loss
-(gamma 2) with a test of their difference. Accuracies are those at the threshold with the best recall minus false positive rate
-among those with at most 5 false positives in 1,000 silent bins. With all losses, training starts from the same weights, reads the
-same windows and selects the epoch by validation average precision.
+Reproduces Figure 3 of Shimono (2026) and the curves of its section 3.2: training and validation loss under each loss, and the ROC AUC at
+the end of training under Dice and binary focal loss (gamma 2) with a test of their difference in each domain. Accuracies are those at
+the threshold with the best recall minus false positive rate among those with at most 5 false positives in 1,000 silent bins. With all
+losses, training starts from the same weights and reads the same windows. The default is the described layer, made causal, on small
+simulated populations.
 
-    python -m experiments.spikes_train                                       12 simulated populations
-    python -m experiments.spikes_train --data ../shared/data/spikes          one in vitro and one in vivo recording
-    python -m experiments.spikes_train demo                                  4 short populations
+    python -m experiments.spikes_train                           12 simulated populations of a minute
+    python -m experiments.spikes_train paper --data FOLDER       windows of 3,125 bins, 200 epochs, ten seeds
+    python -m experiments.spikes_train population --data FOLDER  our network, the epoch selected by average precision
+    python -m experiments.spikes_train demo                      4 short populations
+
+Times of training by ``python -m jaxephys plan spikes_train PRESET``: the default three quarters of an hour on two cores; ``paper``, 360
+networks, 20 days on two cores and about two hours on an H100.
 
 Published: after about 50 epochs, accuracy above 0.95 on silent bins and lower on spikes; Dice better than focal loss in vitro and
 in vivo. The published models see the bins that they predict; these do not, so that accuracy on spikes stays low.
 
-Expected on one in vitro and one in vivo recording, one seed, 5 epochs (--max-epochs 5): the order is reversed. The mean ROC AUC is
-0.853 with Dice, 0.883 with focal loss and 0.883 with BCE; bits per spike are -0.00, 0.27 and 0.29 although all are calibrated; Dice
-minus focal loss is below 0 on both recordings.
+Expected of ``population`` on one in vitro and one in vivo recording, one seed, 5 epochs (--max-epochs 5): the order is reversed. The mean
+ROC AUC is 0.853 with Dice, 0.883 with focal loss and 0.883 with BCE; bits per spike are -0.00, 0.27 and 0.29 although all are calibrated;
+Dice minus focal loss is below 0 on both recordings.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from data_prep.spikes.load import read_or_simulate
 from experiments.command_line import main
-from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.plots import draw_bars, draw_curves
 from jaxephys.reporting.run_folder import RunFolder
-from jaxephys.schemas.recording import Recording
-from jaxephys.spikes.estimator import SpikeTransformer
-from jaxephys.spikes.forecaster import counts_of_run
-from jaxephys.spikes.grid import Intervals, SpikeSettings, metric_scores, score_intervals, train_grid, write_intervals
+from jaxephys.spikes.grid import (
+    DESCRIBED,
+    OURS,
+    PAPER,
+    DescribedSettings,
+    score_losses,
+    train_grid,
+    training_notes,
+    write_intervals,
+)
+from jaxephys.spikes.report.curves import CAPTION, RankedBins, draw_ranking_curves, representative_pairs
 from jaxephys.spikes.report.losses import NOTES, loss_differences, loss_table
+from jaxephys.spikes.report.recordings import recordings_table
+from jaxephys.spikes.report.training import draw_loss_curves
 
-CURVES = ("valid_accuracy_on_0", "valid_accuracy_on_1", "valid_average_precision", "valid_loss")
+CURVES = ("valid_accuracy", "valid_accuracy_on_0", "valid_accuracy_on_1", "valid_average_precision")
 
 
 @dataclass(frozen=True)
-class SpikeTraining(SpikeSettings):
+class SpikeTraining(DescribedSettings):
     """Settings of the comparison of losses."""
 
     losses: tuple[str, ...] = ("dice", "focal", "bce")
     """Names of the losses."""
+    populations: int = 6
+    """Number of simulated populations, alternately in vitro and in vivo."""
 
 
+POPULATION = SpikeTraining(populations=12, networks=("population",), **OURS)
 PRESETS = {
     "default": SpikeTraining(),
-    "demo": SpikeTraining(populations=4, minutes=0.5, units=16, max_epochs=6, length=256, resamples=100),
-    "full": SpikeTraining(length=3125, batch_size=16, max_epochs=200, seeds=10),
-    "smoke": SpikeTraining(populations=2, minutes=0.2, units=8, max_epochs=2, length=128, resamples=5),
+    "paper": SpikeTraining(populations=12, **PAPER),
+    "population": POPULATION,
+    "full": replace(POPULATION, length=3125, batch_size=16, max_epochs=200, seeds=10),
+    "demo": SpikeTraining(populations=4, minutes=0.5, units=16, max_epochs=20, seeds=1, resamples=100),
+    "smoke": SpikeTraining(
+        populations=2, minutes=0.2, units=16, max_epochs=2, length=128, batch_size=8, seeds=1, resamples=5
+    ),
 }
-INTRODUCTION = """The same networks are trained on the same windows from the same initial weights with different losses. Each is
-trained and tested on one recording, one step ahead, and without the mixture of experts."""
+INTRODUCTION = """The same networks ({network}) are trained on the same windows from the same initial weights with different losses. Each
+is trained and tested on one recording, one step ahead, and without the mixture of experts."""
 
 
 def run(settings: SpikeTraining, folder: RunFolder) -> None:
@@ -67,61 +87,41 @@ def run(settings: SpikeTraining, folder: RunFolder) -> None:
     names = [recording.name for recording in recordings]
     n_runs = len(names) * settings.seeds * len(settings.losses)
     folder.announce_run(n_runs, recordings=[recording.packed for recording in recordings])
-    model = train_grid(folder, recordings, settings, settings.networks[0], settings.losses).model
-    scores, intervals = [], {}
+    kind, options = settings.networks[0], settings.network_parameters
+    network = DESCRIBED if kind == "published" else kind
+    model = train_grid(folder, recordings, settings, kind, settings.losses, **options).model
+    scores, intervals, pairs = [], {}, representative_pairs(recordings, transfer=False)
+    ranked: list[RankedBins] = []
     for recording in folder.track(recordings, "scoring"):
-        rows, recording_intervals = score_recording(recording, model, settings)
-        scores += rows
-        intervals |= recording_intervals
+        found = score_losses("spikes_train", recording, model, settings, pairs)
+        scores, intervals, ranked = scores + found[0], intervals | found[1], ranked + found[2]
     if not folder.is_first_host:
         return
     model.save(folder.path / "model", overwrite=True)
     write_intervals(folder.path / "intervals.csv", intervals)
     tables = {
         "Scores on test bins": loss_table(scores, names, settings.losses),
-        "Differences between losses": loss_differences(scores, intervals, names, settings.losses),
+        "Differences between losses": loss_differences(
+            scores, intervals, names, settings.losses, recordings=recordings
+        ),
+        "Recordings": recordings_table(recordings),
     }
-    curves = draw_curves(folder.path, model.result_.history, model.result_.grid.column("loss"), CURVES)
+    history, loss_of_run = model.result_.history, model.result_.grid.column("loss")
     runs = [score._replace(seed=names.index(score.test_on) * settings.seeds + score.seed) for score in scores]
+    note = f"Network: {network}."
     figures = {
-        "Validation scores over the epochs: mean and sd over recordings and seeds": curves,
+        "Training and validation loss over the epochs": draw_loss_curves(folder.path, history, loss_of_run, note),
+        "Validation scores over the epochs: mean and sd over recordings and seeds": draw_curves(
+            folder.path, history, loss_of_run, CURVES, note
+        ),
+        CAPTION: draw_ranking_curves(folder.path, ranked),
         "Average precision on test bins; one dot per recording and seed": draw_bars(
-            folder.path, runs, "average_precision"
+            folder.path, runs, "average_precision", note=note
         ),
     }
-    folder.write_report(scores, "Comparison of losses", INTRODUCTION, tables, figures, [*NOTES, f"{model.causality_}."])
-
-
-def score_recording(
-    recording: Recording, model: SpikeTransformer, settings: SpikeTraining
-) -> tuple[list[Score], Intervals]:
-    """Score each network on the test bins of its own recording, without the mixture, which would hide differences.
-
-    Parameters
-    ----------
-    recording : Recording
-        The recording.
-    model : SpikeTransformer
-        The networks, one per loss, recording and seed.
-    settings : SpikeTraining
-        Settings of the experiment.
-
-    Returns
-    -------
-    scores : list of Score
-        Rows of the score table; the variant is the loss.
-    intervals : dict
-        Intervals of the first seed, and of the differences between losses.
-    """
-    network, grid = model.forecaster_.without_experts(), model.result_.grid
-    counts = network.count_outcomes(recording, recording.span("test"), warm_up=settings.warm_up)
-    scores, first_seed = [], {}
-    for run in grid.where(train_on=recording.name).tolist():
-        loss, seed, run_counts = grid[run]["loss"], grid[run]["seed"], counts_of_run(counts, run)
-        scores += metric_scores("spikes_train", loss, recording.name, recording.name, seed, run_counts)
-        if seed == 0:
-            first_seed[loss] = run_counts
-    return scores, score_intervals(first_seed, recording.name, recording.name, settings.resamples)
+    notes = [*training_notes(settings), *NOTES, f"{model.causality_}."]
+    text = INTRODUCTION.format(network=network)
+    folder.write_report(scores, "Comparison of losses", text, tables, figures, notes)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ _MODULES = {
     "SpikeTransformer": "jaxephys.spikes.estimator",
     "TECHNOLOGY_IDS": "jaxephys.hippie.published_api",
     "UnitTable": "jaxephys.schemas.unit_table",
-    "load": "jaxephys.models.saved_model",
+    "load": "jaxephys.models.loading",
 }
 
 for _kind in ("Hippie", "PatchSeqClassifier", "SpikeTransformer"):
@@ -33,7 +33,7 @@ for _kind in ("Hippie", "PatchSeqClassifier", "SpikeTransformer"):
 if TYPE_CHECKING:
     from jaxephys.hippie.estimator import Hippie
     from jaxephys.hippie.published_api import TECHNOLOGY_IDS
-    from jaxephys.models.saved_model import load
+    from jaxephys.models.loading import load
     from jaxephys.patchseq.estimator import PatchSeqClassifier
     from jaxephys.schemas.feature_table import FeatureTable
     from jaxephys.schemas.recording import Recording

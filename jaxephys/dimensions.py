@@ -65,6 +65,7 @@ DIMENSIONS = {
     "query": "a time bin that attends to others",
     "key": "a time bin that others attend to",
     "head": "one of the parallel attentions of a layer",
+    "key_word": "one of the two numbers that a random key consists of",
     "width": "an entry of a vector that represents a bin within an attention head or a pool",
     "model": "an entry of the vector that a layer passes on for each bin",
     "entry": "a (time bin, unit) pair of a window that the loss is computed on",

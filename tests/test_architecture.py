@@ -24,13 +24,14 @@ LAYERS = {
     "engine": ("dimensions",),
     "models": ("dimensions", "engine", "__version__"),
     "evaluation": ("dimensions", "schemas", "engine"),
-    "reporting": ("dimensions", "schemas", "engine", "evaluation", "__version__"),
+    "reporting": ("dimensions", "schemas", "engine", "models", "evaluation", "__version__"),
 }
 NETWORK_FILES = {"patchseq": "network", "hippie": "network", "spikes": "network"}  # a module, or a package of modules
 NOT_IN_NETWORKS = ("optax", "orbax", "sklearn", "imblearn")
 NOT_IN_SCHEMAS = ("jax", "jaxlib", "flax", "optax", "orbax", "sklearn")
 NOT_IN_DATA_PREP = ("jax", "jaxlib", "flax", "optax", "orbax")
 # Modules without a task, data or optimizer that a network of a system is built from.
+SHARED_LAYERS = "jaxephys.models.dropout"
 NETWORK_HELPERS = {"spikes": ("jaxephys.spikes.attention", "jaxephys.spikes.history")}
 TYPES = ("Float", "Int", "Bool", "Shaped", "Real", "UInt", "Num", "Inexact", "Complex", "Key")
 
@@ -73,6 +74,7 @@ def allowed(module: str) -> tuple[str, ...]:
             "jaxephys.dimensions",
             "jaxephys.schemas",
             f"jaxephys.{part}.{inside[1]}",
+            SHARED_LAYERS,
             *NETWORK_HELPERS.get(part, ()),
         )
     return tuple(f"jaxephys.{name}" for name in (part, *LAYERS))
@@ -120,7 +122,7 @@ VIOLATIONS = [
     ("jaxephys.engine.fit", "from jaxephys import patchseq"),
     ("jaxephys.engine.fit", "from jaxephys import PatchSeqClassifier"),
     ("jaxephys.engine.fit", "from ..patchseq import estimator"),
-    ("jaxephys.engine.rows", "from jaxephys.models.saved_model import load"),
+    ("jaxephys.engine.rows", "from jaxephys.models.loading import load"),
     ("jaxephys.evaluation.metrics", "import jaxephys"),
     ("jaxephys.evaluation.intervals", "from jaxephys.reporting.score_table import mean"),
     ("jaxephys.evaluation.baselines", "from jaxephys.patchseq.estimator import PatchSeqClassifier"),
@@ -129,6 +131,7 @@ VIOLATIONS = [
     ("jaxephys.patchseq.network.classifier", "from jaxephys.patchseq.task import Variant"),
     ("jaxephys.patchseq.network.encoder", "from ..estimator import PatchSeqClassifier"),
     ("jaxephys.patchseq.network.heads", "import optax"),
+    ("jaxephys.patchseq.network.heads", "from jaxephys.models.base import EnsembleEstimator"),
     ("jaxephys.patchseq.network.lstm", "from jaxephys.engine.task import Key"),
     ("jaxephys.spikes.network", "from jaxephys.spikes.task import make_task"),
     ("jaxephys.models.base", "from jaxephys.patchseq.estimator import PatchSeqClassifier"),

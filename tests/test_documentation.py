@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import jaxephys
@@ -97,6 +98,22 @@ def test_run_folder_is_loaded_and_its_checkpoint_is_read(finished):
     folder = only_run(finished)
     assert jaxephys.load(folder).classes_.size == 5
     assert restore_run(folder / "checkpoints", run=3).best["params"]["encoder"]["kernel"].ndim == 3
+
+
+def test_examples_of_the_page_on_checkpoints(finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values: dict = {}
+    for code in examples("docs/checkpoints.md"):
+        exec(code.replace("runs/quickstart/<folder>", str(only_run(finished))), values)
+    np.testing.assert_array_equal(values["same"], values["kernel"])
+    assert values["config"]["kind"] == "PatchSeqClassifier"
+    best_scores = values["runs"].best_score
+    assert values["best"].training_[0]["best_score"] == best_scores.max()
+    assert values["variant"].training_[0]["best_score"] == best_scores[2:4].max()
+    assert values["third"].training_ == values["chosen"].training_ == values["several"].training_[1:]
+    kernel = values["variables"]["params"]["encoder"]["kernel"]
+    np.testing.assert_array_equal(kernel, values["third"].variables_["params"]["encoder"]["kernel"][0])
+    np.testing.assert_array_equal(kernel, values["ensemble"].variables_["params"]["encoder"]["kernel"][1])
 
 
 @pytest.mark.parametrize(

@@ -26,10 +26,16 @@ def _list() -> None:
     """Show the public recordings, how to get and to build them, and the simulated populations."""
     for entry in ENTRIES:
         print(f"{entry.name}\n  {entry.title} ({entry.cite})")
+        print(f"  region: {entry.region}; identifier: {entry.identifier}")
         needs = "the extra ibl, and the network" if isinstance(entry.source, IblSession) else "the network"
         print(f"  python -m data_prep spikes fetch {entry.name} --out FOLDER     needs {needs}")
         if entry.reader:
             print(f"  python -m data_prep spikes build {entry.name} --data FOLDER --out DIR")
+        if entry.long_test is not None and entry.settings.test is not None:
+            short, long = (
+                (stop - start) * entry.settings.bin_ms / 1000 for start, stop in (entry.settings.test, entry.long_test)
+            )
+            print(f"  test bins: {short:g} s, or with --long-test {long:g} s as in the published study")
         if isinstance(entry.source, Mapping):
             print(f"  the files: {', '.join(entry.source)}")
     print(f"\nno data yet? python -m data_prep spikes simulate --out DIR makes {len(KINDS)} populations:")
@@ -91,6 +97,7 @@ def _build(
     npz: tuple[Path, ...] = (),
     nwb: Path | None = None,
     recipe: Literal["in_vitro", "ibl", "ibl_ten_minutes"] | None = None,
+    long_test: bool = False,
 ) -> None:
     """Build OUT/NAME.npz, from files of the registry with their settings (--data) or from your own.
 
@@ -103,11 +110,14 @@ def _build(
         npz: NumPy files (npz or npy) of one recording, in chronological order.
         nwb: NWB file with a units table.
         recipe: Time and units of the published study: "in_vitro" (minutes 30 to 40, 128 units), "ibl" (the first five minutes of spontaneous activity, units 100 to 227) or "ibl_ten_minutes". Other options replace its settings.
+        long_test: With --data: 2.5 minutes of test bins, as in the published study, rather than the 50 s of the registry.
     """
     paths = {"asdf": asdf, "alf": (alf,) if alf else (), "npz": npz, "nwb": (nwb,) if nwb else ()}
     source = chosen_source({"data": data, **paths})
     chosen = settings if recipe is None else apply_recipe(recipe, settings)
     if data is None:
+        if long_test:
+            raise DataError("--long-test is for recordings of the registry (--data): give --minutes or --test instead")
         recording = build_recording(name, source, paths[source], chosen)
     else:
         entry = find_entry(name)
@@ -116,7 +126,7 @@ def _build(
                 f"the registry has the settings of {name}: leave out options but --recipe with --data, or give its files with "
                 "--asdf or --alf"
             )
-        recording = build_entry(entry, data, None if recipe is None else chosen)
+        recording = build_entry(entry, data, None if recipe is None else chosen, long_test=long_test)
     for note in recording.provenance["notes"]:
         print(note)
     path = recording.write(out)

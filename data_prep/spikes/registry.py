@@ -6,7 +6,7 @@ Start with :data:`ENTRIES`, :func:`find_entry` and :func:`build_entry`; :mod:`da
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from data_prep.lookup import find_by_name
@@ -48,11 +48,14 @@ class IblSession:
         Day, YYYY-MM-DD.
     probe : str, default "probe00"
         Probe of the session.
+    lab : str, default ""
+        Name of the laboratory in the database, where it is known.
     """
 
     subject: str
     date: str
     probe: str = "probe00"
+    lab: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,10 @@ class Entry:
         Where its files are; for single files on the web, the name that each gets here to its address.
     cite : str
         Publication and license.
+    region : str, default "unknown"
+        Region of the brain that the units are from; the text states where it is unknown.
+    identifier : str, default "unknown"
+        Identifier of the recording in its source.
     reader : str, optional
         Format of the files (see :func:`data_prep.spikes.build.build_recording`); ``""`` for a collection, whose
         recordings are built from their own files.
@@ -78,16 +85,22 @@ class Entry:
         Bins where the parts must meet, since the splits rely on them.
     settings : BuildSettings, optional
         How the recording is built.
+    long_test : tuple of (int, int), optional
+        First test bin and the bin after the last of test bins of 2.5 minutes, the length of the study, where the settings have
+        shorter ones and the files hold more.
     """
 
     name: str
     title: str
     source: Mapping[str, str] | MendeleyDataset | IblSession
     cite: str
+    region: str = "unknown"
+    identifier: str = "unknown"
     reader: str = ""
     files: tuple[tuple[str, ...], ...] = ()
     seams: tuple[int, ...] = ()
     settings: BuildSettings = field(default_factory=BuildSettings)
+    long_test: tuple[int, int] | None = None
 
     def paths(self, folder: Path) -> list[Path]:
         """Find the files of this recording in a folder.
@@ -130,6 +143,10 @@ SESSIONS = (
     *(("SWC_038", date) for date in ("2020-07-30", "2020-07-31", "2020-08-01")),
     *(("SWC_043", date) for date in ("2020-09-20", "2020-09-21")),
 )
+LABS = {"NYU-40": "angelakilab", "SWC_038": "mrsicflogellab", "SWC_043": "hoferlab"}
+# Regions of the units that are taken, from the table of clusters in the published repository. It holds no other session's.
+REGIONS = {("NYU-40", "2021-04-14"): "lateral entorhinal cortex (115 units), postrhinal area (13)"}
+UNKNOWN_REGION = "unknown: the table of clusters of the session has it"
 
 ENTRIES = (
     Entry(
@@ -137,6 +154,8 @@ ENTRIES = (
         "cortical slice of a mouse, 128 units, two halves; nominally 1 ms a bin",
         {f"in_vitro_210511001_{half}.mat": f"{SLICE}/asdf_{half}.mat" for half in ("bh", "lh")},
         MODEL,
+        "cortex; which area is unknown",
+        "slice 210511001",
         "asdf",
         (
             ("in_vitro_210511001_bh*.mat", "210511001/asdf_bh.mat"),
@@ -147,31 +166,39 @@ ENTRIES = (
         BuildSettings(
             "in vitro", tick_ms=1.0, train=(0, 300_000), validation=(300_000, 400_000), test=(410_080, 460_080)
         ),
+        (410_080, 560_080),
     ),
     Entry(
         "in_vivo_NYU-40_2021-04-14",
         "entorhinal cortex of a mouse, clusters 0 to 127 of an IBL session, 30 kHz ticks",
         {"in_vivo_NYU-40_2021-04-14.mat": f"{SESSION}/NYU-40/2021-04-14/001/asdf.mat"},
         f"{MODEL}; International Brain Laboratory (CC BY 4.0)",
+        "entorhinal cortex, lateral (121 units) and medial (7)",
+        "angelakilab/Subjects/NYU-40/2021-04-14/001, clusters 0 to 127",
         "asdf",
         (("in_vivo_NYU-40_2021-04-14*.mat", "NYU-40/2021-04-14/001/asdf.mat"),),
         (),
         BuildSettings(
             "in vivo", tick_hz=30_000.0, train=(0, 300_000), validation=(300_000, 450_000), test=(460_000, 510_000)
         ),
+        (460_000, 610_000),
     ),
     Entry(
         "mendeley_kf65cvmtbz",
         "the data that the paper deposited, doi 10.17632/kf65cvmtbz.1; build each asdf file with --asdf and --recipe in_vitro",
         MendeleyDataset("kf65cvmtbz", 1),
         MODEL,
+        "unknown: read the description of the deposit",
+        "doi 10.17632/kf65cvmtbz.1",
     ),
     *(
         Entry(
             f"ibl_{subject}_{date}",
             "an IBL session; five minutes of spontaneous activity in its passive protocol, units 100 to 227 of the probe",
-            IblSession(subject, date),
+            IblSession(subject, date, lab=LABS[subject]),
             "International Brain Laboratory (CC BY 4.0)",
+            REGIONS.get((subject, date), UNKNOWN_REGION),
+            f"{LABS[subject]}/Subjects/{subject}/{date}, probe00",
             "alf",
             settings=RECIPES["ibl"],
         )
@@ -206,7 +233,9 @@ def find_entry(name: str) -> Entry:
     return find_by_name(name, {entry.name: entry for entry in ENTRIES}, "recording of the registry")
 
 
-def build_entry(entry: Entry, folder: Path, settings: BuildSettings | None = None) -> Recording:
+def build_entry(
+    entry: Entry, folder: Path, settings: BuildSettings | None = None, *, long_test: bool = False
+) -> Recording:
     """Build a recording of the registry from the files in a folder.
 
     Parameters
@@ -217,22 +246,36 @@ def build_entry(entry: Entry, folder: Path, settings: BuildSettings | None = Non
         Folder that holds its files.
     settings : BuildSettings, optional
         How to build it instead of the settings of the registry.
+    long_test : bool, default False
+        Use the test bins `Entry.long_test`, without other ``settings``. Training and validation bins stay the same.
 
     Returns
     -------
     Recording
-        The recording.
+        The recording. Its provenance holds the region and the identifier too.
 
     Raises
     ------
     DataError
-        If the entry is a collection, files are missing, or their parts meet at other bins than expected.
+        If the entry is a collection, files are missing, their parts meet at other bins than expected, or longer test bins are
+        requested that the registry does not have.
     """
     if not entry.reader:
         raise DataError(f"{entry.name} is a collection of recordings: build one of its files with --asdf")
+    if long_test:
+        if settings is not None:
+            raise DataError(
+                "--long-test changes the settings of the registry, which --recipe replaces: leave out one of the two"
+            )
+        if entry.long_test is None:
+            raise DataError(
+                f"the registry has no longer test bins of {entry.name}: leave out --long-test, or give --recipe"
+            )
+        settings = replace(entry.settings, test=entry.long_test)
     recording = build_recording(entry.name, entry.reader, entry.paths(folder), settings or entry.settings)
     if recording.seams != entry.seams:
         raise DataError(
             f"the parts of {entry.name} meet at bin {recording.seams}, and its splits rely on {entry.seams}: fetch them again"
         )
-    return recording
+    provenance = {**recording.provenance, "region": entry.region, "identifier": entry.identifier}
+    return replace(recording, provenance=provenance)

@@ -10,8 +10,6 @@ import argparse
 import sys
 from pathlib import Path
 
-import jaxephys
-
 DESCRIPTION = """Train, inspect and apply models of electrophysiology data.
 
 Without a command the doctor runs: it prints the versions of JAX and of the libraries that jaxephys needs, and times a matrix
@@ -39,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     import jaxephys.hippie.cli
     import jaxephys.patchseq.cli
     import jaxephys.spikes.cli
-    from jaxephys.cli import doctor, plan
+    from jaxephys.cli import doctor, info, plan
 
     program = "jaxephys" if Path(sys.argv[0]).stem == "jaxephys" else "python -m jaxephys"
     parser = argparse.ArgumentParser(
@@ -47,13 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     commands.add_parser("doctor", help="check versions and devices (the default)", description=doctor.__doc__)
-    info = commands.add_parser(
-        "info",
-        help="describe a saved model",
-        description="Print the parameters of a saved model, the number of its networks, and what they were trained on.",
-    )
-    info.add_argument("model", help="folder of a saved model, or of a finished experiment")
-    info.set_defaults(call=_describe_model)
+    info.add_command(commands)
     plan.add_command(commands)
     for module in (jaxephys.patchseq.cli, jaxephys.hippie.cli, jaxephys.spikes.cli):
         module.add_commands(commands)
@@ -70,8 +62,3 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
-
-
-def _describe_model(arguments: argparse.Namespace) -> str:
-    model = jaxephys.load(arguments.model)
-    return f"{model!r}\n{model.describe()}"

@@ -12,6 +12,7 @@ import signal
 import tempfile
 import threading
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from types import ModuleType
 from typing import Any
 
 import jax
+import numpy as np
 from rich.console import Console
 
 from jaxephys.cli.experiments import find_experiments
@@ -55,8 +57,17 @@ columns:
 Times are estimated from the number of operations and the speed of a small training that is measured now, usually within a factor
 of two on a CPU. Reading of data, baselines, predictions, evaluation and figures take time as well, which is not estimated."""
 
-# Evaluations between two trainings, on which no later training depends, and what a plan uses instead of their results.
+
+def _random_spikes(population: Any, bins: int, seed: int) -> np.ndarray:
+    """Spikes in the shape of a simulated recording, in a thousandth of the time."""
+    return np.random.default_rng(seed).random((bins, len(population.base)), np.float32) < 0.02
+
+
+# Computations on which the size of no training depends, and what a plan uses instead: evaluations, and the simulation of spikes.
 EVALUATIONS: dict[str, Callable[..., Any]] = {
+    "data_prep.spikes.simulate.simulate_spikes": _random_spikes,
+    "data_prep.spikes.simulate.true_probability": lambda *_: None,
+    "data_prep.spikes.load.score_probability": lambda *_: defaultdict(float),
     "jaxephys.hippie.benchmark.evaluate_without_networks": lambda *_, **__: {},
     "jaxephys.hippie.benchmark.evaluate_embeddings": lambda *_, **__: {},
     "jaxephys.hippie.imputation_benchmark.evaluate_imputation": lambda *_, **__: ([], {}),
@@ -150,8 +161,6 @@ def plan_experiment(name: str, arguments: list[str]) -> ExperimentPlan:
     if name not in names:
         raise ValueError(f"there is no experiment {name!r}: choose one of {', '.join(names)}")
     module, command_line = import_module(f"experiments.{name}"), import_module("experiments.command_line")
-    if arguments and not arguments[0].startswith("-") and arguments[0] not in module.PRESETS:
-        raise ValueError(f"{name} has no preset {arguments[0]!r}: choose one of {', '.join(module.PRESETS)}")
     preset, settings = command_line.parse(name, module.__doc__ or "", module.PRESETS, arguments)
     settings = dataclasses.replace(settings, resume=None, distributed=False)  # the whole experiment, on this machine
     devices.use_all_cores()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from functools import cache
+from functools import cache, wraps
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Int
 
 from jaxephys.dimensions import AnyArray
+from jaxephys.engine.compile_cache import use_persistent_cache
 from jaxephys.engine.task import Backend, PyTree, Task
 
 log = logging.getLogger("jaxephys")
@@ -180,6 +181,25 @@ def put_on_mesh(tree: PyTree, mesh: Mesh, *, split: bool) -> PyTree:
     return jax.device_put(tree, run_sharding(mesh) if split else NamedSharding(mesh, P()))
 
 
+def put_on_devices(data: PyTree, n_runs: int) -> PyTree:
+    """Copy data to the devices once, for the training and all predictions of a grid.
+
+    Parameters
+    ----------
+    data : tree of arrays
+        Data that all runs share.
+    n_runs : int
+        Number of runs of the grid.
+
+    Returns
+    -------
+    tree of jax.Array
+        The data on every device that has runs. Training and prediction use these copies.
+    """
+    use_all_cores()
+    return put_on_mesh(data, make_mesh(len(local_run_indices(n_runs))), split=False)
+
+
 def run_sharding(mesh: Mesh) -> NamedSharding:
     """Return the sharding of a stack of runs.
 
@@ -249,6 +269,35 @@ def map_over_runs(function: Callable, mesh: Mesh, *, backend: Backend, donate: i
 
     donated = () if donate is None else (donate,)
     return jax.jit(program, donate_argnums=donated, compiler_options=compiler_options(mesh.devices.flat[0].platform))
+
+
+def jit_local(function: Callable, static_argnums: tuple[int, ...] = ()) -> Callable:
+    """Compile a function as the engine compiles its programs for the first device of this process.
+
+    Parameters
+    ----------
+    function : callable
+        A function of arrays.
+    static_argnums : tuple of int
+        Positions of hashable arguments that the program depends on.
+
+    Returns
+    -------
+    callable
+        The compiled function, for calls from Python; other compiled functions cannot call it.
+    """
+
+    @cache
+    def compiled(platform: str) -> Callable:
+        use_persistent_cache()
+        options = compiler_options(platform)
+        return jax.jit(function, static_argnums=static_argnums, compiler_options=options)
+
+    @wraps(function)
+    def call(*arguments: Any) -> Any:
+        return compiled(jax.local_devices()[0].platform)(*arguments)
+
+    return call
 
 
 @cache

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxephys.dimensions import AnyArray
 from jaxephys.engine import compile_cache, devices
 from jaxephys.engine.callbacks import ProgressBar
 from jaxephys.engine.checkpoint import Checkpointer, restore
@@ -187,6 +188,11 @@ def fit(
             callbacks.append(checkpointer)
         result = _train(task, data, inputs, grid, config, initial, callbacks, resume, announce)
         if checkpointer is not None:
+            results = {
+                run: jax.tree.map(lambda leaf, run=run: leaf[run], result.run_results)
+                for run in devices.local_run_indices(len(grid)).tolist()
+            }
+            checkpointer.save_results(results, result.history)
             checkpointer.close()
     return result
 
@@ -232,7 +238,14 @@ def take_runs(tree: PyTree, indices: Sequence[int] | Int[np.ndarray, "run"]) -> 
     tree of arrays (len(indices), ...)
         The selected runs.
     """
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[np.asarray(indices)], tree)
+
+    def take(leaf: AnyArray) -> np.ndarray:
+        leaf = np.asarray(leaf)
+        if leaf.strides[0] == 0:  # a view of one run, as in a plan, stays one
+            return np.broadcast_to(leaf[0], (len(indices), *leaf.shape[1:]))
+        return leaf[np.asarray(indices)]
+
+    return jax.tree.map(take, tree)
 
 
 def _train(

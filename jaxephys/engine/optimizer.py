@@ -1,40 +1,52 @@
-"""The optimizer of a run: gradient clipping, AdamW, warm-up, and the modules that are not trained."""
+"""The optimizer of a run: gradient clipping, Adam or AdamW, its learning rate, and the modules that are not trained."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from jaxephys.engine.config import TrainConfig
+from jaxephys.engine.config import StepDecay, TrainConfig
 from jaxephys.engine.task import PyTree
 
 Scalar = float | Float[Array, ""]
 
 
 def make_optimizer(
-    config: TrainConfig, hyperparameters: Mapping[str, Scalar] | None = None
+    config: TrainConfig, hyperparameters: Mapping[str, Scalar] | None = None, epoch: Int[Array, ""] | int = 0
 ) -> optax.GradientTransformation:
-    """Return the optimizer that a config describes: clipping by global norm, then AdamW.
+    """Return the optimizer that a config describes: clipping by global norm, then Adam or AdamW.
 
     Parameters
     ----------
     config : TrainConfig
-        ``learning_rate``, ``weight_decay``, ``clip_norm`` and ``warmup_steps`` are used.
+        ``optimizer``, ``learning_rate``, ``weight_decay``, ``clip_norm``, ``warmup_steps`` and ``decay`` are used.
     hyperparameters : dict of scalars, optional
         Learning rate and weight decay of this run by name, instead of those of the config.
+    epoch : int, scalar
+        The epoch that is trained, counted from 0, on which the rate depends if it decays.
 
     Returns
     -------
     optax.GradientTransformation
-        The optimizer of the parameters that are trained, see `split_frozen`.
+        The optimizer of the parameters that are trained, see `split_frozen`. Its state has the same form in all epochs.
+
+    Raises
+    ------
+    ValueError
+        If a run has a weight decay of its own and the optimizer is Adam.
     """
     options = {"learning_rate": config.learning_rate, "weight_decay": config.weight_decay} | dict(hyperparameters or {})
-    rate = options["learning_rate"]
+    if config.optimizer == "adam" and "weight_decay" in (hyperparameters or {}):
+        raise ValueError("the runs of the grid differ in weight_decay, but Adam has none: choose the optimizer 'adamw'")
+    rate = options["learning_rate"] if config.decay is None else _decayed(options["learning_rate"], config.decay, epoch)
     if config.warmup_steps:
         rate = optax.linear_schedule(0.0, rate, config.warmup_steps)
-    optimizer = optax.adamw(rate, weight_decay=options["weight_decay"])
+    optimizer = (
+        optax.adam(rate) if config.optimizer == "adam" else optax.adamw(rate, weight_decay=options["weight_decay"])
+    )
     if config.clip_norm is None:
         return optimizer
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
@@ -67,3 +79,8 @@ def split_frozen(params: PyTree, config: TrainConfig) -> tuple[PyTree, PyTree]:
         raise ValueError(f"config.freeze names {unknown.pop()!r}, but the model's modules are {', '.join(params)}")
     frozen = {name: tree for name, tree in params.items() if name in config.freeze}
     return {name: tree for name, tree in params.items() if name not in config.freeze}, frozen
+
+
+def _decayed(rate: Scalar, decay: StepDecay, epoch: Int[Array, ""] | int) -> Scalar:
+    n_steps = jnp.asarray(epoch // decay.epochs, jnp.float32)
+    return jnp.minimum(rate, jnp.maximum(rate * decay.factor**n_steps, decay.floor))

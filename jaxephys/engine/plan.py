@@ -258,4 +258,5 @@ class _GridSizes(CompiledGrid):
 
 
 def _ones(shapes: PyTree, n_runs: int) -> PyTree:
-    return jax.tree.map(lambda leaf: np.ones((n_runs, *leaf.shape), leaf.dtype), shapes)
+    """Views of a single 1, which need no memory: the variables of a hundred large networks would not fit."""
+    return jax.tree.map(lambda leaf: np.broadcast_to(np.ones((), leaf.dtype), (n_runs, *leaf.shape)), shapes)

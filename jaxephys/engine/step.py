@@ -163,7 +163,7 @@ def run_epoch(
 def train_epoch(
     task: Task, config: TrainConfig, data: PyTree, inputs: RunInputs, state: RunState
 ) -> tuple[Trained, Metrics]:
-    """Take the optimizer steps of one epoch: one pass over the training rows in random order.
+    """Take the optimizer steps of one epoch: one pass over the training rows, in random order unless ``config.shuffle`` is False.
 
     Parameters
     ----------
@@ -177,9 +177,9 @@ def train_epoch(
     metrics : dict of scalars
         ``train_loss`` and the other metrics of the loss, as means over the epoch, weighted by the rows' weights.
     """
-    optimizer = make_optimizer(config, inputs.hyperparameters)
+    optimizer = make_optimizer(config, inputs.hyperparameters, state.epoch)
     shuffle_key, steps_key = jax.random.split(jax.random.fold_in(jax.random.key(state.seed), state.epoch + 1))
-    rows = shuffle_rows(inputs.train, shuffle_key)
+    rows = shuffle_rows(inputs.train, shuffle_key) if config.shuffle else padding_last(inputs.train)
     size = config.batch_size
     n_steps = (jnp.sum(rows.weight > 0) + size - 1) // size
 
@@ -225,6 +225,23 @@ def shuffle_rows(rows: RowSet, key: Key) -> RowSet:
         The same rows in another order.
     """
     order = jnp.argsort(jax.random.uniform(key, rows.weight.shape) + 2.0 * (rows.weight == 0))
+    return jax.tree.map(lambda column: column[order], rows)
+
+
+def padding_last(rows: RowSet) -> RowSet:
+    """Move the padding of a table to its end, and keep the order of the other rows.
+
+    Parameters
+    ----------
+    rows : RowSet (n_rows,)
+        The table.
+
+    Returns
+    -------
+    RowSet (n_rows,)
+        The same rows, those of weight 0 last.
+    """
+    order = jnp.argsort(rows.weight == 0, stable=True)
     return jax.tree.map(lambda column: column[order], rows)
 
 

@@ -16,21 +16,30 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
 from jaxephys.evaluation.baselines import fit_predict_proba
 from jaxephys.hippie.datasets import FindDataset, RelatedDatasets, unrelated_tables
 from jaxephys.hippie.feature_views import compute_feature_views
 from jaxephys.hippie.network.cvae import LENGTHS
 from jaxephys.hippie.preprocessing import prepare, resample
-from jaxephys.hippie.probes import BASELINES, SEEDED, join_blocks, make_probe
+from jaxephys.hippie.probes import BASELINES, GENERATIVE_LINEAR, PUBLISHED_LINEAR, SEEDED, join_blocks, make_probe
+from jaxephys.hippie.protocol import PretrainingUnits
 from jaxephys.schemas.unit_table import UnitTable
 
 KERNEL_CLASSIFIER = "kernel on feature views"  # ours, chosen before any network was trained
 SHUFFLED = "shuffled labels"  # suffix of models trained on permuted labels: above chance, something leaks
 SHUFFLES = 20  # permutations: one classifier errs alike on all units of a class, so that few permutations vary widely
-PROBED = {"ours": ("knn", "linear", "mlp"), "published": ("knn", "linear")}  # probes of the embedding of each objective
-EMBEDDING_NAMES = {"ours": "our embedding", "published": "published embedding"}
+PROBED = {  # probes of the embedding of each objective
+    "ours": ("knn", "linear", "mlp"),
+    "published": ("knn", "linear", PUBLISHED_LINEAR, "mlp"),
+    "generative": ("knn", GENERATIVE_LINEAR),
+}
+EMBEDDING_NAMES = {
+    "ours": "our embedding",
+    "published": "published embedding",
+    "generative": "generative embedding",
+}
 TIMING = ("isi", "acg")  # curves that do not depend on the electrode
 FOLDS = 5
 EmbeddingFunction = Callable[[int, int], np.ndarray]  # seed, fold -> features of all units of the benchmark
@@ -59,7 +68,9 @@ class Benchmark:
     datasets: tuple[str, ...]
 
     @classmethod
-    def from_table(cls, name: str, table: UnitTable) -> Benchmark:
+    def from_table(
+        cls, name: str, table: UnitTable, *, fold_seed: int = 0, min_units: int = FOLDS, max_units: int = 0
+    ) -> Benchmark:
         """Make a benchmark of one data set, in the folds of the table or in stratified ones, see `assign_folds`.
 
         Parameters
@@ -68,13 +79,26 @@ class Benchmark:
             Name of the data set.
         table : UnitTable
             All its units.
+        fold_seed : int
+            Seed of the folds of a table that has none.
+        min_units : int
+            Smallest class of such a table; the published folds have seed 42 and classes of 10.
+        max_units : int
+            Draw at most this number of labelled units, in proportion to folds and classes; 0: all. Kernel methods need the square of
+            their number.
 
         Returns
         -------
         Benchmark
             The benchmark of its labelled units.
         """
-        labelled, fold = assign_folds(table)
+        labelled, fold = assign_folds(table, seed=fold_seed, min_units=min_units)
+        if max_units and len(labelled) > max_units:
+            strata = np.char.add(table.label[labelled], fold.astype(str))
+            drawn, _ = train_test_split(
+                np.arange(len(labelled)), train_size=max_units, random_state=fold_seed, stratify=strata
+            )
+            labelled, fold = labelled[np.sort(drawn)], fold[np.sort(drawn)]
         return cls(name, table.rows(labelled), fold, (name,))
 
     def grouped_by(self, column: str) -> Benchmark | None:
@@ -112,7 +136,11 @@ class Benchmark:
         return np.unique(self.fold[self.fold >= 0]).tolist()
 
     def pretraining_tables(
-        self, tables: Mapping[str, UnitTable], find_dataset: FindDataset, related_datasets: RelatedDatasets
+        self,
+        tables: Mapping[str, UnitTable],
+        find_dataset: FindDataset,
+        related_datasets: RelatedDatasets,
+        pretrain_on: PretrainingUnits = "others",
     ) -> list[UnitTable]:
         """Return the units that networks of the benchmark may be pretrained on.
 
@@ -124,16 +152,20 @@ class Benchmark:
             Registry of data sets.
         related_datasets : callable
             Returns the names of data sets that share recordings with some others.
+        pretrain_on : {"others", "unrelated", "same", "all"}
+            See `jaxephys.hippie.protocol.EmbeddingSettings`.
 
         Returns
         -------
         list of UnitTable
-            Units of the training data set that are in no fold, and one table of every unrelated data set. Of a data set that is
-            only tested, no unit is used.
+            Units of the training data set that are in no fold (unless ``pretrain_on`` is "unrelated"), and one table of every unrelated
+            data set (unless it is "same"). Of a data set that is only tested, no unit is used.
         """
         source = tables[self.datasets[0]]
         outside = np.flatnonzero(~np.isin(source.name, self.table.name))
-        unlabelled = [source.rows(outside)] if len(outside) else []
+        unlabelled = [source.rows(outside)] if len(outside) and pretrain_on != "unrelated" else []
+        if pretrain_on == "same":
+            return unlabelled
         return [*unlabelled, *unrelated_tables(self.datasets, tables, find_dataset, related_datasets).values()]
 
     def split(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
@@ -170,17 +202,21 @@ class Benchmark:
         return codes
 
 
-def assign_folds(table: UnitTable, n_folds: int = FOLDS, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def assign_folds(
+    table: UnitTable, n_folds: int = FOLDS, seed: int = 0, min_units: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the labelled units of a table and the fold that tests each.
 
     Parameters
     ----------
     table : UnitTable of n_units
-        Units. If they have folds, these are used; otherwise units of classes with at least ``n_folds`` members are divided at random.
+        Units. If they have folds, these are used; otherwise units of classes with at least ``min_units`` members are divided at random.
     n_folds : int
         Number of stratified folds.
     seed : int
         Seed of the division.
+    min_units : int, optional
+        Units of the smallest class that is used, by default ``n_folds``, which is also the least.
 
     Returns
     -------
@@ -198,9 +234,10 @@ def assign_folds(table: UnitTable, n_folds: int = FOLDS, seed: int = 0) -> tuple
         labelled = np.flatnonzero((table.fold >= 0) & (table.label != ""))
         return labelled, table.fold[labelled]
     names, counts = np.unique(table.label, return_counts=True)
-    classes = names[(counts >= n_folds) & (names != "")]
+    least = max(n_folds, min_units or n_folds)
+    classes = names[(counts >= least) & (names != "")]
     if len(classes) < 2:
-        raise ValueError(f"fewer than two classes have {n_folds} units: label more units, or request fewer folds")
+        raise ValueError(f"fewer than two classes have {least} units: label more units, or request fewer folds")
     labelled = np.flatnonzero(np.isin(table.label, classes))
     splitter = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     return labelled, _fold_numbers(splitter, table.label[labelled])
@@ -333,37 +370,41 @@ def evaluate_without_networks(
 def evaluate_embeddings(
     benchmark: Benchmark, embeddings: Mapping[str, EmbeddingFunction], seeds: int
 ) -> dict[str, FoldProbabilities]:
-    """Evaluate probes on embeddings, and the kernel classifier with our embedding as one more block.
+    """Evaluate probes on embeddings, and the kernel classifier with the first embedding as one more block.
 
     Parameters
     ----------
     benchmark : Benchmark
         Units and folds.
     embeddings : mapping of str to callable
-        Result of `jaxephys.hippie.embedding_grid.EmbeddingGrid.train`.
+        Result of `jaxephys.hippie.embedding_grid.EmbeddingGrid.train`: for some objectives, the first of which is combined with feature
+        views, and for shuffled labels.
     seeds : int
         Number of seeds.
 
     Returns
     -------
     dict of FoldProbabilities
-        Probabilities by model.
+        Probabilities by model. The probes of an objective are those of ``PROBED``.
     """
+    objectives = [name for name in embeddings if name != SHUFFLED]
     probabilities = {
         f"{name} on {EMBEDDING_NAMES[objective]}": cross_validate(benchmark, name, embeddings[objective], seeds)
-        for objective, names in PROBED.items()
-        for name in names
+        for objective in objectives
+        for name in PROBED[objective]
     }
     views, widths = join_blocks(compute_feature_views(benchmark.table.raw))
-    latent = embeddings["ours"](0, benchmark.folds[0]).shape[1]
+    first = objectives[0]
+    latent = embeddings[first](0, benchmark.folds[0]).shape[1]
 
     def views_and_embedding(seed: int, fold: int) -> np.ndarray:
-        return np.concatenate([views, embeddings["ours"](seed, fold)], axis=1)
+        return np.concatenate([views, embeddings[first](seed, fold)], axis=1)
 
-    probabilities[f"{KERNEL_CLASSIFIER} + embedding"] = cross_validate(
+    added = "embedding" if first == "ours" else EMBEDDING_NAMES[first]
+    probabilities[f"{KERNEL_CLASSIFIER} + {added}"] = cross_validate(
         benchmark, "kernel", views_and_embedding, seeds, widths=(*widths, latent)
     )
-    probabilities[f"knn on {EMBEDDING_NAMES['ours']}, {SHUFFLED}"] = cross_validate(
+    probabilities[f"knn on {EMBEDDING_NAMES[first]}, {SHUFFLED}"] = cross_validate(
         benchmark, "knn", embeddings[SHUFFLED], shuffled=True
     )
     return probabilities

@@ -1,4 +1,4 @@
-"""Commands of ``python -m jaxephys`` for sorted units: convert, embed, impute, counterfactual, traverse, validate.
+"""Commands of ``python -m jaxephys`` for sorted units: convert, embed, classify, impute, counterfactual, traverse, validate.
 
 Each command but validate writes one file and returns a description of it.
 """
@@ -6,14 +6,20 @@ Each command but validate writes one file and returns a description of it.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import balanced_accuracy_score
 
 from jaxephys.hippie.estimator import Hippie
 from jaxephys.hippie.inference import TRAVERSAL_VALUES
 from jaxephys.hippie.leakage_audit import audit
 from jaxephys.hippie.preprocessing import prepare
+from jaxephys.hippie.pretrained import open_model
+from jaxephys.hippie.probes import PROBES, predict_classes
+from jaxephys.reporting.files import write_csv
 from jaxephys.schemas.storage import write_npz
 from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
 
@@ -36,8 +42,11 @@ def add_commands(commands: Any) -> None:
         return parser
 
     def add_for_model(call: Any, summary: str, out: str) -> argparse.ArgumentParser:
-        parser = add(call, summary, ("model", "folder of a saved model, or of a run of an experiment"), units)
+        models = "a saved model, a run of an experiment, or a PyTorch checkpoint of HIPPIE"
+        parser = add(call, summary, ("model", models), units)
         parser.add_argument("--recorded", help="recording technology of all units (default: that of the table)")
+        fetch = "if MODEL is hippie_techcond_v1.ckpt and not on this machine, download it from the Hugging Face hub"
+        parser.add_argument("--fetch", action="store_true", help=fetch)
         parser.add_argument("--out", default=out, help="output file (default %(default)s)")
         return parser
 
@@ -46,15 +55,21 @@ def add_commands(commands: Any) -> None:
     add(convert, "convert a published HIPPIE checkpoint", checkpoint, ("out", "new folder of the model"))
     add(validate, "check a table of units for leakage", units)
     add_for_model(embed, "embed units", "embeddings.npz")
+    parser = add_for_model(classify, "predict the class of units", "classes.csv")
+    parser.add_argument("--reference", help="labelled units (default: the labelled units of the table itself)")
+    parser.add_argument("--probe", default="knn", choices=PROBES, help="classifier of embeddings (default %(default)s)")
     parser = add_for_model(impute, "predict a missing curve", "imputed.npz")
     parser.add_argument("--modality", required=True, help="curve to predict: wave, isi or acg")
     parser = add_for_model(counterfactual, "predict another technology", "counterfactual.npz")
     parser.add_argument("--technology", required=True, help=", ".join(TECHNOLOGIES))
-    parser = add_for_model(traverse, "vary one latent dimension", "traversed.npz")
+    parser = add_for_model(traverse, "vary one latent dimension, or go from class to class", "traversed.npz")
     default_dimension = "the one with the largest variance over units"
     parser.add_argument("--dimension", type=int, help=f"latent dimension, from 0 (default: {default_dimension})")
     values = {"type": float, "nargs": "+", "default": TRAVERSAL_VALUES}
     parser.add_argument("--values", **values, help="values of the dimension (default %(default)s)")
+    ends = {"nargs": 2, "metavar": ("START", "END")}
+    parser.add_argument("--between", **ends, help="two classes, whose mean latents are the ends of a path")
+    parser.add_argument("--steps", type=int, default=11, help="points of that path (default %(default)s)")
 
 
 def convert(arguments: argparse.Namespace) -> str:
@@ -96,6 +111,54 @@ def embed(arguments: argparse.Namespace) -> str:
     embeddings = model.embed(units)
     description = f"{len(units)} units in {embeddings.shape[1]} dimensions"
     return _write(arguments.out, units, description, embeddings=embeddings)
+
+
+def classify(arguments: argparse.Namespace) -> str:
+    """Predict the class of units and write a CSV file with a probability for each class.
+
+    A probe is fitted on the embeddings of labelled units, those of ``--reference`` or the labelled ones of the table, and predicts the class
+    of all other units. Its probabilities are not calibrated.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        ``model``, ``units``, ``reference``, ``probe``, ``recorded`` and ``out``.
+
+    Returns
+    -------
+    str
+        Description of the file: number of units of each class, and the balanced accuracy on units with a known class.
+
+    Raises
+    ------
+    ValueError
+        If there is no labelled or no other unit.
+    """
+    model, units = _open(arguments)
+    labelled = units if arguments.reference is None else UnitTable.read(arguments.reference)
+    rows = np.flatnonzero(labelled.label != "")
+    others = np.flatnonzero(~np.isin(units.name, labelled.name[rows]))
+    if not len(rows) or not len(others):
+        missing = "no labelled unit" if not len(rows) else "no unit outside the reference"
+        raise ValueError(f"there is {missing}: give labelled units with --reference, and other units to classify")
+    reference, query = labelled.with_technology(arguments.recorded).rows(rows), units.rows(others)
+    predicted = predict_classes(model.embed(reference), reference.label, model.embed(query), arguments.probe)
+    columns = ("unit", "prediction", "confidence", *(f"prob_{name}" for name in predicted.classes))
+    confidence = predicted.probability.max(axis=1)
+    lines_of_file = zip(query.name, predicted.label, confidence, *predicted.probability.T, strict=True)
+    write_csv(Path(arguments.out), columns, lines_of_file)
+    chosen = "" if predicted.k is None else f" (k = {predicted.k}, chosen by inner folds)"
+    lines = [f"{arguments.probe}{chosen} on the embeddings of {len(reference)} labelled units"]
+    if arguments.reference is not None and len(query) < len(units):
+        lines.append(f"{len(units) - len(query)} units of the table are in the reference, by name, and are left out")
+    lines += [f"{name}: {count} units" for name, count in sorted(Counter(predicted.label.tolist()).items())]
+    known = np.isin(query.label, predicted.classes)
+    if known.any():
+        accuracy = balanced_accuracy_score(query.label[known], predicted.label[known])
+        lines.append(f"balanced accuracy {accuracy:.3f} on the {known.sum()} units with a known class")
+        if seen := int(model.seen(query)[known].sum()):
+            lines.append(f"the network was trained on {seen} of them, so that this may be too high for new units")
+    return "\n".join([*lines, f"-> {arguments.out}"])
 
 
 def impute(arguments: argparse.Namespace) -> str:
@@ -143,21 +206,32 @@ def counterfactual(arguments: argparse.Namespace) -> str:
 
 
 def traverse(arguments: argparse.Namespace) -> str:
-    """Decode curves (unit, value, sample) with one latent dimension set to each of some values, by the first network.
+    """Decode curves along one latent dimension or between two classes, by the first network.
 
-    The variance that the dimension would cause if it varied as in the prior is reported as a share of the variance over units.
+    Along a dimension the file holds curves (unit, value, sample), with the dimension set to each of some values. The variance that it would
+    cause if it varied as in the prior is reported as a share of the variance over units. With --between, the file holds curves (step, sample)
+    along the path between the mean latents of two classes, and ``share``, the position of each step.
 
     Parameters
     ----------
     arguments : argparse.Namespace
-        ``model``, ``units``, ``dimension``, ``values``, ``recorded`` and ``out``.
+        ``model``, ``units``, ``dimension``, ``values``, ``between``, ``steps``, ``recorded`` and ``out``.
 
     Returns
     -------
     str
         Description of the file.
+
+    Raises
+    ------
+    ValueError
+        If both a dimension and two classes are given.
     """
     model, units = _open(arguments)
+    if arguments.between is not None:
+        if arguments.dimension is not None:
+            raise ValueError("--dimension and --between are two ways through the latent space: give one of them")
+        return _traverse_classes(model, units, arguments)
     dimension = arguments.dimension
     if dimension is None:
         dimension = int(model.embed(units).var(axis=0).argmax())
@@ -201,8 +275,25 @@ def validate(arguments: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
+def _traverse_classes(model: Hippie, units: UnitTable, arguments: argparse.Namespace) -> str:
+    start, end = arguments.between
+    path = model.traverse_classes(units, start, end, arguments.steps)
+    lines = [f"{arguments.steps} steps from {start} to {end}"]
+    for name, curves in path.curves.items():
+        steps = np.sqrt(np.mean(np.diff(curves, axis=0) ** 2, axis=1))
+        lines.append(
+            f"{name}: {np.sqrt(np.mean((curves[-1] - curves[0]) ** 2)):.3f} from end to end, {steps.max():.3f} in a step"
+        )
+    write_npz(
+        arguments.out, {**path.curves, "share": path.share, "latent": path.latent, "class": np.array([start, end])}
+    )
+    return "\n".join([*lines, f"-> {arguments.out}"])
+
+
 def _open(arguments: argparse.Namespace) -> tuple[Hippie, UnitTable]:
-    return Hippie.load(arguments.model), UnitTable.read(arguments.units).with_technology(arguments.recorded)
+    return open_model(arguments.model, fetch=arguments.fetch), UnitTable.read(arguments.units).with_technology(
+        arguments.recorded
+    )
 
 
 def _write(out: str, units: UnitTable, description: str, **arrays: np.ndarray) -> str:

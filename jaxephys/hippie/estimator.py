@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 
 from jaxephys.engine.checkpoint import CheckpointError
 from jaxephys.engine.config import TrainConfig
@@ -20,6 +20,7 @@ from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.engine.task import PyTree
 from jaxephys.evaluation.splits import Split, hold_out_validation
 from jaxephys.hippie import published_api
+from jaxephys.hippie.class_table import with_class_table
 from jaxephys.hippie.datasets import Tables, TextArray, combined_unit_names, encode_labels
 from jaxephys.hippie.imputation import measure_noise
 from jaxephys.hippie.inference import SAMPLES, HippieInference
@@ -44,9 +45,12 @@ from jaxephys.hippie.task import (
 from jaxephys.hippie.torch_checkpoint import convert_state_dict
 from jaxephys.models.base import EnsembleEstimator, score_row
 from jaxephys.models.migrations import migration
+from jaxephys.models.run_template import RunTemplate
 from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
 
 MIN_UNITS = 8
+ClassNames = Shaped[np.ndarray, "_"]
+CONTRAST = 10.0  # default weight of the contrastive loss
 
 
 class Hippie(HippieInference, EnsembleEstimator):
@@ -68,7 +72,7 @@ class Hippie(HippieInference, EnsembleEstimator):
     trunk : {"resnet", "dense"}, default "resnet"
         Type of encoders and decoders. The published ResNets take about a minute to compile; "dense" compiles in seconds and suits data
         sets of a few hundred units.
-    objective : {"ours", "published"} or Objective, default "ours"
+    objective : {"ours", "published", "generative"} or Objective, default "ours"
         What is minimized, see `jaxephys.hippie.task.Objective`. Under "published" the latent collapses; it is there for comparison.
     contrast : float, default 10.0
         Weight of the supervised contrastive loss, used only if ``fit`` receives labels: how strongly units of one class attract each
@@ -101,6 +105,9 @@ class Hippie(HippieInference, EnsembleEstimator):
     noise_ : dict of arrays (seeds, n_subsets, length)
         By modality, the variance of measured curves about imputed ones beyond that of the latent, for each subset of given
         modalities.
+    classes_ : array of str
+        Names of the classes that the decoder receives, in the order of its table; empty if it receives none, or if they are unknown,
+        as in a published checkpoint.
     network_ : ConditionalVAE
         The architecture.
     preparation_ : Preparation
@@ -142,7 +149,7 @@ class Hippie(HippieInference, EnsembleEstimator):
         modalities: Sequence[str] = tuple(LENGTHS),
         trunk: str = "resnet",
         objective: str | Objective = "ours",
-        contrast: float = 10.0,
+        contrast: float = CONTRAST,
         seeds: int = 1,
         max_epochs: int = 200,
         patience: int | None = 40,
@@ -186,13 +193,15 @@ class Hippie(HippieInference, EnsembleEstimator):
             Raw curves: mean waveform (any scale and number of samples), histogram of inter-spike intervals (counts or densities) and
             autocorrelogram. Units without any curve are ignored.
         labels : array of str (n_units,), optional
-            Class of each unit in the order of the tables, "" where it is unknown. Labels of training units shape the embedding. By
-            default no label is used, not even that of the table.
+            Class of each unit in the order of the tables, "" where it is unknown. Labels of training units shape the embedding; if the
+            objective is ``conditioned``, as the published one is, the decoder receives the class as well. By default no label is
+            used, not even that of the table.
         technology : str, optional
             Recording technology of all units; by default that of the tables.
         initial : Hippie, optional
             Fitted model whose weights training starts from, for instance to pretrain on many data sets and fine-tune on one. Sizes
-            and preprocessing are those of ``initial``, not of this estimator.
+            and preprocessing are those of ``initial``; other sizes than those and the defaults are an error. If the decoder is to
+            receive classes that are not those of ``initial``, it gets a new class table, see `jaxephys.hippie.class_table.with_class_table`.
         held_out : UnitTable or sequence of UnitTable, optional
             Units that must not be used, matched by name; they are removed from ``units``.
 
@@ -226,20 +235,23 @@ class Hippie(HippieInference, EnsembleEstimator):
         names = combined_unit_names(tables)
         codes = encode_labels(labels, len(names))
         objective = self._objective(codes)
+        labelled = objective.conditioned and (codes >= 0).any()
+        classes = np.setdiff1d(np.asarray(labels, str), [""]) if labelled else np.array([], str)
+        if initial is not None:
+            self._check_sizes(initial)
         preparation = self._preparation() if initial is None else initial.preparation_
         data = make_data(tables, preparation)
-        if initial is None:
-            sources = len(TECHNOLOGIES) if (data.source >= 0).any() else 0
-            classes = int(codes.max()) + 1 if objective.conditioned else 0
-            options: Any = {"sources": sources, "classes": classes, "trunk": self.trunk}
-            network = ConditionalVAE(preparation.lengths, self.latent, self.width, **options)
-        else:
-            network = initial.network_
         usable = np.flatnonzero(data.present.any(axis=1) & ~np.isin(names, combined_unit_names(held_out)))
         grid = RunGrid.cross(seed=range(self.random_state, self.random_state + self.seeds))
         if len(usable) < MIN_UNITS:
             raise ValueError(f"{len(usable)} units with curves are left to train on: give at least {MIN_UNITS}")
-        splits = [hold_out_validation(usable, self.validation, seed) for seed in grid.column("seed")]
+        seeds = grid.column("seed")
+        if initial is None:
+            sources = len(TECHNOLOGIES) if (data.source >= 0).any() else 0
+            network, variables = self._new_network(sources, len(classes)), None
+        else:
+            network, variables, classes = initial.start_runs(seeds, classes)
+        splits = [hold_out_validation(usable, self.validation, seed) for seed in seeds]
         batch_size = even_batch_size([len(split.train) for split in splits], self.batch_size)
         n_steps = self.max_epochs * -(-max(len(split.train) for split in splits) // batch_size)
         config = TrainConfig(
@@ -254,15 +266,38 @@ class Hippie(HippieInference, EnsembleEstimator):
             warmup_steps=warm_up_steps(network, [objective], n_steps),
         )
         inputs = make_run_inputs(codes, splits, [objective] * len(grid), batch_size=batch_size)
-        variables = None
-        if initial is not None:  # its networks in turn
-            variables = initial_from_runs(initial.variables_, np.arange(len(grid)) % initial.n_networks_)
         task, title = make_task(network, [objective]), self._progress_title
         result = fit(task, *pad_units(data, inputs), grid, config, initial=variables, title=title)
-        self.keep_runs(result, network, preparation, data, names, splits)
+        self.keep_runs(result, network, preparation, data, names, splits, classes=classes)
         if initial is not None:
             self.trained_on_ = np.union1d(self.trained_on_, initial.trained_on_)
         return self
+
+    def start_runs(
+        self, seeds: Sequence[int], classes: ClassNames
+    ) -> tuple[ConditionalVAE, dict[str, Any], ClassNames]:
+        """Return this model as the start of new runs. Its networks are used in turn.
+
+        Parameters
+        ----------
+        seeds : sequence of int
+            Seed of each run.
+        classes : array of str (n_classes,)
+            Names of the classes that the decoder is to receive; empty for those of this model.
+
+        Returns
+        -------
+        network : ConditionalVAE
+            The architecture. If the classes are not those of this model, it has a new class table, drawn from the seeds.
+        variables : dict
+            Variables with a leading run axis, without the count of steps.
+        classes : array of str
+            Names of the classes of the network.
+        """
+        variables = initial_from_runs(self.variables_, np.arange(len(seeds)) % self.n_networks_)
+        if not len(classes) or np.array_equal(classes, self.classes_):
+            return self.network_, variables, self.classes_
+        return *with_class_table(self.network_, variables, len(classes), seeds), classes
 
     def keep_runs(
         self,
@@ -273,6 +308,7 @@ class Hippie(HippieInference, EnsembleEstimator):
         names: TextArray,
         splits: Sequence[Split],
         indices: Int[np.ndarray, "run"] | None = None,
+        classes: Sequence[str] | ClassNames = (),
     ) -> Hippie:
         """Take over runs of a grid that was trained elsewhere, such as by `jaxephys.hippie.grid.train_grid`.
 
@@ -292,6 +328,8 @@ class Hippie(HippieInference, EnsembleEstimator):
             Rows of every run of the grid.
         indices : int array (n_networks,), optional
             Runs to keep; by default all.
+        classes : sequence of str
+            Names of the classes that the decoder receives; by default unknown, or none.
 
         Returns
         -------
@@ -299,10 +337,48 @@ class Hippie(HippieInference, EnsembleEstimator):
             The fitted estimator.
         """
         kept = [splits[run] for run in self._store_runs(result, indices)]
-        self.network_, self.preparation_ = network, preparation
+        self.network_, self.preparation_, self.classes_ = network, preparation, np.array(classes, str)
         self.trained_on_ = np.unique(names[np.concatenate([rows for split in kept for rows in split[:2]])])
         self.noise_ = measure_noise(network, data, self.variables_, [split.validation for split in kept], SAMPLES)
         return self
+
+    def run_template(
+        self,
+        network: ConditionalVAE,
+        preparation: Preparation,
+        names: TextArray,
+        splits: Sequence[Split],
+        objectives: Sequence[Objective],
+    ) -> RunTemplate:
+        """Return what the checkpoints of a grid must hold, so that :func:`jaxephys.load` makes a `Hippie` of any of its runs.
+
+        Parameters
+        ----------
+        network : ConditionalVAE
+            The architecture of the runs.
+        preparation : Preparation
+            Preprocessing of the units.
+        names : array of str (n_units,)
+            Names of the units.
+        splits : sequence of Split, one per run
+            Rows of each run.
+        objectives : sequence of Objective, one per run
+            Objective of each run.
+
+        Returns
+        -------
+        RunTemplate
+            Architecture, preprocessing, and the units that each run uses.
+        """
+        sizes = {"latent": network.latent, "width": network.width, "trunk": network.trunk}
+        model = Hippie(**{**self.get_params(), **sizes, "modalities": [name for name, _ in network.modalities]})
+        model.network_, model.preparation_ = network, preparation
+        model.trained_on_, model.classes_ = names, np.array([], str)
+        used = np.zeros((len(splits), len(names)), bool)
+        for run, split in enumerate(splits):
+            used[run, np.concatenate(split[:2])] = True
+        parameters = [{"objective": asdict(objective)} for objective in objectives]
+        return RunTemplate(model._config(model._saved_settings()), {"used_units": used}, parameters)
 
     def score_table(self, units: UnitTable) -> list[dict[str, Any]]:
         """Score the reconstruction of units, which should not have been used in training (see `seen`).
@@ -332,11 +408,18 @@ class Hippie(HippieInference, EnsembleEstimator):
         unlabelled = np.full(len(units), -1, np.int32)
         constants = [make_constants(self._objective(unlabelled), unlabelled)] * self.n_networks_
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *constants)
-        scores = score(make_task(self.network_), data, self.variables_, rows, stacked)
+        scores = score(make_task(self.network_), data, self.scored_variables, rows, stacked)
         return [
             score_row(run, {name: values[run] for name, values in scores.items()}, len(units))
             for run in range(self.n_networks_)
         ]
+
+    @property
+    def scored_variables(self) -> dict[str, Any]:
+        """Variables with the running errors that scores read. A converted checkpoint has none; they are 1, as before any training."""
+        shape = (self.n_networks_, 2, len(self.network_.modalities))
+        tally = {"variance": np.ones(shape, np.float32), "steps": np.zeros(shape[:1], np.float32)}
+        return {"tally": tally, **self.variables_}
 
     @classmethod
     def from_checkpoint(cls, checkpoint_path: str | Path, device: str | None = None) -> Hippie:
@@ -371,12 +454,33 @@ class Hippie(HippieInference, EnsembleEstimator):
             network, variables = convert_state_dict(state)
         except CheckpointError as error:
             raise CheckpointError(f"{checkpoint_path}: {error}") from error
-        names = tuple(name for name, _ in network.modalities)
-        model = cls(network.latent, width=network.width, modalities=names, objective="published")
-        model.network_ = network
-        model.preparation_ = Preparation(order="card", intervals="stored", lengths=network.modalities)
-        model.variables_ = jax.tree.map(lambda leaf: leaf[None], variables)
-        model.trained_on_ = np.array([], str)
+        return cls.from_network(network, variables, Preparation("card", "stored", network.modalities))
+
+    @classmethod
+    def from_network(cls, network: ConditionalVAE, variables: PyTree, preparation: Preparation) -> Hippie:
+        """Make an estimator of a network whose variables are known, such as those of a checkpoint.
+
+        Parameters
+        ----------
+        network : ConditionalVAE
+            The architecture.
+        variables : dict
+            Its variables, without a run axis.
+        preparation : Preparation
+            Preprocessing of its inputs.
+
+        Returns
+        -------
+        Hippie
+            A fitted estimator of one network, which has seen no unit and has no measurement of the error of imputed curves.
+        """
+        names = [name for name, _ in network.modalities]
+        model = cls(
+            network.latent, width=network.width, trunk=network.trunk, modalities=tuple(names), objective="published"
+        )
+        model.network_, model.preparation_ = network, preparation
+        model.variables_ = jax.tree.map(lambda leaf: np.asarray(leaf)[None], variables)
+        model.trained_on_ = model.classes_ = np.array([], str)
         shapes = {name: (1, 2 ** len(names), length) for name, length in network.modalities}  # of all subsets of curves
         model.noise_ = {name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()}
         return model
@@ -384,8 +488,8 @@ class Hippie(HippieInference, EnsembleEstimator):
     @classmethod
     def from_pretrained(
         cls,
-        repo_id: str = "Jesusgf23/hippie",
-        filename: str = "hippie_techcond_v1.ckpt",
+        repo_id: str = published_api.REPOSITORY,
+        filename: str = published_api.FILE,
         device: str | None = None,
         cache_dir: str | Path | None = None,
     ) -> Hippie:
@@ -409,8 +513,8 @@ class Hippie(HippieInference, EnsembleEstimator):
 
         Raises
         ------
-        ImportError
-            If ``huggingface_hub`` is not installed.
+        MissingExtraError
+            If ``huggingface_hub`` is not installed. It is an ``ImportError``.
 
         Examples
         --------
@@ -422,9 +526,27 @@ class Hippie(HippieInference, EnsembleEstimator):
         if isinstance(self.objective, str) and self.objective not in OBJECTIVES:
             raise ValueError(f"objective {self.objective!r} is unknown: choose one of {', '.join(OBJECTIVES)}")
         objective = OBJECTIVES[self.objective] if isinstance(self.objective, str) else self.objective
+        if self.contrast != CONTRAST and (objective.conditioned or objective.contrast):
+            raise ValueError(
+                f"contrast is {self.contrast}, which this objective does not take: give Objective(contrast=...)"
+            )
         if (codes >= 0).any() and not objective.conditioned:
             return replace(objective, contrast=objective.contrast or self.contrast)
         return objective
+
+    def _check_sizes(self, initial: Hippie) -> None:
+        """Raise an error if a size was given that a model to start from does not have."""
+        defaults = type(self)().get_params()
+        for name in ("latent", "width", "trunk"):
+            given, present = getattr(self, name), getattr(initial.network_, name)
+            if given not in (present, defaults[name]):
+                raise ValueError(
+                    f"{name} is {given}, but that of the initial model is {present}: leave it out, or give the same"
+                )
+
+    def _new_network(self, sources: int, classes: int) -> ConditionalVAE:
+        options: Any = {"sources": sources, "classes": classes, "trunk": self.trunk}
+        return ConditionalVAE(self._preparation().lengths, self.latent, self.width, **options)
 
     def _preparation(self) -> Preparation:
         names = [*(name for name in LENGTHS if name in self.modalities), *(set(self.modalities) - set(LENGTHS))]
@@ -448,14 +570,26 @@ class Hippie(HippieInference, EnsembleEstimator):
             "network": network_config(self.network_),
             "preparation": self.preparation_.to_dict(),
             "trained_on": self.trained_on_.tolist(),
+            "classes": self.classes_.tolist(),
         }
 
     def _restore(self, arrays: dict[str, PyTree], config: dict[str, Any]) -> None:
         self.network_ = network_from_config(config["network"])
         self.preparation_ = Preparation.from_dict(config["preparation"])
         self.trained_on_ = np.array(config["trained_on"], str)
-        self.noise_ = arrays["noise"]
-        self.variables_ = {name: tree for name, tree in arrays.items() if name != "noise"}
+        self.classes_ = np.array(config.get("classes", []), str)  # models of earlier versions have none
+        if "used_units" in arrays:  # of runs that are read from checkpoints
+            self.trained_on_ = np.unique(self.trained_on_[arrays["used_units"].any(axis=0)])
+        self.variables_ = {name: tree for name, tree in arrays.items() if name not in ("noise", "used_units")}
+        self.noise_ = arrays["noise"] if "noise" in arrays else self._unknown_noise()
+
+    def _unknown_noise(self) -> dict[str, np.ndarray]:
+        """NaN in the shape of ``noise_``, for networks whose error of imputed curves was not measured; see `calibrate`."""
+        modalities = self.network_.modalities
+        shapes = {
+            name: (self.n_networks_, 2 ** len(modalities), length) for name, length in modalities
+        }  # of all subsets
+        return {name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()}
 
     def _summary(self) -> str:
         curves = ", ".join(f"{name} {length}" for name, length in self.network_.modalities)

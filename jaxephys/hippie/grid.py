@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax
 import numpy as np
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import KFold
 
+from jaxephys.engine import devices
 from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.fit import FitResult, take_runs
 from jaxephys.engine.grid import RunGrid
@@ -24,10 +25,12 @@ from jaxephys.hippie.estimator import Hippie
 from jaxephys.hippie.network.cvae import LENGTHS, ConditionalVAE
 from jaxephys.hippie.preprocessing import Preparation
 from jaxephys.hippie.probes import KNNProbe
+from jaxephys.hippie.protocol import NetworkSettings, StagedSettings
 from jaxephys.hippie.task import (
     Objective,
     UnitArrays,
     even_batch_size,
+    fill_missing,
     initial_from_runs,
     make_data,
     make_run_inputs,
@@ -35,36 +38,10 @@ from jaxephys.hippie.task import (
     warm_up_steps,
 )
 from jaxephys.reporting.run_folder import RunFolder
-from jaxephys.reporting.settings import Settings
 from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
 
-BATCH_SIZE, VALIDATION = 64, 0.1
 FOLDS, FOLD_SEED = 5, 42  # the published ones
 ALL_MODALITIES = tuple(LENGTHS.items())
-
-
-@dataclass(frozen=True)
-class NetworkSize(Settings):
-    """Size and training of the networks of an experiment."""
-
-    trunk: Literal["dense", "resnet"] = "dense"
-    """Type of encoders and decoders; the published ResNets are for tens of thousands of units."""
-    width: int = 16
-    """Channels of the first layer; a dense trunk has eight times as many hidden units."""
-    latent: int = 30
-    """Number of latent dimensions."""
-    max_epochs: int = 100
-    """Largest number of epochs; the best one is selected on validation rows."""
-
-    renamed: ClassVar[Mapping[str, str]] = {"epochs": "max_epochs"}
-
-
-@dataclass(frozen=True)
-class NetworkSettings(NetworkSize):
-    """Settings of the experiments that train several networks."""
-
-    seeds: int = 5
-    """Networks per fold, or per fold and variant."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +52,8 @@ class TrainedGrid:
     ----------
     network : ConditionalVAE
         Their architecture.
+    preparation : Preparation
+        Preprocessing of the units.
     data : UnitArrays
         All units.
     names : array of str (n_units,)
@@ -88,6 +67,7 @@ class TrainedGrid:
     """
 
     network: ConditionalVAE
+    preparation: Preparation
     data: UnitArrays
     names: np.ndarray
     splits: list[Split]
@@ -98,11 +78,6 @@ class TrainedGrid:
     def task(self) -> Task:
         """Task of the networks."""
         return make_task(self.network)
-
-    @property
-    def preparation(self) -> Preparation:
-        """Preprocessing of the units."""
-        return Preparation(lengths=self.network.modalities)
 
     def embed(self, n_units: int | None = None) -> np.ndarray:
         """Embed units in the latent space of every run.
@@ -183,7 +158,7 @@ class TrainedGrid:
         return model.keep_runs(self.result, *parts, np.asarray(indices))
 
 
-def k_fold_splits(usable: np.ndarray, seeds: int) -> dict[tuple[int, int], Split]:
+def k_fold_splits(usable: np.ndarray, seeds: int, validation: float = 0.1) -> dict[tuple[int, int], Split]:
     """Divide units into the published folds. They are the same for every seed, which draws the validation rows.
 
     Parameters
@@ -192,6 +167,8 @@ def k_fold_splits(usable: np.ndarray, seeds: int) -> dict[tuple[int, int], Split
         Rows to divide.
     seeds : int
         Number of seeds.
+    validation : float
+        Share of validation rows among those that are not tested.
 
     Returns
     -------
@@ -201,7 +178,7 @@ def k_fold_splits(usable: np.ndarray, seeds: int) -> dict[tuple[int, int], Split
     splits = {}
     for fold, (rest, test) in enumerate(KFold(FOLDS, shuffle=True, random_state=FOLD_SEED).split(usable)):
         for seed in range(seeds):
-            splits[seed, fold] = hold_out_validation(usable[rest], VALIDATION, [seed, fold], usable[test])
+            splits[seed, fold] = hold_out_validation(usable[rest], validation, [seed, fold], usable[test])
     return splits
 
 
@@ -272,11 +249,12 @@ def train_grid(
     objectives : sequence of Objective
         Objective of each run.
     settings : NetworkSettings
-        Size of the networks and number of epochs.
+        Size of the networks, and how they are trained.
     name : str
         Name of the grid in the folder.
     labels : int array (n_units,) or (n_runs, n_units), optional
-        Class of each unit; -1 if unknown. A run receives those of its training rows.
+        Class of each unit; -1 if unknown. A run receives those of its training rows, and with ``settings.noisy_validation`` those of its
+        validation rows.
     initial : dict, optional
         Variables to start from, with a leading run axis.
     lengths : tuple of (str, int)
@@ -297,22 +275,77 @@ def train_grid(
     for index, split in enumerate(splits):
         check_split(split, name=f"run {index}")
     names = combined_unit_names(tables)
-    preparation = Preparation(lengths=lengths or available_modalities(tables))
+    preparation = Preparation(intervals=settings.intervals, lengths=lengths or available_modalities(tables))
     data = make_data(tables, preparation)
+    if settings.missing == "constant":
+        data = fill_missing(data)
+    data = devices.put_on_devices(data, len(grid))
     sources = len(TECHNOLOGIES) if lengths or (data.source >= 0).any() else 0
     codes = np.full(len(names), -1, np.int32) if labels is None else labels
     if classes is None:
         classes = int(codes.max()) + 1 if any(objective.conditioned for objective in objectives) else 0
     options: Any = {"sources": sources, "classes": classes, "trunk": settings.trunk}
-    network: Any = ConditionalVAE(preparation.lengths, settings.latent, settings.width, **options)
-    size = even_batch_size([len(split.train) for split in splits], BATCH_SIZE)
-    inputs = make_run_inputs(codes, splits, objectives, batch_size=size)
-    n_steps = settings.max_epochs * -(-max(len(split.train) for split in splits) // size)
-    options = {"batch_size": size, "weight_decay": 0.01, "clip_norm": 1.0}
-    options["warmup_steps"] = warm_up_steps(network, objectives, n_steps)
-    config = TrainConfig(settings.max_epochs, None, monitor="loss", mode="min", **options)
-    result = folder.fit(make_task(network, objectives), data, inputs, grid, config, name, initial)
-    return TrainedGrid(network, data, names, list(splits), inputs, result)
+    options["mask_token"] = settings.missing == "token"
+    latent = settings.latent_size(len(preparation.lengths))
+    network: Any = ConditionalVAE(preparation.lengths, latent, settings.width, **options)
+    config = _train_config(settings, network, splits, objectives)
+    inputs = make_run_inputs(
+        codes, splits, objectives, batch_size=config.batch_size, label_validation=settings.noisy_validation
+    )
+    task = make_task(network, objectives, noisy_validation=settings.noisy_validation)
+    fields = ("max_epochs", "patience", "batch_size", "learning_rate", "weight_decay")
+    model = Hippie(**{field: getattr(config, field) for field in fields})
+    template = model.run_template(network, preparation, names, splits, objectives)
+    result = folder.fit(task, data, inputs, grid, config, name, initial, template)
+    return TrainedGrid(network, preparation, data, names, list(splits), inputs, result)
+
+
+def _train_config(
+    settings: NetworkSettings, network: ConditionalVAE, splits: Sequence[Split], objectives: Sequence[Objective]
+) -> TrainConfig:
+    n_rows = [len(split.train) for split in splits]
+    size = even_batch_size(n_rows, settings.batch_size) if settings.even_batches else settings.batch_size
+    return TrainConfig(
+        settings.max_epochs,
+        settings.patience,
+        settings.min_delta,
+        monitor="loss",
+        mode="min",
+        batch_size=size,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        clip_norm=1.0,
+        warmup_steps=warm_up_steps(network, objectives, settings.max_epochs * -(-max(n_rows) // size)),
+    )
+
+
+def pretrain(
+    folder: RunFolder, tables: Sequence[UnitTable], objective: Objective, settings: StagedSettings
+) -> TrainedGrid:
+    """Train one network per seed on all units of some data sets, without labels.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        Folder for checkpoints and history.
+    tables : sequence of UnitTable
+        Units. Those of some tables may lack a modality; the networks read all.
+    objective : Objective
+        Objective of all networks.
+    settings : StagedSettings
+        Settings of the networks.
+
+    Returns
+    -------
+    TrainedGrid
+        The networks, with the factor seed.
+    """
+    grid = RunGrid.cross(seed=range(settings.seeds))
+    units = np.arange(sum(map(len, tables)))
+    splits = [hold_out_validation(units, settings.validation, seed) for seed in grid.column("seed")]
+    longer = replace(settings, max_epochs=settings.pretraining)
+    objectives = [objective] * len(grid)
+    return train_grid(folder, tables, grid, splits, objectives, longer, "pretrain", lengths=ALL_MODALITIES)
 
 
 def fine_tuning_variables(grid: RunGrid, pretrained: TrainedGrid, variant: str) -> Any:

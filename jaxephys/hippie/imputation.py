@@ -158,12 +158,41 @@ def modality_subsets(n_modalities: int) -> Bool[np.ndarray, "subset modality"]:
     return (np.arange(2**n_modalities)[:, None] >> np.arange(n_modalities) & 1).astype(bool)
 
 
+def hide_curves(data: UnitArrays, given: Bool[np.ndarray, "*cell modality"], *, zeros: bool = False) -> UnitArrays:
+    """Return units of which the encoder receives only some curves.
+
+    Parameters
+    ----------
+    data : UnitArrays of n_units
+        Units.
+    given : bool array (n_units, n_modalities) or (n_modalities,)
+        Which curves the encoder receives, if the units have them.
+    zeros : bool
+        Replace the other curves by zeros, which the encoder receives like any other curve, as in the published imputation. By
+        default they are absent.
+
+    Returns
+    -------
+    UnitArrays
+        The units.
+    """
+    if not zeros:
+        return data._replace(present=data.present & given)
+    given = np.broadcast_to(given, data.present.shape)
+    curves = {
+        name: np.where(given[:, [m]], curve, np.float32(0)) for m, (name, curve) in enumerate(data.curves.items())
+    }
+    return data._replace(curves=curves)
+
+
 def measure_noise(
     network: ConditionalVAE,
     data: UnitArrays,
     variables: Variables,
     rows: Sequence[Int[np.ndarray, "some"]],
     samples: int,
+    *,
+    zeros: bool = False,
 ) -> dict[str, Float[np.ndarray, "run subset position"]]:
     """Measure the variance of curves that the samples of the posterior do not explain, for each subset of given modalities.
 
@@ -179,6 +208,8 @@ def measure_noise(
         For each run, units that it was not trained on.
     samples : int
         Samples of the posterior.
+    zeros : bool
+        Whether curves that are not given are zeros for the encoder, as in the published imputation, instead of absent.
 
     Returns
     -------
@@ -186,12 +217,14 @@ def measure_noise(
         By modality, the mean squared error of each sample of the curve less the variance over posterior samples, at least 1e-4. NaN
         where no unit has both the curve and all modalities of the subset.
     """
+    data = jax.device_get(data)
     union, subsets = np.unique(np.concatenate(rows)), modality_subsets(len(network.modalities))
     tiled = UnitArrays(
         {name: np.tile(curve[union], (len(subsets), 1)) for name, curve in data.curves.items()},
-        np.concatenate([data.present[union] & subset for subset in subsets]),
+        np.tile(data.present[union], (len(subsets), 1)),
         np.tile(data.source[union], len(subsets)),
     )
+    tiled = hide_curves(tiled, np.repeat(subsets, len(union), axis=0), zeros=zeros)
     indices = [np.searchsorted(union, units) for units in rows]
     tables = [(np.arange(len(subsets))[:, None] * len(union) + index).ravel() for index in indices]
     row_sets = stack_rows([plain_rows(table) for table in tables])

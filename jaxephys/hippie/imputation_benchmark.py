@@ -12,10 +12,11 @@ Start with `evaluate_imputation`, and with `evaluate_counterfactuals` for simula
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -28,17 +29,22 @@ from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.evaluation.scores import Score
 from jaxephys.evaluation.splits import Split
 from jaxephys.hippie.grid import TrainedGrid
-from jaxephys.hippie.imputation import decoding_task, measure_noise
+from jaxephys.hippie.imputation import decoding_task, hide_curves, measure_noise
 from jaxephys.hippie.inference import SAMPLES
 from jaxephys.hippie.preprocessing import prepare
 from jaxephys.reporting.plots import GREY, PALETTE, STYLE, save_figure
 from jaxephys.reporting.score_table import summarize
+from jaxephys.reporting.tables import Table, model_table
 from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
 
 BASELINES = ("mean", "ridge", "knn 10")
 LEVEL, N_SD = 0.9, 1.645  # of the prediction intervals, and their half-width in sd
 N_EXAMPLES = 4  # units in the figure
 EXPERIMENT = "hippie_impute"
+PUBLISHED_ERRORS = {  # of Hausser, on units that the network was trained on
+    "network": {"mse_wave": "0.242", "mse_isi": "0.330", "mse_acg": "0.289"},
+    "mean": {"mse_wave": "0.194", "mse_isi": "0.282", "mse_acg": "0.354"},
+}
 
 
 def complete_units(units: UnitTable) -> UnitTable | None:
@@ -62,6 +68,9 @@ def complete_units(units: UnitTable) -> UnitTable | None:
 def evaluate_imputation(name: str, trained: TrainedGrid) -> tuple[list[Score], dict[str, np.ndarray]]:
     """Mask each modality in turn and predict it by networks and baselines on the same test rows.
 
+    Networks that were trained with missing curves as constants receive zeros in place of the masked curve, as published, and are scored on
+    their training rows as well.
+
     Parameters
     ----------
     name : str
@@ -73,18 +82,20 @@ def evaluate_imputation(name: str, trained: TrainedGrid) -> tuple[list[Score], d
     -------
     scores : list of Score
         ``mse_<modality>``: mean squared error of a sample, for curves between -1 and 1. ``coverage_<modality>``: share of the samples
-        within the 90 % intervals of the networks.
+        within the 90 % intervals of the networks. The split is "test", or "train" for training rows.
     examples : dict of arrays (4, n_examples, length)
         By modality, for a few test units: measured curve, ensemble, its sd, ridge regression.
     """
-    data, splits, grid = trained.data, trained.splits, trained.result.grid
-    noise = measure_noise(trained.network, data, trained.result.best, [split.validation for split in splits], SAMPLES)
+    data, splits, grid = jax.device_get(trained.data), trained.splits, trained.result.grid
+    validation, zeros = [split.validation for split in splits], not trained.network.mask_token
+    noise = measure_noise(trained.network, data, trained.result.best, validation, SAMPLES, zeros=zeros)
     task = decoding_task(trained.network, samples=SAMPLES)
-    scored_rows = stack_rows([plain_rows(np.concatenate([split.test, split.validation])) for split in splits])
+    scored = [np.concatenate([split.test, split.validation, *[split.train] * zeros]) for split in splits]
+    scored_rows = stack_rows([plain_rows(rows) for rows in scored])
     n_modalities = len(trained.network.modalities)
     scores, examples = [], {}
     for index, (modality, _) in enumerate(trained.network.modalities):
-        masked = data._replace(present=data.present & (np.arange(n_modalities) != index))
+        masked = hide_curves(data, np.arange(n_modalities) != index, zeros=zeros)
         decoded = predict(task, masked, trained.result.best, scored_rows)
         subset = (2**n_modalities - 1) & ~(1 << index)  # row of modality_subsets: all others
         mean, variance = decoded.mean[modality], decoded.variance[modality] + noise[modality][:, [subset]]
@@ -111,6 +122,17 @@ def evaluate_imputation(name: str, trained: TrainedGrid) -> tuple[list[Score], d
                 Score(EXPERIMENT, model, name, name, seed, fold, "test", f"{metric}_{modality}", value, n_test)
                 for model, seed, metric, value in values
             ]
+            for run in runs.tolist() if zeros else ():
+                train, after = splits[run].train, n_test + len(splits[run].validation)
+                key = (name, name, grid[run]["seed"], fold, "train", f"mse_{modality}")
+                known = {
+                    "network": mean[run, after : after + len(train)],
+                    "mean": np.broadcast_to(curves[train].mean(axis=0), curves[train].shape),
+                }
+                scores += [
+                    Score(EXPERIMENT, model, *key, _mse(curve, curves[train]), len(train))
+                    for model, curve in known.items()
+                ]
             if fold == 0:
                 shown = (truth, ensemble, ensemble_sd, predictions["ridge"])
                 examples[modality] = np.stack([part[:N_EXAMPLES] for part in shown])
@@ -193,7 +215,7 @@ def evaluate_counterfactuals(name: str, units: UnitTable, trained: TrainedGrid) 
         return []
     technologies, scores = list(units.provenance["technologies"]), []
     tests = stack_rows([plain_rows(split.test) for split in trained.splits])
-    measured, recorded = trained.data.curves["wave"], units.technology_codes
+    measured, recorded = jax.device_get(trained.data.curves["wave"]), units.technology_codes
     for target in technologies:
         code = TECHNOLOGIES[target]
         under = units.truth["waveform_under"][:, technologies.index(target)].astype(np.float32)
@@ -213,6 +235,36 @@ def evaluate_counterfactuals(name: str, units: UnitTable, trained: TrainedGrid) 
                 run_key = (EXPERIMENT, model, name, target, run["seed"], run["fold"], "test")
                 scores.append(Score(*run_key, "mse_counterfactual", value, count))
     return scores
+
+
+def imputation_tables(name: str, scores: Sequence[Score], modalities: Iterable[str]) -> dict[str, Table]:
+    """Tabulate the errors of imputed curves.
+
+    Parameters
+    ----------
+    name : str
+        Name of the data set.
+    scores : sequence of Score
+        Scores of `evaluate_imputation`.
+    modalities : iterable of str
+        Modalities.
+
+    Returns
+    -------
+    dict of Table
+        Errors on test units and, where they were scored, on the units that the networks were trained on, with the published ones.
+    """
+    metrics = [f"mse_{modality}" for modality in modalities]
+    errors = [score for score in scores if score.metric in metrics]
+    tables = {name: model_table(errors, metrics)}
+    if any(score.split == "train" for score in errors):
+        quoted = PUBLISHED_ERRORS if name.startswith("hausser") else {}
+        published = {
+            model: {metric: text for metric, text in row.items() if metric in metrics} for model, row in quoted.items()
+        }
+        heading = f"{name}: units that the networks were trained on, as in the published evaluation"
+        tables[heading] = model_table(errors, metrics, published, split="train")
+    return tables
 
 
 def imputation_notes(scores: Sequence[Score]) -> list[str]:
@@ -245,7 +297,7 @@ def imputation_notes(scores: Sequence[Score]) -> list[str]:
 
 
 @matplotlib.rc_context(STYLE)
-def draw_imputations(folder: Path, name: str, examples: Mapping[str, np.ndarray]) -> Path:
+def draw_imputations(folder: Path, name: str, examples: Mapping[str, np.ndarray], note: str = "") -> Path:
     """Draw measured and predicted curves of a few test units.
 
     Parameters
@@ -256,6 +308,8 @@ def draw_imputations(folder: Path, name: str, examples: Mapping[str, np.ndarray]
         Name of the data set.
     examples : mapping of str to array (4, n_examples, length)
         Result of `evaluate_imputation`.
+    note : str
+        Sentence below the panels.
 
     Returns
     -------
@@ -280,7 +334,7 @@ def draw_imputations(folder: Path, name: str, examples: Mapping[str, np.ndarray]
             rows += zip([modality] * len(truth), [unit] * len(truth), sample, truth, predicted, sd, ridge, strict=True)
     axes[0, 0].legend(fontsize=7, loc="upper right")
     columns = ("modality", "unit", "sample", "measured", "predicted", "sd", "ridge")
-    return save_figure(figure, folder, f"imputed_{name}", columns, rows)
+    return save_figure(figure, folder, f"imputed_{name}", columns, rows, note)
 
 
 def _mse(prediction: np.ndarray, truth: np.ndarray) -> float:

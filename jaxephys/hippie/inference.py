@@ -1,9 +1,19 @@
-"""HippieInference: what trained networks compute for units. Its methods are those of `jaxephys.hippie.estimator.Hippie`."""
+"""HippieInference: what trained networks compute for units. Its methods are those of `jaxephys.hippie.estimator.Hippie`.
+
+Scripts of the published package run with one other import line, since this module has its names as well:
+
+    from hippie.inference import HIPPIEClassifier, TECHNOLOGY_IDS              # published
+    from jaxephys.hippie.inference import HIPPIEClassifier, TECHNOLOGY_IDS     # here
+
+``HIPPIEClassifier`` is `jaxephys.hippie.estimator.Hippie`, whose ``from_pretrained``, ``from_checkpoint``, ``get_embeddings``,
+``umap_reduce`` and ``hdbscan_cluster`` have the published arguments. `preprocess_waveform`, `preprocess_isi` and `preprocess_acg` are
+the preprocessing of the model card.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -16,10 +26,33 @@ from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.engine.task import Task, Variables
 from jaxephys.hippie import published_api
 from jaxephys.hippie.imputation import decoding_task, measure_noise, traversal_task
-from jaxephys.hippie.network.cvae import ConditionalVAE
-from jaxephys.hippie.preprocessing import Preparation
-from jaxephys.hippie.task import UnitArrays, choose_block, make_data, make_task
+from jaxephys.hippie.network.cvae import ConditionalVAE, Conditions
+from jaxephys.hippie.preprocessing import Preparation, preprocess_acg, preprocess_isi, preprocess_waveform
+from jaxephys.hippie.published_api import TECHNOLOGY_IDS
+from jaxephys.hippie.task import (
+    CPU,
+    UnitArrays,
+    apply_network,
+    choose_block,
+    make_data,
+    make_task,
+    network_for_backend,
+)
 from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
+
+if TYPE_CHECKING:
+    from jaxephys.hippie.estimator import Hippie as HIPPIEClassifier
+
+__all__ = [
+    "TECHNOLOGY_IDS",
+    "ClassPath",
+    "HIPPIEClassifier",
+    "HippieInference",
+    "Imputation",
+    "preprocess_acg",
+    "preprocess_isi",
+    "preprocess_waveform",
+]
 
 TRAVERSAL_VALUES = (-2.0, -1.0, 0.0, 1.0, 2.0)  # in sd of the prior
 SAMPLES = 20  # of the posterior, where a result has an uncertainty
@@ -40,6 +73,24 @@ class Imputation(NamedTuple):
     sd: Float[np.ndarray, "cell position"]
 
 
+class ClassPath(NamedTuple):
+    """Curves along the straight path between the mean latent vectors of two classes.
+
+    Parameters
+    ----------
+    share : array (n_steps,)
+        Position of each step, from 0 (mean of the first class) to 1 (mean of the second class).
+    latent : array (n_steps, latent)
+        Latent vectors, ``(1 - share) mean_1 + share mean_2``.
+    curves : dict of arrays (n_steps, length)
+        Curves by modality that are decoded from them, scaled to [-1, 1].
+    """
+
+    share: Float[np.ndarray, "step"]
+    latent: Float[np.ndarray, "step latent"]
+    curves: dict[str, Float[np.ndarray, "step _"]]
+
+
 class HippieInference:
     """Methods of a fitted `jaxephys.hippie.estimator.Hippie`: embedding, reconstruction, imputation, counterfactuals, traversal.
 
@@ -56,11 +107,14 @@ class HippieInference:
         modalities.
     trained_on_ : array of str
         Names of the units of training and validation.
+    classes_ : array of str
+        Names of the classes that the decoder receives; empty if it receives none, or if they are unknown.
     """
 
     network_: ConditionalVAE
     preparation_: Preparation
     variables_: Variables
+    classes_: Shaped[np.ndarray, "_"]
     noise_: dict[str, Float[np.ndarray, "run subset position"]]
     trained_on_: Shaped[np.ndarray, "_"]
 
@@ -104,8 +158,7 @@ class HippieInference:
         (60, 4)
         """
         data = self._unit_arrays(units, technology)
-        if not 0 <= network < self.n_networks_:
-            raise ValueError(f"there is no network {network}: this model has {self.n_networks_}, counted from 0")
+        self._check_network(network)
         return self._predict(make_task(self.network_), data, [network]).mu[0]
 
     def reconstruct(self, units: UnitTable, *, technology: str | None = None) -> dict[str, Float[np.ndarray, "cell _"]]:
@@ -276,10 +329,134 @@ class HippieInference:
         task = traversal_task(self.network_, dimension, np.asarray(values, np.float32))
         return {name: curve[0] for name, curve in self._predict(task, self._unit_arrays(units), [network]).items()}
 
+    def decode(
+        self,
+        latent: Float[np.ndarray, "step latent"],
+        *,
+        technology: str | None = None,
+        label: str | None = None,
+        network: int = 0,
+    ) -> dict[str, Float[np.ndarray, "step _"]]:
+        """Decode latent vectors, such as embeddings or points between them.
+
+        Parameters
+        ----------
+        latent : array (n_points, latent)
+            Vectors in the latent space of the network.
+        technology : str, optional
+            Recording technology that the decoder receives; by default unknown.
+        label : str, optional
+            Class that the decoder receives, one of ``classes_``; by default none.
+        network : int
+            Index of the network.
+
+        Returns
+        -------
+        dict of arrays (n_points, length)
+            Curves by modality, scaled to [-1, 1].
+
+        Raises
+        ------
+        ValueError
+            If there is no such network, technology or class.
+
+        Examples
+        --------
+        >>> from jaxephys import Hippie
+        >>> from jaxephys.hippie.synthetic import make_synthetic_units
+        >>> units = make_synthetic_units(60)
+        >>> model = Hippie(4, width=2, trunk="dense", max_epochs=2, objective="published", progress=False)
+        >>> model = model.fit(units, units.label)
+        >>> latent, label = model.embed(units), model.classes_[0]
+        >>> model.decode(latent, technology="neuropixels", label=label)["isi"].shape
+        (60, 100)
+        """
+        check_is_fitted(self)
+        self._check_network(network)
+        if label is not None and label not in self.classes_:
+            known = ", ".join(self.classes_) or "none that is known by name"
+            raise ValueError(f"the decoder has no class {label!r}: its classes are {known}")
+        if technology is not None and not self.network_.sources:
+            raise ValueError("this model was trained without technologies: leave the technology of the decoder out")
+        source = -1 if technology is None else self._technology_index(technology)
+        code = None if label is None else np.full(len(latent), int(np.flatnonzero(self.classes_ == label)[0]))
+        sources = np.full(len(latent), source) if self.network_.sources else None
+        decoder = network_for_backend(self.network_, CPU, training=False)  # the same operations on all platforms
+        variables = jax.tree.map(lambda leaf: leaf[network], self.variables_)
+        inputs = (np.asarray(latent, np.float32), Conditions(sources, code))
+        return {
+            name: np.asarray(curve)
+            for name, curve in apply_network(decoder, variables, *inputs, method="decode").items()
+        }
+
+    def traverse_classes(
+        self,
+        units: UnitTable,
+        start: str,
+        end: str,
+        n_steps: int = 11,
+        *,
+        technology: str | None = None,
+        network: int = 0,
+    ) -> ClassPath:
+        """Decode the curves along the straight path between the mean latent vectors of two classes.
+
+        Parameters
+        ----------
+        units : UnitTable of n_units
+            Units with labels.
+        start, end : str
+            Labels of the two classes.
+        n_steps : int, default 11
+            Number of points of the path, the two ends included.
+        technology : str, optional
+            Recording technology that the decoder receives. By default that of the units of both classes, if it is the same for
+            all of them, and otherwise unknown.
+        network : int
+            Index of the network.
+
+        Returns
+        -------
+        ClassPath
+            Latent vectors and curves. The decoder receives no class, so that the path is that of the latent space alone.
+
+        Raises
+        ------
+        ValueError
+            If a class has no unit, or ``n_steps`` is below 2.
+
+        Examples
+        --------
+        >>> from jaxephys import Hippie
+        >>> from jaxephys.hippie.synthetic import make_synthetic_units
+        >>> units = make_synthetic_units(60)
+        >>> model = Hippie(4, width=2, trunk="dense", max_epochs=2, progress=False).fit(units)
+        >>> path = model.traverse_classes(units, *units.classes[:2], n_steps=3)
+        >>> path.share.tolist(), path.curves["wave"].shape
+        ([0.0, 0.5, 1.0], (3, 50))
+        """
+        if n_steps < 2:
+            raise ValueError(f"a path of {n_steps} steps has no two ends: give n_steps of 2 or more")
+        for label in (start, end):
+            if label not in units.classes:
+                raise ValueError(
+                    f"no unit has the class {label!r}: the table has {', '.join(units.classes) or 'no label'}"
+                )
+        both = units.rows(np.flatnonzero(np.isin(units.label, [start, end])))
+        embedding = self.embed(both, network=network)
+        means = [embedding[both.label == label].mean(axis=0) for label in (start, end)]
+        share = np.linspace(0, 1, n_steps, dtype=np.float32)
+        latent = (1 - share)[:, None] * means[0] + share[:, None] * means[1]
+        technologies = np.unique(both.column("technology"))
+        if technology is None and self.network_.sources and len(technologies) == 1 and technologies[0]:
+            technology = str(technologies[0])
+        return ClassPath(share, latent, self.decode(latent, technology=technology, network=network))
+
     def calibrate(self, units: UnitTable) -> None:
         """Measure ``noise_``, and with it the sd of imputed curves, on units that the model was not trained on.
 
-        ``fit`` measures it on validation units. A converted checkpoint has no such measurement.
+        ``fit`` measures it on validation units. A converted checkpoint, or a run that was loaded from checkpoints, has no such
+        measurement.
 
         Parameters
         ----------
@@ -350,6 +527,10 @@ class HippieInference:
     umap_reduce = staticmethod(published_api.umap_reduce)
     hdbscan_cluster = staticmethod(published_api.hdbscan_cluster)
 
+    def _check_network(self, network: int) -> None:
+        if not 0 <= network < self.n_networks_:
+            raise ValueError(f"there is no network {network}: this model has {self.n_networks_}, counted from 0")
+
     def _unit_arrays(self, units: UnitTable, technology: str | None = None) -> UnitArrays:
         check_is_fitted(self)
         data = make_data(units.with_technology(technology), self.preparation_)
@@ -376,3 +557,12 @@ class HippieInference:
         runs = range(self.n_networks_) if runs is None else runs
         rows = stack_rows([plain_rows(np.arange(len(data.source)))] * len(runs))
         return predict(task, data, take_runs(self.variables_, runs), rows, block=block or choose_block())
+
+
+def __getattr__(name: str) -> Any:
+    """Return the class under its published name. It is defined in a module that imports this one."""
+    if name == "HIPPIEClassifier":
+        from jaxephys.hippie.estimator import Hippie
+
+        return Hippie
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,6 +8,9 @@ The order "train" scales, then resamples, as the published training did. The ord
 model card describes for embedding. The two differ wherever a peak falls between two new samples, so a saved model stores its own
 settings. A curve without information (missing or constant) is absent and becomes -1 throughout.
 
+`prepare` is what networks are trained on. `preprocess_waveform`, `preprocess_isi` and `preprocess_acg` are the three functions of the
+published model card, for arrays that go to `jaxephys.hippie.inference.HippieInference.get_embeddings`.
+
 The logarithm hardly changes densities, whose rows sum to one, but strongly changes counts, so that a network trained on one kind reads
 the other wrongly. The setting "common" therefore scales every unit to the same number of intervals before the logarithm; then
 densities and counts, and short and long recordings, give the same result. "stored", as published, uses the values of the file.
@@ -157,6 +160,83 @@ def prepare(raw: Mapping[str, Float[np.ndarray, "cell _"]], preparation: Prepara
         else:
             curves[name][rows] = _scale_rows(resample(values, length))
     return PreparedCurves(curves, present)
+
+
+def preprocess_waveform(waveform: np.ndarray, length: int = LENGTHS["wave"]) -> np.ndarray:
+    """Preprocess mean waveforms as the published model card does: resample, then scale each to [-1, 1].
+
+    Parameters
+    ----------
+    waveform : array (n_samples,) or (n_units, n_samples)
+        One waveform, or one in each row, in any unit of voltage.
+    length : int, default 50
+        Number of samples of the result.
+
+    Returns
+    -------
+    float32 array (length,) or (n_units, length)
+        Waveforms between -1 and 1. A constant waveform becomes -1 throughout, and one with a missing value NaN throughout.
+
+    Raises
+    ------
+    ValueError
+        If ``waveform`` has no samples, or more than two axes.
+
+    Examples
+    --------
+    >>> preprocess_waveform(np.array([0.0, -80.0, 20.0, 10.0]), length=4).tolist()
+    [0.6000000238418579, -1.0, 1.0, 0.800000011920929]
+    """
+    rows = np.asarray(waveform, float)
+    if rows.ndim not in (1, 2) or rows.shape[-1] == 0:
+        raise ValueError(f"the curves have the shape {rows.shape}: give one curve, or one in each row")
+    return _scale_rows(resample(np.atleast_2d(rows), length)).astype(np.float32).reshape(*rows.shape[:-1], length)
+
+
+def preprocess_isi(isi: np.ndarray, length: int = LENGTHS["isi"]) -> np.ndarray:
+    """Preprocess inter-spike-interval histograms as the published model card does: log(1 + x), resample, scale each to [-1, 1].
+
+    Parameters
+    ----------
+    isi : array (n_bins,) or (n_units, n_bins)
+        One histogram, or one in each row; the model was trained on counts. A missing value counts as 0.
+    length : int, default 100
+        Number of samples of the result.
+
+    Returns
+    -------
+    float32 array (length,) or (n_units, length)
+        Histograms between -1 and 1.
+
+    Examples
+    --------
+    >>> preprocess_isi(np.array([0.0, np.e - 1, np.nan]), length=3).tolist()
+    [-1.0, 1.0, -1.0]
+    """
+    return preprocess_waveform(np.log1p(np.nan_to_num(np.asarray(isi, float))), length)
+
+
+def preprocess_acg(acg: np.ndarray, length: int = LENGTHS["acg"]) -> np.ndarray:
+    """Preprocess autocorrelograms as the published model card does: resample, then scale each to [-1, 1].
+
+    Parameters
+    ----------
+    acg : array (n_lags,) or (n_units, n_lags)
+        One autocorrelogram, or one in each row; 201 lags of 1 ms in the published layout. A missing value counts as 0.
+    length : int, default 100
+        Number of samples of the result.
+
+    Returns
+    -------
+    float32 array (length,) or (n_units, length)
+        Autocorrelograms between -1 and 1.
+
+    Examples
+    --------
+    >>> preprocess_acg(np.array([[1.0, 3.0], [0.0, 0.0]]), length=2).tolist()
+    [[-1.0, 1.0], [-1.0, -1.0]]
+    """
+    return preprocess_waveform(np.nan_to_num(np.asarray(acg, float)), length)
 
 
 def interval_scale(rows: Float[np.ndarray, "cell _"]) -> str:

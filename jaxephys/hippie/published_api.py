@@ -1,6 +1,7 @@
 """The functions of the published model card: download of the checkpoint, prepared arrays as input, UMAP and HDBSCAN.
 
-`Hippie.get_embeddings`, `Hippie.umap_reduce` and `Hippie.hdbscan_cluster` offer them under the names of the card.
+`Hippie.get_embeddings`, `Hippie.umap_reduce` and `Hippie.hdbscan_cluster` offer them under the names of the card. Scripts of the card
+import them from `jaxephys.hippie.inference`, see there.
 """
 
 from __future__ import annotations
@@ -12,15 +13,22 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.cluster import HDBSCAN
 
-from jaxephys.evaluation.neighbors import load_umap
+from jaxephys.evaluation.neighbors import MissingExtraError, load_umap
 from jaxephys.hippie.network.cvae import ABSENT, ConditionalVAE
 from jaxephys.hippie.task import UnitArrays
 from jaxephys.schemas.unit_table import TECHNOLOGIES, informative
 
+REPOSITORY, FILE = "Jesusgf23/hippie", "hippie_techcond_v1.ckpt"  # of the published weights on the Hugging Face hub
 TECHNOLOGY_IDS = dict(TECHNOLOGIES)  # the published table has a row for "tetrode", which was never trained
 
 
-def download_checkpoint(repo_id: str, filename: str, cache_dir: str | Path | None = None) -> Path:
+def download_checkpoint(
+    repo_id: str = REPOSITORY,
+    filename: str = FILE,
+    cache_dir: str | Path | None = None,
+    *,
+    local_files_only: bool = False,
+) -> Path:
     """Download a file from the Hugging Face hub, unless it is in the cache.
 
     Parameters
@@ -31,6 +39,8 @@ def download_checkpoint(repo_id: str, filename: str, cache_dir: str | Path | Non
         File in the repository.
     cache_dir : str or Path, optional
         Folder of the cache; by default that of ``huggingface_hub``.
+    local_files_only : bool, default False
+        Use the cache only, without the network.
 
     Returns
     -------
@@ -39,16 +49,17 @@ def download_checkpoint(repo_id: str, filename: str, cache_dir: str | Path | Non
 
     Raises
     ------
-    ImportError
-        If ``huggingface_hub`` is not installed.
+    MissingExtraError
+        If ``huggingface_hub`` is not installed. It is an ``ImportError``.
     """
     try:
         from huggingface_hub import hf_hub_download  # pyright: ignore[reportMissingImports]
     except ImportError:
-        raise ImportError(
+        raise MissingExtraError(
             'huggingface_hub is not installed: pip install "jaxephys[hub]", or give a local file to from_checkpoint'
         ) from None
-    return Path(hf_hub_download(repo_id=repo_id, filename=filename, cache_dir=cache_dir))
+    options = {"cache_dir": cache_dir, "local_files_only": local_files_only}
+    return Path(hf_hub_download(repo_id=repo_id, filename=filename, **options))
 
 
 def as_unit_arrays(network: ConditionalVAE, curves: Mapping[str, np.ndarray | None], source: int) -> UnitArrays:

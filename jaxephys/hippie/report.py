@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from sklearn.metrics import adjusted_rand_score, balanced_accuracy_score
@@ -13,14 +15,18 @@ from sklearn.metrics import adjusted_rand_score, balanced_accuracy_score
 from jaxephys.evaluation.comparison import score_rows
 from jaxephys.evaluation.intervals import Interval, block_bootstrap, corrected_interval, corrected_test, mean_sd
 from jaxephys.evaluation.scores import Score
-from jaxephys.hippie.benchmark import SHUFFLED, Benchmark, FoldProbabilities
+from jaxephys.hippie.benchmark import EMBEDDING_NAMES, KERNEL_CLASSIFIER, SHUFFLED, Benchmark, FoldProbabilities
 from jaxephys.hippie.estimator import Hippie
+from jaxephys.hippie.grid import TrainedGrid
+from jaxephys.hippie.protocol import EmbeddingSettings, NetworkSettings, NetworkSize
 from jaxephys.reporting.plots import draw_bars
+from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.score_table import group_scores, seed_means
-from jaxephys.reporting.tables import EMPTY, Cell, Table, format_mean_sd
+from jaxephys.reporting.tables import EMPTY, Cell, Table, format_mean_sd, model_table
 from jaxephys.schemas.storage import write_npz
 from jaxephys.schemas.unit_table import UnitTable
 
+T = TypeVar("T")
 METRIC = "balanced_accuracy"
 REFERENCE_BASELINE = "svm"  # the baseline with which all models are compared
 BOOTSTRAP_SAMPLES = 500
@@ -35,6 +41,97 @@ PUBLISHED_METHODS = {  # beginning of the method's name in published_scores.csv:
     "pca_isi": "PCA of intervals",
     "pca_acg": "PCA of autocorrelograms",
 }
+
+BENCHMARK_NOTES = (  # of published scores and of our classifiers
+    "Published scores of HIPPIE and VAE are of the same folds; PhysMAP, NEMO and, on Hull, the waveform forest were tested on other "
+    "folds, and Watson on a copy of 236 instead of 221 units. Mean ± sd over folds, with test units used in training.",
+    "The published HIPPIE score on S1, whose classes are type x layer, is explained by the layer as an input.",
+    "Views and widths of the kernel classifier were chosen among 66 combinations by inner folds of the training parts of Hull, "
+    "Lisberger, A1, S1 and Watson, before any network was trained: their scores are somewhat optimistic. Settings of the baselines were "
+    "fixed beforehand, and the weight of the contrastive loss by validation rows of A1, S1 and Watson.",
+)
+
+TRANSFER_NOTES = (
+    "Mean ± sd over seeds, for models with random numbers. Intervals: 95 % bootstrap intervals over the tested units. They do not "
+    "describe the variation between laboratories, because there is one pair.",
+    "Ten choices of the blocks of the kernel classifier were once evaluated on these targets; none was adopted because of it.",
+    "Published numbers are of single runs.",
+)
+_PRETRAINED = ", target's units in pretraining"
+PUBLISHED_TRANSFER = {  # balanced accuracy of single runs, by benchmark
+    "lisberger to hull_counts": {
+        f"NEMO{_PRETRAINED}": "0.721",
+        f"HIPPIE{_PRETRAINED}": "0.646",
+        f"VAE{_PRETRAINED}": "0.602",
+        "PhysMAP": "0.595",
+        "HIPPIE": "0.404",
+    },
+    "hull_counts to lisberger": {
+        f"VAE{_PRETRAINED}": "0.593",
+        "PhysMAP": "0.445",
+        "NEMO": "0.375",
+        f"HIPPIE{_PRETRAINED}": "0.371",
+        "HIPPIE": "0.319",
+    },
+}
+
+
+def main_model(settings: EmbeddingSettings) -> str:
+    """Return the model that the summary of a benchmark describes.
+
+    Parameters
+    ----------
+    settings : EmbeddingSettings
+        Settings of the networks.
+
+    Returns
+    -------
+    str
+        The kernel classifier, or nearest neighbors on the embedding where our objective is not trained.
+    """
+    first = settings.objectives[0]
+    return KERNEL_CLASSIFIER if first == "ours" or not settings.width else f"knn on {EMBEDDING_NAMES[first]}"
+
+
+def name_network(items: Mapping[str, T], settings: NetworkSize) -> dict[str, T]:
+    """Add the network to the headings of tables or the captions of figures.
+
+    Parameters
+    ----------
+    items : mapping of str to object
+        Tables or figures.
+    settings : NetworkSize
+        Settings of the networks. With a width of 0, headings are unchanged.
+
+    Returns
+    -------
+    dict of str to object
+        The same items with headings such as ``"hull (ResNet-18 of width 64, latent 30)"``.
+    """
+    suffix = f" ({settings.network_name})" if settings.width else ""
+    return {f"{heading}{suffix}": item for heading, item in items.items()}
+
+
+def protocol_notes(settings: EmbeddingSettings) -> list[str]:
+    """Describe the networks of a benchmark and how they were trained.
+
+    Parameters
+    ----------
+    settings : EmbeddingSettings
+        Settings of the networks.
+
+    Returns
+    -------
+    list of str
+        Sentences; none if no network was trained.
+    """
+    if not settings.width:
+        return []
+    seeds = f"{settings.seeds} seed{'s' * (settings.seeds != 1)}"
+    described = f"{settings.network_note} {seeds}. Training: {settings.protocol_name}."
+    used = "The networks were trained on the curves of test units, without their labels, as in the published protocol: their scores are "
+    used += "not those of new units."
+    return [described, used if settings.uses_test_curves else "No test unit was used in any training."]
 
 
 def score_all(experiment: str, probabilities: Mapping[Benchmark, Mapping[str, FoldProbabilities]]) -> list[Score]:
@@ -208,7 +305,9 @@ def shuffled_notes(scores: Sequence[Score], benchmarks: Iterable[Benchmark]) -> 
     return notes
 
 
-def draw_ranking(folder: Path, scores: Sequence[Score], benchmark: Benchmark, baselines: Sequence[str]) -> Path:
+def draw_ranking(
+    folder: Path, scores: Sequence[Score], benchmark: Benchmark, baselines: Sequence[str], note: str = ""
+) -> Path:
     """Draw the balanced accuracy of all models of a benchmark as bars.
 
     Parameters
@@ -221,6 +320,8 @@ def draw_ranking(folder: Path, scores: Sequence[Score], benchmark: Benchmark, ba
         The benchmark.
     baselines : sequence of str
         Names of the models that are drawn as baselines.
+    note : str
+        Sentence below the bars, such as ``NetworkSize.network_note``.
 
     Returns
     -------
@@ -229,7 +330,7 @@ def draw_ranking(folder: Path, scores: Sequence[Score], benchmark: Benchmark, ba
     """
     selected = [score for score in scores if score.test_on == benchmark.name]
     chance, name = {"chance": 1 / len(benchmark.classes)}, f"bars_{'_'.join(benchmark.datasets)}"
-    return draw_bars(folder, selected, METRIC, chance, baselines=baselines, name=name)
+    return draw_bars(folder, selected, METRIC, chance, baselines=baselines, name=name, note=note)
 
 
 def save_probabilities(folder: Path, probabilities: Mapping[Benchmark, Mapping[str, FoldProbabilities]]) -> None:
@@ -291,6 +392,42 @@ def read_published_scores(path: Path) -> dict[str, dict[str, str]]:
     for (dataset, method), scores in values.items():
         published.setdefault(dataset, {})[method] = _mean_sd(float(np.mean(scores)), scores)
     return published
+
+
+def write_pretraining_report(
+    folder: RunFolder, settings: NetworkSettings, tables: Mapping[str, UnitTable], trained: TrainedGrid
+) -> None:
+    """Save networks that were trained on all data sets, and report their reconstruction of the validation units.
+
+    Parameters
+    ----------
+    folder : RunFolder
+        Folder of the run. The networks are saved to its subfolder ``model``.
+    settings : NetworkSettings
+        Settings of the networks.
+    tables : mapping of str to UnitTable
+        Units by data set.
+    trained : TrainedGrid
+        The networks, with the factor seed.
+    """
+    validated = replace(trained, splits=[split._replace(test=split.validation) for split in trained.splits])
+    scores = [
+        Score(
+            "hippie_pretrain", "pretrained", "all", "all", seed, 0, "validation", metric, float(value), len(split.test)
+        )
+        for metric, values in validated.test_scores().items()
+        for seed, split, value in zip(trained.result.grid.column("seed"), validated.splits, values, strict=True)
+        if metric != "loss" and np.isfinite(value)
+    ]
+    if not folder.is_first_host:
+        return
+    trained.estimator(range(len(trained.splits))).save(folder.path / "model", overwrite=True)
+    metrics = sorted({score.metric for score in scores})
+    counts = ", ".join(f"{name} ({len(table)})" for name, table in tables.items())
+    report = {"Validation units of all data sets": model_table(scores, metrics, split="validation", ranked=False)}
+    note = f"Data sets and their units: {counts}. Validation units selected the epoch: no unit is left for a test."
+    introduction = "Networks trained on all data sets without labels: explained variance of each curve, and share of active latent dimensions."
+    folder.write_report(scores, "Pretraining", introduction, name_network(report, settings), {}, [note])
 
 
 def score_clusters(model: Hippie, name: str, units: UnitTable, cluster: np.ndarray) -> list[Score]:

@@ -10,9 +10,11 @@ received and one for masked curves, so that poor predictions of masked curves do
 
 A run receives only the labels of its training rows; no other label is on the device, and the encoder receives none.
 
-Deviations of the published preset: an absent curve does not count in the error, where the original counts its constant; the second pass
-of the consistency term uses the same batch statistics and does not update their averages again; validation is not augmented,
-draws no noise and receives no label.
+Validation is not augmented, draws no noise and receives no label, unless ``noisy_validation`` requests what the original does. A missing
+curve does not count in the error, unless `fill_missing` has replaced it by the constant of the original.
+
+Deviations of the published objective: the second pass of the consistency term decodes another sample of the same posterior, where the
+original encodes once more, and does not update the averages of the batch statistics again.
 
 Start with `HippieTask`; `make_data` and `make_run_inputs` build what it is trained on.
 """
@@ -118,7 +120,15 @@ PUBLISHED = Objective(
     consistency=0.15,
     warm_up=5.0,
 )
-OBJECTIVES = {"ours": OURS, "published": PUBLISHED}
+GENERATIVE = Objective(  # of the published generative model, which imputes curves and has no class
+    likelihood=False,
+    beta=0.1,
+    free_bits=0.5,
+    mask_probability=0.0,
+    clean_target=False,
+    augmentation="off",
+)
+OBJECTIVES = {"ours": OURS, "published": PUBLISHED, "generative": GENERATIVE}
 _NO_CLASS = replace(PUBLISHED, conditioned=False, consistency=0.0)
 _LIKELIHOOD = replace(_NO_CLASS, likelihood=True)
 _FREE_BITS = replace(_LIKELIHOOD, free_bits=OURS.free_bits)
@@ -132,6 +142,41 @@ ABLATION = {  # from the published objective to ours, one change at a time, and 
     "no augmentation": replace(OURS, augmentation="off"),
     "contrast": replace(OURS, contrast=10.0),
 }
+
+SWEEPS = {  # objective, latent sizes, and values of beta that are crossed; the published sweep has 42 settings
+    "sweep": (OURS, (5, 10, 20, 30), (0.25, 1.0, 4.0)),
+    "published sweep": (PUBLISHED, (3, 9, 15, 30, 45, 60), (0.1, 0.5, 0.8, 1.0, 1.5, 2.0, 4.0)),
+}
+
+
+def sweep_objectives(name: str, largest: int) -> dict[str, Objective]:
+    """Return objectives with all combinations of latent size and weight of the KL divergence.
+
+    Parameters
+    ----------
+    name : {"sweep", "published sweep"}
+        Our objective in a few combinations, or the published objective in the published ones.
+    largest : int
+        Latent size of the network; larger sizes are left out.
+
+    Returns
+    -------
+    dict of Objective
+        Objectives by name.
+
+    Examples
+    --------
+    >>> objectives = sweep_objectives("published sweep", 60)
+    >>> len(objectives), objectives["z 45, beta 0.5"].latent
+    (42, 45)
+    """
+    objective, sizes, betas = SWEEPS[name]
+    return {
+        f"z {size}, beta {beta}": replace(objective, latent=size, beta=beta)
+        for size in sizes
+        if size <= largest
+        for beta in betas
+    }
 
 
 class ObjectiveArrays(NamedTuple):
@@ -260,7 +305,9 @@ class Embedding(NamedTuple):
     log_var: Float[AnyArray, "*run row latent"]
 
 
-def make_task(network: ConditionalVAE, objectives: Sequence[Objective] | None = None) -> Task:
+def make_task(
+    network: ConditionalVAE, objectives: Sequence[Objective] | None = None, *, noisy_validation: bool = False
+) -> Task:
     """Return the task of a network for the engine.
 
     Parameters
@@ -271,6 +318,8 @@ def make_task(network: ConditionalVAE, objectives: Sequence[Objective] | None = 
         Objectives of the runs that are trained. If none of them has a consistency term, the reconstruction without the class is left
         out, which is half of the decoder's work. If all of them have the likelihood of the curves, biases whose gradient is zero but
         for rounding are not trained (see `jaxephys.hippie.network.resnet1d.ComputeForm`); with a published squared error they are.
+    noisy_validation : bool
+        Compute the validation loss from augmented curves, a sample of the latent and the class, as in training.
 
     Returns
     -------
@@ -280,12 +329,14 @@ def make_task(network: ConditionalVAE, objectives: Sequence[Objective] | None = 
     consistency = objectives is None or any(objective.consistency > 0 for objective in objectives)
     ours = objectives is not None and all(objective.likelihood for objective in objectives)
     form = network.form._replace(frozen_biases=network.form.frozen_biases or ours)
-    return _make_task(network.clone(form=form), consistency)
+    return _make_task(network.clone(form=form), consistency, noisy_validation)
 
 
 @memoize
-def _make_task(network: ConditionalVAE, consistency: bool, backend: Backend = CPU) -> Task:
-    task = HippieTask(network, consistency, backend)
+def _make_task(
+    network: ConditionalVAE, consistency: bool, noisy_validation: bool = False, backend: Backend = CPU
+) -> Task:
+    task = HippieTask(network, consistency, noisy_validation, backend)
     searchable = ("beta", "free_bits", "mask_probability", "contrast") + ("consistency",) * consistency
     functions = (task.init, task.gather, task.loss, task.outputs, task.validate, task.upgrade, task.for_backend)
     return Task(*functions, searchable=searchable)
@@ -337,11 +388,13 @@ def network_for_backend(network: ConditionalVAE, backend: Backend, *, training: 
 
     Notes
     -----
-    Without gradients "plain" is the best choice on all platforms: on an H100, a block of 8,192 units is embedded by 132 kernels that move
-    22 GB, instead of 170 kernels and 38 GB ("tiles"), in float32 at width 64; with 10 stacked networks the proportion is the same.
+    On two CPU cores, a training step of a network of width 16 takes 0.2 s with "columns", 0.5 s with "tiles" and 2.5 s with "plain"; statistics
+    in one pass take 1.4 times as long as in two. 256 units are embedded in 232 ms ("columns"), 264 ms ("plain") or 266 ms ("tiles").
 
-    A training step takes 1.8 s ("plain"), 0.5 s ("shifted") or 0.4 s ("columns") on two CPU cores. On accelerators, kernels and bytes (operands
-    and results of all kernels) of a step of 25 stacked networks of width 16, batch size 128, published objective, compiled for an H100:
+    On accelerators, "plain" is the best choice without gradients: on an H100, a block of 8,192 units is embedded by 132 kernels that move
+    22 GB, instead of 170 kernels and 38 GB ("tiles"), in float32 at width 64; with 10 stacked networks the proportion is the same. Kernels and
+    bytes (operands and results of all kernels) of a training step of 25 stacked networks of width 16, batch size 128, published objective,
+    compiled for an H100:
 
     ==================================================  =======  ====  ==============
     convolution, statistics, precision                  kernels  GB    compile, CPU s
@@ -359,7 +412,7 @@ def network_for_backend(network: ConditionalVAE, backend: Backend, *, training: 
     and by three quarters of its norm in bfloat16. Networks of width 4 learned as well in either.
     """
     on_cpu = backend.platform == "cpu"
-    convolution = "plain" if not training else "columns" if on_cpu else "tiles"
+    convolution = "columns" if on_cpu else "tiles" if training else "plain"
     dtype = "bfloat16" if backend.precision == "bfloat16" else "float32"
     form = network.form._replace(convolution=convolution, one_pass=not on_cpu, dtype=dtype)
     return network.clone(form=form)
@@ -387,6 +440,9 @@ class HippieTask:
         The network.
     consistency : bool
         Compute the consistency term.
+    noisy_validation : bool
+        Augment, sample and label validation rows as in training. The random numbers follow from the number of steps and the rows. The
+        consistency term and the dropout of the class are left out, as in the original.
     backend : Backend
         What the programs are compiled for.
 
@@ -398,6 +454,7 @@ class HippieTask:
 
     network: ConditionalVAE
     consistency: bool = True
+    noisy_validation: bool = False
     backend: Backend = CPU
 
     @property
@@ -518,7 +575,7 @@ class HippieTask:
     def validate(
         self, variables: Variables, data: UnitArrays, constants: RunConstants, rows: RowSet
     ) -> dict[str, Array]:
-        """Score rows that the run was not trained on, without augmentation, noise and labels.
+        """Score rows that the run was not trained on, without augmentation, noise and labels unless ``noisy_validation`` is set.
 
         Parameters
         ----------
@@ -540,15 +597,20 @@ class HippieTask:
         objective = constants.objective
         latent_mask = self._latent_mask(objective)
 
-        def reconstruct(block: RowSet) -> tuple[Array, Array, Array]:
-            batch = self.gather(data, constants, block, None)
-            inputs = (batch.curves, self._conditions(batch), batch.visible, None, latent_mask)
+        def reconstruct(block: RowSet) -> tuple[Array, Array, Array, AnyArray]:
+            key, noise = None, None
+            if self.noisy_validation:
+                key = jax.random.fold_in(jax.random.key(block.index[0]), variables["tally"]["steps"].astype(int))
+                key, noise_key = jax.random.split(key)
+                noise = jax.random.normal(noise_key, (len(block.index), self.network.latent))
+            batch = self.gather(data, constants, block, key)
+            inputs = (batch.curves, self._conditions(batch), batch.visible, noise, latent_mask)
             output = apply_network(self.network, variables, *inputs)
             errors = losses.squared_errors(output.curves, batch.targets, self.names)
-            return output.latent.mu, output.latent.log_var, errors
+            return output.latent.mu, output.latent.log_var, errors, batch.visible
 
-        mu, log_var, errors = map_row_blocks(reconstruct, rows, BLOCK)
-        batch = self.gather(data, constants, rows, None)
+        mu, log_var, errors, visible = map_row_blocks(reconstruct, rows, BLOCK)
+        batch = self.gather(data, constants, rows, None)._replace(visible=visible)
         explained = explained_variance(errors, batch, self.names)
         measured = batch.present.any(axis=0)
         kl = losses.kl_loss(mu, log_var, rows.weight, objective.free_bits)
@@ -573,7 +635,8 @@ class HippieTask:
         Task
             The task of `network_for_backend`.
         """
-        return _make_task(network_for_backend(self.network, backend, training=True), self.consistency, backend)
+        network = network_for_backend(self.network, backend, training=True)
+        return _make_task(network, self.consistency, self.noisy_validation, backend)
 
     def _conditions(self, batch: UnitBatch) -> Conditions:
         label = jnp.where(batch.constants.objective.conditioned, batch.label, -1)
@@ -745,8 +808,29 @@ def make_data(tables: UnitTable | Sequence[UnitTable], preparation: Preparation 
     return UnitArrays(curves, present, np.concatenate([table.technology_codes for table in tables]))
 
 
+def fill_missing(data: UnitArrays) -> UnitArrays:
+    """Make missing curves curves like any other: the constant -1, which the network encodes and reconstructs, as in the original.
+
+    Parameters
+    ----------
+    data : UnitArrays
+        Units.
+
+    Returns
+    -------
+    UnitArrays
+        The same units, all of whose curves are present.
+    """
+    return data._replace(present=np.ones_like(data.present))  # the curves are -1 already
+
+
 def make_run_inputs(
-    label: Int[np.ndarray, "*run cell"], splits: Sequence[Split], objectives: Sequence[Objective], *, batch_size: int
+    label: Int[np.ndarray, "*run cell"],
+    splits: Sequence[Split],
+    objectives: Sequence[Objective],
+    *,
+    batch_size: int,
+    label_validation: bool = False,
 ) -> RunInputs:
     """Build the row tables and constants of all runs.
 
@@ -760,6 +844,8 @@ def make_run_inputs(
         Objective of each run.
     batch_size : int
         Rows of a step.
+    label_validation : bool
+        Add the labels of the validation rows, which a validation as in training needs.
 
     Returns
     -------
@@ -770,7 +856,8 @@ def make_run_inputs(
     labels = np.broadcast_to(label, (len(splits), label.shape[-1]))
     for split, objective, known in zip(splits, objectives, labels, strict=True):
         training_labels = np.full(len(known), -1, np.int32)
-        training_labels[split.train] = known[split.train]
+        used = np.concatenate([split.train, split.validation]) if label_validation else split.train
+        training_labels[used] = known[used]
         constants.append(make_constants(objective, training_labels, -(-len(split.train) // batch_size)))
     train = [plain_rows(split.train) for split in splits]
     validation = [plain_rows(split.validation) for split in splits]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,12 @@ from jaxephys import __version__
 from jaxephys.engine.fit import FitResult, take_runs
 from jaxephys.engine.task import PyTree, Variables
 from jaxephys.models import registry
+from jaxephys.models.loading import RunSelection, load
 from jaxephys.models.migrations import SCHEMA_VERSION
-from jaxephys.models.saved_model import load, write_model
+from jaxephys.models.model_card import training_rows, write_card
+from jaxephys.models.saved_model import write_model
+
+PACKAGES = ("jax", "flax", "orbax-checkpoint", "numpy")  # those whose versions are saved
 
 
 class EnsembleEstimator(BaseEstimator, ABC):
@@ -37,10 +42,14 @@ class EnsembleEstimator(BaseEstimator, ABC):
         Variables of the best epoch of each network. Every array has a leading axis of length ``n_networks_``.
     history_ : dict of arrays (n_networks, max_epochs)
         Losses and validation scores after each epoch; NaN after the last epoch of a network. Not saved.
+    training_ : list of dict
+        For each network ``run`` (the name of its run), ``status``, ``epochs``, ``best_epoch`` and ``best_score``, which is None
+        without a score. Empty if the networks were converted from other files.
     result_ : FitResult
         The training result of the whole grid that the networks belong to. Not saved.
     """
 
+    training_: Sequence[dict[str, Any]] = ()
     progress: bool
     result_: FitResult
     history_: dict[str, Float[np.ndarray, "run epoch"]]
@@ -61,7 +70,10 @@ class EnsembleEstimator(BaseEstimator, ABC):
         return sum(leaf[0].size for leaf in jax.tree.leaves(self.variables_["params"]))
 
     def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the fitted model to a folder: ``params.npz`` with its arrays and ``config.json`` with everything else.
+        """Write the fitted model to a folder.
+
+        The arrays are written twice: as an Orbax checkpoint in ``orbax/``, and as ``params.npz``, which NumPy reads. All else is in
+        ``config.json``, and ``README.md`` describes the model. What was written is read back and compared.
 
         Parameters
         ----------
@@ -81,23 +93,20 @@ class EnsembleEstimator(BaseEstimator, ABC):
             If the folder exists and ``overwrite`` is False.
         """
         check_is_fitted(self)
-        config = {
-            "kind": type(self).__name__,
-            "version": __version__,
-            "schema_version": SCHEMA_VERSION,
-            "parameters": self._encoded_parameters(),
-            **self._saved_settings(),
-        }
-        return write_model(folder, self._saved_arrays(), config, overwrite=overwrite)
+        config = {**self._config(self._saved_settings()), "training": list(self.training_)}
+        card = write_card(config, self.describe())
+        return write_model(folder, self._saved_arrays(), config, overwrite=overwrite, texts={"README.md": card})
 
     @classmethod
-    def load(cls, folder: str | Path) -> Any:
-        """Load a saved model of this class.
+    def load(cls, folder: str | Path, run: RunSelection = None, step: int | None = None) -> Any:
+        """Load a saved model of this class, or runs of a grid from the checkpoints of an experiment.
 
         Parameters
         ----------
         folder : str or Path
             A folder that :func:`jaxephys.load` can read.
+        run, step : optional
+            Which run of the checkpoints, and at which step, see :func:`jaxephys.load`.
 
         Returns
         -------
@@ -109,7 +118,7 @@ class EnsembleEstimator(BaseEstimator, ABC):
         ValueError
             If the folder holds a model of another class, or none.
         """
-        model = load(folder)
+        model = load(folder, run, step)
         if not isinstance(model, cls):
             raise ValueError(f"{folder} is a {type(model).__name__}: give the folder of a {cls.__name__}")
         return model
@@ -131,6 +140,7 @@ class EnsembleEstimator(BaseEstimator, ABC):
             An instance of this class.
         """
         model = cls(**cls._decoded_parameters(config["parameters"]))
+        model.training_ = config.get("training", ())  # absent in older files
         model._restore(arrays, config)
         return model
 
@@ -158,10 +168,22 @@ class EnsembleEstimator(BaseEstimator, ABC):
     ) -> Int[np.ndarray, "run"]:
         """Keep some runs of a trained grid (by default all) as the networks of this estimator, and return their indices."""
         indices = np.arange(len(result.grid)) if indices is None else np.asarray(indices)
-        self.result_ = result
+        names = [result.grid.name(run) for run in range(len(result.grid))]
+        self.result_, self.training_ = result, training_rows(names, result.run_results, indices)
         self.history_ = {name: values[indices] for name, values in result.history.items()}
         self.variables_ = take_runs(result.best, indices)
         return indices
+
+    def _config(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The content of ``config.json``: what all classes have in common, and fitted attributes."""
+        return {
+            "kind": type(self).__name__,
+            "version": __version__,
+            "packages": {name: metadata.version(name) for name in PACKAGES},
+            "schema_version": SCHEMA_VERSION,
+            "parameters": self._encoded_parameters(),
+            **settings,
+        }
 
     def _encoded_parameters(self) -> dict[str, Any]:
         """The arguments of ``__init__`` as JSON. Overridden where one of them is no JSON value."""

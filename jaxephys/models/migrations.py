@@ -18,9 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from jaxephys.engine.checkpoint import CheckpointError
-
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3  # 3: the folder has an Orbax checkpoint and checksums
 Config = dict[str, Any]
 Arrays = dict[str, Any]
 Migration = Callable[[Config, Arrays], tuple[Config, Arrays]]
@@ -66,19 +64,8 @@ def migrate(config: Config, arrays: Arrays) -> tuple[Config, Arrays]:
         The config, with ``schema_version`` equal to ``SCHEMA_VERSION``.
     arrays : dict
         The arrays in the current layout.
-
-    Raises
-    ------
-    CheckpointError
-        If a newer version of jaxephys has written the files.
     """
-    version = config.get("schema_version", 0)
-    if version > SCHEMA_VERSION:
-        raise CheckpointError(
-            f"it was saved with schema version {version} by jaxephys {config.get('version', 'of a later release')}, but "
-            f"this version reads schema versions up to {SCHEMA_VERSION}: update jaxephys"
-        )
-    for step in range(version, SCHEMA_VERSION):
+    for step in range(config.get("schema_version", 0), SCHEMA_VERSION):
         function = _migrations.get((config["kind"], step))
         if function is not None:
             config, arrays = function(config, arrays)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
@@ -20,11 +20,12 @@ from jaxephys.evaluation.calibration import apply_temperature, conformal_sets, c
 from jaxephys.evaluation.metrics import classification_scores
 from jaxephys.evaluation.splits import Split, hold_out
 from jaxephys.models.base import EnsembleEstimator, mean_over_runs, score_row
+from jaxephys.models.run_template import RunTemplate
 from jaxephys.patchseq.feature_matching import MatchedFeatures, match_features
 from jaxephys.patchseq.network.classifier import NetworkSwitches, SubclassNetwork
 from jaxephys.patchseq.network.dropout import DEFAULT_RATES
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
-from jaxephys.patchseq.preprocessing import SignedLog, ZScore
+from jaxephys.patchseq.preprocessing import Scale, SignedLog, ZScore, fit_signed_log, fit_z_score
 from jaxephys.patchseq.task import CellConstants, Prediction, Variant, make_data, make_run_inputs, make_task
 from jaxephys.schemas.feature_table import FeatureTable
 
@@ -59,7 +60,7 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
     hidden : int, default 128
         Hidden units of the LSTM in each direction.
     dropout : float, default 0.2
-        Dropout before the softmax head.
+        Dropout before the softmax head; the ArcFace head has none.
     max_epochs : int, default 50
         Largest number of passes over the training cells.
     patience : int, default 7
@@ -182,8 +183,8 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         grid = RunGrid.cross(seed=range(self.random_state, self.random_state + self.seeds))
         seeds = grid.column("seed")
         splits = [self._split(codes, seed) for seed in seeds]
-        variants, signed_log = [self._variant()] * len(grid), self.token is not None
-        inputs = make_run_inputs(table, splits, variants, seeds, signed_log=signed_log, dropout=self.dropout)
+        variants, fit_scale = [self._variant()] * len(grid), fit_z_score if self.token is None else fit_signed_log
+        inputs = make_run_inputs(table, splits, variants, seeds, fit_scale=fit_scale, dropout=self.dropout)
         network = SubclassNetwork(layout, len(table.classes), self.hidden, self.token)
         config = TrainConfig(
             self.max_epochs, self.patience, batch_size=self.batch_size, learning_rate=self.learning_rate
@@ -223,10 +224,63 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
             The fitted estimator.
         """
         indices = self._store_runs(result, indices)
-        self.constants_ = take_runs(inputs.constants, indices)
-        self.classes_, self.families_, self.widths_ = table.classes, table.families, table.widths
-        self.features_, self.n_features_in_ = table.features, table.values.shape[1]
+        self._describe_table(table, take_runs(inputs.constants, indices))
         self._calibrate(table, [splits[index].validation for index in indices])
+        return self
+
+    def run_template(self, inputs: RunInputs, table: FeatureTable, variants: Sequence[Variant]) -> RunTemplate:
+        """Return what the checkpoints of a grid must hold, so that :func:`jaxephys.load` makes a classifier of any of its runs.
+
+        Parameters
+        ----------
+        inputs : RunInputs
+            The inputs of the grid.
+        table : FeatureTable of n_cells
+            The cells that the runs are trained on.
+        variants : sequence of Variant, one per run
+            The variant of each run.
+
+        Returns
+        -------
+        RunTemplate
+            Parameters and scale of each run, families and classes. ``hidden`` and ``token`` must be those of the runs.
+        """
+        model = PatchSeqClassifier(**self.get_params())
+        model._describe_table(table, inputs.constants)
+        model.temperature_ = 1.0
+        parameters = [
+            {
+                "head": "arcface" if variant.arcface else "softmax",
+                "pooling": "attention" if variant.attention else "fixed",
+                "smote": variant.smote,
+                "gamma": float(variant.gamma),
+                "class_weights": variant.weights,
+            }
+            for variant in variants
+        ]
+        return RunTemplate(model._config(model._saved_settings()), {"constants": model._saved_constants()}, parameters)
+
+    def calibrate(self, X: Cells, y: Shaped[np.ndarray, "cell"] | None = None) -> PatchSeqClassifier:
+        """Calibrate the probabilities and the sets of classes with cells on which no network was trained.
+
+        ``fit`` does this with its validation cells. A classifier that was loaded from checkpoints is not calibrated: its
+        probabilities are those of its networks, and it predicts no sets.
+
+        Parameters
+        ----------
+        X : FeatureTable of n_cells, or array of shape (cell, column) or (cell, family, feature)
+            Labelled cells with the families of the training cells.
+        y : array of shape (cell,), optional
+            Class of each cell; optional where ``X`` is a table with labels.
+
+        Returns
+        -------
+        PatchSeqClassifier
+            This estimator.
+        """
+        check_is_fitted(self)
+        table = self._table(X, y)
+        self._calibrate(table, [np.arange(len(table))] * self.n_networks_)
         return self
 
     def predict(self, X: Cells) -> Shaped[np.ndarray, "cell"]:
@@ -277,11 +331,19 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
             True for the members of the set. Several members: the cell is ambiguous. No member: the cell is unlike every
             class of the training cells.
 
+        Raises
+        ------
+        ValueError
+            If the classifier was loaded from checkpoints and is not calibrated.
+
         Notes
         -----
         The thresholds come from cells that were held out of the training of some networks, and are predicted by these
         networks only. They are fewer than predict a new cell, so that the sets tend to be too large rather than too small.
         """
+        check_is_fitted(self)
+        if not len(self.held_out_codes_):
+            raise ValueError("the classifier was loaded from checkpoints and is not calibrated: call calibrate first")
         probability = self.predict_proba(X)
         return conformal_sets(probability, conformal_thresholds(self.held_out_, self.held_out_codes_, coverage))
 
@@ -382,7 +444,7 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         The temperature is fitted to the pooled validation cells of all networks. The same cells give the conformal
         thresholds: for each cell the mean probability of the networks that held it out.
         """
-        codes, probability = table.codes(), self._predict(table).probability
+        codes, probability = table.codes(self.classes_), self._predict(table).probability
         pooled = np.concatenate([run[rows] for run, rows in zip(probability, validation, strict=True)])
         self.temperature_ = fit_temperature(pooled, codes[np.concatenate(validation)])
         held_out = np.zeros(probability.shape[:2], bool)
@@ -431,16 +493,29 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
             raise ValueError(f"head is {self.head!r}: choose softmax or arcface")
         if self.pooling not in ("attention", "fixed"):
             raise ValueError(f"pooling is {self.pooling!r}: choose attention or fixed")
+        if self.head == "arcface" and self.dropout not in (0, DEFAULT_RATES.hidden):
+            raise ValueError(
+                f"dropout is {self.dropout}, but the ArcFace head has none: give 0, or choose the head 'softmax'"
+            )
         return Variant(self.pooling == "attention", self.head == "arcface", self.smote, self.gamma, self.class_weights)
 
-    def _saved_arrays(self) -> dict[str, Any]:
+    def _describe_table(self, table: FeatureTable, constants: CellConstants) -> None:
+        """Store what all cells to predict must have in common with the training cells, and the constants of each network."""
+        self.constants_ = constants
+        self.classes_, self.families_, self.widths_ = table.classes, table.families, table.widths
+        self.features_, self.n_features_in_ = table.features, table.values.shape[1]
+
+    def _saved_constants(self) -> dict[str, Any]:
         constants = self.constants_._asdict()
-        nested = {name: constants[name]._asdict() for name in ("scale", "switches")}
+        return {**constants, **{name: constants[name]._asdict() for name in ("scale", "switches")}}
+
+    def _saved_arrays(self) -> dict[str, Any]:
         held_out = {"probability": self.held_out_, "codes": self.held_out_codes_}
-        return {**self.variables_, "constants": {**constants, **nested}, "held_out": held_out}
+        return {**self.variables_, "constants": self._saved_constants(), "held_out": held_out}
 
     def _saved_settings(self) -> dict[str, Any]:
         return {
+            "scale": type(self.constants_.scale).__name__,
             "classes": self.classes_.tolist(),
             "families": list(self.families_),
             "widths": list(self.widths_),
@@ -449,8 +524,10 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         }
 
     def _restore(self, arrays: dict[str, Any], config: dict[str, Any]) -> None:
-        constants, held_out = dict(arrays.pop("constants")), arrays.pop("held_out")
-        constants["scale"] = (ZScore if self.token is None else SignedLog)(**constants["scale"])
+        constants, none = dict(arrays.pop("constants")), np.zeros((0, len(config["classes"])), np.float32)
+        held_out = arrays.pop("held_out", {"probability": none, "codes": np.zeros(0, np.int32)})  # of no checkpoint
+        scale = config.get("scale", "ZScore" if self.token is None else "SignedLog")  # absent in older files
+        constants["scale"] = {kind.__name__: kind for kind in get_args(Scale)}[scale](**constants["scale"])
         constants["switches"] = NetworkSwitches(**constants["switches"])
         for name, rate in (("dropout", self.dropout), ("input_dropout", DEFAULT_RATES.inputs)):
             constants.setdefault(name, np.full(len(constants["gamma"]), rate, np.float32))  # absent in older files

@@ -6,7 +6,7 @@ classifier. ``importance_tables`` and ``importance_notes`` summarize the scores.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -83,6 +83,34 @@ class AttentionRuns:
             codes, attention = map(np.concatenate, zip(*folds, strict=True))
             means.append([attention[codes == code].mean(axis=0) for code in range(len(self.comparison.classes))])
         return np.array(means)
+
+    def losses(
+        self, predict: Callable[[np.ndarray], Prediction], families: Iterable[str], swaps: int, scores: Sequence[Score]
+    ) -> dict[str, Float[np.ndarray, "draw family"]]:
+        """Return the macro-F1 that is lost without each family, swapped between cells or missing.
+
+        Parameters
+        ----------
+        predict : callable
+            Predicts the test cells of each run from features of shape (cell, column).
+        families : iterable of str
+            Names of the families of the table, in order; a progress bar may run over them.
+        swaps : int
+            Number of permutations of each family.
+        scores : sequence of Score
+            Scores with the unchanged features.
+
+        Returns
+        -------
+        dict of str to array of shape (seed, family)
+            Losses by ``SWAPPED`` and ``MISSING``.
+        """
+        cells, losses = self.comparison.table, {SWAPPED: [], MISSING: []}
+        for family in families:
+            swapped = [swap_family(cells, family, seed) for seed in range(swaps)]
+            losses[SWAPPED].append(self.family_loss(predict, swapped, scores))
+            losses[MISSING].append(self.family_loss(predict, [remove_family(cells, family)], scores))
+        return {name: np.stack(lost, axis=1) for name, lost in losses.items()}
 
     def family_loss(
         self, predict: Callable[[np.ndarray], Prediction], versions: Sequence[np.ndarray], scores: Sequence[Score]

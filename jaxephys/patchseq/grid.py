@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -25,12 +25,13 @@ from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.engine.task import RowSet, RunInputs, Task
 from jaxephys.evaluation.baselines import fit_predict_proba, make_baseline
 from jaxephys.evaluation.comparison import CalibrationRows, ModelComparison
-from jaxephys.evaluation.splits import Split, SplitKey, k_folds
+from jaxephys.evaluation.splits import Split, SplitKey, draw_splits, k_folds
 from jaxephys.patchseq.classical_models import CLASSICAL_MODELS, make_classical_model
 from jaxephys.patchseq.estimator import PatchSeqClassifier
 from jaxephys.patchseq.network.classifier import SubclassNetwork, TabularNetwork
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
-from jaxephys.patchseq.preprocessing import Scale
+from jaxephys.patchseq.preprocessing import Scale, fit_signed_log, fit_z_score
+from jaxephys.patchseq.published import COMPONENT_FOREST, Ablation, Protocol, draw_notebook_splits
 from jaxephys.patchseq.sparse_components import family_widths, make_component_forest
 from jaxephys.patchseq.task import (
     ABLATION,
@@ -43,16 +44,13 @@ from jaxephys.patchseq.task import (
     make_tabular_task,
     make_task,
 )
-from jaxephys.patchseq.transfer_task import TransferData
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.settings import Settings
 from jaxephys.schemas.feature_table import FeatureTable
 
-Data = TypeVar("Data", CellData, TransferData)
 INNER_FOLDS = 5  # in which a baseline that trains on all but the test rows is calibrated
 SELECTED_VARIANT = "attention"  # trained several times per split, averaged and saved
 ATTENTION_ENSEMBLE = "attention ensemble"
-COMPONENT_FOREST = "components + forest"  # the published baseline
 TOKEN = 64  # values that each family is projected to
 
 
@@ -64,6 +62,36 @@ class SplitSettings(Settings):
     """Unit of the splits: single cells, or all cells of a donor together."""
     seeds: int = 10
     """Number of draws of the splits."""
+    notebook_splits: bool = False
+    """Draw single cells as the released notebooks do, with their seeds (mouse 23, human 9, transfer 36 and up)."""
+
+    def draw_splits(self, table: FeatureTable, first_seed: int, n_folds: int | None = None) -> dict[SplitKey, Split]:
+        """Draw the splits of a table.
+
+        Parameters
+        ----------
+        table : FeatureTable of n_cells
+            Labelled cells.
+        first_seed : int
+            First seed of the notebook's splits; ours have the seeds 0, 1, ...
+        n_folds : int, optional
+            Number of folds of each draw; without it each draw is a single split into 60, 20 and 20 %.
+
+        Returns
+        -------
+        dict of SplitKey to Split
+            The splits.
+
+        Raises
+        ------
+        ValueError
+            If donors are to be held out in the notebook's splits.
+        """
+        if not self.notebook_splits:
+            return draw_splits(table, self.folds, self.seeds, n_folds)
+        if self.folds != ("cell",):
+            raise ValueError("the notebooks hold out single cells: give --folds cell, or --no-notebook-splits")
+        return draw_notebook_splits(table, self.seeds, first_seed, n_folds)
 
 
 @dataclass(frozen=True)
@@ -98,26 +126,25 @@ class ComparisonSettings(SplitSettings):
         return n_splits * (ablations * len(ABLATION) + self.members - 1 + tabular * self.members)
 
 
-@dataclass(frozen=True)
-class Ablation:
-    """The variants of the published ablation, with our encoder or the published one.
+class NetworkRecord(NamedTuple):
+    """What a row of a report was trained with.
 
     Parameters
     ----------
-    prefix : str, default ""
-        Beginning of the names of the models.
-    variants : mapping of str to Variant
-        Variants by name.
-    token_encoder : bool, default True
-        Use our encoder with signed-log features; otherwise the published encoder with z-scores.
-    prior_power : float, default 0.0
-        The probabilities of ArcFace variants are multiplied by this power of the class frequencies of the training cells.
+    network : str
+        The architecture in words.
+    variant : Variant or None
+        Pooling, head and loss; None for a network that has no such choice.
+    fit_scale : callable
+        The function that fitted the scale of the features.
+    config : TrainConfig
+        Settings of the training.
     """
 
-    prefix: str = ""
-    variants: Mapping[str, Variant] = field(default_factory=lambda: ABLATION)
-    token_encoder: bool = True
-    prior_power: float = 0.0
+    network: str
+    variant: Variant | None
+    fit_scale: Callable[[np.ndarray], Scale]
+    config: TrainConfig
 
 
 class TrainedGrid(NamedTuple):
@@ -162,21 +189,25 @@ class ComparisonNetworks:
         The comparison that the networks are added to.
     settings : ComparisonSettings
         Settings of the experiment.
+    records : dict of str to NetworkRecord
+        What each model was trained with, filled by the methods.
+    ours : TrainedGrid, optional
+        The ablation with our encoder, stored by ``train_ablations``.
     """
 
     folder: RunFolder
     comparison: ModelComparison
     settings: ComparisonSettings
+    records: dict[str, NetworkRecord] = field(default_factory=dict)
+    ours: TrainedGrid | None = None
 
-    def train_ablations(self, released: Ablation) -> Float[np.ndarray, "class family"]:
-        """Train the ablation with our encoder, with the published one and, on request, by the rules of the released code.
-
-        The attention ensemble of the first kind of split and seed is saved as ``model/``.
+    def train_ablations(self, protocol: Protocol) -> Float[np.ndarray, "class family"]:
+        """Train the ablation with our encoder, as published and, on request, by the rules of the released code.
 
         Parameters
         ----------
-        released : Ablation
-            The rules of the released code, used where ``settings.released`` is set.
+        protocol : Protocol
+            The networks as published, and as released, which are trained where ``settings.released`` is set.
 
         Returns
         -------
@@ -184,16 +215,30 @@ class ComparisonNetworks:
             Mean attention of our networks to each family, for the test cells of each class.
         """
         comparison, kind = self.comparison, self.comparison.kinds[0]
-        trained = self._train_ablation(Ablation())
+        trained = self.ours = self._train_ablation(Ablation())
         grid = trained.result.grid
         selected = grid.where(variant=SELECTED_VARIANT)
         self._add_mean(ATTENTION_ENSEMBLE, trained.keys, selected, trained.prediction.probability)
         comparison.add_average_ensemble(ATTENTION_ENSEMBLE, (ATTENTION_ENSEMBLE,))
-        save_model(self.folder, comparison, trained, grid.where(variant=SELECTED_VARIANT, folds=kind, draw=0))
-        self._train_ablation(Ablation("published ", token_encoder=False))
+        self.records[ATTENTION_ENSEMBLE] = self.records[SELECTED_VARIANT]
+        self._train_ablation(protocol.published)
         if self.settings.released:
-            self._train_ablation(released, monitor="selection")
+            self._train_ablation(protocol.released)
         return class_attention(comparison, trained, grid.where(variant=SELECTED_VARIANT, folds=kind)).mean(axis=0)
+
+    def save_ensemble(self) -> None:
+        """Save the attention ensemble of the first kind of split and first draw as ``model/``; all hosts take part.
+
+        Raises
+        ------
+        ValueError
+            If no network was trained.
+        """
+        if self.ours is None:
+            raise ValueError("there is no ensemble to save: call train_ablations first")
+        grid, draw = self.ours.result.grid, self.ours.keys[0].seed
+        runs = grid.where(variant=SELECTED_VARIANT, folds=self.comparison.kinds[0], draw=draw)
+        save_model(self.folder, self.comparison, self.ours, runs)
 
     def train_tabular(self, name: str, fit_scale: Callable[[np.ndarray], Scale], config: TrainConfig) -> None:
         """Train tabular networks on every split and add their mean to the comparison.
@@ -214,14 +259,15 @@ class ComparisonNetworks:
         run_splits = [splits[key] for key in keys]
         inputs = make_tabular_inputs(table, run_splits, fit_scale)
         network = TabularNetwork(len(self.comparison.classes))
-        data = put_on_devices(CellData(table.values, self.comparison.codes), len(grid))
+        data = devices.put_on_devices(CellData(table.values, self.comparison.codes), len(grid))
         task = make_tabular_task(network, table.values.shape[1])
         result = self.folder.fit(task, data, inputs, grid, config, name.replace(" ", "_"))
         probability = predict(task, data, result.best, _held_out_rows(run_splits), inputs.constants)
         self._add_mean(name, keys, range(len(grid)), probability)
+        self.records[name] = NetworkRecord("multilayer perceptron", None, fit_scale, config)
 
-    def _train_ablation(self, ablation: Ablation, **changes: Any) -> TrainedGrid:
-        """Train the variants on every split as one program, with changes of the config, and add them to the comparison.
+    def _train_ablation(self, ablation: Ablation) -> TrainedGrid:
+        """Train the variants on every split as one program, and add them to the comparison.
 
         The attention variant of our encoder has ``settings.members`` runs per split.
         """
@@ -236,16 +282,22 @@ class ComparisonNetworks:
         keys = [SplitKey(run["folds"], run["draw"], run["fold"]) for run in grid]
         hidden, token = (settings.hidden, TOKEN) if ablation.token_encoder else (2 * settings.hidden, None)
         variants = [ablation.variants[name] for name in grid.column("variant")]
-        config, suffix = TrainConfig(max_epochs=settings.max_epochs, **changes), ablation.prefix.strip()
-        trained = train_grid(self.folder, self.comparison, grid, keys, variants, hidden, token, config, suffix)
+        config, suffix = TrainConfig(max_epochs=settings.max_epochs, **ablation.training), ablation.prefix.strip()
+        fit_scale = ablation.fit_scale
+        trained = train_grid(
+            self.folder, self.comparison, grid, keys, variants, hidden, token, config, suffix, fit_scale=fit_scale
+        )
         for name, variant in ablation.variants.items():
             model, runs = ablation.prefix + name, grid.where(variant=name, member=0)
             self._add_mean(model, keys, runs, trained.prediction.probability)
+            self.records[model] = NetworkRecord(describe_network(hidden, token), variant, fit_scale, config)
             if ablation.prior_power and variant.arcface:
                 self.comparison.add_prior_weighted(model, model, ablation.prior_power)
         return trained
 
-    def _add_mean(self, name: str, keys: Sequence[SplitKey], runs: Iterable[int], probability: np.ndarray) -> None:
+    def _add_mean(
+        self, name: str, keys: Sequence[SplitKey], runs: range | Int[np.ndarray, "some"], probability: np.ndarray
+    ) -> None:
         """Add a model: on each split the mean of the runs that belong to it."""
         for key, split in self.comparison.splits.items():
             mean = probability[[run for run in runs if keys[run] == key]].mean(axis=0)
@@ -263,6 +315,8 @@ def train_grid(
     token: int | None,
     config: TrainConfig,
     name: str = "",
+    *,
+    fit_scale: Callable[[np.ndarray], Scale] | None = None,
 ) -> TrainedGrid:
     """Train one network architecture for every run of a grid as one program, and predict the cells that are left out.
 
@@ -281,12 +335,14 @@ def train_grid(
     hidden : int
         Hidden units of the LSTM in each direction.
     token : int or None
-        Number of values that our encoder projects each family to, after scaling features by signed logarithms. None selects
-        the published encoder and z-scores.
+        Number of values that our encoder projects each family to. None selects the published encoder.
     config : TrainConfig
         Settings of the training.
     name : str, default ""
         Suffix of the files of a second grid in the folder.
+    fit_scale : callable, optional
+        Fits the scale of the features to the training cells of each run; by default ``fit_signed_log`` for our encoder and
+        ``fit_z_score`` for the published one, the scales of the estimator.
 
     Returns
     -------
@@ -294,33 +350,40 @@ def train_grid(
         The runs and their predictions.
     """
     table, splits = comparison.table, [comparison.splits[key] for key in keys]
-    layout, signed_log = RaggedLayout.from_widths(table.widths), token is not None
+    layout = RaggedLayout.from_widths(table.widths)
     network = SubclassNetwork(layout, len(comparison.classes), hidden, token=token)
-    inputs = make_run_inputs(table, splits, variants, grid.column("seed"), signed_log=signed_log)
-    task, data = make_task(network), put_on_devices(make_data(table), len(grid))
-    result = folder.fit(task, data, inputs, grid, config, name)
+    fit_scale = fit_scale or (fit_z_score if token is None else fit_signed_log)
+    inputs = make_run_inputs(table, splits, variants, grid.column("seed"), fit_scale=fit_scale)
+    task, data = make_task(network), devices.put_on_devices(make_data(table), len(grid))
+    training = {field: getattr(config, field) for field in ("max_epochs", "patience", "batch_size", "learning_rate")}
+    template = PatchSeqClassifier(hidden=hidden, token=token, **training).run_template(inputs, table, variants)
+    result = folder.fit(task, data, inputs, grid, config, name, template=template)
     prediction = predict(task, data, result.best, _held_out_rows(splits), inputs.constants)
     return TrainedGrid(network, task, data, list(keys), inputs, result, prediction)
 
 
-def put_on_devices(data: Data, n_runs: int) -> Data:
-    """Copy the cells to the devices once, for the training and all predictions of a grid.
+def describe_network(hidden: int, token: int | None) -> str:
+    """Return the architecture of a ``SubclassNetwork`` or ``TwoSpeciesNetwork`` in words.
 
     Parameters
     ----------
-    data : pytree of arrays
-        Data that all runs share.
-    n_runs : int
-        Number of runs of the grid.
+    hidden : int
+        Hidden units of the LSTM in each direction.
+    token : int or None
+        Number of values that our encoder projects each family to; None for the published encoder.
 
     Returns
     -------
-    pytree of arrays
-        The data on every device that has runs. Training and prediction use these copies.
+    str
+        Such as "published encoder, BiLSTM of 2 x 128".
+
+    Examples
+    --------
+    >>> describe_network(128, None), describe_network(64, 32)
+    ('published encoder, BiLSTM of 2 x 128', 'our encoder (32 values a family), BiLSTM of 2 x 64')
     """
-    devices.use_all_cores()
-    mesh = devices.make_mesh(len(devices.local_run_indices(n_runs)))
-    return devices.put_on_mesh(data, mesh, split=False)
+    encoder = "published encoder" if token is None else f"our encoder ({token} values a family)"
+    return f"{encoder}, BiLSTM of 2 x {hidden}"
 
 
 def baseline_makers(names: Iterable[str], table: FeatureTable) -> dict[str, Callable[[int], Pipeline]]:

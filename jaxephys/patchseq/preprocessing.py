@@ -1,7 +1,9 @@
 """Scaling of features to a common range, fitted to training cells only, and missing values.
 
 ====================  ==========================================================================================
-``fit_z_score``       x - median, shifted and scaled to mean 0 and standard deviation 1 (as published)
+``fit_z_score``       x - median, shifted and scaled to mean 0 and standard deviation 1 (as the published code)
+``fit_log_z_score``   the same of log(x) where the training values of a column are all positive and skewed (as the published
+                      text)
 ``fit_signed_log``    sign(d) log(1 + abs(d)) with d = (x - median) / MAD (median absolute deviation), shifted and scaled to
                       mean 0 and standard deviation 1, and clipped to [-4, 4]
 ``fit_quantiles``     z such that a standard normal variable is below z as often as training cells are below x
@@ -10,7 +12,7 @@
 Many electrophysiological features (resistance, adaptation, ratios) range over orders of magnitude, and a few cells are tens of
 standard deviations away from the mean. Such outliers determine the standard deviation of a plain z-score, which then makes all
 other cells almost equal. The signed logarithm preserves the order of cells and whether they are above or below the median, and
-reduces outliers; the quantiles preserve the order only. With all three, :func:`apply_scale` replaces a missing value by the
+reduces outliers; the quantiles preserve the order only. With all of them, :func:`apply_scale` replaces a missing value by the
 median. :func:`missing_flags` returns which values were missing, as additional features of a model.
 """
 
@@ -23,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import norm
+from scipy.stats import norm, skew
 from sklearn.base import BaseEstimator, TransformerMixin
 
 from jaxephys.dimensions import AnyArray
@@ -33,6 +35,7 @@ RARELY_MISSING = 0.01  # a feature gets a flag if it is missing in a larger shar
 QUANTILE_LEVELS = (
     np.arange(100) + 0.5
 ) / 100  # probabilities at which `fit_quantiles` stores quantiles of each feature
+SKEWED = 1.0  # a positive column of a larger skewness is replaced by its logarithm in `fit_log_z_score`
 MIN_SD = 1e-6  # a column with a smaller standard deviation counts as constant
 
 
@@ -55,6 +58,31 @@ class ZScore(NamedTuple):
     mean: Float[AnyArray, "*run column"]
     sd: Float[AnyArray, "*run column"]
     flagged: Float[AnyArray, "*run column"]
+
+
+class LogZScore(NamedTuple):
+    """The z-score scale of each column, of logarithms in the columns that are positive and skewed.
+
+    Parameters
+    ----------
+    median : array of shape (run, column) or (column,)
+        Median of the training cells after the logarithm, which replaces missing values.
+    mean : array of the same shape
+        Mean of the differences from the median over the training cells, missing values counted as 0.
+    sd : array of the same shape
+        Standard deviation of the same values; 1 for a constant column.
+    flagged : array of the same shape
+        1 for a column with a flag for missing values, 0 for the others.
+    floor : array of the same shape
+        Smallest training value of a column whose logarithm is taken, in the unit of the feature; it replaces values of other
+        cells that have no logarithm. 0 for the columns without a logarithm.
+    """
+
+    median: Float[AnyArray, "*run column"]
+    mean: Float[AnyArray, "*run column"]
+    sd: Float[AnyArray, "*run column"]
+    flagged: Float[AnyArray, "*run column"]
+    floor: Float[AnyArray, "*run column"]
 
 
 class SignedLog(NamedTuple):
@@ -97,7 +125,7 @@ class Quantiles(NamedTuple):
     flagged: Float[AnyArray, "*run column"]
 
 
-Scale = ZScore | SignedLog | Quantiles
+Scale = ZScore | LogZScore | SignedLog | Quantiles
 
 
 def fit_z_score(values: Float[np.ndarray, "row column"]) -> ZScore:
@@ -118,6 +146,32 @@ def fit_z_score(values: Float[np.ndarray, "row column"]) -> ZScore:
     centered = np.where(missing, 0.0, values - median)
     flagged = missing.mean(axis=0) > RARELY_MISSING
     return ZScore(*_as_float32(median, centered.mean(axis=0), _nonzero_sd(centered.std(axis=0)), flagged))
+
+
+def fit_log_z_score(values: Float[np.ndarray, "row column"]) -> LogZScore:
+    """Fit a z-score scale to training rows, after the logarithm of skewed positive columns.
+
+    Parameters
+    ----------
+    values : array of shape (row, column)
+        Features of the training cells in any unit, NaN where a value is missing.
+
+    Returns
+    -------
+    LogZScore
+        The scale. It maps a constant column, or one without a value, to 0.
+
+    Notes
+    -----
+    The paper takes the logarithm of "skewed positive" features without listing them. Here these are the columns whose
+    measured training values are all above 0 and have a skewness above 1; tests and validation cells play no part.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a column without a value, or with equal values
+        smallest = np.nan_to_num(np.nanmin(values, axis=0))
+        skewed = np.ma.filled(skew(values.astype(np.float64), axis=0, nan_policy="omit"), np.nan) > SKEWED
+    floor = np.where((smallest > 0) & skewed, smallest, 0.0)
+    return LogZScore(*fit_z_score(_log_where_positive(values, floor)), *_as_float32(floor))
 
 
 def fit_signed_log(values: Float[np.ndarray, "row column"]) -> SignedLog:
@@ -171,7 +225,7 @@ def apply_scale(values: Float[AnyArray, "row column"], scale: Scale) -> Float[An
     ----------
     values : array of shape (row, column)
         Features, NaN where a value is missing.
-    scale : ZScore, SignedLog or Quantiles
+    scale : ZScore, LogZScore, SignedLog or Quantiles
         A fitted scale of a single run.
 
     Returns
@@ -182,9 +236,11 @@ def apply_scale(values: Float[AnyArray, "row column"], scale: Scale) -> Float[An
     if isinstance(scale, Quantiles):
         return jax.vmap(_normal_quantile, in_axes=(1, 1), out_axes=1)(jnp.asarray(values), jnp.asarray(scale.knots))
     xp = np if isinstance(values, np.ndarray) else jnp
+    if isinstance(scale, LogZScore):
+        values = _log_where_positive(values, scale.floor)
     centered = values - scale.median
     centered = xp.where(xp.isnan(centered), 0.0, centered)
-    if isinstance(scale, ZScore):
+    if isinstance(scale, ZScore | LogZScore):
         return (centered - scale.mean) / scale.sd
     return xp.clip((_signed_log(centered / scale.unit) - scale.mean) / scale.sd, -CLIP, CLIP)
 
@@ -196,7 +252,7 @@ def missing_flags(values: Float[AnyArray, "row column"], scale: Scale) -> Float[
     ----------
     values : array of shape (row, column)
         Features, NaN where a value is missing.
-    scale : ZScore, SignedLog or Quantiles
+    scale : ZScore, LogZScore, SignedLog or Quantiles
         A fitted scale of a single run; its ``flagged`` selects the columns.
 
     Returns
@@ -293,6 +349,15 @@ def _normal_quantile(x: Float[AnyArray, "row"], knots: Float[AnyArray, "quantile
     # If x equals several knots, `high` is the z of the last of them and `low` that of the first: return the mean of both.
     low, high = -jnp.interp(-x, -knots[::-1], -z[::-1]), jnp.interp(x, knots, z)
     return jnp.where(jnp.isnan(x), 0.0, (low + high) / 2)
+
+
+def _log_where_positive(
+    x: Float[AnyArray, "row column"], floor: Float[AnyArray, "column"]
+) -> Float[AnyArray, "row column"]:
+    """Return log(x) in the columns with a floor, which replaces values of 0 or less, and x in the other columns."""
+    xp = np if isinstance(x, np.ndarray) else jnp
+    positive = xp.where(floor > 0, xp.where(x <= 0, floor, x), 1.0)
+    return xp.where(floor > 0, xp.log(positive), x)
 
 
 def _signed_log(x: Float[AnyArray, "row column"]) -> Float[AnyArray, "row column"]:

@@ -124,7 +124,7 @@ class CellConstants(NamedTuple):
 
     Parameters
     ----------
-    scale : ZScore or SignedLog
+    scale : ZScore, LogZScore or SignedLog
         Scale fitted to the training rows of the run, in the packed layout.
     switches : NetworkSwitches
         Parts of the network that the run uses.
@@ -410,7 +410,7 @@ def make_run_inputs(
     variants: Sequence[Variant],
     seeds: Sequence[int],
     *,
-    signed_log: bool = False,
+    fit_scale: Callable[[np.ndarray], Scale] = fit_z_score,
     dropout: float = DEFAULT_RATES.hidden,
 ) -> RunInputs:
     """Return the rows and constants of every run.
@@ -425,8 +425,8 @@ def make_run_inputs(
         The variant of each run.
     seeds : sequence of int, one per run
         Seed of SMOTE.
-    signed_log : bool, default False
-        Scale features by their signed logarithm; otherwise to mean 0 and sd 1.
+    fit_scale : callable, default fit_z_score
+        Fits a scale to the features of training cells, shape (row, column).
     dropout : float, default 0.2
         Rate of the dropout before the softmax head.
 
@@ -442,7 +442,6 @@ def make_run_inputs(
     train, validation, constants = [], [], []
     prepared: dict[tuple, tuple] = {}  # variants share the scale of their fold, and the samples of SMOTE
     codes, layout = table.codes(), RaggedLayout.from_widths(table.widths)
-    fit_scale = fit_signed_log if signed_log else fit_z_score
     for split, variant, seed in zip(splits, variants, seeds, strict=True):
         key = (split.train.tobytes(), variant.smote, seed if variant.smote else None)
         if key not in prepared:
@@ -475,14 +474,14 @@ def pack_scale(scale: Scale, layout: RaggedLayout) -> Scale:
 
     Parameters
     ----------
-    scale : ZScore or SignedLog
+    scale : ZScore, LogZScore or SignedLog
         Scale with one entry per table column.
     layout : RaggedLayout
         The layout.
 
     Returns
     -------
-    ZScore or SignedLog
+    ZScore, LogZScore or SignedLog
         The scale with one entry per packed value; it maps the padding 0 to 0.
     """
     neutral = {"sd": 1.0, "unit": 1.0}

@@ -7,13 +7,14 @@ probabilities to a ``ModelComparison`` of the human cells.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from jaxephys.engine import devices
 from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.fit import FitResult, initial_variables, take_runs
 from jaxephys.engine.grid import RunGrid
@@ -25,8 +26,9 @@ from jaxephys.evaluation.comparison import ModelComparison
 from jaxephys.evaluation.kernel_classifier import DiscriminantDirections, KernelClassifier
 from jaxephys.evaluation.splits import SplitKey, k_folds
 from jaxephys.patchseq.classical_models import make_classical_model
-from jaxephys.patchseq.grid import put_on_devices, track_splits
+from jaxephys.patchseq.grid import NetworkRecord, describe_network, track_splits
 from jaxephys.patchseq.network.classifier import SHARED_MODULES, SpeciesOutputs, TwoSpeciesNetwork
+from jaxephys.patchseq.preprocessing import Scale, fit_log_z_score
 from jaxephys.patchseq.source_transfer import (
     SOURCE_STRENGTHS,
     SOURCE_WEIGHTS,
@@ -41,6 +43,7 @@ from jaxephys.patchseq.source_transfer import (
     select_by_inner_folds,
     stacked_regression,
 )
+from jaxephys.patchseq.task import Variant
 from jaxephys.patchseq.transfer_task import TransferRun, make_transfer_data, make_transfer_inputs, make_transfer_task
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.schemas.feature_table import FeatureTable
@@ -49,7 +52,9 @@ REFERENCE = "human-only average"  # the best model of human cells only on three 
 KERNEL, MOUSE_TYPES, SHUFFLED_TYPES = "kernel", "kernel, mouse types", "kernel, shuffled types"
 KERNEL_WIDTHS = (0.25, 1.5)  # of the two kernels in the average; the first is that of all kernel models
 NETWORK, BY_ACCURACY = "network", "network by accuracy"
-PRETRAINING_FOLDS = 5  # a fifth of the mouse cells selects the epoch of pretraining
+TUNED = "joint network, tuned"  # the transfer of Table 6
+PRETRAINING_FOLDS = 5  # a fifth of the mouse cells selects the epoch of pretraining and is not trained on
+RATES = {"joint": 5e-4, "sequential": 5e-4, "fine-tuned": 3e-4}  # learning rates of the phases after the first
 
 
 @dataclass
@@ -68,6 +73,10 @@ class TransferNetworks:
         The network.
     config : TrainConfig
         Settings of the training, which some phases change.
+    fit_scale : callable, default fit_log_z_score
+        Fits the scale of the features to the training cells of each species.
+    records : dict of str to NetworkRecord
+        What each model was trained with, in its last phase; filled by the methods.
     """
 
     folder: RunFolder
@@ -75,11 +84,13 @@ class TransferNetworks:
     table: FeatureTable
     network: TwoSpeciesNetwork
     config: TrainConfig
+    fit_scale: Callable[[np.ndarray], Scale] = fit_log_z_score
+    records: dict[str, NetworkRecord] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.keys = list(self.comparison.splits)
         self.task = make_transfer_task(self.network)
-        self.data = put_on_devices(make_transfer_data(self.table), len(self.keys))
+        self.data = devices.put_on_devices(make_transfer_data(self.table), len(self.keys))
 
     def train_human_only(self, *, by_accuracy: bool) -> None:
         """Train on human cells only.
@@ -95,29 +106,35 @@ class TransferNetworks:
         result, inputs = self._train("human", grid, runs)
         probability = self._predict(result.best, inputs.constants).human
         for selection in selections:
-            self._add(BY_ACCURACY if selection else NETWORK, probability[grid.where(by_accuracy=selection)])
+            model = BY_ACCURACY if selection else NETWORK
+            self._add(model, probability[grid.where(by_accuracy=selection)], by_accuracy=selection)
 
-    def train_sequential(self) -> None:
-        """Pretrain on mouse cells, once per seed; then train a new human head on every split, alone and with the encoder."""
+    def train_sequential(self, *, by_accuracy: bool) -> None:
+        """Pretrain on mouse cells, once per seed; then train a new human head on every split, alone and with the encoder.
+
+        Parameters
+        ----------
+        by_accuracy : bool
+            Select the epochs of the human cells by accuracy, as in the released code; otherwise by macro-F1.
+        """
         seeds = sorted({key.seed for key in self.keys})
-        n_human = len(self.comparison.table)
-        mouse_codes, runs = self.table.codes()[n_human:], []
-        for seed in seeds:
-            fold = k_folds(mouse_codes, PRETRAINING_FOLDS, seed)[0]
-            train = np.sort(np.concatenate([fold.train, fold.validation]))
-            runs.append(TransferRun(n_human + fold.test, mouse=n_human + train))
+        runs = [TransferRun(held_out, mouse=train) for train, held_out in map(self._divide_mouse_cells, seeds)]
         pretrained, _ = self._train("mouse", RunGrid.cross(seed=seeds), runs)
         copies = take_runs(pretrained.best, [seeds.index(key.seed) for key in self.keys])
 
-        grid, runs = self._one_run_per_split(), self._human_runs()
+        grid, runs = self._one_run_per_split(), self._human_runs(by_accuracy=by_accuracy)
         warm_up = {"max_epochs": min(5, self.config.max_epochs), "patience": None, "freeze": SHARED_MODULES}
         warm, inputs = self._train("warm_up", grid, runs, initial_variables(copies, drop=("human",)), **warm_up)
         self._add("mouse network", self._predict(copies, inputs.constants).mouse)  # without human labels
-        tuned, inputs = self._train("sequential", grid, runs, initial_variables(warm.best), learning_rate=5e-4)
-        self._add("sequential network", self._predict(tuned.best, inputs.constants).human)
+        rate = RATES["sequential"]
+        tuned, inputs = self._train("sequential", grid, runs, initial_variables(warm.best), learning_rate=rate)
+        probability = self._predict(tuned.best, inputs.constants).human
+        self._add("sequential network", probability, rate, by_accuracy=by_accuracy)
 
     def train_joint(self, alphas: Sequence[float], tuned_alpha: float, patience: int) -> None:
         """Train on both species at once for every alpha, select the best alpha, and fine-tune one of them on human cells.
+
+        A step has a batch of each species. The mouse cells are those that pretraining with the same seed trains on.
 
         Parameters
         ----------
@@ -128,23 +145,32 @@ class TransferNetworks:
         patience : int
             Patience of the joint training.
         """
-        keys, n_human = self.keys, len(self.comparison.table)
-        mouse = np.arange(n_human, len(self.table))
-        grid = self._cross("alpha", alphas)
-        runs = [run for alpha in alphas for run in self._human_runs(mouse=mouse, alpha=alpha)]
-        batch_size = 2 * self.config.batch_size  # as many human cells per batch as in the other phases
-        result, inputs = self._train("joint", grid, runs, learning_rate=5e-4, batch_size=batch_size, patience=patience)
+        keys, rate, grid = self.keys, RATES["joint"], self._cross("alpha", alphas)
+        mouse = {seed: self._divide_mouse_cells(seed)[0] for seed in {key.seed for key in keys}}
+        runs = [
+            replace(run, mouse=mouse[key.seed], alpha=alpha)
+            for alpha in alphas
+            for key, run in zip(keys, self._human_runs(), strict=True)
+        ]
+        result, inputs = self._train("joint", grid, runs, paired=True, learning_rate=rate, patience=patience)
         probability = self._predict(result.best, inputs.constants).human
         for alpha in alphas:
-            self._add(f"joint network, alpha {alpha:g}", probability[grid.where(alpha=alpha)])
+            self._add(f"joint network, alpha {alpha:g}", probability[grid.where(alpha=alpha)], rate)
         # Human validation cells select alpha; the control is not among the candidates.
         score = np.where(np.array(grid.column("alpha")) > 0, result.run_results.best_score, -np.inf)
         best = np.reshape(score, (len(alphas), len(keys))).argmax(axis=0)
-        self._add("joint network, selected alpha", probability[best * len(keys) + np.arange(len(keys))])
+        self._add("joint network, selected alpha", probability[best * len(keys) + np.arange(len(keys))], rate)
         start = initial_variables(take_runs(result.best, grid.where(alpha=tuned_alpha)))
         grid, runs = self._one_run_per_split(), self._human_runs()
-        tuned, inputs = self._train("fine_tune", grid, runs, start, learning_rate=3e-4)
-        self._add("joint network, tuned", self._predict(tuned.best, inputs.constants).human)
+        rate = RATES["fine-tuned"]
+        tuned, inputs = self._train("fine_tune", grid, runs, start, learning_rate=rate)
+        self._add(TUNED, self._predict(tuned.best, inputs.constants).human, rate)
+
+    def _divide_mouse_cells(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of the mouse cells that are trained on with a seed, four fifths, and of the others."""
+        n_human = len(self.comparison.table)
+        fold = k_folds(self.table.codes()[n_human:], PRETRAINING_FOLDS, seed)[0]
+        return n_human + np.sort(np.concatenate([fold.train, fold.validation])), n_human + fold.test
 
     def _human_runs(self, **fields: Any) -> list[TransferRun]:
         """One run for each split that trains on its human cells."""
@@ -158,12 +184,18 @@ class TransferNetworks:
         return RunGrid((factor, "folds", "seed", "fold"), tuple((level, *key) for level in levels for key in self.keys))
 
     def _train(
-        self, name: str, grid: RunGrid, runs: Sequence[TransferRun], initial: Any = None, **changes: Any
+        self,
+        name: str,
+        grid: RunGrid,
+        runs: Sequence[TransferRun],
+        initial: Any = None,
+        paired: bool = False,
+        **changes: Any,
     ) -> tuple[FitResult, RunInputs]:
         """Train one phase of all runs, with changes of the config."""
-        inputs = make_transfer_inputs(self.table, runs)
-        config = replace(self.config, **changes)
-        return self.folder.fit(self.task, self.data, inputs, grid, config, name, initial), inputs
+        inputs = make_transfer_inputs(self.table, runs, fit_scale=self.fit_scale)
+        task, config = make_transfer_task(self.network, paired), replace(self.config, **changes)
+        return self.folder.fit(task, self.data, inputs, grid, config, name, initial), inputs
 
     def _predict(self, variables: Variables, constants: Any) -> SpeciesOutputs:
         """Predict the human test cells. Runs are in the order of the splits, once for each level of another factor."""
@@ -171,8 +203,19 @@ class TransferNetworks:
         rows = stack_rows([plain_rows(self.comparison.splits[key].test) for key in self.keys] * times)
         return predict(self.task, self.data, variables, rows, constants)
 
-    def _add(self, model: str, probability: Float[np.ndarray, "run row class"]) -> None:
-        """Add a model from one run per split."""
+    def _add(
+        self,
+        model: str,
+        probability: Float[np.ndarray, "run row class"],
+        rate: float | None = None,
+        *,
+        by_accuracy: bool = False,
+    ) -> None:
+        """Add a model from one run per split, trained with the rate of the config or another one."""
+        variant = Variant(weights="inverse", selection="accuracy" if by_accuracy else "macro_f1")
+        config = self.config if rate is None else replace(self.config, learning_rate=rate)
+        network = describe_network(self.network.hidden, self.network.token)
+        self.records[model] = NetworkRecord(network, variant, self.fit_scale, config)
         for key, split_probability in zip(self.keys, probability, strict=True):
             self.comparison.add(model, key, split_probability[: len(self.comparison.splits[key].test)])
 

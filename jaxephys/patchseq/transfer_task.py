@@ -5,15 +5,16 @@
 ``alpha`` is a constant of the run: with 0 only human cells count, so that a grid over alpha and its control are one program.
 Runs without rows of one species (pretraining, fine-tuning) are the same task; the term without cells is 0.
 
-Deviation: the original draws one batch of each species and starts the human cells again until the mouse cells are used up.
-Here both are in one row table, the human rows repeated until they are as many as the mouse rows, and a shuffled batch of
-twice the size holds about half of each. The terms are means over their own cells, so that only the number of cells behind
-them varies a little.
+A step of joint training has one batch of each species, and the human cells start again until the mouse cells are used up. A row of
+its table is therefore a pair, a mouse cell with a human cell as its partner; `make_transfer_task` with ``paired`` gathers both.
+
+Deviation: a human cell may be in a batch twice, since the repeated cells are shuffled as a whole, and pairs stay together through
+the epochs. The last incomplete batch is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -65,7 +66,7 @@ class SpeciesConstants(NamedTuple):
 
     Parameters
     ----------
-    scale : ZScore
+    scale : ZScore or LogZScore
         Scale in the packed layout.
     class_weight : array of shape (run, class)
         Inverse-frequency weight of each class in the loss.
@@ -149,13 +150,16 @@ class TransferBatch(NamedTuple):
 
 
 @memoize
-def make_transfer_task(network: TwoSpeciesNetwork) -> Task:
+def make_transfer_task(network: TwoSpeciesNetwork, paired: bool = False) -> Task:
     """Return the functions with which the engine trains a network of two species.
 
     Parameters
     ----------
     network : TwoSpeciesNetwork
         The network, without parameters.
+    paired : bool, default False
+        A training row is a pair of cells (see ``training_rows``), so that a step has ``batch_size`` cells of each species.
+        Rows of validation and prediction are single cells.
 
     Returns
     -------
@@ -169,7 +173,8 @@ def make_transfer_task(network: TwoSpeciesNetwork) -> Task:
         return dict(network.init(key, nothing, nothing, train=False))
 
     def gather(data: TransferData, constants: TransferConstants, rows: RowSet, key: Key | None) -> TransferBatch:
-        del key  # no random numbers are needed
+        if paired and key is not None:
+            rows = join_pairs(rows)
         values, label, mouse = data.packed[rows.index], data.label[rows.index], data.mouse[rows.index]
         human_part, mouse_part = constants.human, constants.mouse
         scale = jax.tree.map(lambda a, b: jnp.where(mouse[:, None], b, a), human_part.scale, mouse_part.scale)
@@ -201,7 +206,7 @@ def make_transfer_task(network: TwoSpeciesNetwork) -> Task:
         return validation_scores(probability, data.label, rows, constants.by_accuracy)
 
     def for_backend(backend: Backend) -> Task:
-        return make_transfer_task(network_for_backend(network, backend))
+        return make_transfer_task(network_for_backend(network, backend), paired)
 
     searchable = searchable_rates(network)
     return Task(init, gather, loss, outputs, validate, for_backend=for_backend, searchable=searchable)
@@ -287,7 +292,11 @@ def human_cells_first(table: FeatureTable, *, sncg_as_lamp5: bool = False) -> Fe
 
 
 def make_transfer_inputs(
-    table: FeatureTable, runs: Sequence[TransferRun], *, dropout: float = DEFAULT_RATES.hidden
+    table: FeatureTable,
+    runs: Sequence[TransferRun],
+    *,
+    fit_scale: Callable[[np.ndarray], Scale] = fit_z_score,
+    dropout: float = DEFAULT_RATES.hidden,
 ) -> RunInputs:
     """Return the rows and constants of every run.
 
@@ -297,6 +306,8 @@ def make_transfer_inputs(
         Labelled cells of both species.
     runs : sequence of TransferRun
         The cells and settings of each run.
+    fit_scale : callable, default fit_z_score
+        Fits a scale to the features of training cells of one species, shape (row, column).
     dropout : float, default 0.2
         Rate of the dropout before each head.
 
@@ -309,7 +320,7 @@ def make_transfer_inputs(
     fitted: dict[bytes, SpeciesConstants] = {}  # runs share the cells of their fold, or of their seed
     for rows in (rows for run in runs for rows in (run.human, run.mouse)):
         if rows.tobytes() not in fitted:
-            fitted[rows.tobytes()] = fit_species(table, rows)
+            fitted[rows.tobytes()] = fit_species(table, rows, fit_scale)
     constants = [
         TransferConstants(
             fitted[run.human.tobytes()],
@@ -325,7 +336,7 @@ def make_transfer_inputs(
 
 
 def training_rows(run: TransferRun) -> RowSet:
-    """Return the human rows, repeated until they are as many as the mouse rows, followed by the mouse rows.
+    """Return the training rows: pairs of a mouse and a human cell, or the cells of the only species.
 
     Parameters
     ----------
@@ -335,13 +346,35 @@ def training_rows(run: TransferRun) -> RowSet:
     Returns
     -------
     RowSet
-        Rows of weight 1.
+        Rows of weight 1. A pair has the mouse cell as ``index`` and the human cell as ``partner``; the cells of the species with
+        fewer of them are repeated.
     """
-    length = max(len(run.human), len(run.mouse)) if len(run.human) else 0
-    return plain_rows(np.concatenate([np.resize(run.human, length), run.mouse]))
+    if not len(run.human) or not len(run.mouse):
+        return plain_rows(np.concatenate([run.human, run.mouse]))
+    length = max(len(run.human), len(run.mouse))
+    return plain_rows(np.resize(run.mouse, length))._replace(partner=np.resize(run.human, length).astype(np.int32))
 
 
-def fit_species(table: FeatureTable, rows: Rows) -> SpeciesConstants:
+def join_pairs(rows: RowSet) -> RowSet:
+    """Return pairs of cells as single rows: the cells of ``index``, followed by those of ``partner``.
+
+    Parameters
+    ----------
+    rows : RowSet of n_pairs
+        Pairs of ``training_rows``.
+
+    Returns
+    -------
+    RowSet of 2 * n_pairs
+        Rows with the weight of their pair.
+    """
+    index = jnp.concatenate([rows.index, rows.partner])
+    return RowSet(index, jnp.tile(rows.weight, 2), index, jnp.tile(rows.mix, 2))
+
+
+def fit_species(
+    table: FeatureTable, rows: Rows, fit_scale: Callable[[np.ndarray], Scale] = fit_z_score
+) -> SpeciesConstants:
     """Fit scale and class weights to training cells of one species.
 
     Parameters
@@ -350,6 +383,8 @@ def fit_species(table: FeatureTable, rows: Rows) -> SpeciesConstants:
         Labelled cells.
     rows : array of int
         Indices of the training cells; none in a run without cells of the species, which gets neutral constants.
+    fit_scale : callable, default fit_z_score
+        Fits the scale.
 
     Returns
     -------
@@ -360,4 +395,4 @@ def fit_species(table: FeatureTable, rows: Rows) -> SpeciesConstants:
     values = table.values[rows] if len(rows) else np.zeros((1, table.values.shape[1]), np.float32)
     counts = np.bincount(table.codes()[rows], minlength=n_classes) if len(rows) else np.ones(n_classes)
     layout = RaggedLayout.from_widths(table.widths)
-    return SpeciesConstants(pack_scale(fit_z_score(values), layout), inverse_frequency_weights(counts))
+    return SpeciesConstants(pack_scale(fit_scale(values), layout), inverse_frequency_weights(counts))

@@ -1,4 +1,4 @@
-"""Figures of matrices and of embeddings: confusion matrix, attention, importance of families, and cells in the plane.
+"""Figures of matrices and of embeddings: confusion matrices, attention, importance of families, and cells in the plane.
 
 As in `jaxephys.reporting.plots`, every function writes a PNG file and a CSV file with the numbers that are drawn.
 """
@@ -13,11 +13,13 @@ import numpy as np
 from jaxtyping import Float, Real, Shaped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patheffects import withStroke
 
 from jaxephys.reporting.plots import GREY, PALETTE, STYLE, draw_legend, make_panels, save_figure
 
 MARKERS = ("o", "^", "s", "D", "v", "P", "X")
+SHARE = "Share of the true class"
 N_LAYERS = 20  # layers of cells drawn above each other
 
 
@@ -43,20 +45,66 @@ def draw_confusion(
     Path
         The path of the PNG file.
     """
-    total = confusion.sum(axis=1, keepdims=True)
-    share = np.divide(confusion, total, out=np.full(confusion.shape, math.nan), where=total > 0)
+    share, total = _row_shares(confusion), confusion.sum(axis=1)
     side = 1.6 + (0.68 if len(classes) < 8 else 0.48) * len(classes)
     figure = Figure(figsize=(side + 0.6, side), layout="constrained")
     axes = figure.subplots()
-    texts = [
-        [f"{100 * s:.0f}%\n{_count(c)}" if c else "" for s, c in zip(*row, strict=True)]
-        for row in zip(share, confusion, strict=True)
-    ]
-    row_names = [f"{label} ({_count(n)})" for label, n in zip(classes, total[:, 0], strict=False)]
-    _heat_map(axes, share, texts, row_names, classes, 1.0, "Share of the true class")
+    row_names = [f"{label} ({_count(n)})" for label, n in zip(classes, total, strict=False)]
+    _draw_bar(axes, _heat_map(axes, share, _share_texts(share, confusion), row_names, classes, 1.0), SHARE)
     axes.set(title=title, xlabel="Predicted class", ylabel="True class (number of cells)")
     rows = [(classes[i], classes[j], confusion[i, j], share[i, j]) for i, j in np.ndindex(confusion.shape)]
     return save_figure(figure, folder, "confusion", ("true", "predicted", "count", "share"), rows)
+
+
+@matplotlib.rc_context(STYLE)
+def draw_confusions(
+    folder: Path,
+    confusions: Mapping[str, Real[np.ndarray, "class class"]],
+    classes: Sequence[str],
+    *,
+    n_columns: int = 4,
+) -> Path:
+    """Draw the confusion matrices of several models on one page, each with shares of the true class above the counts.
+
+    Parameters
+    ----------
+    folder : path-like
+        Run folder.
+    confusions : mapping of str to array, shape (n_classes, n_classes)
+        Number of cells by true class (row) and predicted class (column), by the title of the panel.
+    classes : sequence of str
+        Names of the classes.
+    n_columns : int, default 4
+        Number of panels side by side.
+
+    Returns
+    -------
+    Path
+        The path of the PNG file.
+
+    Raises
+    ------
+    ValueError
+        If there is no matrix.
+    """
+    if not confusions:
+        raise ValueError("there is no confusion matrix to draw: give at least one model")
+    n_columns, side = min(n_columns, len(confusions)), 0.9 + 0.42 * len(classes)
+    figure, panels = make_panels(len(confusions), n_columns, side + 0.1, side)
+    images = []
+    for number, (axes, (title, counts)) in enumerate(zip(panels, confusions.items(), strict=True)):
+        share = _row_shares(counts)
+        images.append(_heat_map(axes, share, _share_texts(share, counts), classes, classes, 1.0, size=6.0))
+        last_row = number + n_columns >= len(confusions)
+        axes.set(title=title, xlabel="Predicted class" * last_row, ylabel="True class" * (number % n_columns == 0))
+        axes.tick_params(labelsize=7.5)
+    _draw_bar(panels, images[0], SHARE)
+    rows = [
+        (title, classes[i], classes[j], counts[i, j], _row_shares(counts)[i, j])
+        for title, counts in confusions.items()
+        for i, j in np.ndindex(counts.shape)
+    ]
+    return save_figure(figure, folder, "confusions", ("panel", "true", "predicted", "count", "share"), rows)
 
 
 @matplotlib.rc_context(STYLE)
@@ -193,7 +241,7 @@ def _attention_map(
     axes: Axes, attention: Float[np.ndarray, "..."], rows: Sequence[str], columns: Sequence[str], label: str
 ) -> None:
     texts = [[f"{weight:.2f}".lstrip("0") for weight in row] for row in attention]
-    _heat_map(axes, attention, texts, rows, columns, float(np.nanmax(attention)), label)
+    _draw_bar(axes, _heat_map(axes, attention, texts, rows, columns, float(np.nanmax(attention))), label)
 
 
 def _heat_map(
@@ -203,8 +251,9 @@ def _heat_map(
     rows: Sequence[str],
     columns: Sequence[str],
     top: float,
-    label: str,
-) -> None:
+    *,
+    size: float = 8.0,
+) -> AxesImage:
     """Draw a matrix in shades from white (0) to dark blue (``top``) with a text in each cell."""
     if values.shape != (len(rows), len(columns)):
         raise ValueError(f"{len(rows)} x {len(columns)} names were given for an array of shape {values.shape}")
@@ -212,7 +261,7 @@ def _heat_map(
     for i, row in enumerate(texts):
         for j, text in enumerate(row):
             color = "white" if values[i, j] > 0.65 * top else "black"
-            axes.text(j, i, text, ha="center", va="center", fontsize=8, color=color)
+            axes.text(j, i, text, ha="center", va="center", fontsize=size, color=color)
     turned: dict[str, Any] = dict(rotation=40, ha="right", rotation_mode="anchor")
     axes.set_xticks(range(len(columns)), columns, **(turned if max(map(len, columns)) > 6 else {}))
     axes.set_yticks(range(len(rows)), rows)
@@ -221,9 +270,29 @@ def _heat_map(
     axes.grid(which="minor", color="white", linewidth=1.5)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_visible(False)
-    bar = axes.figure.colorbar(image, ax=axes, pad=0.02, aspect=25)
+    return image
+
+
+def _draw_bar(axes: Axes | Sequence[Axes], image: AxesImage, label: str) -> None:
+    """Draw the scale of the shades beside one panel, or beside all panels that share it."""
+    figure = (axes if isinstance(axes, Axes) else axes[0]).figure
+    bar = figure.colorbar(image, ax=axes, pad=0.02, aspect=25 if isinstance(axes, Axes) else 40)
     bar.set_label(label)
     bar.outline.set_visible(False)
+
+
+def _row_shares(counts: Real[np.ndarray, "class class"]) -> Float[np.ndarray, "class class"]:
+    """Divide each row of a confusion matrix by its sum; NaN for a class without cells."""
+    total = counts.sum(axis=1, keepdims=True)
+    return np.divide(counts, total, out=np.full(counts.shape, math.nan), where=total > 0)
+
+
+def _share_texts(share: Float[np.ndarray, "class class"], counts: Real[np.ndarray, "class class"]) -> list[list[str]]:
+    """The share of the true class above the number of cells, for each cell of a confusion matrix that is not empty."""
+    return [
+        [f"{100 * s:.0f}%\n{_count(c)}" if c else "" for s, c in zip(*row, strict=True)]
+        for row in zip(share, counts, strict=True)
+    ]
 
 
 def _count(number: float | np.number) -> str:

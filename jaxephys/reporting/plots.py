@@ -93,6 +93,7 @@ def draw_curves(
     history: Mapping[str, Float[np.ndarray, "run epoch"]],
     variant_of_run: Sequence[str],
     metrics: Sequence[str],
+    note: str = "",
 ) -> Path:
     """Draw the mean and standard deviation of metrics over the epochs, one panel per metric and one line per variant.
 
@@ -106,6 +107,8 @@ def draw_curves(
         Variant of each run.
     metrics : sequence of str
         Metrics to draw.
+    note : str, default ""
+        Sentence added below the panels, such as the network that the runs are of.
 
     Returns
     -------
@@ -144,8 +147,9 @@ def draw_curves(
         axes.margins(x=0.02)
         axes.grid(True)
     draw_legend(figure)
-    note = "Mean and standard deviation over the runs that still train. A line ends (dot) when fewer than half do."
-    return save_figure(figure, folder, "curves", ("variant", "metric", "epoch", "mean", "sd", "live"), rows, note)
+    text = "Mean and standard deviation over the runs that still train. A line ends (dot) when fewer than half do."
+    columns = ("variant", "metric", "epoch", "mean", "sd", "live")
+    return save_figure(figure, folder, "curves", columns, rows, f"{text}\n{note}".strip())
 
 
 @matplotlib.rc_context(STYLE)
@@ -157,6 +161,7 @@ def draw_bars(
     *,
     baselines: Sequence[str] = (),
     name: str | None = None,
+    note: str = "",
 ) -> Path:
     """Draw the test score of every model with its standard deviation over seeds, from the best to the worst.
 
@@ -174,6 +179,8 @@ def draw_bars(
         Models to draw in grey.
     name : str, optional
         Name of the files, ``"bars_<metric>"`` by default.
+    note : str, default ""
+        Sentence added below the bars, such as the network that the models are of.
 
     Returns
     -------
@@ -214,8 +221,8 @@ def draw_bars(
     if lines:
         draw_legend(figure)
     rows += [(label, "reference line", "", float(value)) for label, value in lines.items()]
-    note = SEEDS_NOTE + " Grey: baselines." * bool(baselines)
-    return save_figure(figure, folder, name or f"bars_{metric}", ("name", "drawn as", "seed", "value"), rows, note)
+    text = f"{SEEDS_NOTE}{' Grey: baselines.' * bool(baselines)}\n{note}".strip()
+    return save_figure(figure, folder, name or f"bars_{metric}", ("name", "drawn as", "seed", "value"), rows, text)
 
 
 @matplotlib.rc_context(STYLE)

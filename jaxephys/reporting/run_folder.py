@@ -10,7 +10,7 @@ history.csv         one row per run and epoch: training loss and validation scor
 search.csv          with ``--search``: validation score of all levels of hyperparameters, and which were chosen
 scores.csv          test scores of models and baselines in long form, see `jaxephys.reporting.score_table`
 predictions.npz     test probabilities, and which rows each run trained, validated and was tested on
-checkpoints/        state of the training, from which ``--resume`` continues
+checkpoints/        state of the training, from which ``--resume`` continues, and its runs for `jaxephys.load`
 model/              the trained model, for `jaxephys.load`
 figures/            every figure as PNG and the numbers drawn as CSV
 report.md           summary, tables, figures and notes
@@ -46,6 +46,7 @@ from jaxephys.engine.search import add_levels, choose_levels, parse_levels
 from jaxephys.engine.task import RunInputs, Status, Task
 from jaxephys.evaluation.scores import Score
 from jaxephys.evaluation.splits import Split
+from jaxephys.models.run_template import RunTemplate
 from jaxephys.reporting.files import write_csv, write_text
 from jaxephys.reporting.markdown import Headline, overview_sentence, summary_sentences, write_report
 from jaxephys.reporting.score_table import write_scores
@@ -171,6 +172,7 @@ class RunFolder:
         config: TrainConfig,
         name: str = "",
         initial: Any = None,
+        template: RunTemplate | None = None,
     ) -> FitResult:
         """Train a grid of runs with a progress bar and checkpoints in this folder.
 
@@ -191,12 +193,15 @@ class RunFolder:
         grid : RunGrid
             Seed, fold and variant of each run.
         config : TrainConfig
-            Settings of the training. The settings of the run replace ``run_batch`` and ``precision`` if they give them.
+            Settings of the training. The settings of the run replace ``run_batch``, ``precision`` and ``execution`` if they give them.
         name : str, default ""
             Suffix of the files of a second grid of the experiment: ``checkpoints_NAME``, ``runs_NAME.csv`` and
             ``history_NAME.csv``, and the key of its manifest entry. The progress bar shows it, or the name of the experiment.
         initial : pytree of arrays, optional
             Variables from which the runs start, with a leading run axis. By default they are initialized by the task.
+        template : RunTemplate, optional
+            Stored with the checkpoints, so that `jaxephys.load` makes an estimator of each run. Without it only the variables of a run
+            can be read, by `jaxephys.engine.checkpoint.restore_run`.
 
         Returns
         -------
@@ -214,11 +219,15 @@ class RunFolder:
             self.print("no checkpoint was saved: training starts from the beginning")
         title = name or self.experiment
         config = replace(config, run_batch=self.settings.run_batch or config.run_batch)
-        if self.settings.precision != "auto":
-            config = replace(config, precision=self.settings.precision)
+        chosen = {"precision": self.settings.precision, "execution": self.settings.execution}
+        config = replace(config, **{option: value for option, value in chosen.items() if value != "auto"})
         levels = parse_levels(self.settings.search, task)
         if levels:
+            n_runs = len(grid)
             grid, inputs, initial = add_levels(grid, inputs, initial, levels)
+            template = template and template.repeat(len(grid) // n_runs)
+        if template is not None and self.is_first_host:
+            template.write(checkpoints)
         result = fit(task, data, inputs, grid, config, initial=initial, folder=checkpoints, title=title)
         compiled, trained = result.compile_seconds, result.run_seconds
         self.print(f"{result.execution}: compiled in {compiled:.1f} s, trained in {trained:.1f} s")

@@ -14,7 +14,11 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 # Fields for the folder and device of a run. They do not change results and are not saved.
 RUNTIME_FIELDS = ("out", "resume", "device", "distributed", "run_batch")
-ADDED_FIELDS = {"search": (), "precision": "auto"}  # what runs of versions without these fields were trained with
+ADDED_FIELDS = {
+    "search": (),
+    "precision": "auto",
+    "execution": "auto",
+}  # what runs of versions without these fields were trained with
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,15 @@ class Settings:
     """Largest number of networks that are trained at once. By default as many as the memory holds."""
     precision: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
     """Precision of matrix products: by default float32 on a CPU and tf32 on other devices."""
+    execution: Literal["auto", "map", "vmap"] = "auto"
+    """How a device trains its networks: side by side (vmap) or one after the other (map), which is faster on the cores of a CPU."""
     search: tuple[str, ...] = ()
     """Levels of hyperparameters that are all trained, such as learning_rate=1e-3,3e-4; validation rows choose one for each split."""
 
     # Names of fields in the run folders of earlier versions, and their present names. Classes extend it.
     renamed: ClassVar[Mapping[str, str]] = {}
+    # Names of fields that earlier versions did not have, and whose defaults are what they did. Classes extend it.
+    added: ClassVar[tuple[str, ...]] = ()
 
 
 S = TypeVar("S", bound=Settings)
@@ -84,7 +92,8 @@ def settings_from_json(preset: S, saved: Mapping[str, Any]) -> S:
     ValueError
         If the saved field names differ from those of the settings, as for a run of another version of the experiment.
     """
-    saved = {**ADDED_FIELDS, **{preset.renamed.get(name, name): value for name, value in saved.items()}}
+    defaults = {item.name: item.default for item in dataclasses.fields(preset) if item.name in preset.added}
+    saved = {**ADDED_FIELDS, **defaults, **{preset.renamed.get(name, name): value for name, value in saved.items()}}
     types = {item.name: str(item.type) for item in dataclasses.fields(preset) if item.name not in RUNTIME_FIELDS}
     if different := sorted(set(saved) ^ set(types)):
         raise ValueError(f"the settings of another version were saved: they differ in the field {different[0]!r}")

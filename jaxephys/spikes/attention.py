@@ -10,7 +10,8 @@ second-to-last (``ndi,nij->ndj``) run four times as fast as the same products wr
 
 Start with :func:`attend`.
 
-Deviation: the published layer applies dropout to attention weights in training. Flash kernels do not, and neither does this.
+The published layer drops attention weights in training. Flash kernels do not, so that this is an option (`WeightDropout`), computed in
+blocks on every device.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_batching import sequential_vmap
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt
 
 from jaxephys.dimensions import AnyArray
 
@@ -35,6 +36,43 @@ BLOCK_SCORES = 2**19  # scores of one block over all heads: scores and weights t
 MIN_BLOCK, MAX_BLOCK = 32, 512  # bins of a block
 
 
+class WeightDropout(NamedTuple):
+    """Dropout of attention weights in training.
+
+    Parameters
+    ----------
+    key : uint32 array of shape (2,)
+        Data of a random key. Weights of the same key are dropped alike.
+    rate : float
+        Part of the weights that is set to 0, below 1; the others are divided by their share.
+    """
+
+    key: UInt[AnyArray, "*run key_word"]
+    rate: Float[AnyArray, "*run"]
+
+    def factors(
+        self, i: Int[AnyArray, ""] | int, j: Int[AnyArray, ""] | int, shape: tuple[int, ...]
+    ) -> Float[Array, "head query key"]:
+        """Return what the weights of a block are multiplied by, the same numbers in every call.
+
+        Parameters
+        ----------
+        i, j : int
+            Query block and key block.
+        shape : tuple of int
+            Shape of the block: (heads, size, size).
+
+        Returns
+        -------
+        float32 array of this shape
+            0, or 1 / (1 - rate).
+        """
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.wrap_key_data(self.key), i), j)
+        kept = 1 - self.rate
+        is_kept = jax.random.bits(key, shape, jnp.uint16) < kept * 2.0**16
+        return jnp.where(is_kept, 1 / kept, 0.0)
+
+
 def attend(
     q: Float[AnyArray, "time head width"],
     k: Float[AnyArray, "key head width"],
@@ -44,6 +82,7 @@ def attend(
     causal: bool = True,
     start: Int[AnyArray, ""] | int | None = None,
     kernel: str = "sequential",
+    dropout: WeightDropout | None = None,
 ) -> Float[Array, "time head width"]:
     """Compute multi-head attention.
 
@@ -62,9 +101,10 @@ def attend(
     kernel : {"sequential", "blocked", "cudnn", "pallas"}
         ``"sequential"`` and ``"blocked"`` compute blocks in float32 by `blocked_attention`; of a batch of windows, the former computes one window
         after the other, and the latter all together. ``"cudnn"`` is the flash attention of cuDNN on a GPU, with products of
-        bfloat16 and a softmax of float32; ``"blocked"`` is used instead where it does not apply: to attention in both
-        directions, and to heads whose width is not a multiple of 8 up to 120. ``"pallas"`` is `pallas_attention` where it applies, that is
+        bfloat16 and a softmax of float32; ``"blocked"`` is used instead where it does not apply: to heads wider than 120. ``"pallas"`` is `pallas_attention` where it applies, that is
         without a window, a past and a first valid key, and ``"cudnn"`` elsewhere.
+    dropout : WeightDropout, optional
+        Dropout of the weights. No other kernel than that of blocks has it.
 
     Returns
     -------
@@ -81,13 +121,13 @@ def attend(
             f"{q.shape[0]} queries and {k.shape[0]} keys, window {window}, causal {causal}: the queries must be the last "
             "keys, and attention in both directions can have neither earlier keys nor a window"
         )
-    fits_cudnn = causal and q.shape[-1] % 8 == 0 and q.shape[-1] <= MAX_CUDNN_WIDTH
-    if kernel == "pallas" and causal and window is None and start is None and k.shape == q.shape:
+    has_kernel = dropout is None and q.shape[-1] <= MAX_CUDNN_WIDTH
+    if kernel == "pallas" and has_kernel and causal and window is None and start is None and k.shape == q.shape:
         return pallas_attention(q, k, v)
-    if kernel in ("cudnn", "pallas") and fits_cudnn:
-        return cudnn_attention(q, k, v, window=window, start=start)
-    sequential = kernel == "sequential"
-    return blocked_attention(q, k, v, window=window, causal=causal, start=start, sequential=sequential)
+    if kernel in ("cudnn", "pallas") and has_kernel:
+        return cudnn_attention(q, k, v, window=window, causal=causal, start=start)
+    options: dict[str, Any] = {"window": window, "causal": causal, "start": start, "dropout": dropout}
+    return blocked_attention(q, k, v, sequential=kernel == "sequential", **options)
 
 
 def blocked_attention(
@@ -100,6 +140,7 @@ def blocked_attention(
     start: Int[AnyArray, ""] | int | None = None,
     block: int | None = None,
     sequential: bool = True,
+    dropout: WeightDropout | None = None,
 ) -> Float[Array, "time head width"]:
     """Compute multi-head attention block by block, in float32 on any device.
 
@@ -119,6 +160,8 @@ def blocked_attention(
         Bins of a block, `block_size` by default. Results do not depend on it, except for rounding.
     sequential : bool
         Whether the windows of a batch (of ``jax.vmap``) are computed one after the other.
+    dropout : WeightDropout, optional
+        Dropout of the weights, which depends on the blocks.
 
     Returns
     -------
@@ -135,7 +178,7 @@ def blocked_attention(
     first_key = jnp.asarray(pad_before if start is None else pad_before + start, jnp.int32)
     q = jnp.pad(jnp.moveaxis(q, 1, 0), ((0, 0), (0, pad_after), (0, 0)))
     k, v = (jnp.pad(jnp.moveaxis(x, 1, 0), ((0, 0), (pad_before, pad_after), (0, 0))) for x in (k, v))
-    out: Any = _attention(blocks, q * q.shape[-1] ** -0.5, k, v, first_key)
+    out: Any = _attention(blocks, q * q.shape[-1] ** -0.5, k, v, first_key, dropout)
     return jnp.moveaxis(out[:, :time], 0, 1).astype(dtype)
 
 
@@ -145,18 +188,22 @@ def cudnn_attention(
     v: Float[AnyArray, "key head width"],
     *,
     window: int | None = None,
+    causal: bool = True,
     start: Int[AnyArray, ""] | int | None = None,
 ) -> Float[Array, "time head width"]:
-    """Compute causal multi-head attention by the flash attention of cuDNN, on an NVIDIA GPU.
+    """Compute multi-head attention by the flash attention of cuDNN, on an NVIDIA GPU.
 
     Parameters
     ----------
     q : float array of shape (bins, heads, width)
-        Queries, which belong to the last ``bins`` of the keys. The width is a multiple of 8 up to `MAX_CUDNN_WIDTH`.
+        Queries, which belong to the last ``bins`` of the keys. The width is at most `MAX_CUDNN_WIDTH`; the kernel has multiples of 8, and
+        heads are filled with zeros to the next one.
     k, v : float array of shape (keys, heads, width)
         Keys and values.
     window : int, optional
         A query sees its own bin and this many bins before it. By default it sees all bins before it.
+    causal : bool
+        Whether a query sees no later key.
     start : int, optional
         Index of the first valid key; earlier keys are masked.
 
@@ -167,19 +214,22 @@ def cudnn_attention(
 
     Notes
     -----
-    The kernel has neither a past nor a first valid key. For a past, queries of 0 are added to it, whose results are dropped. Keys that are
-    not valid get one more coordinate, whose product with that of a query is `MASKED_COORDINATE`, and hence a weight of 0.
+    The kernel has neither a past nor a first valid key, and numbers of keys and widths of heads that are multiples of 8, to which both are
+    filled up. For a past, queries of 0 are added to it, whose results are dropped. Keys that are not valid get one more coordinate, whose
+    product with that of a query is `MASKED_COORDINATE`, and hence a weight of 0.
     """
-    dtype, time, width, past = q.dtype, q.shape[0], q.shape[-1], k.shape[0] - q.shape[0]
-    padding = -k.shape[0] % 8  # in the future of every bin
+    dtype, time, width, n_keys = q.dtype, q.shape[0], q.shape[-1], k.shape[0]
+    past, padding = n_keys - time, -n_keys % 8
     q = jnp.pad(q, ((past, 0), (0, 0), (0, 0)))
-    if start is not None:
-        masked = jnp.where(jnp.arange(len(k)) < start, MASKED_COORDINATE, 0.0)
-        coordinates = jnp.ones(len(k)), masked, jnp.zeros(len(k))
+    q, k, v = (jnp.pad(x, ((0, padding), (0, 0), (0, 0))) for x in (q, k, v))
+    if start is not None or (padding and not causal):  # for causal attention, padding is in the future of every bin
+        bins = jnp.arange(len(k))
+        hidden = (bins >= n_keys) if start is None else (bins < start)
+        coordinates = jnp.ones(len(k)), jnp.where(hidden, MASKED_COORDINATE, 0.0), jnp.zeros(len(k))
         q, k, v = (_add_coordinate(x, values) for x, values in zip((q, k, v), coordinates, strict=True))
-    q, k, v = (jnp.pad(x.astype(jnp.bfloat16), ((0, padding), (0, 0), (0, 0))) for x in (q, k, v))
+    q, k, v = (jnp.pad(x.astype(jnp.bfloat16), ((0, 0), (0, 0), (0, -x.shape[-1] % 8))) for x in (q, k, v))
     local = None if window is None else (window, 0)
-    options = {"scale": width**-0.5, "is_causal": True, "local_window_size": local}
+    options = {"scale": width**-0.5, "is_causal": causal, "local_window_size": local}
     out = jax.nn.dot_product_attention(q, k, v, implementation="cudnn", **options)
     return out[past : past + time, :, :width].astype(dtype)
 
@@ -369,19 +419,22 @@ def _add_coordinate(x: Array, values: Array) -> Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attention(blocks: Blocks, q: Array, k: Array, v: Array, first_key: Array) -> Array:
+def _attention(blocks: Blocks, q: Array, k: Array, v: Array, first_key: Array, dropout: WeightDropout | None) -> Array:
     """Attention of heads first: [head, time, width]."""
-    return _forward(blocks, q, k, v, first_key)[0]
+    return _forward(blocks, q, k, v, first_key, dropout)[0]
 
 
-def _forward(blocks, q, k, v, first_key):
+def _forward(blocks, q, k, v, first_key, dropout):
     # On a CPU a batch is computed one window after the other: the blocks of several windows would not fit into the cache.
     mapped = sequential_vmap if blocks.sequential else lambda function: function
-    out, log_sum = mapped(partial(_forward_window, blocks))(q, k, v, first_key)
-    return out, (q, k, v, first_key, out, log_sum)
+    given = () if dropout is None else (dropout,)
+    out, log_sum = mapped(partial(_forward_window, blocks))(q, k, v, first_key, *given)
+    return out, (q, k, v, first_key, dropout, out, log_sum)
 
 
-def _forward_window(blocks: Blocks, q: Array, k: Array, v: Array, first_key: Array) -> tuple[Array, Array]:
+def _forward_window(
+    blocks: Blocks, q: Array, k: Array, v: Array, first_key: Array, dropout: WeightDropout | None = None
+) -> tuple[Array, Array]:
     k_columns = jnp.swapaxes(k, 1, 2)  # head, width, key
 
     def query_block(carry: None, i: Array) -> tuple[None, tuple[Array, Array]]:
@@ -393,7 +446,8 @@ def _forward_window(blocks: Blocks, q: Array, k: Array, v: Array, first_key: Arr
             score = jnp.where(blocks.mask(i, j, first_key), score, MASKED_SCORE)
             new_highest = jnp.maximum(highest, score.max(axis=-1))
             weight, rescale = jnp.exp(score - new_highest[..., None]), jnp.exp(highest - new_highest)
-            out = out * rescale[..., None] + jnp.einsum("nij,njd->nid", weight, blocks.take(v, j, 1))
+            used = weight if dropout is None else weight * dropout.factors(i, j, weight.shape)
+            out = out * rescale[..., None] + jnp.einsum("nij,njd->nid", used, blocks.take(v, j, 1))
             return new_highest, total * rescale + weight.sum(axis=-1), out
 
         initial = jnp.full(q_block.shape[:2], MASKED_SCORE), jnp.zeros(q_block.shape[:2]), jnp.zeros_like(q_block)
@@ -406,10 +460,11 @@ def _forward_window(blocks: Blocks, q: Array, k: Array, v: Array, first_key: Arr
 
 
 def _backward(blocks, saved, out_bar):
-    q, k, v, first_key, out, log_sum = saved
+    q, k, v, first_key, dropout, out, log_sum = saved
     mapped = sequential_vmap if blocks.sequential else lambda function: function
-    gradients = mapped(partial(_backward_window, blocks))(q, k, v, first_key, out, log_sum, out_bar)
-    return *gradients, None
+    given = () if dropout is None else (dropout,)
+    gradients = mapped(partial(_backward_window, blocks))(q, k, v, first_key, out, log_sum, out_bar, *given)
+    return *gradients, None, None
 
 
 def _backward_window(
@@ -421,8 +476,12 @@ def _backward_window(
     out: Array,
     log_sum: Array,
     out_bar: Array,
+    dropout: WeightDropout | None = None,
 ) -> tuple[Array, Array, Array]:
-    """With P the weights and D = sum_d out out_bar: dV = P' out_bar, dS = P (out_bar V' - D), dQ = dS K, dK = dS' Q."""
+    """With P the weights and D = sum_d out out_bar: dV = P' out_bar, dS = P (out_bar V' - D), dQ = dS K, dK = dS' Q.
+
+    With factors F of dropout: dV = (F P)' out_bar and dS = P (F out_bar V' - D).
+    """
     q_columns, k_columns, v_columns, out_bar_columns = (jnp.swapaxes(x, 1, 2) for x in (q, k, v, out_bar))
     inner = jnp.sum(out * out_bar, axis=-1)
 
@@ -436,14 +495,18 @@ def _backward_window(
             score = jnp.einsum("nid,ndj->nij", q_block, blocks.take(k_columns, j, 2))
             score = jnp.where(blocks.mask(i, j, first_key), score, MASKED_SCORE)
             weight = jnp.exp(score - block_log_sum)
-            score_bar = weight * (jnp.einsum("nid,ndj->nij", out_bar_block, blocks.take(v_columns, j, 2)) - block_inner)
+            used, weight_bar = weight, jnp.einsum("nid,ndj->nij", out_bar_block, blocks.take(v_columns, j, 2))
+            if dropout is not None:
+                factors = dropout.factors(i, j, weight.shape)
+                used, weight_bar = factors * weight, factors * weight_bar
+            score_bar = weight * (weight_bar - block_inner)
             q_bar = q_bar + jnp.einsum("nij,njd->nid", score_bar, blocks.take(k, j, 1))
 
             def add_to_block(whole: Array, part: Array) -> Array:
                 return lax.dynamic_update_slice_in_dim(whole, blocks.take(whole, j, 2) + part, j * blocks.size, 2)
 
             k_bar = add_to_block(k_bar, jnp.einsum("ndi,nij->ndj", q_block_columns, score_bar))
-            v_bar = add_to_block(v_bar, jnp.einsum("ndi,nij->ndj", out_bar_block_columns, weight))
+            v_bar = add_to_block(v_bar, jnp.einsum("ndi,nij->ndj", out_bar_block_columns, used))
             return q_bar, k_bar, v_bar
 
         q_bar, k_bar, v_bar = lax.fori_loop(*blocks.key_blocks(i), add_key_block, (jnp.zeros_like(q_block), *bars))

@@ -1,8 +1,8 @@
 """The form in which spike networks are computed on each kind of device, with the reasons: the only choice of this kind.
 
 **Attention.** On a CPU blocks of one window after the other, because those of several windows do not fit into the cache. On a GPU the flash
-attention of cuDNN, whose products are bfloat16 and whose softmax is float32. It has no float32: where that is required, and on a TPU, blocks of all
-windows and runs are computed at once. For the published layer (12 runs, 16 windows of 3,125 bins, 16 heads of 8; compiled for an H100), attention
+attention of cuDNN, whose products are bfloat16 and whose softmax is float32; widths of heads are filled up to a multiple of 8. It has neither
+float32 nor dropout of weights: where either is required, and on a TPU, blocks of all windows and runs are computed at once. For the published layer (12 runs, 16 windows of 3,125 bins, 16 heads of 8; compiled for an H100), attention
 moves 4.7 GiB a step with cuDNN and about 1,600 GiB in blocks. Heads padded to 16 and 64 move 7.5 and 24.7 GiB with cuDNN; ``"pallas"``, whose
 products are 16 wide, moves 8.2 GiB. It may be faster all the same, because products and not bytes limit heads of 8, but has not been timed.
 
@@ -18,15 +18,12 @@ Start with :func:`network_for_backend`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache, wraps
 from typing import Any
 
 import jax
 
 from jaxephys.engine import devices
-from jaxephys.engine.compile_cache import use_persistent_cache
 from jaxephys.engine.task import Backend
 from jaxephys.spikes.network import ComputeForm, SpikeNetwork
 
@@ -82,35 +79,6 @@ def local_backend() -> Backend:
         With the precision that the engine chooses for the device.
     """
     return devices.choose_backend(jax.local_devices()[0])
-
-
-def jit_local(function: Callable[..., Any], static_argnums: tuple[int, ...] = ()) -> Callable[..., Any]:
-    """Compile a function as the engine compiles its programs for the first device of this process.
-
-    Parameters
-    ----------
-    function : callable
-        A function of arrays.
-    static_argnums : tuple of int
-        Positions of hashable arguments that the program depends on.
-
-    Returns
-    -------
-    callable
-        The compiled function, for calls from Python; other compiled functions cannot call it.
-    """
-
-    @cache
-    def compiled(platform: str) -> Callable[..., Any]:
-        use_persistent_cache()
-        options = devices.compiler_options(platform)
-        return jax.jit(function, static_argnums=static_argnums, compiler_options=options)
-
-    @wraps(function)
-    def call(*arguments: Any) -> Any:
-        return compiled(jax.local_devices()[0].platform)(*arguments)
-
-    return call
 
 
 def local_network(network: SpikeNetwork) -> SpikeNetwork:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxephys.dimensions import AnyArray
-from jaxephys.spikes.backend import jit_local
+from jaxephys.engine.devices import jit_local
 
 Apply = Callable[[Array], Array]  # bins (bins, units) -> logits (bins, units); row t belongs to bin t + 1
 N_TESTS = 6  # bins t that are tested

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -14,12 +15,13 @@ from jaxtyping import Array, Float, Int, UInt
 from scipy.special import expit
 from sklearn.utils.validation import check_is_fitted
 
-from jaxephys.engine.config import TrainConfig
+from jaxephys.engine.config import StepDecay, TrainConfig
 from jaxephys.engine.fit import FitResult, fit
 from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.task import PyTree, RunInputs, Task
 from jaxephys.models.base import EnsembleEstimator, mean_over_runs
 from jaxephys.models.migrations import migration
+from jaxephys.models.run_template import RunTemplate
 from jaxephys.schemas.recording import Recording
 from jaxephys.spikes.attention import lag_profile
 from jaxephys.spikes.attribution import layer_queries_and_keys
@@ -32,6 +34,19 @@ from jaxephys.spikes.streaming_scores import StreamingCounts, choose_threshold, 
 from jaxephys.spikes.task import N_ENTRIES, Objective, make_run_inputs, make_task
 
 RecordingLike = Recording | np.ndarray
+# Options of the engine by name of the optimizer. Adam as published has neither clipping nor warm-up, a rate that falls every fifth epoch,
+# and windows in the order of time.
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "adamw": {"learning_rate": 3e-3, "weight_decay": 1e-3, "warmup_steps": 30},
+    "published": {
+        "optimizer": "adam",
+        "learning_rate": 5e-3,
+        "weight_decay": 0.0,
+        "clip_norm": None,
+        "decay": StepDecay(0.9, epochs=5, floor=2.5e-5),
+        "shuffle": False,
+    },
+}
 
 
 class SpikeTransformer(EnsembleEstimator):
@@ -49,8 +64,7 @@ class SpikeTransformer(EnsembleEstimator):
         causal; "legacy" is the published layer as published, which reconstructs the bin that it is shown.
     objective : str or Objective, default "bce"
         Name of the loss ("bce", "focal", "dice", "dice_bce" or "published_dice"), or the loss with its parameters
-        (:class:`jaxephys.Objective`). The epoch is selected by ``bits_per_spike`` for "bce" and by average precision for the
-        others, whose outputs are not probabilities before calibration.
+        (:class:`jaxephys.Objective`).
     adaptive : bool, default True
         Mix the network with plainer experts (running rate, exponential means, a linear model), weighted unit by unit by how
         well each has predicted the recording so far. No effect on "published" and "legacy".
@@ -66,10 +80,18 @@ class SpikeTransformer(EnsembleEstimator):
         Stop a network after this number of epochs without a better validation score; None trains for ``max_epochs``.
     batch_size : int, default 8
         Windows of an optimizer step.
-    learning_rate : float, default 3e-3
-        Learning rate of AdamW after a warm-up of 30 steps.
-    weight_decay : float, default 1e-3
-        Weight decay of AdamW.
+    optimizer : {"adamw", "published"}, default "adamw"
+        "adamw": AdamW with gradients clipped to a norm of 2, a warm-up of 30 steps, and windows in random order. "published": Adam as
+        published, without any of these; the learning rate is multiplied by 0.9 every fifth epoch down to 2.5e-5, and windows follow the
+        order of time.
+    learning_rate : float, optional
+        Learning rate; by default 3e-3 for "adamw" and 5e-3 for "published".
+    weight_decay : float, optional
+        Weight decay of AdamW, 1e-3 by default. An error for the published optimizer, which has none.
+    select_by : str, optional
+        Validation score that selects the epoch: "bits_per_spike", "average_precision", "roc_auc", "accuracy" (as published; at the
+        threshold of ``thresholds_``), or "last" for the last epoch. By default bits per spike for the loss "bce", and average precision for
+        the others, whose outputs are not probabilities before calibration.
     calibration_bins : int, default 20000
         Validation bins that calibrate the logits and determine the threshold.
     random_state : int, default 0
@@ -86,8 +108,8 @@ class SpikeTransformer(EnsembleEstimator):
     thresholds_ : float32 array of shape (networks,)
         Logit from which on a spike is predicted: the best recall minus false positive rate on validation bins, with at most 5
         false positives in 1,000 silent bins.
-    causality_ : CausalityReport
-        Result of the causality test of the first network.
+    causality_ : CausalityReport or None
+        Result of the causality test of the first network; None for networks that were loaded from checkpoints.
     units_ : int
         Number of units of the training recordings.
     bin_ms_ : float
@@ -141,8 +163,10 @@ class SpikeTransformer(EnsembleEstimator):
         max_epochs: int = 8,
         patience: int | None = None,
         batch_size: int = 8,
-        learning_rate: float = 3e-3,
-        weight_decay: float = 1e-3,
+        optimizer: str = "adamw",
+        learning_rate: float | None = None,
+        weight_decay: float | None = None,
+        select_by: str | None = None,
         calibration_bins: int = 20_000,
         random_state: int = 0,
         progress: bool = True,
@@ -156,8 +180,10 @@ class SpikeTransformer(EnsembleEstimator):
         self.max_epochs = max_epochs
         self.patience = patience
         self.batch_size = batch_size
+        self.optimizer = optimizer
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
+        self.select_by = select_by
         self.calibration_bins = calibration_bins
         self.random_state = random_state
         self.progress = progress
@@ -282,8 +308,9 @@ class SpikeTransformer(EnsembleEstimator):
         network = self.network_options.build(n_units, bin_ms) if network is None else network
         data = make_data(recordings, network.filters, self.length)
         task = make_task(network, n_units, objectives, self.length, self.entries_per_window)
-        inputs = make_run_inputs(recordings, sources, objectives, self.length, batch_size=self.batch_size)
-        return task, data, inputs
+        whole = self.train_config().shuffle  # in the order of time, every window comes once
+        options = {"batch_size": self.batch_size, "whole_batches": whole}
+        return task, data, make_run_inputs(recordings, sources, objectives, self.length, **options)
 
     def train_config(self) -> TrainConfig:
         """Return the engine's settings for this estimator.
@@ -292,17 +319,23 @@ class SpikeTransformer(EnsembleEstimator):
         -------
         TrainConfig
             Settings of training.
+
+        Raises
+        ------
+        ValueError
+            If the optimizer is unknown, or has no weight decay and one is given.
         """
-        return TrainConfig(
-            self.max_epochs,
-            self.patience,
-            monitor="bits_per_spike" if self.loss_options.loss == "bce" else "average_precision",
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            warmup_steps=30,
-            chunk_epochs=1,
-        )
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"optimizer {self.optimizer!r} is unknown: choose one of {', '.join(OPTIMIZERS)}")
+        options: dict[str, Any] = {
+            "monitor": "bits_per_spike" if self.loss_options.loss == "bce" else "average_precision"
+        }
+        options |= OPTIMIZERS[self.optimizer]
+        given = {"learning_rate": self.learning_rate, "weight_decay": self.weight_decay, "monitor": self.select_by}
+        options |= {name: value for name, value in given.items() if value is not None}
+        if self.select_by == "last":  # every epoch counts as better than the one before
+            options |= {"monitor": "loss", "min_delta": -math.inf}
+        return TrainConfig(self.max_epochs, self.patience, batch_size=self.batch_size, chunk_epochs=1, **options)
 
     def keep_runs(
         self,
@@ -339,13 +372,62 @@ class SpikeTransformer(EnsembleEstimator):
         kept_sources = [sources[run] for run in self._store_runs(result, indices)]
         self.sources_ = [recordings[source].name for source in kept_sources]
         self.units_, self.bin_ms_ = recordings[0].units, recordings[0].bin_ms
-        network = self.network_options.build(self.units_, self.bin_ms_)
-        forecaster = Forecaster.from_variables(network, self.variables_, adaptive=self.adaptive, length=self.length)
-        self.causality_ = forecaster.check_causality(recordings[kept_sources[0]])
-        n_bins = self.calibration_bins
-        self.forecaster_ = forecaster.calibrate(recordings, kept_sources, n_bins=n_bins, progress=self.progress)
-        counts = self.forecaster_.count_validation(recordings, kept_sources, n_bins=n_bins)
-        self.thresholds_ = np.array([choose_threshold(run_counts) for run_counts in counts], np.float32)
+        self._calibrate(recordings, kept_sources)
+        return self
+
+    def run_template(
+        self, recordings: Sequence[Recording], sources: Sequence[int], objectives: Sequence[Objective]
+    ) -> RunTemplate:
+        """Return what the checkpoints of a grid must hold, so that :func:`jaxephys.load` makes an estimator of any of its runs.
+
+        Parameters
+        ----------
+        recordings : sequence of Recording
+            The training recordings.
+        sources : sequence of int
+            For each run the index of its recording.
+        objectives : sequence of Objective
+            For each run its loss.
+
+        Returns
+        -------
+        RunTemplate
+            Units, bin width, and the recording and the loss of each run.
+        """
+        names = [recording.name for recording in recordings]
+        settings = {"sources": names, "units": recordings[0].units, "bin_ms": recordings[0].bin_ms, "leak": None}
+        parameters = [{"objective": asdict(objective)} for objective in objectives]
+        return RunTemplate(self._config(settings), {"source": np.asarray(sources, np.int32)}, parameters)
+
+    def calibrate(self, X: RecordingLike | Sequence[RecordingLike]) -> SpikeTransformer:
+        """Calibrate the logits, fit the linear expert, choose the thresholds and test for causality, as `fit` does after training.
+
+        An estimator that was loaded from checkpoints needs this: its probabilities are those of the networks as trained, and it has
+        no thresholds.
+
+        Parameters
+        ----------
+        X : Recording, array of shape (bins, units), or sequence of these
+            The training recordings, found by name. Validation bins calibrate, training bins fit the linear expert.
+
+        Returns
+        -------
+        SpikeTransformer
+            This estimator.
+
+        Raises
+        ------
+        ValueError
+            If a training recording is missing.
+        """
+        check_is_fitted(self)
+        recordings = [_as_recording(one) for one in ([X] if isinstance(X, Recording | np.ndarray) else X)]
+        names = [recording.name for recording in recordings]
+        if missing := sorted(set(self.sources_) - set(names)):
+            raise ValueError(
+                f"the recording {missing[0]} is missing: give all recordings that the networks were trained on"
+            )
+        self._calibrate(recordings, [names.index(source) for source in self.sources_])
         return self
 
     def predict_proba(
@@ -533,6 +615,16 @@ class SpikeTransformer(EnsembleEstimator):
         profiles = jax.jit(lambda some: lax.map(profile, some))(jnp.asarray(windows, jnp.float32))
         return np.asarray(profiles.mean(axis=0))
 
+    def _calibrate(self, recordings: Sequence[Recording], sources: Sequence[int]) -> None:
+        """Set the attributes that follow from the variables and the recording of each network."""
+        network = self.network_options.build(self.units_, self.bin_ms_)
+        forecaster = Forecaster.from_variables(network, self.variables_, adaptive=self.adaptive, length=self.length)
+        self.causality_ = forecaster.check_causality(recordings[sources[0]])
+        n_bins = self.calibration_bins
+        self.forecaster_ = forecaster.calibrate(recordings, sources, n_bins=n_bins, progress=self.progress)
+        counts = self.forecaster_.count_validation(recordings, sources, n_bins=n_bins)
+        self.thresholds_ = np.array([choose_threshold(run_counts) for run_counts in counts], np.float32)
+
     def _check_recording(self, X: RecordingLike) -> Recording:
         """Return a recording that the fitted networks can be applied to."""
         check_is_fitted(self)
@@ -559,7 +651,7 @@ class SpikeTransformer(EnsembleEstimator):
 
     @classmethod
     def _decoded_parameters(cls, parameters: dict[str, Any]) -> dict[str, Any]:
-        groups = {"network": NetworkOptions, "objective": Objective}
+        groups = {"network": _saved_network, "objective": Objective}
         return {name: groups[name](**value) if isinstance(value, dict) else value for name, value in parameters.items()}
 
     def _saved_arrays(self) -> dict[str, PyTree]:
@@ -567,12 +659,19 @@ class SpikeTransformer(EnsembleEstimator):
         return {**variables, "scale": scale, "shift": shift, "line": linear_weights, "thresholds": self.thresholds_}
 
     def _saved_settings(self) -> dict[str, Any]:
-        return {"sources": self.sources_, "units": self.units_, "bin_ms": self.bin_ms_, "leak": list(self.causality_)}
+        causality = None if self.causality_ is None else list(self.causality_)
+        return {"sources": self.sources_, "units": self.units_, "bin_ms": self.bin_ms_, "leak": causality}
 
     def _restore(self, arrays: dict[str, PyTree], config: dict[str, Any]) -> None:
         self.sources_, self.units_, self.bin_ms_ = config["sources"], config["units"], config["bin_ms"]
-        output_change, future_gradient, reach, tested_bins = config["leak"]
-        self.causality_ = CausalityReport(output_change, future_gradient, reach, tuple(tested_bins))
+        if "source" in arrays:  # runs that are read from checkpoints
+            self.sources_ = [self.sources_[source] for source in arrays.pop("source")]
+            self._restore_uncalibrated(arrays)
+            return
+        self.causality_ = None
+        if config["leak"] is not None:
+            output_change, future_gradient, reach, tested_bins = config["leak"]
+            self.causality_ = CausalityReport(output_change, future_gradient, reach, tuple(tested_bins))
         self.thresholds_ = arrays.pop("thresholds")
         scale, shift, linear_weights = (arrays.pop(name) for name in ("scale", "shift", "line"))
         self.variables_ = arrays
@@ -580,12 +679,18 @@ class SpikeTransformer(EnsembleEstimator):
         forecast_config = ForecastConfig(network, self.adaptive, self.length)
         self.forecaster_ = Forecaster(forecast_config, ForecastParameters(arrays, scale, shift, linear_weights))
 
+    def _restore_uncalibrated(self, variables: dict[str, PyTree]) -> None:
+        self.variables_, self.causality_ = variables, None
+        network = self.network_options.build(self.units_, self.bin_ms_)
+        self.forecaster_ = Forecaster.from_variables(network, variables, adaptive=self.adaptive, length=self.length)
+        self.thresholds_ = np.full(self.n_networks_, np.nan, np.float32)
+
     def _summary(self) -> str:
         kind = self.network_options.kind
         target = "the bin that it is shown (a reconstruction)" if kind == "legacy" else "the next bin"
         return (
             f"{kind}, predicts {target}, trained on {', '.join(dict.fromkeys(self.sources_))} "
-            f"({self.units_} units, bins of {self.bin_ms_:g} ms); {self.causality_}"
+            f"({self.units_} units, bins of {self.bin_ms_:g} ms); {self.causality_ or 'not calibrated'}"
         )
 
 
@@ -615,3 +720,10 @@ def group_parameters(config: dict[str, Any], arrays: dict[str, Any]) -> tuple[di
 
 def _as_recording(X: RecordingLike, bin_ms: float = 1.0) -> Recording:
     return X if isinstance(X, Recording) else Recording.from_array(X, bin_ms=bin_ms)
+
+
+def _saved_network(kind: str, **options: Any) -> NetworkOptions:
+    """Return saved options. Earlier versions saved values of all options for the published layer, which had its published sizes."""
+    if kind in ("published", "legacy") and options.get("width") is not None:
+        options = {"dropout": options["dropout"]}
+    return NetworkOptions(kind, **options)

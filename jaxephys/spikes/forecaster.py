@@ -22,9 +22,10 @@ from scipy.special import expit
 
 from jaxephys.dimensions import AnyArray
 from jaxephys.engine.compile_cache import padded_length
+from jaxephys.engine.devices import jit_local
 from jaxephys.engine.task import PyTree, Variables
 from jaxephys.schemas.recording import Recording
-from jaxephys.spikes.backend import jit_local, local_backend, local_network
+from jaxephys.spikes.backend import local_backend, local_network
 from jaxephys.spikes.causality import CausalityReport, check_causality, measure_causality
 from jaxephys.spikes.expert_mixture import ExpertWeights, expert_logits, initial_expert_weights, mix_experts
 from jaxephys.spikes.history import compute_features, initial_history, trace_history

@@ -8,22 +8,28 @@ recording, units that had fired a hundred times a second fell silent for good, o
 that the network reads are therefore clipped to the range that they had in the second half of the past, and the running rates
 are fixed to their values at its end; a past shorter than two windows gives no range. Spikes are still drawn from the forecast.
 
+`predict_next_bins` is the opposite, and what the paper calls generation: every bin is predicted from the real bins before it, and
+thresholded. It never leaves the recording, so that it shows how well single bins are predicted and not what a network does by itself.
+
 Start with :func:`generate`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Shaped, UInt
+from jaxtyping import Array, Float, Shaped, UInt
 
+from jaxephys.engine.devices import jit_local
 from jaxephys.engine.task import Key
+from jaxephys.schemas.recording import Recording
 from jaxephys.spikes import history
-from jaxephys.spikes.backend import jit_local
 from jaxephys.spikes.forecaster import (
     ForecastConfig,
     Forecaster,
@@ -82,6 +88,39 @@ def generate(
     parameters, past_bins = forecaster.run_parameters(run), jnp.asarray(past, jnp.float32)
     key = jax.random.fold_in(jax.random.key(seed), 0)
     return np.asarray(_generate(forecaster.config.local(), n_bins, bounded, parameters, past_bins, key))
+
+
+def predict_next_bins(
+    forecaster: Forecaster,
+    recording: Recording,
+    span: tuple[int, int],
+    thresholds: Float[np.ndarray, "run"],
+    runs: Sequence[int],
+) -> UInt[np.ndarray, "some time unit"]:
+    """Predict every bin from the real bins before it, and set a spike where the logit reaches the threshold.
+
+    Parameters
+    ----------
+    forecaster : Forecaster
+        Calibrated networks.
+    recording : Recording
+        Recording of as many units as the networks take.
+    span : (int, int)
+        First bin, and bin after the last. Earlier bins are read.
+    thresholds : float array of shape (networks,)
+        Logit from which on a spike is predicted, by network: ``thresholds_`` of the estimator, chosen on validation bins.
+    runs : sequence of int
+        Indices of the networks to use.
+
+    Returns
+    -------
+    uint8 array of shape (runs, bins, units)
+        Zeros and ones.
+    """
+    chosen = np.asarray(runs)
+    parameters = jax.tree.map(lambda leaf: leaf[chosen], forecaster.parameters)
+    logits = replace(forecaster, parameters=parameters).compute_logits(recording, *span)
+    return (logits >= thresholds[chosen][:, None, None]).astype(np.uint8)
 
 
 @partial(jit_local, static_argnums=(0, 1, 2))

@@ -1,7 +1,7 @@
 """Grids of spike networks trained as one program, and their scores beside those of the baselines on the same bins.
 
-The experiments on spikes share this module: their settings (:class:`SpikeSettings`), training (:func:`train_grid`), and scoring
-on the same bins (:func:`score_models`, :func:`metric_scores`, :func:`score_intervals`).
+The experiments on spikes share this module: their settings (:class:`SpikeSettings`, and :class:`DescribedSettings` where the described
+layer is the default), training (:func:`train_grid`), and scoring on the same bins (:func:`score_models`, :func:`metric_scores`, :func:`score_intervals`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 
@@ -23,11 +23,24 @@ from jaxephys.schemas.recording import Recording
 from jaxephys.spikes.baselines import BASELINE_NAMES, SpikeBaselines, count_baseline_outcomes
 from jaxephys.spikes.estimator import SpikeTransformer
 from jaxephys.spikes.forecaster import counts_of_run
+from jaxephys.spikes.report.curves import RankedBins, RecordingPair, rank_bins, rank_by_training_rate
 from jaxephys.spikes.streaming_scores import StreamingCounts, bootstrap, compute_scores
 from jaxephys.spikes.task import Objective
 
 METRICS = ("roc_auc", "roc_auc_within_unit", "average_precision", "bits_per_spike")
 Intervals = dict[tuple[str, str, str, str], Interval]  # training recording, test recording, model or "a - b", metric
+DESCRIBED = "published layer"  # name of the described network, made causal, in scores and reports
+# Sizes of the paper: ten minutes of 128 units, windows of 3,125 bins, 200 epochs, ten seeds.
+PAPER: dict[str, Any] = {"units": 128, "minutes": 10.0, "length": 3125, "max_epochs": 200, "seeds": 10}
+# Training of our networks where the described layer is the default.
+OURS: dict[str, Any] = {
+    "optimizer": "adamw",
+    "select_by": None,
+    "length": 512,
+    "batch_size": 8,
+    "max_epochs": 8,
+    "seeds": 1,
+}
 
 
 @dataclass(frozen=True)
@@ -52,14 +65,58 @@ class SpikeSettings(Settings):
     """Windows of an optimizer step."""
     max_epochs: int = 8
     """Passes over the training windows."""
-    learning_rate: float = 3e-3
-    """Learning rate of AdamW."""
+    optimizer: Literal["adamw", "published"] = "adamw"
+    """adamw: AdamW with clipping and warm-up, windows shuffled; published: plain Adam, a rate that is multiplied by 0.9 every fifth
+    epoch, windows in the order of time."""
+    learning_rate: float | None = None
+    """Learning rate; by default 3e-3 for adamw and 5e-3 for published."""
+    select_by: str | None = None
+    """Validation score that selects the epoch, such as accuracy (as described); last: the last epoch. By default bits per spike for the
+    loss bce, and average precision for others or for several losses."""
     seeds: int = 1
     """Networks per recording."""
     warm_up: int = 10_000
     """Bins before the test bins that all models read first, at most."""
     resamples: int = 200
     """Resamples of time blocks for the intervals; 0 computes none."""
+
+    added: ClassVar[tuple[str, ...]] = ("optimizer", "select_by")
+
+
+@dataclass(frozen=True)
+class DescribedSettings(SpikeSettings):
+    """Settings of the experiments that train the described model by default: the causal layer, by plain Adam."""
+
+    networks: tuple[Literal["population", "units", "published", "legacy"], ...] = ("published",)
+    """published: the described layer, causal; legacy: as in the published script, where it sees the bin that it predicts; population:
+    ours, takes any units; units: ours, has parameters for each unit."""
+    length: int = 256
+    """Bins of a training window."""
+    batch_size: int = 16
+    """Windows of an optimizer step."""
+    max_epochs: int = 10
+    """Passes over the training windows."""
+    optimizer: Literal["adamw", "published"] = "published"
+    """published: plain Adam, a rate that is multiplied by 0.9 every fifth epoch, windows in the order of time; adamw: AdamW with clipping
+    and warm-up, windows shuffled."""
+    select_by: str | None = "accuracy"
+    """Validation score that selects the epoch; last: the last epoch; None: bits per spike for the loss bce, and average precision for
+    others or for several losses."""
+    seeds: int = 10
+    """Networks per recording."""
+    depth: int = 1
+    """Number of layers."""
+    heads: int | None = None
+    """Heads of a layer; by default 16 for the published layer and 2 for ours."""
+    attention_dropout: bool | None = None
+    """Drop attention weights of the published layer in training, as PyTorch does; by default not, because no kernel of a GPU does."""
+
+    added: ClassVar[tuple[str, ...]] = ()  # earlier versions trained with other defaults
+
+    @property
+    def network_parameters(self) -> dict[str, Any]:
+        """Options of the network as parameters of the estimator."""
+        return {f"network__{name}": getattr(self, name) for name in ("depth", "heads", "attention_dropout")}
 
 
 class TrainedGrid(NamedTuple):
@@ -102,8 +159,8 @@ def train_grid(
     kind : {"population", "units", "published", "legacy"}
         Kind of the network.
     losses : sequence of str
-        Names of the losses. With one loss the epoch is selected as that loss requires; with several, by average precision,
-        which needs no probabilities and treats all losses alike.
+        Names of the losses. Unless the settings have a score that selects the epoch, it is selected as the loss requires; with several,
+        by average precision, which needs no probabilities and treats all losses alike.
     name : str, optional
         Name of the grid in the folder; required for a second grid of the same kind.
     **parameters
@@ -125,12 +182,43 @@ def train_grid(
         length=settings.length,
         batch_size=settings.batch_size,
         max_epochs=settings.max_epochs,
+        optimizer=settings.optimizer,
         learning_rate=settings.learning_rate,
+        select_by=settings.select_by,
     ).set_params(**parameters)
     task, data, inputs = model.make_training(recordings, sources, objectives)
     suffix = name or ("" if kind == settings.networks[0] else kind)
-    result = folder.fit(task, data, inputs, grid, model.train_config(), suffix)
+    template = model.run_template(recordings, sources, objectives)
+    result = folder.fit(task, data, inputs, grid, model.train_config(), suffix, template=template)
     return TrainedGrid(name or kind, model.keep_runs(result, recordings, sources))
+
+
+def training_notes(settings: SpikeSettings) -> list[str]:
+    """Describe how the networks were trained, and where that deviates from the published script.
+
+    Parameters
+    ----------
+    settings : SpikeSettings
+        Settings of the experiment.
+
+    Returns
+    -------
+    list of str
+        Sentences for a report.
+    """
+    chosen = {"last": "the last epoch", None: "the best bits per spike (BCE) or average precision (other losses)"}
+    epoch = chosen.get(settings.select_by, f"the best {(settings.select_by or '').replace('_', ' ')}")
+    data = "" if settings.select_by == "last" else " on validation bins of the training recording"
+    published = settings.optimizer == "published"
+    optimizer = "Adam as published, windows in the order of time" if published else "AdamW, windows shuffled"
+    dropped = getattr(settings, "attention_dropout", None)
+    layer = set(settings.networks) & {"published", "legacy"}
+    return [
+        f"Training: {optimizer}; windows of {settings.length:,} bins, {settings.batch_size} a step, up to {settings.max_epochs} epochs.",
+        f"Epoch: {epoch}{data}. Threshold: on validation bins, the best recall minus false positive rate with at most 5 false positives in "
+        "1,000 silent bins. The published script chooses the epoch on the session that it tests on, and the threshold on each training batch.",
+        *(["The published layer is trained without dropout of attention weights."] if layer and not dropped else []),
+    ]
 
 
 def score_models(
@@ -139,7 +227,8 @@ def score_models(
     networks: Sequence[TrainedGrid],
     baselines: Sequence[SpikeBaselines],
     settings: SpikeSettings,
-) -> tuple[list[Score], Intervals]:
+    pairs: Sequence[RecordingPair] = (),
+) -> tuple[list[Score], Intervals, list[RankedBins]]:
     """Score all networks and baselines on the test bins of a recording, and its own networks on its training bins.
 
     Parameters
@@ -154,6 +243,8 @@ def score_models(
         Baselines fitted on each recording.
     settings : SpikeSettings
         Settings of the experiment.
+    pairs : sequence of RecordingPair, optional
+        Pairs whose ROC and precision-recall curves are drawn.
 
     Returns
     -------
@@ -161,13 +252,19 @@ def score_models(
         Rows of the score table.
     intervals : dict
         Intervals of the first seed, see `score_intervals`.
+    ranked : list of RankedBins
+        What the curves of the first seed are drawn from.
     """
 
     def counts_by_seed(network: TrainedGrid, counts: StreamingCounts, train_on: str) -> dict[int, StreamingCounts]:
         grid = network.model.result_.grid
         return {grid[run]["seed"]: counts_of_run(counts, run) for run in grid.where(train_on=train_on).tolist()}
 
-    scores, intervals, warm_up = [], {}, settings.warm_up
+    def first_threshold(network: TrainedGrid, train_on: str) -> float:
+        model = network.model
+        return float(model.thresholds_[int(model.result_.grid.where(train_on=train_on)[0])])
+
+    scores, intervals, ranked, warm_up = [], {}, [], settings.warm_up
     for split, span in scored_spans(recording).items():
         network_counts = [
             network.model.forecaster_.count_outcomes(recording, span, warm_up=warm_up, same_bin=network.same_bin)
@@ -189,7 +286,55 @@ def score_models(
             if split == "test":
                 first_seed = {name: next(iter(seeds.values())) for name, seeds in models.items()}
                 intervals |= score_intervals(first_seed, train_on, recording.name, settings.resamples)
-    return scores, intervals
+                thresholds = {network.name: first_threshold(network, train_on) for network in networks}
+                ranked += rank_bins(pairs, train_on, recording.name, first_seed, thresholds)
+    return scores, intervals, ranked
+
+
+def score_losses(
+    experiment: str,
+    recording: Recording,
+    model: SpikeTransformer,
+    settings: SpikeSettings,
+    pairs: Sequence[RecordingPair] = (),
+) -> tuple[list[Score], Intervals, list[RankedBins]]:
+    """Score each network on the test bins of its own recording, without the mixture of experts, which would hide differences.
+
+    Parameters
+    ----------
+    experiment : str
+        Name of the experiment.
+    recording : Recording
+        The recording.
+    model : SpikeTransformer
+        The networks, one per loss, recording and seed.
+    settings : SpikeSettings
+        Settings of the experiment.
+    pairs : sequence of RecordingPair, optional
+        Pairs whose ROC and precision-recall curves are drawn.
+
+    Returns
+    -------
+    scores : list of Score
+        Rows of the score table; the variant is the loss.
+    intervals : dict
+        Intervals of the first seed, and of the differences between losses.
+    ranked : list of RankedBins
+        What the curves of the first seed, and of the training rate, are drawn from.
+    """
+    network, grid = model.forecaster_.without_experts(), model.result_.grid
+    counts = network.count_outcomes(recording, recording.span("test"), warm_up=settings.warm_up)
+    scores, first_seed, thresholds = [], {}, {}
+    for run in grid.where(train_on=recording.name).tolist():
+        loss, seed, run_counts = grid[run]["loss"], grid[run]["seed"], counts_of_run(counts, run)
+        scores += metric_scores(experiment, loss, recording.name, recording.name, seed, run_counts)
+        if seed == 0:
+            first_seed[loss] = run_counts
+            if settings.networks[0] in ("published", "legacy"):  # the thresholds of others are those of mixtures
+                thresholds[loss] = float(model.thresholds_[run])
+    ranked = rank_bins(pairs, recording.name, recording.name, first_seed, thresholds)
+    ranked += [rank_by_training_rate(pair, recording) for pair in pairs if pair.train_on == recording.name]
+    return scores, score_intervals(first_seed, recording.name, recording.name, settings.resamples), ranked
 
 
 def scored_spans(recording: Recording) -> dict[str, tuple[int, int]]:
@@ -243,6 +388,39 @@ def metric_scores(
         Score(experiment, variant, train_on, test_on, seed, 0, split, metric, value, n)
         for metric, value in compute_scores(counts).items()
     ]
+
+
+def epoch_scores(
+    experiment: str, variant: str, model: SpikeTransformer, recordings: Sequence[Recording], metrics: Sequence[str]
+) -> list[Score]:
+    """Return the validation scores of each run at the epoch that was selected, as rows of ``scores.csv``.
+
+    Parameters
+    ----------
+    experiment, variant : str
+        Names of the experiment and of the model.
+    model : SpikeTransformer
+        All runs of a grid.
+    recordings : sequence of Recording
+        Training recordings.
+    metrics : sequence of str
+        Validation scores, such as "roc_auc".
+
+    Returns
+    -------
+    list of Score
+        One row per run and metric, of the split "validation".
+    """
+    entries = {one.name: (one.span("validation")[1] - one.span("validation")[0]) * one.units for one in recordings}
+    result, rows = model.result_, []
+    for index, run in enumerate(result.grid):
+        best, name = int(result.run_results.best_epoch[index]), run["train_on"]
+        for metric in metrics if best else ():  # a diverged run may have no epoch
+            value = float(result.history[f"valid_{metric}"][index, best - 1])
+            rows.append(
+                Score(experiment, variant, name, name, run["seed"], 0, "validation", metric, value, entries[name])
+            )
+    return rows
 
 
 def score_intervals(models: Mapping[str, StreamingCounts], train_on: str, test_on: str, resamples: int) -> Intervals:

@@ -16,6 +16,9 @@ from scipy.spatial import procrustes
 from scipy.spatial.distance import pdist, squareform
 from sklearn.manifold import smacof
 
+METHODS = ("smacof", "gradient_descent")
+GRADIENT_STEPS, LEARNING_RATE, SMALLEST_STEP = 10_000, 0.01, 1e-7  # of the gradient descent
+
 
 class Layout(NamedTuple):
     """Positions of recordings, and how well they represent the distances.
@@ -57,9 +60,14 @@ class Substitute(NamedTuple):
 
 
 def make_layout(
-    grid: Real[np.ndarray, "recording _"], dimensions: int = 3, restarts: int = 32, seed: int = 0
+    grid: Real[np.ndarray, "recording _"],
+    dimensions: int = 3,
+    restarts: int = 32,
+    seed: int = 0,
+    *,
+    method: str = "smacof",
 ) -> Layout:
-    """Place recordings by SMACOF from random starts.
+    """Place recordings from random starts, by SMACOF or by gradient descent.
 
     Parameters
     ----------
@@ -70,7 +78,9 @@ def make_layout(
     restarts : int
         Number of random starts.
     seed : int
-        Seed of the starts.
+        Seed of the starts, which are the same for both methods.
+    method : {"smacof", "gradient_descent"}, default "smacof"
+        How the stress is reduced; the paper uses gradient descent.
 
     Returns
     -------
@@ -80,12 +90,13 @@ def make_layout(
     Raises
     ------
     ValueError
-        If there are fewer than three recordings, or scores outside (0, 1].
+        If there are fewer than three recordings, scores outside (0, 1], or the method is unknown.
 
     Notes
     -----
-    No step of SMACOF increases the stress (de Leeuw 1977), which gradient descent does not guarantee; but it stops in the
-    nearest local minimum, so the best of many starts is kept. The disparity shows whether the other starts found the same map:
+    No step of SMACOF increases the stress (de Leeuw 1977). It is a step along the negative gradient with the rate 1 / (2 n), for n
+    recordings; gradient descent has a fixed rate of 0.01, or 1 / (2 n) if that is smaller. Both stop in the nearest local minimum, so
+    the best of many starts is kept; the paper has one start. The disparity shows whether the other starts found the same map:
     Procrustes analysis rotates, mirrors and scales before it compares.
 
     Examples
@@ -99,18 +110,15 @@ def make_layout(
     distance = distances(grid)
     if len(distance) < 3:
         raise ValueError(f"A map needs 3 or more recordings, not {len(distance)}.")
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} is unknown: choose one of {', '.join(METHODS)}")
     rng = np.random.default_rng(seed)
-    maps = [
-        smacof(
-            distance,
-            n_components=dimensions,
-            init=rng.normal(size=(len(distance), dimensions)) * distance.mean(),
-            n_init=1,
-            max_iter=3000,
-            eps=1e-9,
-        )[0]
-        for _ in range(restarts)
-    ]
+    starts = [rng.normal(size=(len(distance), dimensions)) * distance.mean() for _ in range(restarts)]
+    if method == "smacof":
+        options: dict = {"n_components": dimensions, "n_init": 1, "max_iter": 3000, "eps": 1e-9}
+        maps = [smacof(distance, init=start, **options)[0] for start in starts]
+    else:
+        maps = list(_descend(distance, np.stack(starts)))
     target = squareform(distance, checks=False)
     stress = np.array([((pdist(np.asarray(points)) - target) ** 2).sum() for points in maps])
     order = np.argsort(stress, kind="stable")
@@ -226,6 +234,22 @@ def find_substitutes(
         name: [Substitute(names[int(j)], float(similarity[i, j]), float(grid[j, i])) for j in nearest[i]]
         for i, name in enumerate(names)
     }
+
+
+def _descend(
+    distance: Float[np.ndarray, "recording recording"], points: Float[np.ndarray, "restart recording axis"]
+) -> Float[np.ndarray, "restart recording axis"]:
+    """Move the points of all restarts along the negative gradient of the stress until they rest."""
+    rate = min(LEARNING_RATE, 1 / (2 * len(distance)))
+    for _ in range(GRADIENT_STEPS):
+        difference = points[:, :, None] - points[:, None]
+        length = np.linalg.norm(difference, axis=-1)
+        excess = (length - distance) / np.maximum(length, 1e-12)
+        step = rate * 2 * (excess[..., None] * difference).sum(axis=2)
+        points = points - step
+        if np.abs(step).max() < SMALLEST_STEP:
+            break
+    return points
 
 
 def _off_diagonal_rows(grid: Float[np.ndarray, "recording recording"]) -> Float[np.ndarray, "recording others"]:

@@ -18,9 +18,9 @@ from jaxtyping import Array, Float
 from sklearn.linear_model import LogisticRegression
 
 from jaxephys.dimensions import AnyArray
+from jaxephys.engine.devices import jit_local
 from jaxephys.schemas.recording import Recording
 from jaxephys.spikes import history
-from jaxephys.spikes.backend import jit_local
 from jaxephys.spikes.history import Filters, History, HistoryFeatures
 
 WARM_UP_MS = 5000.0  # the start of a recording is skipped: it has too little past

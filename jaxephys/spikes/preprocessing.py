@@ -17,8 +17,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int, UInt
 
 from jaxephys.dimensions import AnyArray
+from jaxephys.engine.devices import jit_local
 from jaxephys.schemas.recording import Recording
-from jaxephys.spikes.backend import jit_local
 from jaxephys.spikes.history import Filters, History, initial_history, last_state, trace_history
 
 

@@ -108,6 +108,8 @@ class SpikeConstants(NamedTuple):
         As in `Objective`.
     dropout : float array of shape (runs,)
         Dropout rate of the run, below 1; a negative number stands for the rate of the network. A network whose rate is 0 has no dropout.
+    density : float array of shape (runs,)
+        Share of spikes in the training bins of the run, which the published Dice loss uses.
     """
 
     source: Int[AnyArray, "*run"]
@@ -117,6 +119,7 @@ class SpikeConstants(NamedTuple):
     dice_share: Float[AnyArray, "*run"]
     smooth: Float[AnyArray, "*run"]
     dropout: Float[AnyArray, "*run"]
+    density: Float[AnyArray, "*run"]
 
 
 class SpikeBatch(NamedTuple):
@@ -156,6 +159,7 @@ def make_run_inputs(
     length: int = LENGTH,
     *,
     batch_size: int,
+    whole_batches: bool = True,
 ) -> RunInputs:
     """Make the row tables and constants of all runs.
 
@@ -172,8 +176,10 @@ def make_run_inputs(
     length : int
         Bins of a window.
     batch_size : int
-        Windows of an optimizer step. Epochs have whole batches and the same number for all runs, so that some windows of a
-        shorter recording come twice.
+        Windows of an optimizer step.
+    whole_batches : bool
+        Epochs have whole batches and the same number for all runs, so that some windows of a shorter recording come twice. False: every
+        window comes once, and the last batch may be smaller.
 
     Returns
     -------
@@ -183,9 +189,11 @@ def make_run_inputs(
     training, validation = (
         [window_indices(recordings[source], split, length) for source in sources] for split in ("train", "validation")
     )
-    n_rows = -(-max(len(windows) for windows in training) // batch_size) * batch_size
+    if whole_batches:
+        n_rows = -(-max(len(windows) for windows in training) // batch_size) * batch_size
+        training = [np.resize(windows, n_rows) for windows in training]
     spread = [np.linspace(0, len(windows) - 1, min(len(windows), MAX_VALIDATION_WINDOWS)) for windows in validation]
-    names = loss_names(objectives)
+    names, densities = loss_names(objectives), {source: _density(recordings[source]) for source in set(sources)}
     constants = SpikeConstants(
         np.array(sources, np.int32),
         np.array([names.index(objective.loss) for objective in objectives], np.int32),
@@ -194,11 +202,18 @@ def make_run_inputs(
         np.array([objective.dice_share for objective in objectives], np.float32),
         np.array([objective.smooth for objective in objectives], np.float32),
         np.full(len(objectives), -1, np.float32),
+        np.array([densities[source] for source in sources], np.float32),
     )
-    train_rows = [plain_rows(np.resize(windows, n_rows)) for windows in training]
+    train_rows = [plain_rows(windows) for windows in training]
     selecting = [windows[chosen.astype(int)] for windows, chosen in zip(validation, spread, strict=True)]
     validation_rows = [plain_rows(windows) for windows in selecting]
     return RunInputs(stack_rows(train_rows), stack_rows(validation_rows), constants)
+
+
+def _density(recording: Recording) -> float:
+    """Return the share of spikes in the training bins."""
+    start, stop = recording.span("train")
+    return float(recording.counts("train").sum()) / ((stop - start) * recording.units)
 
 
 def window_indices(recording: Recording, split: str, length: int) -> Int[np.ndarray, "window"]:
@@ -520,7 +535,7 @@ class SpikeTask:
             ),
             "dice": lambda: losses.dice(logits, target, smooth=run.smooth, weights=weights),
             "dice_bce": lambda: losses.dice_bce(logits, target, run.dice_share, run.smooth, weights=weights),
-            "published_dice": lambda: losses.published_dice(logits, target, weights=weights),
+            "published_dice": lambda: losses.published_dice(logits, target, run.density, weights=weights),
         }
         return lax.switch(run.loss, [branches[name] for name in self.loss_names])
 

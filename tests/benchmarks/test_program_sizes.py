@@ -14,7 +14,7 @@ from jaxephys.patchseq.estimator import PatchSeqClassifier
 
 # The operations of a chunk as JAX traces it, which compile time follows. A system may grow a little; more needs a reason.
 LARGEST = {
-    "patchseq": 2_500,
+    "patchseq": 1_800,
     "hippie": 14_500,
     "hippie-ours": 14_500,
     "spikes-published": 1_900,

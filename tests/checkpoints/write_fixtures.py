@@ -10,7 +10,8 @@ later version changes what it saves, it registers a migration (``jaxephys/models
     <system>_<inputs>.npz       ten cells or units, or a recording, that the model was not trained on
     <system>_predictions.npz    what the version that saved the model has predicted for them
 
-and in ``run_folder/`` a small run of ``experiments.quickstart`` with its checkpoints.
+and in ``run_folder/`` a small run of ``experiments.quickstart`` with its checkpoints. ``schema-2/`` holds models of a schema that no
+release has written.
 """
 
 from __future__ import annotations

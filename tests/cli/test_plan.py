@@ -92,7 +92,7 @@ def test_two_phases_are_planned_without_the_evaluations_between_them(empty_folde
     [
         ("spikes_grid", ("--networks", "population", "units", "--populations", "2"), {"spikes_grid": 2, "units": 2}),
         ("spikes_attention", (), {"spikes_attention": 2, "blind": 2}),
-        ("spikes_sensitivity", (), {"reference": 2, "dropout_0.3": 2}),
+        ("spikes_sensitivity", (), {"reference": 2, "depth_1": 2, "depth_2": 2, "dropout_0.3": 2}),
     ],
 )
 def test_calibration_and_scores_of_spike_networks_are_left_out(capsys, experiment, options, runs):
@@ -125,9 +125,9 @@ def test_an_unknown_experiment_is_one_sentence_with_all_names(capsys):
     assert ", quickstart, " in error and "patchseq_mouse" in error and error.count("\n") == 1
 
 
-def test_an_unknown_preset_is_one_sentence_with_all_names(capsys):
+def test_an_unknown_preset_is_one_sentence_with_the_nearest_name(capsys):
     status, _, error = run(capsys, "quickstart", "smoek")
-    assert (status, error) == (2, "error: quickstart has no preset 'smoek': choose one of default, smoke\n")
+    assert (status, error) == (2, "error: quickstart has no preset 'smoek': did you mean 'smoke'?\n")
 
 
 def test_an_unknown_option_and_missing_data_are_one_sentence(capsys):

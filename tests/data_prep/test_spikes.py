@@ -234,6 +234,20 @@ def test_the_published_recordings(name, bins, spikes, silent):
         assert len(made.events(0, bins)[0]) == spikes and round(prevalence, 4) == 0.0178
     else:
         assert len(made.packed) == bins and made.bin_ms == 1.0 and round(prevalence, 4) == 0.0032
+    assert (made.provenance["region"], made.provenance["identifier"]) == (
+        find_entry(name).region,
+        find_entry(name).identifier,
+    )
+    long = build_entry(find_entry(name), REAL, long_test=True)
+    assert long.span("test") == (start, start + 150_000), "2.5 minutes"
+    assert [long.span(split) for split in ("train", "validation")] == [made.span(s) for s in ("train", "validation")]
+
+
+def test_longer_test_bins_are_those_of_the_registry(tmp_path):
+    with pytest.raises(DataError, match="no longer test bins of ibl_SWC_038_2020-07-30"):
+        build_entry(find_entry("ibl_SWC_038_2020-07-30"), tmp_path, long_test=True)
+    with pytest.raises(DataError, match="--recipe replaces"):
+        build_entry(find_entry("in_vitro_210511001"), tmp_path, BuildSettings(), long_test=True)
 
 
 # Check.
@@ -507,6 +521,15 @@ MISTAKES = {
     ("build", "in_vitro_210511001", "--out", "o", "--data", "none"): "there is no folder none",
     ("build", "x", "--out", "o", "--asdf", "none.mat", "--tick-ms", "1"): "there is no file none.mat",
     ("check", "none.npz"): "there is no recording none.npz",
+    (
+        "build",
+        "x",
+        "--npz",
+        "a.npz",
+        "--out",
+        "o",
+        "--long-test",
+    ): "--long-test is for recordings of the registry",
     ("fetch", "nothing", "--out", "o"): "no recording of the registry 'nothing'",
     ("simulate", "--out", "o", "--populations", "vivo_tetha"): "no population 'vivo_tetha': did you mean vivo_theta",
     ("simulate", "--out", "o", "--units", "3"): "3 units are too few",
@@ -526,3 +549,5 @@ def test_list_shows_what_needs_the_network(capsys):
     code, out, _ = run(capsys, "list")
     assert code == 0 and all(f"spikes fetch {entry.name} --out FOLDER" in out for entry in ENTRIES)
     assert out.count("the extra ibl, and the network") == 9 and "spikes build in_vitro_210511001 --data FOLDER" in out
+    assert out.count("region: ") == out.count("identifier: ") == len(ENTRIES) and "unknown" in out
+    assert out.count("test bins: 50 s, or with --long-test 150 s") == 2

@@ -13,6 +13,7 @@ import pytest
 
 from jaxephys.engine import devices
 from jaxephys.engine.checkpoint import Checkpointer, CheckpointError, restore
+from jaxephys.engine.config import StepDecay
 from jaxephys.engine.fit import fit
 from jaxephys.engine.run_stack import CompiledGrid
 from tests.engine.linear_task import DATA, TASK, TRAIN_CONFIG, assert_same_runs, make_grid
@@ -124,8 +125,16 @@ def test_training_continues_with_smaller_stacks(copy, uninterrupted):
     assert_same_runs(train(copy, small, resume=restore(copy, GRID, small)), uninterrupted, atol=1e-4)
 
 
-def test_frozen_modules_and_warm_up_survive_a_restore(tmp_path):
-    config = replace(LONG, freeze=("body",), warmup_steps=9, max_epochs=8)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"freeze": ("body",), "warmup_steps": 9},
+        {"optimizer": "adam", "weight_decay": 0.0, "decay": StepDecay(0.5, 3, 1e-3), "shuffle": False},
+    ],
+    ids=["frozen modules and warm-up", "Adam with decay"],
+)
+def test_training_options_survive_a_restore(tmp_path, changes):
+    config = replace(LONG, max_epochs=8, **changes)
     train(tmp_path, config, interrupt=2)
     result = train(tmp_path, config, resume=restore(tmp_path, GRID, config))
     assert_same_runs(result, fit(TASK, DATA, INPUTS, GRID, config))
@@ -269,6 +278,7 @@ def test_foreign_folder_is_one_sentence(tmp_path):
     "grid, config, words",
     [
         (GRID, replace(LONG, learning_rate=1e-3), "learning_rate was 0.03 and is 0.001"),
+        (GRID, replace(LONG, shuffle=False), "shuffle was None and is False"),
         (GRID, replace(LONG, freeze=("body",)), r"freeze was \[\] and is \['body'\]"),
         (make_grid(range(4))[0], LONG, "it has 5 runs and this command 4"),
         (make_grid([0, 1, 2, 3, 9])[0], LONG, "or they have other names"),

@@ -8,7 +8,9 @@ import pytest
 
 from jaxephys.engine import devices, memory
 from jaxephys.engine.callbacks import describe
+from jaxephys.engine.config import StepDecay
 from jaxephys.engine.fit import fit, initial_variables, take_runs
+from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.predict import predict, score
 from jaxephys.engine.run_stack import CompiledGrid
 from jaxephys.engine.task import Status
@@ -63,6 +65,22 @@ def test_stacked_run_equals_the_run_alone(short, execution, run):
 
 def test_map_equals_vmap(short):
     assert_same_runs(short["map"], short["vmap"], atol=1e-6)
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+def test_decaying_rates_of_runs_stacked_and_alone(execution):
+    """Runs of different rates and lengths; the decay falls inside a chunk."""
+    grid = RunGrid(("learning_rate", "seed"), tuple((0.01 * (1 + seed), seed) for seed in range(3)))
+    decay = StepDecay(0.5, 1, floor=0.004)
+    config = replace(SHORT, max_epochs=3, optimizer="adam", weight_decay=0.0, decay=decay, execution=execution)
+    inputs = make_grid(range(3))[1]
+    together = fit(TASK, DATA, inputs, grid, config)
+    alone = fit(TASK, DATA, take_runs(inputs, [2]), RunGrid(grid.factors, (grid.levels[2],)), config)
+    assert_same_runs(only(together, 2), alone, atol=1e-6)
+    constant = fit(TASK, DATA, inputs, grid, replace(config, decay=None))
+    losses, others = (result.history["train_loss"] for result in (together, constant))
+    np.testing.assert_array_equal(losses[:, 0], others[:, 0])
+    assert (losses[:, 2] != others[:, 2]).all()
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS)
@@ -406,6 +424,7 @@ def test_unknown_monitor_lists_what_validation_gives():
         {"run_batch": 0},
         {"mode": "up"},
         {"execution": "pmap"},
+        {"optimizer": "sgd"},
     ],
 )
 def test_impossible_config_is_refused(changes):

@@ -8,9 +8,10 @@ import numpy as np
 import optax
 import pytest
 
+from jaxephys.engine.config import StepDecay
 from jaxephys.engine.optimizer import make_optimizer
 from jaxephys.engine.rows import pad_rows
-from jaxephys.engine.step import init_run, run_epoch, shuffle_rows, train_epoch
+from jaxephys.engine.step import init_run, padding_last, run_epoch, shuffle_rows, train_epoch
 from jaxephys.engine.task import RowSet, RunInputs, Status
 from tests.engine.linear_task import BATCH, DATA, TASK, TRAIN_CONFIG, train_length, train_table, valid_table
 
@@ -40,17 +41,39 @@ def test_shuffle_does_not_depend_on_the_padding():
     )
 
 
+def test_rows_in_the_order_of_the_table_end_with_padding():
+    rows = train_table(RUN)
+    gaps = RowSet(*(np.insert(column, [0, 9], 0) for column in rows))
+    ordered = padding_last(gaps)
+    for found, wanted in zip(ordered, rows, strict=True):
+        np.testing.assert_array_equal(found[: len(wanted)], wanted)
+    assert ordered.weight[-2:].tolist() == [0, 0]
+
+
 def test_every_epoch_has_another_order():
     orders = [shuffle_rows(RUN_INPUTS.train, jax.random.key(seed)).index for seed in range(2)]
     assert (orders[0] != orders[1]).any()
 
 
-def plain_loop(state):
+PLAIN_ADAM = replace(
+    TRAIN_CONFIG,
+    optimizer="adam",
+    weight_decay=0.0,
+    clip_norm=None,
+    decay=StepDecay(0.5, 2, floor=0.009),
+    shuffle=False,
+)
+
+
+def plain_loop(state, config):
     """The epoch written as a plain loop: real rows only, ragged last batch."""
     order_key, steps_key = jax.random.split(jax.random.fold_in(jax.random.key(RUN), state.epoch + 1))
     length = train_length(RUN)
     order = shuffle_rows(train_table(RUN), order_key).index
     optimizer = optax.chain(optax.clip_by_global_norm(2.0), optax.adamw(TRAIN_CONFIG.learning_rate, weight_decay=1e-4))
+    if config == PLAIN_ADAM:
+        order = train_table(RUN).index
+        optimizer = optax.adam({0: 0.03, 3: 0.015, 4: 0.009, 100: 0.009}[int(state.epoch)])
     params, stats, opt_state = state.params, state.mutables["stats"], optimizer.init(state.params)
     losses = []
     for number, first in enumerate(range(0, length, BATCH)):
@@ -73,11 +96,12 @@ def plain_loop(state):
     return params, stats, np.mean(losses)
 
 
-@pytest.mark.parametrize("epoch", [0, 4])
-def test_epoch_equals_a_loop_over_ragged_batches(epoch):
-    state = INITIAL._replace(epoch=jnp.int32(epoch))
-    (params, mutables, _), measured = train_epoch(TASK, TRAIN_CONFIG, DATA_ON_DEVICE, RUN_INPUTS, state)
-    expected, stats, loss = plain_loop(state)
+@pytest.mark.parametrize("config", [TRAIN_CONFIG, PLAIN_ADAM], ids=["AdamW", "Adam with decay, in order"])
+@pytest.mark.parametrize("epoch", [0, 3, 4, 100])
+def test_epoch_equals_a_loop_over_ragged_batches(epoch, config):
+    state = init_run(TASK, config, jnp.int32(RUN), {})._replace(epoch=jnp.int32(epoch))
+    (params, mutables, _), measured = train_epoch(TASK, config, DATA_ON_DEVICE, RUN_INPUTS, state)
+    expected, stats, loss = plain_loop(state, config)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), params, expected)
     np.testing.assert_allclose(mutables["stats"]["mean"], stats["mean"], atol=1e-6)
     assert mutables["stats"]["steps"] == -(-train_length(RUN) // BATCH)
@@ -136,3 +160,29 @@ def test_warm_up_raises_the_rate_step_by_step():
         updates, state = optimizer.update({"a": jnp.ones(1)}, state, params)
         moved.append(-float(updates["a"][0]) / TRAIN_CONFIG.learning_rate)
     np.testing.assert_allclose(moved, [0, 0.25, 0.5, 0.75, 1, 1], atol=1e-4)
+
+
+def test_a_decaying_rate_falls_every_few_epochs_to_its_floor():
+    config = replace(PLAIN_ADAM, learning_rate=0.005, decay=StepDecay(0.9, 5, 2.5e-5))
+
+    def first_move(config, epoch, **hyperparameters):
+        optimizer, params = make_optimizer(config, hyperparameters, epoch), {"a": jnp.zeros(1)}
+        updates, _ = optimizer.update({"a": jnp.ones(1)}, optimizer.init(params), params)
+        return -float(updates["a"][0])
+
+    moved = [first_move(config, epoch) for epoch in (0, 4, 5, 9, 10, 199, 1000)]
+    expected = [0.005, 0.005, 0.0045, 0.0045, 0.00405, 0.005 * 0.9**39, 2.5e-5]
+    np.testing.assert_allclose(moved, expected, rtol=1e-4)
+    assert first_move(config, 5, learning_rate=0.01) == pytest.approx(0.009, rel=1e-4)
+    assert first_move(config, 100, learning_rate=1e-6) == pytest.approx(1e-6, rel=1e-4), "already below the floor"
+    assert first_move(replace(config, warmup_steps=4), 5) == 0, "the first step of a warm-up"
+
+
+def test_weight_decay_of_adam_and_impossible_decays_are_refused():
+    with pytest.raises(ValueError, match="TrainConfig.weight_decay is 0.0001, but Adam has no weight decay"):
+        replace(TRAIN_CONFIG, optimizer="adam")
+    with pytest.raises(ValueError, match="the runs of the grid differ in weight_decay, but Adam has none"):
+        make_optimizer(PLAIN_ADAM, {"weight_decay": 0.1})
+    for values in ((0.0, 5), (1.1, 5), (0.9, 0), (0.9, 5, -1.0)):
+        with pytest.raises(ValueError, match="is impossible: give a factor above 0"):
+            StepDecay(*values)

@@ -72,6 +72,24 @@ def test_predictions_reproduce_the_scores(smoke):
         assert any(abs(right.mean() - value) < 1e-6 for value in accuracy)
 
 
+def test_each_run_of_the_checkpoints_predicts_what_the_experiment_has_written(smoke):
+    file, cells = np.load(smoke[1] / "predictions.npz"), make_synthetic_cells(400).table
+    with open(smoke[1] / "runs.csv") as rows:
+        levels = [{"variant": row["variant"], "seed": row["seed"]} for row in csv.DictReader(rows)]
+    assert len(levels) == len(file["probability"])
+    for index, expected in enumerate(file["probability"]):
+        test = cells.rows(file["test"][index])
+        for selected in (index, levels[index]):
+            model = jaxephys.load(smoke[1], run=selected)
+            np.testing.assert_allclose(model.predict_proba(test), expected, rtol=1e-5, atol=1e-6)
+        assert (model.head == "arcface") == ("arcface" in levels[index]["variant"])
+    with pytest.raises(ValueError, match="is not calibrated: call calibrate first"):
+        model.predict_set(test)
+    part = cells.rows(np.flatnonzero(file["part"][index] == 1))
+    assert model.calibrate(part).predict_set(test).any(axis=0).sum() > 1
+    assert model.temperature_ != 1.0
+
+
 def test_saved_model_loads_and_predicts(smoke):
     model = jaxephys.load(smoke[1])
     assert model.predict_proba(make_synthetic_cells(400).table).shape == (400, 5)

@@ -15,8 +15,8 @@ from jaxephys.hippie.benchmark import (
     SHUFFLED,
     baseline_features,
 )
-from jaxephys.hippie.embedding_grid import OBJECTIVES, EmbeddingGrid
-from jaxephys.hippie.probes import BASELINES
+from jaxephys.hippie.embedding_grid import EmbeddingGrid
+from jaxephys.hippie.probes import BASELINES, PUBLISHED_LINEAR
 from jaxephys.hippie.report import METRIC
 from jaxephys.reporting.score_table import read_scores
 from tests.experiments.command import only_run
@@ -39,7 +39,7 @@ def run_experiment(module, monkeypatch, folder, *arguments):
 
     def embedded(grid, folder):
         subsampled = baseline_features(grid.benchmark.table)[:, ::25]
-        return {name: lambda seed, fold: subsampled for name in (*OBJECTIVES, SHUFFLED)}
+        return {name: lambda seed, fold: subsampled for name in (*grid.settings.objectives, SHUFFLED)}
 
     monkeypatch.setattr(EmbeddingGrid, "train", embedded)
     monkeypatch.chdir(folder)
@@ -78,6 +78,20 @@ def test_the_benchmark_runs_and_reports_all_models(data, tmp_path, monkeypatch):
     report = (folder / "report.md").read_text()
     assert "HIPPIE, published" in report and "0.940 ± 0.032" in report and "folds by subject" in report
     assert (folder / "figures" / "bars_hull.png").exists() and (folder / "manifest.json").exists()
+
+
+def test_the_report_of_the_published_preset_names_network_and_protocol(data, tmp_path, monkeypatch):
+    options = ("--data", str(data), "--datasets", "hull", "--seeds", "1", "--no-umap")
+    folder = run_experiment(hippie_probe, monkeypatch, tmp_path, "published", *options)
+    scores = read_scores(folder / "scores.csv")
+    assert {"knn on published embedding", f"{PUBLISHED_LINEAR} on published embedding", *BASELINES} <= {
+        score.variant for score in scores
+    }
+    report = (folder / "report.md").read_text()
+    assert "The model knn on published embedding has" in report and "The published value is 0.940" in report
+    network = "ResNet-18 of width 64, latent 10 per modality"
+    assert f"## hull ({network})" in report and f"![hull ({network})]" in report
+    assert "trained on the curves of test units, without their labels, as in the published protocol" in report
 
 
 def test_a_misspelt_data_set_is_named(data, tmp_path, monkeypatch, capsys):

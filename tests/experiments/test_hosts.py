@@ -4,6 +4,7 @@ import json
 import os
 import socket
 
+import jaxephys
 from tests.experiments.command import SMALL, only_run, run, start
 
 
@@ -34,7 +35,12 @@ def test_two_processes_write_the_result_of_one(tmp_path):
     assert (ours / "scores.csv").read_bytes() == (theirs / "scores.csv").read_bytes()
     assert (ours / "history.csv").read_bytes() == (theirs / "history.csv").read_bytes()
     assert json.loads((ours / "manifest.json").read_text())["hosts"] == 2
-    assert sorted(path.name for path in (ours / "checkpoints").iterdir()) == ["host0", "host1"]
+    assert sorted(path.name for path in (ours / "checkpoints").iterdir()) == ["estimator", "host0", "host1"]
+    for path in (ours, theirs):
+        assert (
+            jaxephys.load(path, run=5).training_
+            == jaxephys.load(theirs, run={"seed": 1, "variant": "attention+smote"}).training_
+        )
     assert "Test scores" in outputs[0][0]
     assert "Test scores" not in outputs[1][0], "the second host has nothing to show"
 

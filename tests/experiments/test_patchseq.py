@@ -11,6 +11,7 @@ import jaxephys
 from data_prep.patchseq.feature_csv import read_cells
 from experiments import patchseq_human, patchseq_mouse
 from jaxephys.patchseq.classical_models import CLASSICAL_MODELS
+from jaxephys.patchseq.published import HUMAN, MOUSE
 from jaxephys.patchseq.report.comparison import AVERAGE
 from jaxephys.patchseq.task import ABLATION
 from jaxephys.reporting.score_table import read_scores
@@ -59,9 +60,34 @@ def test_the_report_has_its_tables_and_figures(finished):
         for table in ("", ": each class", ": the ablation", ": uncertainty"):
             assert f"## Folds by {kind}{table}\n" in report
     assert "## Test cells: donor, culture" in report
-    assert "Macro F1, ours | Macro F1, published encoder | Accuracy, ours" in report
+    assert "Macro F1, paper | Macro F1, as published | Macro F1, our encoder | Accuracy, paper" in report
+    assert "The published value is 0.6754 (attention with SMOTE), on 506 other cells." in report
     drawn = {path.stem for path in (finished / "figures").glob("*.png")}
-    assert drawn == {"bars_macro_f1", "classes_f1", "selective", "confusion", "attention"}
+    assert drawn == {"bars_macro_f1", "ablation", "classes_f1", "selective", "confusion", "confusions", "attention"}
+
+
+def test_every_row_of_a_network_names_network_and_optimizer(finished):
+    report = (finished / "report.md").read_text()
+    table = report.split("## Networks\n")[1].split("\n## ")[0]
+    rows = {
+        cells[0]: cells[1:] for cells in (line.strip("| ").split(" | ") for line in table.splitlines() if "|" in line)
+    }
+    names = {f"{prefix}{name}" for prefix in ("", "published ") for name in ABLATION}
+    assert names | {"tabular", "attention ensemble"} == set(rows) - {"Model"} - {
+        name for name in rows if set(name) <= set("-: |")
+    }
+    assert rows["published bilstm"][0] == "published encoder, BiLSTM of 2 x 8, no attention"
+    assert rows["published bilstm"][2:4] == ["cross-entropy, inverse-frequency weights", "Adam, rate 0.001"]
+    assert rows["attention"][0] == "our encoder (64 values a family), BiLSTM of 2 x 4, attention"
+
+
+def test_the_confusion_of_the_forest_and_of_each_network_counts_every_test_cell(finished):
+    with open(finished / "figures" / "confusions.csv") as file:
+        counts: dict[str, float] = {}
+        for row in csv.DictReader(file):
+            counts[row["panel"]] = counts.get(row["panel"], 0) + float(row["count"])
+    assert set(counts.values()) == {96} and "components + forest" in counts
+    assert {f"{prefix}{name}" for prefix in ("", "published ") for name in ABLATION} <= set(counts)
 
 
 def test_the_predictions_reproduce_the_scores(finished):
@@ -96,8 +122,25 @@ def test_every_grid_leaves_its_history_and_the_model_loads(finished):
     assert (networks == saved.argmax(axis=-1)).all(axis=1).any()
 
 
+def test_the_published_preset_has_the_splits_of_the_notebook_and_both_sets_of_rules(tmp_path):
+    write_cells(tmp_path / "human.csv")
+    small = {"seeds": 1, "parts": 2, "members": 1, "hidden": 4, "max_epochs": 1}
+    settings = replace(patchseq_human.PRESETS["published"], data=tmp_path, **small)
+    patchseq_human.run(settings, quiet_folder(tmp_path, settings))
+    scores = [score for score in read_scores(tmp_path / "scores.csv") if score.metric == "macro_f1"]
+    assert {score.seed for score in scores} == {9}
+    assert {f"released {name}" for name in ABLATION} <= {score.variant for score in scores}
+    report = (tmp_path / "report.md").read_text()
+    table = report.split("## Folds by cell: the ablation\n")[1].split("\n## ")[0]
+    assert "Macro F1, paper | Macro F1, as published | Macro F1, as released | Macro F1, our encoder" in table
+    networks = report.split("## Networks\n")[1].split("\n## ")[0]
+    assert "| released attention | published encoder, BiLSTM of 2 x 8, attention | z-scores | cross-entropy" in networks
+    assert "AdamW, rate 0.001, weight decay 0.0001, gradients clipped to 2 | validation accuracy" in networks
+    assert len(jaxephys.load(tmp_path).predict(read_cells(tmp_path, "human.csv", "subclass4"))) == 96
+
+
 def test_the_released_rules_are_those_of_the_released_code():
-    human, mouse = patchseq_human.RELEASED, patchseq_mouse.RELEASED
+    human, mouse = HUMAN.released, MOUSE.released
     assert {variant.selection for variant in mouse.variants.values()} == {"accuracy"}
     rules = {name: (variant.weights, variant.selection) for name, variant in human.variants.items()}
     assert rules == {
@@ -113,6 +156,7 @@ def test_average_ensemble_of_the_mouse_experiment_agrees_with_its_members(tmp_pa
     """Everything except the ablations, which the human experiment trains."""
     write_cells(tmp_path / "mouse_v1.csv", species="mouse")
     monkeypatch.setattr(patchseq_mouse.ComparisonNetworks, "train_ablations", lambda *_: np.full((4, 2), 0.5))
+    monkeypatch.setattr(patchseq_mouse.ComparisonNetworks, "save_ensemble", lambda *_: None)
     settings = replace(patchseq_mouse.PRESETS["smoke"], data=tmp_path, members=1, released=True)
     patchseq_mouse.run(settings, quiet_folder(tmp_path, settings))
     file = np.load(tmp_path / "predictions.npz")

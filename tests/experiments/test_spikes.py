@@ -1,5 +1,6 @@
 """The experiments on spikes, on tiny simulated populations: every pair is scored on the same bins, and reports show the scores."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,10 +24,12 @@ from jaxephys.spikes.baselines import BASELINE_NAMES, baseline_inputs
 from jaxephys.spikes.causality import CausalityReport
 from jaxephys.spikes.estimator import SpikeTransformer
 from jaxephys.spikes.grid import METRICS, TrainedGrid
+from jaxephys.spikes.network import NetworkOptions
 from jaxephys.spikes.report.transfer import PUBLISHED_AUC, group_table, pair_groups, score_matrix
 from jaxephys.spikes.streaming_scores import StreamingCounts, add_bins, empty_counts
 
-SMOKE = spikes_grid.PRESETS["smoke"]
+SMOKE = replace(spikes_grid.PRESETS["smoke"], networks=("population",))
+TINY: dict[str, Any] = dict(populations=2, minutes=0.2, units=16, length=128, max_epochs=2, resamples=0)
 ADD_BINS = jax.jit(add_bins)
 TRUE = spikes_grid.TRUE_PROBABILITY
 
@@ -57,7 +60,7 @@ class RunningRate(SpikeTransformer):
     """A stub of the estimator with this forecaster."""
 
     def __init__(self, result: Any) -> None:
-        self.result_ = result
+        self.result_, self.network, self.thresholds_ = result, "population", np.zeros(len(result.grid), np.float32)
         self.forecaster_: Any = RunningRateForecaster(len(result.grid))
         self.causality_ = CausalityReport(0.0, 0.0, 7, (3, 5))
 
@@ -77,13 +80,26 @@ class RunningRate(SpikeTransformer):
 def untrained(folder, recordings, settings, network, losses, name=None, **fields):
     grid = RunGrid.cross(loss=losses, train_on=[r.name for r in recordings], seed=range(settings.seeds))
     curves = np.random.default_rng(0).random((len(grid), settings.max_epochs)).astype(np.float32)
-    result: Any = SimpleNamespace(grid=grid, history=dict.fromkeys(spikes_train.CURVES, curves))
+    metrics = (*spikes_train.CURVES, "train_loss", "valid_objective", "valid_roc_auc")
+    result: Any = SimpleNamespace(
+        grid=grid, history=dict.fromkeys(metrics, curves), run_seconds=6.0, execution="a stub"
+    )
+    result.run_results = SimpleNamespace(best_epoch=np.ones(len(grid), int), epochs=np.ones(len(grid), int))
     return TrainedGrid(network, RunningRate(result))
+
+
+def training_rate_bins(forecaster, recording, span, thresholds, runs):
+    """A stub of predictions one step ahead: random spikes with the training rates."""
+    assert len(thresholds) == forecaster.runs > max(runs)
+    rate = recording.bits(*recording.span("train")).mean(axis=0)
+    uniform = np.random.default_rng(0).random((len(runs), span[1] - span[0], recording.units))
+    return (uniform < rate).astype(np.uint8)
 
 
 def run_untrained(experiment, settings, path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(experiment, "train_grid", untrained)
+        patch.setattr(experiment, "predict_next_bins", training_rate_bins, raising=False)
         experiment.run(settings, quiet_folder(path, settings))
 
 
@@ -104,9 +120,32 @@ def finished(tmp_path_factory):
     "experiment", [spikes_grid, spikes_train, spikes_generate, spikes_attention, spikes_sensitivity]
 )
 def test_networks_are_trained_and_saved(experiment, tmp_path):
-    settings = experiment.PRESETS["smoke"]
+    check_training(experiment, experiment.PRESETS["smoke"], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("preset", ["paper", "legacy"])
+def test_the_described_and_the_published_protocol_run_end_to_end(preset, tmp_path):
+    """Everything of the preset but its size."""
+    settings = replace(spikes_grid.PRESETS[preset], **TINY, seeds=2)
+    check_training(spikes_grid, settings, tmp_path)
+    report, scores = (tmp_path / "report.md").read_text(), read_scores(tmp_path / "scores.csv")
+    names = {"paper": {spikes_grid.DESCRIBED}, "legacy": {spikes_grid.FORECAST, spikes_grid.RECONSTRUCTION}}[preset]
+    assert names == {score.variant for score in scores} - {*BASELINE_NAMES, TRUE}
+    assert {score.seed for score in scores if score.variant in names} == {0, 1}
+    assert "Adam as published, windows in the order of time; windows of 128 bins, 16 a step" in report
+    chosen = {"paper": "the best accuracy on validation bins of the training recording", "legacy": "the last epoch"}
+    assert f"Epoch: {chosen[preset]}. Threshold: on validation bins" in report
+    with open(tmp_path / "history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 * 2 * 2 and all(np.isfinite(float(row["train_loss"])) for row in rows)
+
+
+def check_training(experiment, settings, tmp_path):
     experiment.run(settings, quiet_folder(tmp_path, settings))
-    assert "causal; outputs depend" in (tmp_path / "report.md").read_text() or experiment is spikes_generate
+    causality = "NOT causal (outputs change by" if settings.networks == ("legacy",) else "causal; outputs depend"
+    assert causality in (tmp_path / "report.md").read_text() or experiment is spikes_generate
     recordings, _ = recordings_of(settings)
     assert set(jaxephys.load(tmp_path).sources_) == {recording.name for recording in recordings}
 
@@ -140,7 +179,30 @@ def test_report_and_figures_are_written(finished):
         "population, causality test at" in report and "causal; outputs depend" in report and "NOT causal" not in report
     )
     assert "training rate (by channel)" in report
-    assert {path.stem for path in (path / "figures").glob("*.png")} == {"grid_roc_auc", "grid_roc_auc_within_unit"}
+    assert {path.stem for path in (path / "figures").glob("*.png")} == {
+        "grid_roc_auc",
+        "grid_roc_auc_within_unit",
+        "groups_roc_auc",
+        "groups_roc_auc_within_unit",
+        "roc_precision_recall",
+    }
+    assert "## Recordings" in report and "Warning: the test parts have 2 s, less than the 150 s of the paper" in report
+
+
+def test_curves_have_the_areas_of_the_scores(finished):
+    path, (recordings, _) = finished
+    with open(path / "figures" / "roc_precision_recall.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    first = {recording.domain: recording.name for recording in reversed(recordings)}
+    pairs = {(row["train_on"], row["test_on"]) for row in rows}
+    assert pairs == {(i, j) for i in first.values() for j in first.values()}
+    i, j = first["in vitro"], first["in vivo"]
+    of_curve = [row for row in rows if (row["model"], row["train_on"], row["test_on"]) == ("exponential", i, j)]
+    x, y = ([0.0, *(float(row[key]) for row in of_curve)] for key in ("false_positive_rate", "recall"))
+    scores = read_scores(path / "scores.csv")
+    expected = score_matrix(scores, "exponential", "roc_auc", (i, j))[0, 1]
+    assert np.trapezoid(y, x) == pytest.approx(expected, abs=5e-3), "curves are thinned"
+    assert [row["model"] for row in rows if row["drawn as"] == "threshold"] == ["population"] * 4
 
 
 def test_groups_are_means_over_their_pairs(finished):
@@ -163,6 +225,8 @@ def test_a_map_of_the_grid(finished, tmp_path):
     report = (tmp_path / "report.md").read_text()
     assert "## Good to train on, easy to predict" in report and "of 4 starts found this map" in report
     assert (tmp_path / "figures" / "map.png").stat().st_size > 5000
+    rows = [line for line in report.split("## Methods")[1].splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[0] for row in rows[2:]] == ["| smacof", "| gradient descent"]
     scores = read_scores(grid / "scores.csv")
     names = [recording.name for recording in recordings]
     values = score_matrix(scores, "population", "roc_auc", names)
@@ -180,17 +244,37 @@ def test_losses_are_compared_on_the_same_recordings(tmp_path):
     run_untrained(spikes_train, settings, tmp_path)
     report = (tmp_path / "report.md").read_text()
     assert "| dice - bce | all recordings | +0.000 |" in report, "equal forecasts do not differ"
+    assert "| dice - focal | all in vitro | +0.000 |" in report and "| dice - focal | all in vivo | +0.000 |" in report
+    assert "## Recordings" in report
     assert "| dice - focal | vivo_theta | +0.000 [0.000, 0.000] |" in report
     scores = read_scores(tmp_path / "scores.csv")
     assert {(s.variant, s.seed) for s in scores} == {(loss, seed) for loss in settings.losses for seed in (0, 1)}
-    assert {path.stem for path in (tmp_path / "figures").glob("*.png")} == {"curves", "bars_average_precision"}
+    figures = {"curves", "losses", "roc_precision_recall", "bars_average_precision"}
+    assert {path.stem for path in (tmp_path / "figures").glob("*.png")} == figures
+    with open(tmp_path / "figures" / "losses.csv", newline="") as file:
+        drawn = {(row["loss"], row["part"]) for row in csv.DictReader(file)}
+    assert drawn == {(loss, part) for loss in settings.losses for part in ("train_loss", "valid_objective")}
 
 
 def test_one_option_is_changed_at_a_time(tmp_path):
-    settings = replace(spikes_sensitivity.PRESETS["smoke"], lengths=(64, 128), depths=(1, 2), seeds=2)
+    settings = replace(spikes_sensitivity.PRESETS["smoke"], lengths=(64, 128), heads=(4, 16), seeds=2)
     changes = settings.changes
-    assert settings.reference == {"length": 128, "depth": 1, "heads": 2, "dropout": 0.1}
-    assert [change.name for change in changes] == ["reference", "length 64", "depth 2", "dropout 0.3"]
+    assert settings.reference == {"length": 128, "depth": 1, "heads": 16, "dropout": 0.1}
+    others = ["length 64", "depth 1", "depth 2", "heads 4", "dropout 0.3"]
+    assert [change.name for change in changes] == ["reference", *others], "depth 1 is wider than the reference"
+    assert [change.name for change in replace(settings, matched=False).changes] == [
+        "reference",
+        *others[:1],
+        *others[2:],
+    ]
+    parameters = [settings.parameters(change, 16) for change in changes]
+    assert parameters[0] == {} and parameters[1] == {"length": 64} and parameters[4] == {"network__heads": 4}
+    assert parameters[3] == {"network__depth": 2, "network__hidden": 128}
+    networks = [
+        NetworkOptions("published", depth=depth, hidden=parameters[depth + 1]["network__hidden"]) for depth in (1, 2)
+    ]
+    sizes = [network.count_parameters(16) for network in networks]
+    assert abs(sizes[0] - sizes[1]) < 40, "the nearest width"
     run_untrained(spikes_sensitivity, settings, tmp_path)
     scores = read_scores(tmp_path / "scores.csv")
     assert {(s.variant, s.seed) for s in scores} == {(change.name, seed) for change in changes for seed in (0, 1)}
@@ -199,18 +283,63 @@ def test_one_option_is_changed_at_a_time(tmp_path):
     section = report.split("## On the training recording")[1].split("## On the other recordings")[0]
     row = next(line for line in section.splitlines() if line.startswith("| length 64 |"))
     assert row.count("+0.000") == len(METRICS), "equal forecasts do not differ"
-    assert (tmp_path / "figures" / "sizes.png").stat().st_size > 5000
+    for name in ("sizes", "panels", "run_times"):
+        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 5000
+    with open(tmp_path / "figures" / "panels.csv", newline="") as file:
+        drawn = {(row["size"], row["value"], row["split"], row["metric"]) for row in csv.DictReader(file)}
+    assert {("depth", "1", "validation", "roc_auc"), ("heads", "16", "test", "average_precision")} < drawn
+    times = (tmp_path / "figures" / "run_times.csv").read_text().splitlines()
+    assert times[1:] == ["1,1.5", "2,1.5"], "six seconds of four runs of an epoch"
 
 
-def test_generated_spikes_are_compared_with_the_real_ones(tmp_path):
-    settings = spikes_generate.PRESETS["smoke"]
+def test_described_presets_are_the_default():
+    grid, train, sizes = (module.PRESETS for module in (spikes_grid, spikes_train, spikes_sensitivity))
+    for settings in (
+        grid["default"],
+        grid["paper"],
+        train["default"],
+        train["paper"],
+        sizes["default"],
+        sizes["paper"],
+    ):
+        assert (settings.networks, settings.optimizer, settings.select_by) == (("published",), "published", "accuracy")
+        assert settings.batch_size == 16
+    assert grid["default"].loss == grid["paper"].loss == sizes["paper"].loss == "dice"
+    for settings in (grid["paper"], train["paper"], sizes["paper"]):
+        assert (settings.length, settings.units, settings.minutes) == (3125, 128, 10)
+        assert (settings.max_epochs, settings.seeds) == (200, 10)
+    assert grid["published"] is grid["legacy"] and grid["legacy"].networks == ("legacy",)
+    assert grid["population"].networks == ("population", "units") and grid["population"].loss == "bce"
+
+
+def test_attention_and_rasters_are_those_of_the_described_layer_by_default():
+    for presets in (spikes_attention.PRESETS, spikes_generate.PRESETS):
+        for settings in (presets["default"], presets["paper"]):
+            assert (settings.networks, settings.optimizer, settings.batch_size) == (("published",), "published", 16)
+        paper = presets["paper"]
+        assert (paper.length, paper.units, paper.max_epochs, paper.seeds) == (3125, 128, 200, 10)
+    assert spikes_attention.PRESETS["paper"].losses == ("dice",) and spikes_generate.PRESETS["paper"].loss == "dice"
+    assert spikes_attention.PRESETS["paper"].shares == (0.5, 0.95)
+
+
+@pytest.mark.parametrize("kind", ["published", "population"])
+def test_generated_spikes_are_compared_with_the_real_ones(tmp_path, kind):
+    settings = replace(spikes_generate.PRESETS["smoke"], networks=(kind,))
     run_untrained(spikes_generate, settings, tmp_path)
     scores = read_scores(tmp_path / "scores.csv")
-    names = ("BOUNDED", "FREE", "BEFORE", "POISSON", "REAL")
+    names = {"ONE_STEP", "BOUNDED", "FREE", "BEFORE", "POISSON", "REAL"} - (
+        {"BOUNDED"} if kind == "published" else set()
+    )
     assert {score.variant for score in scores} == {getattr(spikes_generate, name) for name in names}
     rate = {s.variant: s.value for s in scores if (s.test_on, s.metric) == ("vitro_bursts", "rate")}
-    assert rate[spikes_generate.POISSON] < rate[spikes_generate.BOUNDED], "its rates are those of the test bins"
-    assert {path.stem for path in (tmp_path / "figures").glob("*.png")} == {"raster_vitro_bursts", "raster_vivo_theta"}
+    assert rate[spikes_generate.POISSON] < rate[spikes_generate.FREE], "its rates are those of the test bins"
+    assert rate[spikes_generate.ONE_STEP] < 2 * rate[spikes_generate.FREE], "both stubs have the training rates"
+    figures = {f"{figure}_{name}" for figure in ("raster", "rates") for name in ("vitro_bursts", "vivo_theta")}
+    assert {path.stem for path in (tmp_path / "figures").glob("*.png")} == figures
+    with open(tmp_path / "figures" / "raster_vitro_bursts.csv", newline="") as file:
+        panels = [row["panel"] for row in csv.DictReader(file)]
+    assert list(dict.fromkeys(panels))[:2] == ["real", spikes_generate.ONE_STEP]
+    assert "## Recordings" in (tmp_path / "report.md").read_text()
 
 
 def test_recordings_are_read_from_a_folder(tmp_path):

@@ -1,5 +1,6 @@
 """Hippie on simulated units, and the snippets of the published model card on a converted checkpoint."""
 
+import csv
 import json
 import sys
 from collections import OrderedDict
@@ -10,13 +11,15 @@ import jax
 import numpy as np
 import pytest
 from sklearn.base import clone
+from sklearn.metrics import balanced_accuracy_score
 
 import jaxephys
 from data_prep.units.simulate import simulate_units
-from jaxephys import TECHNOLOGY_IDS, Hippie, UnitTable
+from jaxephys import Hippie, UnitTable
 from jaxephys.cli import main
 from jaxephys.engine.checkpoint import CheckpointError
 from jaxephys.hippie.preprocessing import prepare
+from jaxephys.hippie.probes import predict_classes
 from jaxephys.hippie.task import OURS, Objective, objective_from_dict
 from tests.hippie.test_torch_checkpoint import PARITY, TINY, random_state_dict, state_in
 from tests.hippie.torch_file import Call, Global, tensors, write
@@ -126,6 +129,34 @@ def test_a_traversal_at_the_encoded_value_is_the_reconstruction(fitted, new):
     assert np.abs(traversed["wave"][0, 0] - traversed["wave"][0, 2]).max() > 1e-3
 
 
+def test_a_path_between_classes_joins_their_mean_latents(fitted, new):
+    start, end = new.classes[:2]
+    path = fitted.traverse_classes(new, start, end, n_steps=5, network=1)
+    embedding = fitted.embed(new, network=1)
+    means = [embedding[new.label == label].mean(axis=0) for label in (start, end)]
+    np.testing.assert_allclose(path.latent[[0, -1]], means, atol=1e-5)
+    np.testing.assert_allclose(path.latent[2], np.mean(means, axis=0), atol=1e-5)
+    assert path.share.tolist() == [0, 0.25, 0.5, 0.75, 1] and path.curves["wave"].shape == (5, 50)
+    for name, curve in fitted.decode(path.latent, network=1).items():
+        np.testing.assert_array_equal(path.curves[name], curve, "units of several technologies: it is unknown")
+    known = fitted.traverse_classes(new, start, end, 5, technology="neuropixels", network=1)
+    assert np.abs(known.curves["wave"] - path.curves["wave"]).max() > 1e-4
+    one = new.rows(np.flatnonzero(new.column("technology") == "neuropixels"))
+    curves = fitted.traverse_classes(one, start, end, 3).curves["wave"]
+    expected = fitted.traverse_classes(one, start, end, 3, technology="neuropixels").curves["wave"]
+    np.testing.assert_array_equal(curves, expected, "the technology of all units")
+
+
+def test_decoded_embeddings_are_the_reconstruction(fitted, new):
+    some = new.rows(np.flatnonzero(new.column("technology") == "silicon_probe"))
+    decoded = [
+        fitted.decode(fitted.embed(some, network=network), technology="silicon_probe", network=network)
+        for network in (0, 1)
+    ]
+    for name, curve in fitted.reconstruct(some).items():
+        np.testing.assert_allclose(np.mean([part[name] for part in decoded], axis=0), curve, atol=1e-5)
+
+
 def test_results_have_the_order_of_the_units(fitted, new):
     order = np.random.default_rng(0).permutation(len(new))
     moved = new.rows(order)
@@ -200,7 +231,7 @@ def test_a_loaded_model_gives_the_same_results_bit_for_bit(fitted, new, tmp_path
 
 def test_a_custom_objective_survives_saving(fitted, tmp_path):
     model = clone(Hippie(objective=replace(OURS, beta=0.5)))
-    for name in ("network_", "preparation_", "noise_", "trained_on_", "variables_"):
+    for name in ("network_", "preparation_", "noise_", "trained_on_", "classes_", "variables_"):
         setattr(model, name, getattr(fitted, name))
     model.save(tmp_path / "model")
     assert jaxephys.load(tmp_path / "model").objective == replace(OURS, beta=0.5)
@@ -231,7 +262,7 @@ def test_the_snippets_of_the_card(tmp_path, monkeypatch):
     card_checkpoint(tmp_path)
     monkeypatch.chdir(tmp_path)
     wave, acg = prepared_curves().values()
-    HIPPIEClassifier = Hippie  # the only name that differs
+    from jaxephys.hippie.inference import TECHNOLOGY_IDS, HIPPIEClassifier  # the only line that differs
 
     classifier = HIPPIEClassifier.from_checkpoint("hippie_techcond_v1.ckpt", device="cpu")
     embeddings = classifier.get_embeddings(wave=wave, acg=acg, tech_id=TECHNOLOGY_IDS["neuropixels"], batch_size=16)
@@ -247,6 +278,20 @@ def test_the_snippets_of_the_card(tmp_path, monkeypatch):
     ]
     np.testing.assert_array_equal(absent[0], absent[1])
     np.testing.assert_array_equal(absent[0], absent[2])
+
+
+def test_the_card_preprocesses_and_embeds_raw_curves(tmp_path, units):
+    from jaxephys.hippie.inference import HIPPIEClassifier, preprocess_acg, preprocess_waveform
+
+    assert HIPPIEClassifier is Hippie
+    classifier, some = HIPPIEClassifier.from_checkpoint(card_checkpoint(tmp_path)), units.rows(np.arange(20))
+    lengths = dict(TINY.modalities)
+    wave = preprocess_waveform(some.raw["wave"], lengths["wave"])
+    acg = preprocess_acg(some.raw["acg"], lengths["acg"])
+    embeddings = classifier.get_embeddings(wave=wave, acg=acg, tech_id="silicon_probe")
+    np.testing.assert_allclose(embeddings, classifier.embed(some, technology="silicon_probe"), atol=1e-5)
+    with pytest.raises(AttributeError, match="has no attribute 'HIPPIEClassifer'"):
+        jaxephys.hippie.inference.HIPPIEClassifer  # noqa: B018
 
 
 def test_clusters_and_a_map(monkeypatch):
@@ -314,7 +359,8 @@ def test_a_converted_model_can_be_fine_tuned(tmp_path, units):
         Hippie.from_checkpoint(card_checkpoint(tmp_path)),
         units.rows(np.flatnonzero(units.technology_codes < 2)[:12]),
     )
-    tuned = Hippie(**{**SMALL, "max_epochs": 1}).fit(some, initial=model)
+    training = {name: value for name, value in SMALL.items() if name not in ("latent", "width", "trunk")}
+    tuned = Hippie(**{**training, "max_epochs": 1}).fit(some, initial=model)
     assert tuned.network_ == TINY and tuned.preparation_ == model.preparation_
 
 
@@ -354,6 +400,60 @@ def test_the_commands_write_the_results_of_the_model(fitted, new, folder, tmp_pa
     output = capsys.readouterr().out
     assert "isi of 300 units, 220 of which were trained on" in output
     assert f"dimension {dimension} of 300 units at -1, 0.5" in output and "of the variance over units" in output
+    start, end = new.classes[:2]
+    options = ("--between", start, end, "--steps", "3", "--out", tmp_path / "p.npz")
+    assert run(monkeypatch, "traverse", model, folder, *options) == 0
+    with np.load(tmp_path / "p.npz") as file:
+        path = fitted.traverse_classes(UnitTable.read(folder), start, end, 3)
+        np.testing.assert_allclose(file["isi"], path.curves["isi"], atol=1e-5)
+        assert file["share"].tolist() == [0, 0.5, 1] and file["class"].tolist() == [start, end]
+    assert f"3 steps from {start} to {end}" in capsys.readouterr().out
+    assert run(monkeypatch, "traverse", model, folder, "--between", start, end, "--dimension", "1") == 2
+    assert "give one of them" in capsys.readouterr().err
+
+
+def classes_file(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_classes_of_units_are_predicted_with_a_probability_each(fitted, units, new, tmp_path, monkeypatch, capsys):
+    model = fitted.save(tmp_path / "model")
+    reference, query = units.rows(TRAIN).write(tmp_path / "reference"), new.write(tmp_path / "query")
+    out = tmp_path / "classes.csv"
+    options = ("--reference", reference.parent, "--out", out)
+    assert run(monkeypatch, "classify", model, query, *options, "--probe", "linear") == 0
+    rows = classes_file(out)
+    names = [f"prob_{name}" for name in units.classes]
+    probability = np.array([[float(row[name]) for name in names] for row in rows])
+    assert [row["unit"] for row in rows] == new.name.tolist()
+    np.testing.assert_allclose(probability.sum(axis=1), 1, atol=1e-6)
+    predicted = units.classes[probability.argmax(axis=1)]
+    assert [row["prediction"] for row in rows] == predicted.tolist()
+    np.testing.assert_allclose([float(row["confidence"]) for row in rows], probability.max(axis=1))
+    expected = predict_classes(fitted.embed(units.rows(TRAIN)), units.label[TRAIN], fitted.embed(new), "linear")
+    np.testing.assert_allclose(probability, expected.probability, atol=1e-5)
+    accuracy = balanced_accuracy_score(new.label, predicted)
+    output = capsys.readouterr().out
+    assert f"balanced accuracy {accuracy:.3f} on the 80 units with a known class" in output
+    assert "was trained on" not in output and accuracy > 1.5 / len(units.classes)
+
+
+def test_unlabelled_units_are_classified_by_the_labelled_ones_of_their_table(
+    fitted, units, tmp_path, monkeypatch, capsys
+):
+    model, label = fitted.save(tmp_path / "model"), units.label.copy()
+    label[::3] = ""
+    table = replace(units, about={**units.about, "label": label}).write(tmp_path / "table")
+    assert run(monkeypatch, "classify", model, table, "--out", tmp_path / "c.csv") == 0
+    rows = classes_file(tmp_path / "c.csv")
+    assert [row["unit"] for row in rows] == units.name[::3].tolist()
+    assert "knn (k = " in (output := capsys.readouterr().out) and "on the embeddings of 200 labelled" in output
+    assert run(monkeypatch, "classify", model, table, "--reference", table) == 0
+    assert "200 units of the table are in the reference, by name, and are left out" in capsys.readouterr().out
+    bare = replace(units, about={}).write(tmp_path / "bare")
+    assert run(monkeypatch, "classify", model, bare) == 2
+    assert "there is no labelled unit: give labelled units with --reference" in capsys.readouterr().err
 
 
 # What is wrong.
@@ -366,6 +466,14 @@ def malicious(folder):
 
 MISTAKES = {
     "objective": (lambda model, units: Hippie(objective="elbo").fit(units), "objective 'elbo' is unknown"),
+    "contrast": (
+        lambda model, units: Hippie(objective="published", contrast=3.0).fit(units),
+        "contrast is 3.0, which this objective does not take",
+    ),
+    "sizes": (
+        lambda model, units: Hippie(latent=7).fit(units, initial=model),
+        "latent is 7, but that of the initial model is 6: leave it out",
+    ),
     "few": (lambda model, units: Hippie().fit(units.rows(np.arange(3))), "3 units with curves are left to train on"),
     "labels": (lambda model, units: Hippie().fit(units, ["a"]), r"labels have the shape \(1,\) for 300 units"),
     "modality": (lambda model, units: Hippie(modalities=("lfp",)).fit(units), "no modality 'lfp'"),
@@ -375,6 +483,12 @@ MISTAKES = {
     "imputed": (lambda model, units: model.impute(units, "lfp"), "no modality 'lfp'"),
     "dimension": (lambda model, units: model.traverse(units, 6), "no dimension 6"),
     "network": (lambda model, units: model.embed(units, network=2), "no network 2"),
+    "class of a path": (
+        lambda model, units: model.traverse_classes(units, "fast", "granule"),
+        "has the class 'granule'",
+    ),
+    "steps": (lambda model, units: model.traverse_classes(units, *units.classes[:2], 1), "a path of 1 steps"),
+    "decoded class": (lambda model, units: model.decode(np.zeros((1, 6)), label="PV"), "has no class 'PV'"),
     "lengths": (lambda model, units: model.get_embeddings(wave=np.zeros((2, 82))), "wave has 82 samples, not 50"),
     "nothing": (lambda model, units: model.get_embeddings(), "the curves have no rows"),
     "rows": (

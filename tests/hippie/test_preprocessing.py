@@ -5,7 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxephys.hippie.preprocessing import NOMINAL_INTERVALS, Preparation, interval_scale, prepare, resample
+from jaxephys.hippie.preprocessing import (
+    NOMINAL_INTERVALS,
+    Preparation,
+    interval_scale,
+    prepare,
+    preprocess_acg,
+    preprocess_isi,
+    preprocess_waveform,
+    resample,
+)
 from jaxephys.schemas.unit_table import informative
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +64,29 @@ def test_each_order_against_its_description():
         row = np.log1p(RAW["isi"][3].astype(float))
         wanted = resampled_by_hand(spread(row), 100) if order == "train" else spread(resampled_by_hand(row, 100))
         np.testing.assert_allclose(curves["isi"][3], wanted, atol=1e-6)
+
+
+def test_the_functions_of_the_card_resample_and_then_scale():
+    functions = {"wave": preprocess_waveform, "isi": preprocess_isi, "acg": preprocess_acg}
+    prepared = prepare(RAW, Preparation("card", "stored")).curves
+    for name, function in functions.items():
+        made = function(RAW[name])
+        assert made.dtype == np.float32 and made.shape == prepared[name].shape
+        np.testing.assert_allclose(made, prepared[name], atol=1e-6)
+        np.testing.assert_array_equal(function(RAW[name][2]), made[2], "one curve without an axis of units")
+        assert function(RAW[name], 7).shape == (6, 7)
+    row = RAW["wave"][1].astype(float)
+    np.testing.assert_allclose(preprocess_waveform(row), spread(resampled_by_hand(row, 50)), atol=1e-6)
+
+
+def test_the_functions_of_the_card_on_curves_without_information():
+    assert (preprocess_waveform(np.full(90, 3.0)) == -1).all() and (preprocess_acg(np.zeros((2, 201))) == -1).all()
+    missing = np.full(100, np.nan)
+    assert (preprocess_isi(missing) == -1).all() and (preprocess_acg(missing) == -1).all()
+    assert np.isnan(preprocess_waveform(missing)).all()
+    for wrong in (np.zeros((2, 0)), np.zeros((2, 1, 50)), np.array(1.0)):
+        with pytest.raises(ValueError, match="give one curve, or one in each row"):
+            preprocess_waveform(wrong)
 
 
 def test_the_orders_differ_and_only_one_spans_the_whole_range():

@@ -1,13 +1,26 @@
 """Tables of the HIPPIE experiments: intervals of the ranking are based on one value per fold, and clusters are sorted."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from jaxephys.evaluation.intervals import corrected_interval, corrected_test
 from jaxephys.evaluation.scores import Score
 from jaxephys.hippie.benchmark import (
+    KERNEL_CLASSIFIER,
     Benchmark,
 )
-from jaxephys.hippie.report import ACCURACY, INTERVAL, METRIC, cluster_names, ranking_table
+from jaxephys.hippie.protocol import DENSE, PUBLISHED_BENCHMARK, BenchmarkSettings
+from jaxephys.hippie.report import (
+    ACCURACY,
+    INTERVAL,
+    METRIC,
+    cluster_names,
+    main_model,
+    name_network,
+    protocol_notes,
+    ranking_table,
+)
 
 
 def test_ranking_intervals_are_based_on_one_value_per_fold(tables):
@@ -34,3 +47,19 @@ def test_names_of_clusters_are_sorted_by_number():
     names = cluster_names(np.array([10, -1, 2, 0]))
     assert names.tolist() == ["10", "none", "02", "00"] and np.unique(names).tolist()[-1] == "none"
     assert cluster_names(np.array([-1, -1])).tolist() == ["none", "none"]
+
+
+def test_tables_and_notes_name_the_network_and_its_training():
+    published, dense = BenchmarkSettings(**PUBLISHED_BENCHMARK), BenchmarkSettings(**DENSE)
+    assert list(name_network({"hull": 1}, published)) == ["hull (ResNet-18 of width 64, latent 10 per modality)"]
+    assert list(name_network({"hull": 1}, dense)) == ["hull (dense network of width 16, latent 30)"]
+    assert name_network({"hull": 1}, replace(dense, width=0)) == {"hull": 1}
+    network, used = protocol_notes(published)
+    assert (
+        "10 seeds" in network
+        and "100 epochs on all units of the data set, test units included, then 20 epochs" in network
+    )
+    assert "curves of test units" in used and protocol_notes(dense)[1] == "No test unit was used in any training."
+    assert protocol_notes(replace(dense, width=0)) == []
+    models = [main_model(settings) for settings in (dense, published, replace(published, width=0))]
+    assert models == [KERNEL_CLASSIFIER, "knn on published embedding", KERNEL_CLASSIFIER]

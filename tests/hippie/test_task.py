@@ -33,6 +33,7 @@ from jaxephys.hippie.task import (
     UnitArrays,
     even_batch_size,
     explained_variance,
+    fill_missing,
     make_data,
     make_run_inputs,
     make_task,
@@ -170,6 +171,69 @@ def test_padding_changes_no_loss_of_the_resnets():
     np.testing.assert_allclose(again[0], value, rtol=1e-5)
     for ours, theirs in zip(*map(jax.tree.leaves, ((moved, measured), again[1])), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+# Validation as in training.
+
+
+@pytest.fixture(scope="module")
+def noisy(setting):
+    """The validation of the published protocol, and the same without its noise, as functions of objective, steps and labels."""
+    tasks = {kind: make_task(setting.network, noisy_validation=kind == "noisy") for kind in ("noisy", "clean")}
+    compiled = {kind: jax.jit(task.validate) for kind, task in tasks.items()}
+
+    def validate(kind, objective, steps=0.0, flipped=False):
+        split, codes = SPLIT._replace(validation=SPLIT.validation[:40]), TABLE.codes()
+        codes = np.where(flipped & (codes >= 0), 1 - codes, codes)
+        inputs = make_run_inputs(codes, [split], [objective], batch_size=BATCH, label_validation=kind == "noisy")
+        constants = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), inputs.constants)
+        variables = {**setting.variables, "tally": {**setting.variables["tally"], "steps": jnp.float32(steps)}}
+        scores = compiled[kind](variables, setting.data, constants, plain_rows(split.validation))
+        return {name: float(value) for name, value in scores.items()}
+
+    return validate
+
+
+def test_published_validation_is_augmented_sampled_and_labelled(noisy):
+    plain = replace(PUBLISHED, augmentation="off")
+    assert noisy("noisy", plain, steps=3.0) == noisy("noisy", plain, steps=3.0), "the same numbers at the same step"
+    assert noisy("noisy", plain, 3.0)["loss"] != noisy("noisy", plain, 4.0)["loss"], "the latent is sampled"
+    assert noisy("noisy", plain)["kl"] == noisy("noisy", plain, 4.0)["kl"], "of curves that are not augmented"
+    augmented = replace(PUBLISHED, augmentation="strong")
+    assert noisy("noisy", augmented)["kl"] != noisy("noisy", augmented, 4.0)["kl"] != noisy("noisy", plain)["kl"]
+    assert noisy("noisy", plain)["loss"] != noisy("noisy", plain, flipped=True)["loss"], "the decoder has the class"
+    assert noisy("clean", augmented) == noisy("clean", plain, 4.0, flipped=True), "by default none of it"
+
+
+def test_the_published_validation_loss_is_its_formula(setting, noisy):
+    plain = replace(PUBLISHED, augmentation="off", conditioned=False, beta=0.7)
+    rows, steps = SPLIT.validation[:40], 5
+    key = jax.random.split(jax.random.fold_in(jax.random.key(rows[0]), steps))[1]
+    curves = {name: curve[rows] for name, curve in DATA.curves.items()}
+    output = setting.network.apply(setting.variables, curves, noise=jax.random.normal(key, (len(rows), LATENT)))
+    mu, log_var = output.latent.mu, output.latent.log_var
+    expected = sum(float(jnp.mean((output.curves[name] - curves[name]) ** 2)) for name, _ in LENGTHS)
+    expected += 0.7 * float(jnp.mean(jnp.sum(-0.5 * (1 + log_var - mu**2 - jnp.exp(log_var)), axis=1)))
+    assert noisy("noisy", plain, float(steps))["loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_labels_of_validation_rows_are_known_only_where_they_are_requested():
+    for labelled in (False, True):
+        inputs = make_run_inputs(TABLE.codes(), [SPLIT], [PUBLISHED], batch_size=BATCH, label_validation=labelled)
+        label = np.asarray(inputs.constants.label[0])
+        assert (label[SPLIT.validation] >= 0).any() == labelled and (label[SPLIT.test] == -1).all()
+
+
+def test_filled_curves_are_present_constants():
+    partly = DATA._replace(present=DATA.present.copy())
+    partly.present[:5, 0] = False
+    filled = fill_missing(partly)
+    assert filled.present.all() and not partly.present.all()
+    raw = {**TABLE.raw, "wave": np.where(np.arange(COUNT)[:, None] < 5, np.nan, TABLE.raw["wave"])}
+    missing = fill_missing(make_data(replace(TABLE, raw=raw), PREPARATION))
+    assert (
+        missing.present.all() and (missing.curves["wave"][:5] == -1).all() and (missing.curves["wave"][5:] != -1).any()
+    )
 
 
 # Settings of the objective.

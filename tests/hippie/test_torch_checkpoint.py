@@ -1,4 +1,7 @@
-"""Conversion of the published state dict: parity with PyTorch's arrays, and every name is accounted for."""
+"""Conversion of the published state dict: parity with reference arrays, and every name is accounted for.
+
+The arrays of ``tests/parity/make_hippie.py`` are in the repository; those of PyTorch itself lie beside the data, if they are there.
+"""
 
 import os
 from collections import OrderedDict
@@ -23,19 +26,25 @@ from jaxephys.hippie.torch_checkpoint import (
 )
 from jaxephys.models.saved_model import read_model
 from tests.hippie.torch_file import tensors, write
+from tests.parity import make_hippie
 
 DATA = Path(os.environ.get("JAXEPHYS_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 PARITY = DATA.parent / "parity" / "hippie_width8.npz"
 CURVES = ("wave", "isi", "acg")
+TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}  # the arrays of the equations reach 26
 TINY = ConditionalVAE((("wave", 6), ("acg", 9)), 3, 1, sources=2, classes=3, mask_token=False)
 
 
-@pytest.fixture(scope="module")
-def parity():
-    if not PARITY.exists():
-        pytest.skip(f"{PARITY.name} is not here: put it into a folder parity beside that of JAXEPHYS_DATA")
-    with np.load(PARITY) as file:
+def read(path):
+    if not path.exists():
+        pytest.skip(f"{path.name} is not here: put it into a folder parity beside that of JAXEPHYS_DATA")
+    with np.load(path) as file:
         return {name: file[name] for name in file.files}
+
+
+@pytest.fixture(scope="module", params=[make_hippie.FILE, PARITY], ids=["equations", "PyTorch"])
+def parity(request):
+    return read(request.param)
 
 
 def state_in(arrays):
@@ -65,29 +74,68 @@ def converted(parity):
 def test_sizes_are_inferred_from_the_tensors(parity, converted):
     network = converted[0]
     assert network.modalities == (("wave", 50), ("isi", 100), ("acg", 100))
-    assert (network.latent, network.width, network.condition, network.mask_token) == (30, 8, 5, False)
-    assert (network.sources, network.classes, network.regions, network.layers) == (13, 4, 0, 0)
+    assert (network.latent, network.condition, network.mask_token) == (30, 5, False)
+    sizes = (network.width, network.sources, network.classes, network.regions, network.layers)
+    assert sizes == ((8, 13, 4, 0, 0) if len(parity["in/source"]) > make_hippie.UNITS else (2, 4, 6, 0, 0))
 
 
-def test_the_latent_is_that_of_pytorch(parity, converted):
+def test_the_latent_is_that_of_the_reference(parity, converted):
     encodings, latent = converted[1:3]
     for name, encoding in encodings.items():
-        np.testing.assert_allclose(encoding, parity[f"enc/{name}"], atol=1e-5)
-    np.testing.assert_allclose(latent.hidden, parity["h"], atol=1e-5)
-    np.testing.assert_allclose(latent.mu, parity["mu"], atol=1e-5)
-    np.testing.assert_allclose(latent.log_var, parity["logvar"], atol=1e-5)
+        np.testing.assert_allclose(encoding, parity[f"enc/{name}"], **TOLERANCE)
+    np.testing.assert_allclose(latent.hidden, parity["h"], **TOLERANCE)
+    np.testing.assert_allclose(latent.mu, parity["mu"], **TOLERANCE)
+    np.testing.assert_allclose(latent.log_var, parity["logvar"], **TOLERANCE)
     assert np.ptp(parity["mu"], axis=0).max() > 1e-3, "units differ by far more than the tolerance"
 
 
 @pytest.mark.parametrize("index, name", list(enumerate(["rec_class", "rec_noclass", "rec_halfmasked"])))
-def test_the_reconstructions_are_those_of_pytorch(parity, converted, index, name):
+def test_the_reconstructions_are_those_of_the_reference(parity, converted, index, name):
     for curve, drawn in converted[3].items():
-        np.testing.assert_allclose(drawn[index], parity[f"{name}/{curve}"][:, 0], atol=1e-5)
+        np.testing.assert_allclose(drawn[index], parity[f"{name}/{curve}"][:, 0], **TOLERANCE)
     assert np.abs(parity["rec_class/wave"] - parity["rec_noclass/wave"]).max() > 1e-3, "the class has an effect"
 
 
 def test_every_tensor_of_the_parity_state_is_one_of_the_786(parity):
     assert set(state_in(parity)) == set(published_names())
+
+
+def test_the_equations_are_those_of_pytorch():
+    arrays = read(PARITY)
+    curves = {name: arrays[f"in/{name}"][:, 0] for name in CURVES}
+    labels = (arrays["in/class"], arrays["in/class_halfmasked"])
+    for name, array in make_hippie.compute(state_in(arrays), curves, arrays["in/source"], *labels).items():
+        np.testing.assert_allclose(array, arrays[name], atol=1e-5, err_msg=name)
+
+
+def test_the_script_makes_the_file_of_the_repository():
+    made, stored = make_hippie.make(), read(make_hippie.FILE)
+    assert made.keys() == stored.keys()
+    for name, array in made.items():
+        np.testing.assert_allclose(array, stored[name], rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_the_published_network_has_the_published_shapes():
+    """Names, shapes and parameters of the checkpoint of the card, against those that the converter expects."""
+    network = ConditionalVAE(width=64, sources=4, classes=2, mask_token=False)
+    described = {name: shape for name, shape in make_hippie.state_shapes(64, 30, 4, 2).items() if shape}
+    expected = {torch_name(path): torch_shape(path, shape) for path, shape in published_shapes(network).items()}
+    assert expected == described and len(make_hippie.state_shapes(64, 30, 4, 2)) == 786
+    sizes = {name: int(np.prod(shape)) for name, shape in described.items() if "running" not in name}
+    assert len(sizes) == 423 and sum(sizes.values()) == 24_327_317
+
+
+def test_a_file_of_the_exact_layout_is_converted_and_embeds_as_the_equations(tmp_path):
+    arrays = read(make_hippie.FILE)
+    state = state_in(arrays)
+    assert len(state) == 786
+    content = {"state_dict": OrderedDict(tensors(state)), "epoch": 99, "hyper_parameters": {"z_dim": 30}}
+    model = Hippie.from_checkpoint(write(tmp_path / "hippie_techcond_v1.ckpt", content))
+    source = int(arrays["in/source"][1])
+    same = arrays["in/source"] == source
+    curves = {name: arrays[f"in/{name}"][same, 0] for name in CURVES}
+    np.testing.assert_allclose(model.get_embeddings(**curves, tech_id=source), arrays["mu"][same], **TOLERANCE)
+    assert model.describe().startswith("1 network of ") and model.classes_.size == 0
 
 
 def published_names():

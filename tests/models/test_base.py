@@ -1,6 +1,7 @@
 """Save and load an estimator of two arrays; a folder without a usable model is reported in one sentence."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,8 +9,8 @@ import pytest
 from jaxephys.engine.checkpoint import CheckpointError
 from jaxephys.models import migrations, registry
 from jaxephys.models.base import EnsembleEstimator, mean_over_runs, score_row
+from jaxephys.models.loading import load
 from jaxephys.models.migrations import SCHEMA_VERSION, migrate, migration
-from jaxephys.models.saved_model import load
 
 
 @pytest.fixture
@@ -44,6 +45,16 @@ def kind(monkeypatch):
 @pytest.fixture
 def saved(kind, tmp_path):
     return kind("pA").fit(np.arange(6.0).reshape(2, 3), "a").save(tmp_path / "deep" / "model")
+
+
+@pytest.fixture
+def saved_before(saved):
+    """The two files that versions up to schema version 2 have written."""
+    shutil.rmtree(saved / "orbax")
+    (saved / "checksums.json").unlink()
+    (saved / "README.md").unlink()
+    change(saved, schema_version=2)
+    return saved
 
 
 def change(folder, **fields):
@@ -136,11 +147,45 @@ SPOILED = {
 
 
 @pytest.mark.parametrize("how", SPOILED)
+def test_a_spoiled_model_of_an_earlier_version_is_reported_in_one_sentence(saved_before, how):
+    spoil(saved_before, how)
+    with pytest.raises(CheckpointError, match=SPOILED[how]) as caught:
+        load(saved_before)
+    assert str(saved_before) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("how", sorted(set(SPOILED) - {"no params"}))
 def test_a_spoiled_model_is_reported_in_one_sentence(saved, how):
     spoil(saved, how)
-    with pytest.raises(CheckpointError, match=SPOILED[how]) as caught:
+    file = "config.json" if how in ("no json", "kind", "no kind", "setting", "newer") else "params.npz"
+    expected = SPOILED[how] if how in ("no json", "newer") else f"{file} was damaged or changed after"
+    with pytest.raises(CheckpointError, match=expected) as caught:
         load(saved)
     assert str(saved) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_either_form_of_the_arrays_is_enough(kind, saved):
+    (saved / "params.npz").unlink()
+    np.testing.assert_array_equal(load(saved).variables_["params"]["line"]["slope"], np.arange(6.0).reshape(2, 3))
+    shutil.rmtree(saved / "orbax")
+    with pytest.raises(CheckpointError, match="params.npz is missing"):
+        load(saved)
+
+
+def test_the_export_is_read_where_there_is_no_orbax_checkpoint(kind, saved):
+    shutil.rmtree(saved / "orbax")
+    np.testing.assert_array_equal(load(saved).variables_["params"]["line"]["slope"], np.arange(6.0).reshape(2, 3))
+
+
+def test_checksums_cannot_be_left_out(saved):
+    (saved / "checksums.json").unlink()
+    with pytest.raises(CheckpointError, match="checksums.json is missing"):
+        load(saved)
+
+
+def test_the_model_card_describes_the_model(saved):
+    card = (saved / "README.md").read_text()
+    assert "2 networks of 3 parameters, a." in card and "- `unit`: 'pA'" in card and "StandardCheckpointer" in card
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):
@@ -158,7 +203,7 @@ def test_for_the_folder_of_an_unfinished_run_the_command_that_resumes_it_is_give
         load(tmp_path)
 
 
-def test_a_model_of_an_earlier_schema_is_migrated(kind, saved):
+def test_a_model_of_an_earlier_schema_is_migrated(kind, saved_before):
     """A file without a schema version is of version 0: the parameter ``unit`` was called ``scale`` and the slope ``s``."""
 
     @migration("Line", from_version=0)
@@ -166,9 +211,9 @@ def test_a_model_of_an_earlier_schema_is_migrated(kind, saved):
         config["parameters"]["unit"] = config["parameters"].pop("scale")
         return config, {"params": {"line": {"slope": arrays["params"]["s"]}}}
 
-    np.savez(saved / "params.npz", **{"params/s": np.ones((4, 2))})
-    (saved / "config.json").write_text('{"kind": "Line", "parameters": {"scale": "nA"}, "name": "old"}')
-    model = load(saved)
+    np.savez(saved_before / "params.npz", **{"params/s": np.ones((4, 2))})
+    (saved_before / "config.json").write_text('{"kind": "Line", "parameters": {"scale": "nA"}, "name": "old"}')
+    model = load(saved_before)
     assert (model.unit, model.name_, model.n_networks_) == ("nA", "old", 4)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jaxephys.patchseq.network.classifier import NetworkSwitches, SubclassNetwork
-from jaxephys.patchseq.network.encoder import FamilyEncoder, TokenEncoder, layer_norm_projection
+from jaxephys.patchseq.network.encoder import FamilyEncoder, TokenEncoder
+from jaxephys.patchseq.network.input_projection import layer_norm_projection
 from jaxephys.patchseq.network.lstm import lstm
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
 

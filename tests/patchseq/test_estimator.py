@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 
@@ -120,6 +121,7 @@ def damaged(folder, how: str) -> None:
         path.write_bytes(path.read_bytes()[:100])
     if how == "no params":
         (folder / "params.npz").unlink()
+        shutil.rmtree(folder / "orbax")
     if how == "another kind":
         (folder / "config.json").write_text('{"kind": "Oracle"}')
     if how == "no json":
@@ -144,6 +146,10 @@ def test_folder_of_an_unfinished_run_explains_how_to_continue(tmp_path):
 
 MISTAKES = {
     "head": (lambda x, y: PatchSeqClassifier("arc", **SMALL).fit(x, y), "head is 'arc'"),
+    "dropout": (
+        lambda x, y: PatchSeqClassifier("arcface", **SMALL, dropout=0.5).fit(x, y),
+        "the ArcFace head has none",
+    ),
     "weights": (lambda x, y: PatchSeqClassifier(**SMALL, class_weights="fair").fit(x, y), "class weights 'fair'"),
     "one class": (lambda x, y: PatchSeqClassifier(**SMALL).fit(x, np.full(len(x), "Sst")), "at least two classes"),
     "rare class": (lambda x, y: PatchSeqClassifier(**SMALL).fit(x, np.r_[["Lamp5"], y[1:]]), "class 0 has 1 member"),

@@ -1,4 +1,6 @@
-"""The LSTM with its written-out backward pass against autodiff of the plain recurrence."""
+"""The LSTM with its written-out backward pass against automatic differentiation of the plain recurrence, and the size of its program."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +8,11 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from jaxephys.patchseq.network.lstm import gate_activations, lstm, matmul
+from jaxephys.engine.operations import count_operations
+from jaxephys.patchseq.network.forms import MAX_UNROLLED, ComputeForm, choose_unroll
+from jaxephys.patchseq.network.lstm import lstm, matmul
+
+FORMS = (ComputeForm(), ComputeForm(stacked=True))
 
 
 def plain_lstm(inputs, recurrent):
@@ -49,9 +55,33 @@ def assert_close(ours, theirs):
         np.testing.assert_allclose(a, b, atol=1e-5 * float(jnp.abs(b).max() + 1e-9), rtol=1e-5)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 5])
-def test_states_and_gradients_are_those_of_the_plain_recurrence(steps):
-    assert_close(*(jax.jit(value_and_gradients, static_argnums=0)(f, *drawn(steps)) for f in (lstm, plain_lstm)))
+@pytest.mark.parametrize("form", FORMS, ids=["one run", "stacked"])
+@pytest.mark.parametrize("steps", [1, 2, 5, MAX_UNROLLED + 2])
+def test_states_and_gradients_are_those_of_the_plain_recurrence(steps, form):
+    """Unrolled, and as a loop whose last steps are fewer than those of an iteration."""
+    ours = partial(lstm, form=form)
+    assert_close(*(jax.jit(value_and_gradients, static_argnums=0)(f, *drawn(steps)) for f in (ours, plain_lstm)))
+
+
+def lowered(steps):
+    """The operations that JAX traces for the states and gradients, and the text that the compiler receives."""
+    program = jax.jit(partial(value_and_gradients, lstm))
+    inputs = drawn(steps)
+    return count_operations(jax.make_jaxpr(program)(*inputs)).equations, program.lower(*inputs).as_text()
+
+
+def test_the_program_does_not_grow_with_the_number_of_families():
+    (few, unrolled), (most, longest), (many, loop) = (lowered(steps) for steps in (12, MAX_UNROLLED, 200))
+    assert many < few < most, "a loop is one operation, however long"
+    assert lowered(100)[0] == many
+    assert unrolled.count("stablehlo.while") == longest.count("stablehlo.while") == 0, "all steps are unrolled"
+    assert loop.count("stablehlo.while") == 2, "one loop forward and one backward"
+    assert len(loop.splitlines()) < len(longest.splitlines()), "no longer than the largest program that is unrolled"
+
+
+def test_the_families_of_the_paper_are_unrolled_and_many_are_not():
+    assert [choose_unroll(steps) for steps in (1, 12, MAX_UNROLLED)] == [1, 12, MAX_UNROLLED]
+    assert choose_unroll(MAX_UNROLLED + 1) == choose_unroll(200) < MAX_UNROLLED
 
 
 def test_a_stack_of_runs_is_each_run_alone():
@@ -69,7 +99,10 @@ def test_one_step_leaves_the_recurrent_kernel_without_gradient():
 def test_gradients_equal_finite_differences():
     with jax.enable_x64(True):
         args = tuple(leaf.astype(jnp.float64) for leaf in drawn(steps=3, batch=2, hidden=2))
-        check_grads(lambda *args: lstm(*map(jnp.asarray, args)), args, order=1, modes=["rev"], atol=1e-7, rtol=1e-7)
+        form = ComputeForm(dtype="float64")
+        check_grads(
+            lambda *args: lstm(*map(jnp.asarray, args), form), args, order=1, modes=["rev"], atol=1e-7, rtol=1e-7
+        )
 
 
 @pytest.mark.parametrize("t", range(5))
@@ -87,11 +120,13 @@ def test_the_two_directions_share_nothing():
     assert np.any(by_inputs[0]) and np.any(by_kernel[0])
 
 
-def test_gates_are_sigmoids_and_one_tanh():
-    z = jnp.linspace(-30, 30, 2 * 3 * 8, dtype=jnp.float32).reshape(2, 3, 8)
-    i, f, g, o = jnp.split(z, 4, axis=-1)
-    want = jnp.concatenate([jax.nn.sigmoid(i), jax.nn.sigmoid(f), jnp.tanh(g), jax.nn.sigmoid(o)], axis=-1)
-    np.testing.assert_allclose(gate_activations(z), want, atol=1e-6)
+def test_gates_are_sigmoids_and_tanh_over_their_whole_range():
+    """A single step, from a cell state of zero."""
+    z = jnp.linspace(-30, 30, 2 * 3 * 16, dtype=jnp.float32)
+    z = jax.random.permutation(jax.random.key(0), z).reshape(2, 1, 3, 16)
+    i, _, g, o = jnp.split(z, 4, axis=-1)
+    want = jax.nn.sigmoid(o) * jnp.tanh(jax.nn.sigmoid(i) * jnp.tanh(g))
+    np.testing.assert_allclose(lstm(z, jnp.zeros((2, 4, 16))), want, atol=1e-6)
 
 
 def test_the_product_has_the_gradient_of_a_product():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jaxephys.patchseq.network.encoder import NORM_EPSILON, family_statistics, layer_norm_projection
+from jaxephys.patchseq.network.input_projection import NORM_EPSILON, family_statistics, layer_norm_projection
 from jaxephys.patchseq.network.ragged_layout import RECTANGLE_COST, RaggedLayout
 
 PAPER = (150, 149, 100, 150, 150, 150, 150, 150, 150, 420, 140, 150)

@@ -1,10 +1,16 @@
 """Tables and conclusions of the Patch-seq experiments."""
 
+import csv
+
 import numpy as np
 import pytest
 
+from jaxephys.engine.config import TrainConfig
 from jaxephys.evaluation.scores import Score
-from jaxephys.patchseq.report.comparison import ablation_table
+from jaxephys.patchseq.grid import NetworkRecord, describe_network
+from jaxephys.patchseq.preprocessing import fit_log_z_score, fit_signed_log
+from jaxephys.patchseq.published import ADAM, COMPONENT_FOREST, HUMAN, HUMAN_TABLE, MOUSE
+from jaxephys.patchseq.report.published import ablation_table, draw_ablation, network_table
 from jaxephys.patchseq.report.transfer import conclusion, donor_bootstrap, gains
 from jaxephys.patchseq.source_transfer import macro_f1_of_confusion
 from jaxephys.patchseq.task import ABLATION
@@ -19,11 +25,81 @@ def test_ablation_table_shows_all_encoders_side_by_side():
     texts = {name: [cell.text for cell in column] for name, column in columns.items()}
     assert texts == {
         "Variant": list(ABLATION),
-        "Macro F1, ours": ["-", "0.800", "-", "-"],
-        "Macro F1, published encoder": ["-", "0.700", "-", "-"],
+        "Macro F1, as published": ["-", "0.700", "-", "-"],
         "Macro F1, as released": ["-", "-", "-", "0.600"],
-        "Accuracy, ours": ["-", "0.800", "-", "-"],
+        "Macro F1, our encoder": ["-", "0.800", "-", "-"],
+        "Accuracy, our encoder": ["-", "0.800", "-", "-"],
     }
+
+
+def ablation_scores() -> list[Score]:
+    """A forest, a published and a released network, in two seeds."""
+    values = {COMPONENT_FOREST: 0.6, "published attention": 0.7, "released attention": 0.8, "attention": 0.9}
+    return [
+        Score("e", model, "a", "cell", seed, 0, "test", metric, value + 0.02 * seed, 9)
+        for model, value in values.items()
+        for metric in ("macro_f1", "accuracy")
+        for seed in (0, 1)
+    ]
+
+
+def test_the_published_numbers_are_beside_every_row_of_the_ablation():
+    columns = ablation_table(ablation_scores(), HUMAN_TABLE).columns
+    texts = {name: [cell.text for cell in column] for name, column in columns.items()}
+    assert texts["Variant"] == [*ABLATION, COMPONENT_FOREST]
+    assert texts["Macro F1, paper"] == ["-", "0.6685 ± 0.0141", "0.6754 ± 0.0180", "0.6729 ± 0.0195", "0.6589"]
+    assert texts["Accuracy, paper"] == ["-", "0.7798 ± 0.0080", "0.7822 ± 0.0145", "0.7818 ± 0.0145", "0.7518"]
+    assert texts["Macro F1, as published"] == ["-", "0.710 ± 0.014", "-", "-", "0.610 ± 0.014"]
+    assert texts["Macro F1, as released"] == ["-", "0.810 ± 0.014", "-", "-", "-"]
+
+
+def test_figure_of_the_ablation_holds_published_and_measured_numbers(tmp_path):
+    png = draw_ablation(tmp_path, ablation_scores(), HUMAN_TABLE)
+    with open(png.with_suffix(".csv")) as file:
+        rows = {(r["metric"], r["rules"], r["variant"]): float(r["mean"]) for r in csv.DictReader(file)}
+    assert rows["accuracy", "paper", COMPONENT_FOREST] == 0.7518
+    assert rows["macro_f1", "as published", COMPONENT_FOREST] == pytest.approx(0.61)
+    assert rows["macro_f1", "our encoder", "attention"] == pytest.approx(0.91)
+    assert len(rows) == 2 * (4 + 2 + 1 + 1) and png.stat().st_size > 1000
+
+
+def test_networks_are_described_by_what_they_were_trained_with():
+    arcface = HUMAN.published.variants["arcface+smote"]
+    records = {
+        "a": NetworkRecord(describe_network(128, None), arcface, fit_log_z_score, TrainConfig(**ADAM)),
+        "b": NetworkRecord(
+            describe_network(64, 32),
+            MOUSE.released.variants["bilstm"],
+            fit_signed_log,
+            TrainConfig(monitor="selection"),
+        ),
+    }
+    rows = [[cell.text for cell in row] for row in zip(*network_table(records).columns.values(), strict=True)]
+    assert rows == [
+        [
+            "a",
+            "published encoder, BiLSTM of 2 x 128, attention, ArcFace head",
+            "logarithm of skewed positive features, z-scores",
+            "focal loss (gamma 2), effective-number weights, SMOTE",
+            "Adam, rate 0.001",
+            "validation macro-F1",
+        ],
+        [
+            "b",
+            "our encoder (32 values a family), BiLSTM of 2 x 64, no attention",
+            "signed logarithms",
+            "cross-entropy",
+            "AdamW, rate 0.001, weight decay 0.0001, gradients clipped to 2",
+            "validation accuracy",
+        ],
+    ]
+
+
+def test_published_numbers_are_quoted_beside_the_described_networks_only():
+    quoted = HUMAN.quote(dict.fromkeys(("attention", "published bilstm", "released attention", COMPONENT_FOREST)))
+    assert set(quoted) == {"released attention", COMPONENT_FOREST}, "our encoder is another model; bilstm has no number"
+    assert quoted[COMPONENT_FOREST] == {"macro_f1": "0.6589", "accuracy": "0.7518"}
+    assert MOUSE.quote({"published arcface+smote": None})["published arcface+smote"]["macro_f1"] == "0.8923"
 
 
 def few_scores(**models: list[float]) -> list[Score]:

@@ -17,6 +17,7 @@ from jaxephys.engine.task import Backend, Status
 from jaxephys.evaluation.splits import hold_out
 from jaxephys.patchseq.network.classifier import SubclassNetwork, TabularNetwork, TwoSpeciesNetwork
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
+from jaxephys.patchseq.preprocessing import fit_signed_log, fit_z_score
 from jaxephys.patchseq.task import (
     ABLATION,
     CellData,
@@ -55,7 +56,8 @@ def setting(name):
         return make_transfer_task(TwoSpeciesNetwork(layout, 3, hidden=4)), make_transfer_data(table), inputs
     token = 6 if name == "ours" else None
     variants = [ABLATION[name] for name in ("bilstm", "attention", "arcface+smote")]
-    inputs = make_run_inputs(table, splits, variants, range(RUNS), signed_log=token is not None)
+    fit_scale = fit_z_score if token is None else fit_signed_log
+    inputs = make_run_inputs(table, splits, variants, range(RUNS), fit_scale=fit_scale)
     return make_task(SubclassNetwork(layout, 3, hidden=4, token=token)), make_data(table), inputs
 
 

@@ -20,8 +20,10 @@ from jaxephys.patchseq.preprocessing import (
     QUANTILE_LEVELS,
     SignedLogScaler,
     apply_scale,
+    fit_log_z_score,
     fit_quantiles,
     fit_signed_log,
+    fit_z_score,
     missing_flags,
 )
 from jaxephys.patchseq.task import CellData, make_tabular_inputs, make_tabular_task
@@ -47,6 +49,26 @@ def make_values() -> np.ndarray:
 
 def make_table(values=None) -> FeatureTable:
     return FeatureTable.from_arrays(make_values() if values is None else values, {"a": 3, "b": 3}, LABELS)
+
+
+def test_log_z_scores_take_the_logarithm_of_skewed_positive_columns_only():
+    """Columns: skewed and positive; the same with a zero, or shifted below it; positive and even; missing; constant."""
+    skewed = np.exp(np.linspace(0, 6, 40))
+    columns = (skewed, skewed - 1, skewed - 2, np.linspace(1, 2, 40), np.full(40, np.nan), np.full(40, 3.0))
+    values = np.stack(columns, axis=1).astype(np.float32)
+    scale = fit_log_z_score(values)
+    np.testing.assert_array_equal(scale.floor, [1, 0, 0, 0, 0, 0])
+    logs = values.copy()
+    logs[:, 0] = np.log(values[:, 0])
+    np.testing.assert_allclose(apply_scale(values, scale), apply_scale(logs, fit_z_score(logs)), atol=1e-5)
+    np.testing.assert_allclose(apply_scale(values, scale)[:, 0].std(), 1.0, rtol=1e-5)
+    for array in (np.asarray, jnp.asarray):
+        new = np.array([[np.nan, 0.0, 0.0, 1.0, 1.0, 3.0], [-5.0] + 5 * [np.nan], [0.5] + 5 * [np.nan]], np.float32)
+        scaled = np.asarray(apply_scale(array(new), scale))
+        assert np.isfinite(scaled).all()
+        smallest = apply_scale(values, scale)[0, 0]
+        assert scaled[1, 0] == pytest.approx(smallest, abs=1e-5), "no logarithm: as the smallest training value"
+        assert scaled[2, 0] < smallest - 0.1, "below the training values, but with a logarithm of its own"
 
 
 def test_the_signed_log_is_its_formula():

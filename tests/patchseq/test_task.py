@@ -17,7 +17,7 @@ from jaxephys.evaluation.splits import Split
 from jaxephys.patchseq.losses import effective_number_weights, inverse_frequency_weights
 from jaxephys.patchseq.network.classifier import SubclassNetwork
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
-from jaxephys.patchseq.preprocessing import column_medians, fit_z_score
+from jaxephys.patchseq.preprocessing import column_medians, fit_log_z_score, fit_signed_log, fit_z_score
 from jaxephys.patchseq.task import ABLATION, Variant, make_data, make_run_inputs, make_task
 from jaxephys.schemas.feature_table import FeatureTable
 
@@ -43,12 +43,12 @@ class Setting(NamedTuple):
     inputs: object
 
 
-def make_setting(values=None, variants=None, label=LABELS, signed_log=False):
+def make_setting(values=None, variants=None, label=LABELS, fit_scale=fit_z_score):
     variants = list(ABLATION.values()) if variants is None else variants
     table = FeatureTable.from_arrays(make_values() if values is None else values, FAMILIES, label)
     layout = RaggedLayout.from_widths(table.widths)
     count = len(variants)
-    return Setting(table, layout, make_run_inputs(table, [SPLIT] * count, variants, [0] * count, signed_log=signed_log))
+    return Setting(table, layout, make_run_inputs(table, [SPLIT] * count, variants, [0] * count, fit_scale=fit_scale))
 
 
 def run_of(stacked, index):
@@ -95,12 +95,12 @@ def test_normalised_training_rows_have_mean_zero_and_sd_one(setting, task):
     assert not x[:, ~real].any(), "padding of the layout stays zero"
 
 
-@pytest.mark.parametrize("signed_log", [False, True])
+@pytest.mark.parametrize("fit_scale", [fit_z_score, fit_log_z_score, fit_signed_log])
 @pytest.mark.parametrize("part", ["validation", "test"])
-def test_nothing_fitted_changes_with_rows_outside_training(part, signed_log):
+def test_nothing_fitted_changes_with_rows_outside_training(part, fit_scale):
     moved = make_values()
     moved[getattr(SPLIT, part)] += 100.0
-    fitted = (make_setting(values, signed_log=signed_log).inputs for values in (None, moved))
+    fitted = (make_setting(values, fit_scale=fit_scale).inputs for values in (None, moved))
     for ours, again in zip(*map(jax.tree.leaves, fitted), strict=True):
         np.testing.assert_array_equal(ours, again)
 

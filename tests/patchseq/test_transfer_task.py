@@ -15,7 +15,7 @@ from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.fit import fit, initial_variables, take_runs
 from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.optimizer import make_optimizer
-from jaxephys.engine.rows import plain_rows
+from jaxephys.engine.rows import pad_rows, plain_rows
 from jaxephys.patchseq.losses import inverse_frequency_weights
 from jaxephys.patchseq.network.classifier import SHARED_MODULES, TwoSpeciesNetwork
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
@@ -72,7 +72,15 @@ def batch_of(rows, mixture=JOINT):
 def train(table, mixtures, config=PLAN, start=None):
     grid = RunGrid.cross(seed=range(len(mixtures)))
     inputs = make_transfer_inputs(table, mixtures, dropout=0.0)
-    return fit(TASK, make_transfer_data(table), inputs, grid, config, initial=start)
+    paired = bool(len(mixtures[0].human) and len(mixtures[0].mouse))
+    return fit(
+        make_transfer_task(TwoSpeciesNetwork(LAYOUT, 3, hidden=4), paired),
+        make_transfer_data(table),
+        inputs,
+        grid,
+        config,
+        initial=start,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -196,13 +204,27 @@ def test_in_one_grid_alpha_0_knows_nothing_of_the_mouse():
 # Rows, selection, phases.
 
 
-def test_human_rows_are_repeated_until_they_are_as_many_as_the_mouse_rows():
+def test_every_mouse_cell_is_paired_with_a_human_training_cell():
     rows = training_rows(JOINT)
-    assert len(rows.index) == 2 * len(MOUSE) and (rows.weight == 1).all()
-    times = np.bincount(rows.index, minlength=CELLS)
+    assert len(rows.index) == len(MOUSE) and (rows.weight == 1).all()
+    times = np.bincount(np.concatenate([rows.index, rows.partner]), minlength=CELLS)
     assert set(times[MOUSE]) == {1} and set(times[TRAIN]) == {5} and not times[np.union1d(VALID, TEST)].any()
+    np.testing.assert_array_equal(rows.index, MOUSE)
     np.testing.assert_array_equal(training_rows(TransferRun(VALID, TRAIN)).index, TRAIN)
     np.testing.assert_array_equal(training_rows(TransferRun(VALID, mouse=MOUSE)).index, MOUSE)
+
+
+def test_a_step_of_joint_training_has_a_batch_of_each_species():
+    """The paired task gathers both cells of each pair for training, and single cells otherwise."""
+    table, task = make_table(), make_transfer_task(TwoSpeciesNetwork(LAYOUT, 3, hidden=4), paired=True)
+    constants, data = one(make_transfer_inputs(table, [JOINT], dropout=0.0).constants), make_transfer_data(table)
+    pairs = pad_rows(jax.tree.map(lambda column: column[:10], training_rows(JOINT)), 12)
+    batch = task.gather(data, constants, pairs, jax.random.key(0))
+    cells = np.concatenate([MOUSE[:10], [0, 0], TRAIN[:10], [0, 0]])
+    expected = TASK.gather(data, constants, plain_rows(cells)._replace(weight=np.tile(pairs.weight, 2)), None)
+    assert_same(batch._replace(constants=()), expected._replace(constants=()))
+    assert np.asarray(batch.mouse)[:10].all() and not np.asarray(batch.mouse)[12:22].any()
+    assert len(task.gather(data, constants, pairs, None).x) == 12, "validation and prediction are of single cells"
 
 
 @pytest.mark.parametrize("species", ["human", "mouse"])
@@ -218,6 +240,18 @@ def test_validation_is_by_the_head_of_the_species_and_selects_by_one_score(speci
     expected["accuracy"] = (guess == table.codes()[rows]).mean()
     assert expected["accuracy"] != pytest.approx(expected["macro_f1"])
     assert float(found["selection"]) == pytest.approx(expected[selection], abs=1e-6)
+
+
+def test_our_encoder_trains_on_pairs_too():
+    task = make_transfer_task(TwoSpeciesNetwork(LAYOUT, 3, hidden=4, token=3), paired=True)
+    table, config = make_table(), replace(PLAN, max_epochs=1)
+    result = fit(
+        task, make_transfer_data(table), make_transfer_inputs(table, [JOINT]), RunGrid.cross(seed=(0,)), config
+    )
+    initial = jax.jit(task.init)(jax.random.fold_in(jax.random.key(0), 0))["params"]
+    for name in (*SHARED_MODULES, "human", "mouse"):
+        pairs = zip(jax.tree.leaves(result.best["params"][name]), jax.tree.leaves(initial[name]), strict=True)
+        assert any(not np.array_equal(after[0], before) for after, before in pairs), name
 
 
 def test_pretraining_then_a_head_alone_leaves_the_encoder_as_it_was():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from jaxephys.reporting.maps import _spread_labels, draw_attention, draw_confusion, draw_embedding
+from jaxephys.reporting.maps import _spread_labels, draw_attention, draw_confusion, draw_confusions, draw_embedding
 from jaxephys.reporting.plots import draw_bars, draw_classes, draw_curves, draw_selective
 from jaxephys.reporting.score_table import summarize
 from tests.reporting.example_scores import CLASSES, make_class_scores, make_score, make_scores
@@ -50,6 +50,19 @@ def test_confusion_figure_has_counts_and_shares(tmp_path):
     np.testing.assert_allclose(share, [[0.8, 0.2, 0], [0.25, 0.75, 0], [np.nan] * 3])
     assert (rows[1]["true"], rows[1]["predicted"]) == ("Lamp5", "Sncg")
     assert_picture(png)
+
+
+def test_confusions_of_several_models_are_panels_of_one_figure(tmp_path):
+    counts = {"one": np.array([[8, 2], [1, 3]]), "two": np.array([[0, 0], [3, 1]])}
+    png = draw_confusions(tmp_path, counts, CLASSES[:2])
+    rows = read_rows(png)
+    assert [row["panel"] for row in rows] == ["one"] * 4 + ["two"] * 4
+    assert [int(row["count"]) for row in rows] == [8, 2, 1, 3, 0, 0, 3, 1]
+    np.testing.assert_allclose([float(row["share"]) for row in rows], [0.8, 0.2, 0.25, 0.75, *2 * [np.nan], 0.75, 0.25])
+    assert (rows[1]["true"], rows[1]["predicted"]) == tuple(CLASSES[:2])
+    assert_picture(png)
+    with pytest.raises(ValueError, match="give at least one model"):
+        draw_confusions(tmp_path, {}, CLASSES)
 
 
 def test_attention_figure_has_the_given_weights(tmp_path):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from jaxephys.engine.fit import fit
+from jaxephys.reporting import run_folder
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.settings import Settings
 from tests.engine.linear_task import DATA, TASK, TRAIN_CONFIG, make_grid
@@ -25,6 +27,18 @@ def test_a_run_is_not_resumed_with_other_data(tmp_path):
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(ValueError, match="damaged: remove it"):
         announce(np.ones(3), resumed)
+
+
+def test_options_of_the_run_replace_those_of_the_training(tmp_path, monkeypatch):
+    grid, inputs = make_grid(range(2))
+    configs = []
+    monkeypatch.setattr(run_folder, "fit", lambda *arguments, **_: configs.append(arguments[4]) or fit(*arguments))
+    for settings in (Settings(), Settings(run_batch=1, precision="float32", execution="vmap")):
+        folder = RunFolder(tmp_path, "test", settings, [], Console(quiet=True))
+        folder.fit(TASK, DATA, inputs, grid, replace(TRAIN_CONFIG, max_epochs=1))
+    default, chosen = configs
+    assert default == replace(TRAIN_CONFIG, max_epochs=1)
+    assert chosen == replace(default, run_batch=1, precision="float32", execution="vmap")
 
 
 def test_levels_of_hyperparameters_are_trained_and_the_best_are_reported(tmp_path):

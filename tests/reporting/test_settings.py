@@ -19,7 +19,8 @@ class Example(Settings):
 def test_settings_survive_a_round_trip():
     settings = Example(data=Path("cells.csv"), seeds=3, losses=("dice", "bce"), out=Path("elsewhere"), device="cpu")
     saved = json.loads(json.dumps(settings_to_json(settings)))
-    stored = {"data": "cells.csv", "seeds": 3, "losses": ["dice", "bce"], "search": [], "precision": "auto"}
+    stored = {"data": "cells.csv", "seeds": 3, "losses": ["dice", "bce"], "search": []}
+    stored |= {"precision": "auto", "execution": "auto"}
     assert saved == stored, "folder and device are not stored"
     assert settings_from_json(Example(), saved) == replace(settings, out=Path("runs"), device=None)
     assert settings_from_json(Example(data=Path("x")), saved | {"data": None}).data is None

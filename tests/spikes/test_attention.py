@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxephys.spikes import attention
-from jaxephys.spikes.attention import attend, block_size, blocked_attention, pallas_attention
+from jaxephys.spikes.attention import WeightDropout, attend, block_size, blocked_attention, pallas_attention
 
 RNG = np.random.default_rng(0)
 
@@ -50,6 +50,59 @@ def test_values_and_gradients_are_those_of_the_plain_softmax(time, keys, options
     np.testing.assert_allclose(got, wanted, atol=3e-6)
     for one, other in zip(pull_blocked(bar), pull(bar), strict=True):
         np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+def dropout_of(seed, rate=0.3):
+    return WeightDropout(jax.random.key_data(jax.random.key(seed)), jnp.float32(rate))
+
+
+@pytest.mark.parametrize(
+    "time, keys, options",
+    [CASES[name] for name in ("causal", "a past", "both directions")],
+    ids=["causal", "a past", "both directions"],
+)
+def test_dropped_weights_are_those_of_the_plain_softmax(time, keys, options):
+    """All factors in memory, put together from those of the blocks."""
+    q, k, v, bar = arrays(time, keys, keys, time)
+    block, dropout = 16, dropout_of(3)
+    before = -(-(keys - time) // block)
+    rows = [
+        jnp.concatenate([dropout.factors(i, j, (2, block, block)) for j in range(-(-time // block) + before)], axis=2)
+        for i in range(-(-time // block))
+    ]
+    first = before * block - (keys - time)
+    factors = jnp.concatenate(rows, axis=1)[:, :time, first : first + keys]
+    np.testing.assert_allclose(np.unique(factors), [0, 1 / 0.7], rtol=1e-6)
+    assert np.mean(factors == 0) == pytest.approx(0.3, abs=0.02)
+
+    def wanted_of(q, k, v):
+        eye = jnp.broadcast_to(jnp.eye(keys)[:, None], (keys, 2, keys))
+        weights = jnp.moveaxis(plain(q, k, eye, **options), 1, 0)
+        return jnp.einsum("hij,jhd->ihd", weights * factors, v)
+
+    def found_of(q, k, v):
+        return blocked_attention(q, k, v, block=block, dropout=dropout, **options)
+
+    wanted, pull = jax.vjp(wanted_of, q, k, v)
+    found, pull_blocked = jax.vjp(jax.jit(found_of), q, k, v)
+    np.testing.assert_allclose(found, wanted, atol=3e-6)
+    for one, other in zip(pull_blocked(bar), pull(bar), strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+@pytest.mark.parametrize("kernel", ["sequential", "blocked"])
+def test_windows_of_a_batch_drop_different_weights(kernel):
+    q, k, v = arrays(30, 30, 30)
+    keys = jnp.stack([dropout_of(seed).key for seed in range(3)])
+
+    def loss(key, rate):
+        return jnp.sum(attend(q, k, v, kernel=kernel, dropout=WeightDropout(key, rate)) ** 3)
+
+    values = jax.jit(jax.vmap(loss))(keys, jnp.array([0.3, 0.3, 0.0]))
+    for key, rate, value in zip(keys, (0.3, 0.3, 0.0), values, strict=True):
+        np.testing.assert_allclose(loss(key, jnp.float32(rate)), value, rtol=1e-5)
+    assert len(np.unique(values)) == 3
+    np.testing.assert_allclose(values[2], jnp.sum(attend(q, k, v) ** 3), rtol=1e-5)
 
 
 def test_large_scores_neither_overflow_nor_vanish():
@@ -137,15 +190,20 @@ def test_the_gpu_kernel_is_used_where_it_applies(monkeypatch):
         q, k, v = arrays(time, keys, keys)
         out = attend(q, k, v, kernel="cudnn", **options)
         np.testing.assert_allclose(out, plain(q, k, v, **options), atol=0.04)
-        assert out.dtype == jnp.float32 and bool(calls) == options.get("causal", True)
+        assert out.dtype == jnp.float32 and calls["is_causal"] == options.get("causal", True)
     q, k, v = arrays(27, 27, 27)
     attend(q, k, v, window=5, kernel="cudnn")
     assert calls["implementation"] == "cudnn" and calls["local_window_size"] == (5, 0)
     assert calls["type"] == jnp.bfloat16 and calls["shape"] == (32, 2, 8) and calls["scale"] == 8**-0.5
+    for width, filled in ((1, 8), (3, 8), (6, 8), (12, 16)):
+        narrow = arrays(9, 9, 9, width=width)
+        np.testing.assert_allclose(attend(*narrow, kernel="cudnn"), plain(*narrow), atol=0.04)
+        assert calls["shape"] == (16, 2, filled) and calls["scale"] == width**-0.5
     calls.clear()
-    attend(*arrays(9, 9, 9, width=6), kernel="cudnn")
+    attend(*arrays(9, 9, 9, width=121), kernel="cudnn")
     attend(q, k, v)
-    assert not calls, "it supports no heads of 6, and no other kernel uses it"
+    attend(q, k, v, kernel="cudnn", dropout=dropout_of(0))
+    assert not calls, "it has neither heads of 121 nor dropout, and no other kernel uses it"
 
 
 def test_the_kernel_in_pallas_is_that_of_the_plain_softmax():

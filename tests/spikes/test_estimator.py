@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from scipy.special import expit
 from sklearn.base import clone
 
 from jaxephys import SpikeTransformer, load
+from jaxephys.engine.config import StepDecay, TrainConfig
 from jaxephys.schemas.recording import Recording
 from jaxephys.spikes import cli
 from jaxephys.spikes.expert_mixture import HALF_LIFE, N_FAVORED, PRIOR_NATS, ExpertWeights, mix_experts
@@ -191,6 +192,58 @@ def test_invalid_recordings_and_networks_are_refused(model):
         SpikeTransformer("deep").fit(ONE)
 
 
+def test_the_described_training_is_plain_adam_in_the_order_of_time(tmp_path):
+    options = NetworkOptions("published", depth=2, heads=3, window=16, hidden=8)
+    described: Any = SpikeTransformer(
+        options, objective="dice", optimizer="published", select_by="last", length=100, max_epochs=3, progress=False
+    )
+    config = described.train_config()
+    assert (config.optimizer, config.learning_rate, config.weight_decay, config.clip_norm) == ("adam", 0.005, 0, None)
+    assert (config.decay, config.shuffle, config.warmup_steps) == (StepDecay(0.9, 5, 2.5e-5), False, 0)
+    described.fit(ONE)
+    assert described.result_.run_results.best_epoch.tolist() == [3]
+    assert described.causality_.causal and described.causality_.reach == 2 * 16 + 1, "two windows and the bin itself"
+    described.save(tmp_path / "model")
+    loaded: Any = load(tmp_path / "model")
+    assert loaded.network_options == options and (loaded.optimizer, loaded.select_by) == ("published", "last")
+    np.testing.assert_allclose(loaded.predict_proba(ONE), described.predict_proba(ONE), atol=1e-6)
+
+
+def test_options_of_training_are_obeyed_or_refused():
+    assert SpikeTransformer().train_config() == TrainConfig(
+        8,
+        None,
+        monitor="bits_per_spike",
+        batch_size=8,
+        learning_rate=3e-3,
+        weight_decay=1e-3,
+        warmup_steps=30,
+        chunk_epochs=1,
+    )
+    changed = SpikeTransformer(
+        objective="dice", learning_rate=0.1, weight_decay=0.2, select_by="accuracy"
+    ).train_config()
+    assert (changed.learning_rate, changed.weight_decay, changed.monitor) == (0.1, 0.2, "accuracy")
+    with pytest.raises(ValueError, match="optimizer 'sgd' is unknown: choose one of adamw, published"):
+        SpikeTransformer(optimizer="sgd").train_config()
+    with pytest.raises(ValueError, match="weight_decay is 0.1, but Adam has no weight decay"):
+        SpikeTransformer(optimizer="published", weight_decay=0.1).train_config()
+    with pytest.raises(ValueError, match="'published' takes no width"):
+        SpikeTransformer().set_params(network__kind="published", network__width=8)
+
+
+@pytest.mark.parametrize("kind", ["published", "legacy"])
+def test_saved_options_without_effect_on_the_published_layer_are_left_out(kind):
+    """Earlier versions saved them, although the layer had its published sizes."""
+    saved = {"kind": kind, "width": 32, "depth": 3, "heads": 2, "window": 128, "dropout": 0.2}
+    decoded = SpikeTransformer._decoded_parameters({"network": saved, "seeds": 2})
+    assert decoded == {"network": NetworkOptions(kind, dropout=0.2), "seeds": 2}
+    new = asdict(NetworkOptions(kind, depth=3, heads=2))
+    assert SpikeTransformer._decoded_parameters({"network": new})["network"] == NetworkOptions(kind, depth=3, heads=2)
+    ours = {**saved, "kind": "units"}
+    assert SpikeTransformer._decoded_parameters({"network": ours})["network"].heads == 2
+
+
 def test_parameters_of_network_and_loss_have_nested_names():
     model = SpikeTransformer("units", objective="focal", seeds=3)
     assert model.network_options == NetworkOptions("units") and model.loss_options == Objective("focal")
@@ -255,6 +308,6 @@ def test_generate_writes_spikes_and_their_distances(folder):
 
 
 def test_another_kind_of_model_is_refused(folder, monkeypatch):
-    monkeypatch.setattr("jaxephys.models.base.load", lambda path: object())
+    monkeypatch.setattr("jaxephys.models.base.load", lambda path, run, step: object())
     with pytest.raises(ValueError, match="is a object: give the folder of a SpikeTransformer"):
         run_command("generate", folder / "model", folder / "synthetic.npz")

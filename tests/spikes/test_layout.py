@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial.distance import pdist, squareform
 
 from jaxephys.spikes.layout import (
+    METHODS,
     distances,
     find_substitutes,
     make_layout,
@@ -12,6 +13,7 @@ from jaxephys.spikes.layout import (
     similarities,
     source_quality,
 )
+from jaxephys.spikes.report.layout import method_table
 
 RNG = np.random.default_rng(1)
 POINTS = RNG.normal(size=(7, 3)) * 0.3
@@ -43,6 +45,28 @@ def test_the_same_seed_gives_the_same_map_and_another_seed_the_same_points():
     first, again, other = (make_layout(GRID, restarts=8, seed=seed) for seed in (0, 0, 5))
     np.testing.assert_array_equal(first.points, again.points)
     np.testing.assert_allclose(first.points, other.points, atol=5e-3)
+
+
+def test_gradient_descent_reaches_the_same_map_from_the_same_starts():
+    smacof, descent = (make_layout(GRID, restarts=8, method=method) for method in ("smacof", "gradient_descent"))
+    np.testing.assert_allclose(pdist(descent.points), pdist(POINTS), atol=1e-3)
+    np.testing.assert_allclose(descent.points, smacof.points, atol=5e-3)
+    flat = {method: make_layout(GRID, 1, 4, method=method).stress for method in METHODS}
+    assert flat["gradient_descent"][0] == pytest.approx(flat["smacof"][0], rel=1e-3)
+
+
+def test_methods_are_compared_in_a_table():
+    layouts = {method: make_layout(GRID, restarts=4, method=method) for method in METHODS}
+    columns = method_table(layouts, "gradient_descent").columns
+    assert [cell.text for cell in columns["method"]] == ["smacof", "gradient descent"]
+    assert columns["disparity from the drawn map"][1].text == "0.0000"
+    found = int((layouts["smacof"].disparity < 0.01).sum())
+    assert columns["starts that found this map"][0].text == f"{found} of 4"
+
+
+def test_an_unknown_method_is_refused():
+    with pytest.raises(ValueError, match="'newton' is unknown: choose one of smacof, gradient_descent"):
+        make_layout(GRID, method="newton")
 
 
 def test_quality_and_predictability_leave_out_the_diagonal():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxephys.spikes.history import Filters
-from jaxephys.spikes.network import PopulationTransformer, PublishedLayer, fixed_point_mean
+from jaxephys.spikes.network import NetworkOptions, PopulationTransformer, PublishedLayer, fixed_point_mean
 from jaxephys.spikes.network.layers import rotate
 
 RNG = np.random.default_rng(4)
@@ -20,7 +20,7 @@ SMALL: dict[str, Any] = dict(width=8, depth=1, heads=2, window=20, hidden=12, un
 NETWORKS = {
     "any units": PopulationTransformer(**SMALL),
     "fixed units": PopulationTransformer(units=UNITS, **SMALL),
-    "published": PublishedLayer(UNITS, heads=3, window=20),
+    "published": PublishedLayer(UNITS, heads=4, window=20),  # heads of width 3
     "published, two layers": PublishedLayer(UNITS, heads=3, window=20, depth=2),
 }
 
@@ -154,5 +154,82 @@ def test_invalid_sizes_are_refused():
         PublishedLayer().init(jax.random.key(0), SPIKES)
     with pytest.raises(ValueError, match="has 3 units, and this network was built for 12"):
         NETWORKS["fixed units"].init(jax.random.key(0), SPIKES[:, :3])
-    with pytest.raises(ValueError, match="5 heads cannot divide a width of 12"):
+    with pytest.raises(ValueError, match="5 heads cannot divide a width of 12: choose a divisor of 12"):
         PublishedLayer(UNITS, heads=5).init(jax.random.key(0), SPIKES)
+    with pytest.raises(ValueError, match="3 heads cannot divide a width of 9 into pairs of numbers"):
+        PopulationTransformer(**{**SMALL, "width": 9, "heads": 3}).init(jax.random.key(0), SPIKES)
+
+
+def test_options_are_obeyed():
+    filters = Filters(bin_ms=2.0)
+    assert NetworkOptions().build(7, 2.0) == PopulationTransformer(filters=filters)
+    assert NetworkOptions("units", width=64, depth=2, heads=4, window=9, dropout=0.3, hidden=5).build(7, 2.0) == (
+        PopulationTransformer(7, 64, 2, 4, 9, 5, dropout=0.3, filters=filters)
+    )
+    assert NetworkOptions("published").build(128, 1.0) == PublishedLayer()
+    assert NetworkOptions("legacy").build(128, 1.0) == PublishedLayer(legacy=True)
+    options = NetworkOptions("published", depth=3, heads=4, window=64, dropout=0.2, hidden=9, attention_dropout=True)
+    assert options.build(48, 1.0) == (PublishedLayer(48, 4, 9, 3, dropout=0.2, window=64, attention_dropout=True))
+    assert NetworkOptions("published").with_defaults() == NetworkOptions(
+        "published", heads=16, hidden=128, attention_dropout=False
+    )
+
+
+@pytest.mark.parametrize(
+    "kind, option, takers",
+    [
+        ("published", {"width": 64}, "takes no width, which is an option of population and units"),
+        ("legacy", {"window": 64}, "takes no window, which is an option of population, units and published"),
+        (
+            "units",
+            {"attention_dropout": False},
+            "takes no attention_dropout, which is an option of published and legacy",
+        ),
+        ("population", {"heads": 0}, "heads of a network is 0: give at least 1"),
+        ("published", {"depth": -1}, "depth of a network is -1: give at least 0"),
+        ("published", {"dropout": 1.0}, "dropout of a network is 1.0"),
+    ],
+)
+def test_options_that_a_network_does_not_take_are_refused(kind, option, takers):
+    with pytest.raises(ValueError, match=takers) as error:
+        NetworkOptions(kind, **option)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("units", [16, 48, 80])
+def test_the_published_layer_takes_any_number_of_units_that_its_heads_divide(units):
+    network = NetworkOptions("published").build(units, 1.0)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((4, units)))["params"]
+    assert shapes["layer"]["self_attn"]["in_proj"]["kernel"].shape == (units, 3 * units)
+    with pytest.raises(ValueError, match=f"16 heads cannot divide the {units + 1} units of the recording"):
+        NetworkOptions("published").build(units + 1, 1.0)
+
+
+def test_depths_can_have_equal_numbers_of_parameters():
+    assert NetworkOptions("published").count_parameters(128) == 116_096
+    deepest = NetworkOptions("published", depth=4).count_parameters(128)
+    widths = {}
+    for depth in (1, 2, 3, 4):
+        options = NetworkOptions("published", depth=depth).with_parameters(deepest, 128)
+        widths[depth] = options.hidden
+        assert abs(options.count_parameters(128) - deepest) < 0.005 * deepest
+    assert widths[4] == 128 and widths[1] > 4 * widths[3]
+    assert NetworkOptions("published", depth=2).with_parameters(1, 32).hidden == 1
+
+
+def test_attention_weights_are_dropped_with_the_option():
+    """Without values that pass through the residual connections, outputs depend on attention only."""
+    plain = PublishedLayer(UNITS, heads=3, dropout=0.4)
+    network = PublishedLayer(UNITS, heads=3, dropout=0.4, attention_dropout=True)
+    variables = noisy_variables(network)
+    jax.tree.map(np.testing.assert_array_equal, variables, noisy_variables(plain))
+    np.testing.assert_array_equal(apply(network, variables, SPIKES)[0], apply(plain, variables, SPIKES)[0])
+
+    @partial(jax.jit, static_argnums=0)
+    def train(network, rate, seed):
+        rngs = {"dropout": jax.random.key(seed)}
+        return network.apply(variables, SPIKES, train=True, dropout_rate=rate, rngs=rngs)[0]
+
+    np.testing.assert_allclose(train(network, 0.0, 1), apply(plain, variables, SPIKES)[0], atol=1e-5)
+    np.testing.assert_array_equal(train(network, 0.4, 1), train(network, 0.4, 1))
+    assert np.abs(train(network, 0.4, 1) - train(plain, 0.4, 1)).max() > 0.01, "more than the residual dropout"

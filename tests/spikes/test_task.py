@@ -105,6 +105,30 @@ def test_each_run_uses_its_loss(name):
     assert float(found) == pytest.approx(float(wanted), rel=1e-5), "the third row is padding"
 
 
+def test_the_published_loss_uses_the_density_of_the_training_bins():
+    objective = Objective("published_dice")
+    task = make_task(LAYER, UNITS, [objective], LENGTH)
+    variables = jax.jit(task.init)(jax.random.key(0))
+    density = RECORDINGS[0].bits(*RECORDINGS[0].span("train")).mean()
+    constants = constants_of(objective)
+    assert constants.density == pytest.approx(density, rel=1e-6)
+    batch = task.gather(DATA, constants, jax.tree.map(jnp.asarray, plain_rows([2, 5])), None)
+    wanted = losses.published_dice(jax.jit(task.outputs)(variables, batch), batch.target, density)
+    assert float(jax.jit(task.loss)(variables, batch, jax.random.key(0))[0]) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_windows_in_the_order_of_time_come_once():
+    objectives = [Objective()] * 2
+    runs = make_run_inputs(RECORDINGS, [0, 1], objectives, LENGTH, batch_size=7, whole_batches=False)
+    repeated = make_run_inputs(RECORDINGS, [0, 1], objectives, LENGTH, batch_size=7)
+    for run, recording in enumerate(RECORDINGS):
+        windows = window_indices(recording, "train", LENGTH)
+        real = runs.train.weight[run] > 0
+        np.testing.assert_array_equal(runs.train.index[run][real], windows)
+        assert set(repeated.train.index[run]) == set(windows) and len(repeated.train.index[run]) % 7 == 0
+    assert runs.train.weight[1].min() == 0 and repeated.train.weight.min() == 1, "the second recording is shorter"
+
+
 def test_a_run_may_have_a_dropout_rate_that_differs_from_that_of_the_network():
     def gradient(rate_of_network, rate):
         task = make_task(replace(LAYER, dropout=rate_of_network), UNITS, length=LENGTH)

@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from jaxephys.dimensions import AnyArray
-from jaxephys.patchseq.network.dropout import DEFAULT_RATES, Dropout, DropoutRates
+from jaxephys.models.dropout import Dropout
+from jaxephys.patchseq.network.dropout import DEFAULT_RATES, DropoutRates
 from jaxephys.patchseq.network.encoder import AdditiveAttention, FamilyEncoder, States, TokenEncoder, pool_states
 from jaxephys.patchseq.network.forms import ComputeForm
 from jaxephys.patchseq.network.heads import CosineHead, SoftmaxHead
@@ -78,6 +79,12 @@ class SubclassNetwork(nn.Module):
         takes the state of the last family, where the backward LSTM has seen that family only.
     form : ComputeForm
         How the operations are computed; see ``choose_form``.
+
+    Notes
+    -----
+    With families normalized over 498 values and five classes, the published encoder, the attention and the softmax head have 677,865
+    parameters. In PyTorch they are 678,889, because there each of the 1,024 gates has two biases, which are always added. The ArcFace
+    head has 1,280 more, which are a part of the network in runs with the softmax head, too.
     """
 
     layout: RaggedLayout
@@ -202,9 +209,9 @@ class TabularNetwork(nn.Module):
     def __call__(
         self, x: Float[Array, "batch column"], rates: DropoutRates = DEFAULT_RATES, *, train: bool
     ) -> Float[Array, "batch class"]:
-        x = Dropout(DEFAULT_RATES.inputs)(x, rates.inputs, train=train)
+        x = Dropout(enlarge_last=True)(x, rates.inputs if train else 0.0)
         initializer = nn.initializers.he_normal()
         for layer in range(2):
             dense = nn.Dense(self.hidden, dtype=self.form.dtype, kernel_init=initializer, name=f"layer_{layer}")
-            x = Dropout(DEFAULT_RATES.hidden)(nn.silu(dense(x)).astype(jnp.float32), rates.hidden, train=train)
+            x = Dropout(enlarge_last=True)(nn.silu(dense(x)).astype(jnp.float32), rates.hidden if train else 0.0)
         return nn.Dense(self.n_classes, name="head")(x)

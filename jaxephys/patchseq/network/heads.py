@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax.lax import optimization_barrier
 from jaxtyping import Array, Float, Int
 
 from jaxephys.dimensions import AnyArray
-from jaxephys.patchseq.network.dropout import DEFAULT_RATES, Dropout, Rate
+from jaxephys.models.dropout import Dropout, Rate
+from jaxephys.patchseq.network.dropout import DEFAULT_RATES
 from jaxephys.patchseq.network.encoder import NORM_EPSILON, uniform_initializer
 from jaxephys.patchseq.network.forms import ComputeForm
 
@@ -31,7 +31,7 @@ class SoftmaxHead(nn.Module):
         self, pooled: Float[Array, "batch pooled"], dropout: Rate = DEFAULT_RATES.hidden, *, train: bool
     ) -> Float[Array, "batch class"]:
         x = nn.LayerNorm(epsilon=NORM_EPSILON, name="norm")(pooled)
-        x = Dropout(DEFAULT_RATES.hidden)(x, dropout, train=train)
+        x = Dropout(enlarge_last=True)(x, dropout if train else 0.0)
         initializer = uniform_initializer(pooled.shape[-1] ** -0.5)
         return nn.Dense(self.n_classes, kernel_init=initializer, bias_init=initializer, name="dense")(x)
 
@@ -53,10 +53,9 @@ class CosineHead(nn.Module):
     @nn.compact
     def __call__(self, pooled: Float[Array, "batch pooled"]) -> Float[Array, "batch class"]:
         kernel = self.param("kernel", nn.initializers.glorot_uniform(), (pooled.shape[-1], self.n_classes))
-        if (
-            self.form.stacked
-        ):  # its gradient needs it: without a copy of its own, the optimizer could not update in place
-            kernel = optimization_barrier(kernel)
+        kernel = self.form.separate(
+            kernel
+        )  # read again by the gradient: with a copy, the optimizer updates it in place
         return unit_vectors(pooled, axis=-1) @ unit_vectors(kernel, axis=0)
 
 

@@ -5,7 +5,7 @@ Everything is computed from the scores, except the figures that need the probabi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +16,15 @@ from jaxephys.evaluation.comparison import COVERAGE, ModelComparison
 from jaxephys.evaluation.metrics import classification_scores, confusion
 from jaxephys.evaluation.scores import Score
 from jaxephys.patchseq.classical_models import CLASSICAL_MODELS
-from jaxephys.patchseq.grid import ATTENTION_ENSEMBLE
+from jaxephys.patchseq.grid import ATTENTION_ENSEMBLE, ComparisonNetworks
+from jaxephys.patchseq.published import COMPONENT_FOREST, Protocol
+from jaxephys.patchseq.report.published import RULES, ablation_table, draw_ablation, network_table
 from jaxephys.patchseq.task import ABLATION
-from jaxephys.reporting.labels import metric_label
-from jaxephys.reporting.maps import draw_attention, draw_confusion
+from jaxephys.reporting.maps import draw_attention, draw_confusion, draw_confusions
 from jaxephys.reporting.plots import draw_bars, draw_classes, draw_selective
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.score_table import summarize
-from jaxephys.reporting.tables import Cell, Table, class_table, model_table, summary_cell
+from jaxephys.reporting.tables import Table, class_table, model_table
 
 AVERAGE = "average ensemble"
 METRICS = ("macro_f1", "accuracy", "balanced_accuracy", "ece", "brier")
@@ -31,46 +32,46 @@ ANSWERED_SHARES = np.linspace(0.1, 1.0, 37)  # shares of the cells at which the 
 
 
 def comparison_tables(
-    comparison: ModelComparison,
-    scores: Sequence[Score],
-    baselines: Sequence[str],
-    published: Mapping[str, Mapping[str, str]] | None = None,
+    networks: ComparisonNetworks, scores: Sequence[Score], baselines: Sequence[str], protocol: Protocol | None
 ) -> dict[str, Table]:
     """Return the tables of an experiment that compares all models on one table of cells.
 
     Parameters
     ----------
-    comparison : ModelComparison
-        The comparison.
+    networks : ComparisonNetworks
+        The networks and the comparison of all models.
     scores : sequence of Score
-        Its scores.
+        The scores of the comparison.
     baselines : sequence of str
         Names of the baselines; the best of them is the reference of the paired differences.
-    published : mapping of str to mapping of str to str, optional
-        Published values by model and metric, quoted beside ours where single cells are held out.
+    protocol : Protocol or None
+        The published numbers, quoted beside ours where single cells are held out; None where nothing comparable is published.
 
     Returns
     -------
     dict of str to Table
         For each kind of split all models; the classes of the average ensemble and of the best baseline; the ablation;
-        uncertainty. Then all models on the test cells of each slice condition, where there are several.
+        uncertainty. Then all models on the test cells of each slice condition, where there are several, and what each network
+        was trained with.
     """
-    tables, classes = {}, comparison.classes
+    comparison, tables = networks.comparison, {}
+    classes = comparison.classes
     heading = "Folds by" if any(key.fold for key in comparison.splits) else "Held out by"
     for kind in comparison.kinds:
         kind_scores, title = [score for score in scores if score.test_on == kind], f"{heading} {kind}"
-        best, quoted = best_baseline(kind_scores, baselines), published if kind == "cell" else None
+        best, quoted = best_baseline(kind_scores, baselines), protocol if kind == "cell" else None
+        texts, numbers = (quoted.quote(comparison.test_probability), quoted.table) if quoted else (None, None)
         n_train = mean_training_size(comparison, kind)
-        models = model_table(kind_scores, METRICS, quoted, reference=best, n_train=n_train)
+        models = model_table(kind_scores, METRICS, texts, reference=best, n_train=n_train)
         models.notes.append(f"{best} is the baseline with the best mean on these test cells.")
         uncertain = (AVERAGE, "tabular", ATTENTION_ENSEMBLE, best)
         tables |= {
             title: models,
             f"{title}: each class": class_table(kind_scores, classes, (AVERAGE, best)),
-            f"{title}: the ablation": ablation_table(kind_scores),
+            f"{title}: the ablation": ablation_table(kind_scores, numbers),
             f"{title}: uncertainty": uncertainty_table(kind_scores, classes, uncertain),
         }
-    return tables | condition_tables(comparison, scores)
+    return tables | condition_tables(comparison, scores) | {"Networks": network_table(networks.records)}
 
 
 def condition_tables(comparison: ModelComparison, scores: Sequence[Score]) -> dict[str, Table]:
@@ -138,31 +139,6 @@ def best_baseline(scores: Sequence[Score], baselines: Sequence[str]) -> str:
     return max(baselines, key=lambda name: means[name, "macro_f1"].mean)
 
 
-def ablation_table(scores: Sequence[Score]) -> Table:
-    """Return the variants of the ablation by encoder and rules, side by side.
-
-    Parameters
-    ----------
-    scores : sequence of Score
-        Test scores.
-
-    Returns
-    -------
-    Table
-        One row per variant; a column for each metric and encoder that was trained.
-    """
-    encoders = {"ours": "", "published encoder": "published ", "as released": "released "}
-    summary = summarize([score for score in scores if score.metric in METRICS[:2]])
-    columns = {"Variant": [Cell(name) for name in ABLATION]}
-    for metric in METRICS[:2]:
-        for encoder, prefix in encoders.items():
-            values = [summary.get((prefix + name, metric)) for name in ABLATION]
-            if any(values):
-                columns[f"{metric_label(metric)}, {encoder}"] = [summary_cell(value) for value in values]
-    notes = ["Every row is one network per split; the ensemble of the attention variant is in the table above."]
-    return Table(columns, notes)
-
-
 def uncertainty_table(scores: Sequence[Score], classes: Sequence[str], models: Sequence[str]) -> Table:
     """Return how well models know which predictions are uncertain, and the properties of their conformal sets.
 
@@ -203,6 +179,7 @@ def draw_comparison(
     scores: Sequence[Score],
     baselines: Sequence[str],
     attention: Float[np.ndarray, "class family"],
+    protocol: Protocol | None = None,
 ) -> dict[str, Path]:
     """Draw the figures of the first kind of split.
 
@@ -218,24 +195,32 @@ def draw_comparison(
         Models of which the best is compared with the average ensemble. They and the classical models are drawn in grey.
     attention : array of shape (class, family)
         Mean attention of our networks.
+    protocol : Protocol, optional
+        The published numbers, drawn beside ours where single cells are held out.
 
     Returns
     -------
     dict of str to Path
-        Figures by caption: scores of all models, classes, selective accuracy, confusion and attention.
+        Figures by caption: scores of all models, the published table, classes, selective accuracy, confusion and attention.
     """
     kind, path, classes = comparison.kinds[0], folder.path, comparison.classes
     kind_scores = [score for score in scores if score.test_on == kind]
     best = best_baseline(kind_scores, baselines)
     models = dict.fromkeys((AVERAGE, "tabular", best))
     curves = {model: selective_accuracy(comparison, model, kind) for model in models}
-    grey = (*baselines, *CLASSICAL_MODELS)
+    grey, table = (*baselines, *CLASSICAL_MODELS), {}
+    if protocol is not None and kind == "cell":
+        table["The published ablation and forest, and the same here"] = draw_ablation(path, kind_scores, protocol.table)
     return {
         f"Test macro-F1 of every model, by {kind}": draw_bars(path, kind_scores, "macro_f1", {}, baselines=grey),
+        **table,
         f"F1 of each class, by {kind}": draw_classes(path, kind_scores, "f1", classes, (AVERAGE, best)),
         f"Accuracy on the most confident cells, by {kind}": draw_selective(path, ANSWERED_SHARES, curves),
         f"Confusion of the {AVERAGE} on the test cells of all seeds, by {kind}": draw_confusion(
             path, confusion_counts(comparison, AVERAGE, kind), classes, f"{AVERAGE}, all seeds"
+        ),
+        f"Confusion of the forest and of every network on the test cells of all seeds, by {kind}": draw_confusions(
+            path, network_confusions(comparison, kind), classes
         ),
         f"Attention to each family, mean over the test cells of a class and over the networks, by {kind}": draw_attention(
             path, attention, classes, list(comparison.table.families)
@@ -293,6 +278,29 @@ def confusion_counts(comparison: ModelComparison, model: str, kind: str) -> Floa
             ones = np.ones(len(codes), np.float32)
             total += np.asarray(confusion(codes, probability.argmax(axis=1), ones, n_classes))
     return total
+
+
+def network_confusions(comparison: ModelComparison, kind: str) -> dict[str, Float[np.ndarray, "class class"]]:
+    """Return the confusion matrices of the forest and of every network of the ablation.
+
+    Parameters
+    ----------
+    comparison : ModelComparison
+        Probabilities of the models.
+    kind : {"cell", "donor"}
+        Kind of split.
+
+    Returns
+    -------
+    dict of str to array of shape (class, class)
+        Matrices of ``confusion_counts`` by model, in the order of the paper: for each kind of network its four variants, after
+        the forest and the ensembles. Models that were not trained are left out.
+    """
+    networks = [prefix + variant for prefix in RULES.values() for variant in ABLATION]
+    models = (COMPONENT_FOREST, "forest", ATTENTION_ENSEMBLE, AVERAGE, *networks)
+    return {
+        model: confusion_counts(comparison, model, kind) for model in models if model in comparison.test_probability
+    }
 
 
 def metric_scores(comparison: ModelComparison, experiment: str, data: str) -> list[Score]:

@@ -18,9 +18,10 @@ from jaxephys.evaluation.scores import Score
 from jaxephys.evaluation.splits import SplitKey
 from jaxephys.patchseq.family_importance import permutation_losses
 from jaxephys.patchseq.grid import COMPONENT_FOREST, track_splits
-from jaxephys.patchseq.report.comparison import METRICS
+from jaxephys.patchseq.report.comparison import METRICS, confusion_counts
 from jaxephys.patchseq.sparse_components import SparseComponents, family_widths, make_component_forest
 from jaxephys.reporting.labels import metric_label
+from jaxephys.reporting.maps import draw_confusions
 from jaxephys.reporting.plots import draw_bars, draw_classes
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.score_table import summarize
@@ -162,7 +163,7 @@ def _family_table(scores: Sequence[Score], widths: Mapping[str, int]) -> Table:
 
 
 def draw_forests(folder: RunFolder, scores: Sequence[Score], comparison: ModelComparison) -> dict[str, Path]:
-    """Draw scores, classes and the importance of families for the first kind of split.
+    """Draw scores, classes, confusion matrices and the importance of families for the first kind of split.
 
     Parameters
     ----------
@@ -182,9 +183,13 @@ def draw_forests(folder: RunFolder, scores: Sequence[Score], comparison: ModelCo
     kind_scores = [score for score in scores if score.test_on == kind]
     metrics = {score.metric for score in kind_scores if score.variant == COMPONENTS}
     families = [family for family in comparison.table.families if f"{LOSS} {family}" in metrics]
+    confusions = {model: confusion_counts(comparison, model, kind) for model in (FEATURES, COMPONENTS, ALL_CELLS)}
     return {
         f"Test macro-F1 of every model, by {kind}": draw_bars(path, kind_scores, "macro_f1", baselines=[FEATURES]),
         f"F1 of each class, by {kind}": draw_classes(path, kind_scores, "f1", comparison.classes, models),
+        f"Confusion of each forest on the test cells of all seeds, by {kind}": draw_confusions(
+            path, confusions, comparison.classes
+        ),
         f"Loss of macro-F1 on validation cells when a family is permuted, by {kind}": draw_classes(
             path, kind_scores, LOSS, families, models, split="validation", name="families"
         ),

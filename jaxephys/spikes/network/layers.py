@@ -13,14 +13,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxephys.dimensions import AnyArray
-from jaxephys.spikes.attention import attend
+from jaxephys.models.dropout import Dropout, Rate, drops_nothing
+from jaxephys.spikes.attention import WeightDropout, attend
 from jaxephys.spikes.network.form import ComputeForm
 from jaxephys.spikes.network.interface import LayerCache, Memory
 
 LAYER_NORM_EPSILON = 1e-5  # PyTorch's default
 ROTARY_BASE = 10_000.0
-Rate = Float[AnyArray, ""] | float
 # PyTorch's default of a Linear layer: kernel from U(-b, b) with b = fan_in^-1/2.
 torch_kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
@@ -31,7 +30,7 @@ class SelfAttention(nn.Module):
     Parameters
     ----------
     heads : int
-        Number of heads; twice it must divide the width of the input.
+        Number of heads, a divisor of the width of the input; with rotary positions twice the number is one, too.
     window : int, optional
         Bin t does not see keys before bin ``t - window``. Only with a window is there a cache.
     causal : bool
@@ -40,6 +39,8 @@ class SelfAttention(nn.Module):
         Whether queries and keys are rotated by their position, so that scores depend on differences in time.
     form : ComputeForm
         Kernel of attention, and type of activations.
+    drops_weights : bool
+        Whether attention weights are dropped in training. Then no other kernel than that of blocks is used.
 
     Notes
     -----
@@ -51,10 +52,11 @@ class SelfAttention(nn.Module):
     causal: bool = True
     rotary: bool = True
     form: ComputeForm = ComputeForm()
+    drops_weights: bool = False
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "time model"], cache: LayerCache | None
+        self, x: Float[Array, "time model"], cache: LayerCache | None, dropout_rate: Rate = 0.0
     ) -> tuple[Float[Array, "time model"], LayerCache | None]:
         """Attend, and return the cache for the next window.
 
@@ -64,6 +66,8 @@ class SelfAttention(nn.Module):
             Vectors of the window's bins.
         cache : LayerCache or None
             Keys and values of the bins before; None at the beginning.
+        dropout_rate : float
+            Part of the weights that is dropped if ``drops_weights``; 0.0 outside training.
 
         Returns
         -------
@@ -73,11 +77,7 @@ class SelfAttention(nn.Module):
             Cache after the window; None without a window of attention.
         """
         time, model = x.shape
-        if model % (2 * self.heads):
-            raise ValueError(
-                f"{self.heads} heads cannot divide a width of {model} into pairs of numbers: "
-                f"choose a divisor of {model // 2}"
-            )
+        self._check_heads(model)
         kernel_init = nn.initializers.glorot_uniform()
         dtype = self.form.activations
         projected = nn.Dense(3 * model, dtype=dtype, kernel_init=kernel_init, name="in_proj")(x)
@@ -91,41 +91,27 @@ class SelfAttention(nn.Module):
         if self.rotary:
             q, k = rotate(q, len(k) - time), rotate(k, 0)
         self.sow("intermediates", "query_key", (q, k))
-        kernel = self.form.attention
-        y = attend(q, k, v, window=self.window, causal=self.causal, start=start, kernel=kernel).reshape(time, model)
+        options: dict[str, Any] = {"window": self.window, "causal": self.causal, "start": start}
+        if self.drops_weights and not drops_nothing(dropout_rate):
+            key = jax.random.key_data(self.make_rng("dropout"))
+            options["dropout"] = WeightDropout(key, jnp.asarray(dropout_rate, jnp.float32))
+        y = attend(q, k, v, kernel=self.form.attention, **options).reshape(time, model)
         return nn.Dense(model, dtype=dtype, kernel_init=torch_kernel_init, name="out_proj")(y), next_cache
+
+    def _check_heads(self, model: int) -> None:
+        if model % self.heads:
+            raise ValueError(f"{self.heads} heads cannot divide a width of {model}: choose a divisor of {model}")
+        if self.rotary and model % (2 * self.heads):
+            raise ValueError(
+                f"{self.heads} heads cannot divide a width of {model} into pairs of numbers: "
+                f"choose a divisor of {model // 2}"
+            )
 
     def _make_cache(self, k: Array, v: Array, n_valid: Int[Array, ""] | int) -> LayerCache:
         assert self.window is not None
         missing = max(self.window - len(k), 0)
         k, v = (jnp.pad(x, ((missing, 0), (0, 0), (0, 0)))[len(x) + missing - self.window :] for x in (k, v))
         return LayerCache(k, v, jnp.minimum(jnp.asarray(n_valid, jnp.int32), self.window))
-
-
-class Dropout(nn.Module):
-    """Dropout at a rate that may be a number of the run, with the random numbers of ``flax.linen.Dropout``."""
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "time model"], rate: Rate) -> Float[Array, "time model"]:
-        """Set a part of the numbers to 0 and divide the others by their share.
-
-        Parameters
-        ----------
-        x : float array of shape (bins, model)
-            Vectors of the bins.
-        rate : float
-            Part that is set to 0, below 1. Nothing is drawn for a Python number of 0.
-
-        Returns
-        -------
-        float array of shape (bins, model)
-            Vectors in which each number is 0 with this probability.
-        """
-        if isinstance(rate, int | float) and rate == 0:
-            return x
-        kept = 1 - jnp.asarray(rate, jnp.float32)
-        mask = jax.random.bernoulli(self.make_rng("dropout"), kept, x.shape)
-        return jnp.where(mask, x * (1 / kept).astype(x.dtype), 0)
 
 
 class TransformerBlock(nn.Module):
@@ -147,6 +133,8 @@ class TransformerBlock(nn.Module):
         ``norm2(x + linear2(relu(linear1(x))))``, without positions and with the initial biases of PyTorch.
     form : ComputeForm
         How the layer is computed.
+    drops_weights : bool
+        Whether attention weights are dropped in training, too.
     """
 
     heads: int
@@ -155,6 +143,7 @@ class TransformerBlock(nn.Module):
     causal: bool = True
     published: bool = False
     form: ComputeForm = ComputeForm()
+    drops_weights: bool = False
 
     @nn.compact
     def __call__(
@@ -183,18 +172,18 @@ class TransformerBlock(nn.Module):
             return Dropout()(y, dropout_rate)
 
         model, dtype = x.shape[-1], self.form.activations
-        options = {"rotary": not self.published, "form": self.form}
+        options = {"rotary": not self.published, "form": self.form, "drops_weights": self.drops_weights}
         attention = SelfAttention(self.heads, self.window, self.causal, name="self_attn", **options)
         norm1, norm2 = (nn.LayerNorm(LAYER_NORM_EPSILON, dtype=dtype, name=name) for name in ("norm1", "norm2"))
         if self.published:
             linear1 = torch_dense(self.hidden, model, "linear1", dtype)
             linear2 = torch_dense(model, self.hidden, "linear2", dtype)
-            y, next_cache = attention(x, cache)
+            y, next_cache = attention(x, cache, dropout_rate)
             x = norm1(x + drop(y))
             return norm2(x + drop(linear2(drop(nn.relu(linear1(x)))))), next_cache
         linear1 = nn.Dense(self.hidden, dtype=dtype, kernel_init=torch_kernel_init, name="linear1")
         linear2 = nn.Dense(model, dtype=dtype, kernel_init=torch_kernel_init, name="linear2")
-        y, next_cache = attention(norm1(x), cache)
+        y, next_cache = attention(norm1(x), cache, dropout_rate)
         x = x + drop(y)
         return x + drop(linear2(drop(nn.gelu(linear1(norm2(x)))))), next_cache
 

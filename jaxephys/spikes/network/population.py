@@ -11,13 +11,13 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxephys.dimensions import AnyArray
+from jaxephys.models.dropout import Dropout
 from jaxephys.spikes import history
 from jaxephys.spikes.history import Filters, HistoryFeatures
 from jaxephys.spikes.network.form import ComputeForm
 from jaxephys.spikes.network.interface import Entries, Memory
 from jaxephys.spikes.network.layers import (
     LAYER_NORM_EPSILON,
-    Dropout,
     TransformerBlock,
     apply_blocks,
     check_units,

@@ -1,4 +1,4 @@
-"""The published network: one transformer layer over bins as tokens, and a linear head. Start with :class:`PublishedLayer`."""
+"""The published network: transformer layers over bins as tokens, and a linear head. Start with :class:`PublishedLayer`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class PublishedLayer(nn.Module):
     units : int
         Number of units, which is also the width of the layer.
     heads : int
-        Number of heads.
+        Number of heads, a divisor of the number of units.
     hidden : int
         Width of the feed-forward part.
     depth : int
@@ -34,13 +34,15 @@ class PublishedLayer(nn.Module):
         Number of past bins that a layer attends to; None for all of the input.
     form : ComputeForm
         How the network is computed.
+    attention_dropout : bool
+        Drop attention weights in training, at the same rate. No kernel for a GPU does, so that training takes several times as long there.
 
     Notes
     -----
     ``x = norm1(x + attention(x));  x = norm2(x + linear2(relu(linear1(x))));  logits = fc(x)``. There are no positions.
     Parameters have PyTorch's names.
 
-    Deviation: no dropout of attention weights.
+    Deviation: attention weights are only dropped with ``attention_dropout``; in PyTorch they always are.
     """
 
     units: int = 128
@@ -51,6 +53,7 @@ class PublishedLayer(nn.Module):
     legacy: bool = False
     window: int | None = None
     form: ComputeForm = ComputeForm()
+    attention_dropout: bool = False
 
     filters = None  # the layer reads the bins themselves
     supports_entry_sampling = False
@@ -94,6 +97,7 @@ class PublishedLayer(nn.Module):
         sizes = self.heads, self.window, self.hidden
         rate = (self.dropout if dropout_rate is None else dropout_rate) if train else 0.0
         options = {"causal": not self.legacy, "published": True, "form": self.form}
+        options |= {"drops_weights": self.attention_dropout}
         blocks = [TransformerBlock(*sizes, name=name, **options) for name in names]
         x, caches = apply_blocks(blocks, jnp.asarray(spikes, self.form.activations), memory, rate)
         return torch_dense(self.units, self.units, "fc")(x), Memory(None, caches)

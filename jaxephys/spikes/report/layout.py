@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from scipy.spatial import procrustes
 from scipy.stats import spearmanr
 
 from jaxephys.evaluation.scores import Score
@@ -103,6 +104,39 @@ def rank_correlations(scores: Sequence[Score], names: Sequence[str], variant: st
         f"to predict {_correlate(predictability(first), predictability(matrix))}."
         for name, matrix in compared.items()
     ]
+
+
+def method_table(layouts: Mapping[str, Layout], chosen: str) -> Table:
+    """Compare the maps of several methods.
+
+    Parameters
+    ----------
+    layouts : mapping of str to Layout
+        Maps of the same scores by method.
+    chosen : str
+        Method whose map is drawn.
+
+    Returns
+    -------
+    Table
+        One row per method.
+    """
+    points = {method: layout.points for method, layout in layouts.items()}
+    columns = {
+        "method": [Cell(method.replace("_", " ")) for method in layouts],
+        "least stress": [Cell(f"{layout.stress[0]:.4g}") for layout in layouts.values()],
+        "median stress of the starts": [Cell(f"{np.median(layout.stress):.4g}") for layout in layouts.values()],
+        "relative stress": [Cell(f"{layout.relative_stress:.3f}") for layout in layouts.values()],
+        "starts that found this map": [
+            Cell(f"{int((layout.disparity < SAME_MAP).sum())} of {len(layout.stress)}") for layout in layouts.values()
+        ],
+        "disparity from the drawn map": [Cell(f"{procrustes(points[chosen], one)[2]:.4f}") for one in points.values()],
+    }
+    note = (
+        f"Both methods begin with the same random starts; the map of {chosen.replace('_', ' ')} is drawn. The paper uses one gradient "
+        "descent from a random start, whose stress is that of an average start. Disparity: 0 for the same map, 1 for an unrelated one."
+    )
+    return Table(columns, [note])
 
 
 def layout_notes(layout: Layout, matrix: ScoreMatrix) -> list[str]:

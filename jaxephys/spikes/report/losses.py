@@ -11,6 +11,7 @@ from jaxephys.evaluation.intervals import mean_sd
 from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.labels import metric_label
 from jaxephys.reporting.tables import Cell, Table, format_mean_sd
+from jaxephys.schemas.recording import Recording
 from jaxephys.spikes.grid import METRICS, Intervals
 from jaxephys.spikes.report.transfer import interval_cell, paired_difference, score_matrix
 
@@ -46,9 +47,14 @@ def loss_table(scores: Sequence[Score], names: Sequence[str], losses: Sequence[s
 
 
 def loss_differences(
-    scores: Sequence[Score], intervals: Intervals, names: Sequence[str], losses: Sequence[str]
+    scores: Sequence[Score],
+    intervals: Intervals,
+    names: Sequence[str],
+    losses: Sequence[str],
+    *,
+    recordings: Sequence[Recording] = (),
 ) -> Table:
-    """Compare each pair of losses, over all recordings and on each recording.
+    """Compare each pair of losses, over all recordings, over those of each domain, and on each recording.
 
     Parameters
     ----------
@@ -60,25 +66,31 @@ def loss_differences(
         Names of the recordings.
     losses : sequence of str
         Names of the losses.
+    recordings : sequence of Recording, optional
+        The recordings, whose domains are compared separately too; by default only all together.
 
     Returns
     -------
     Table
-        A paired t test over recordings, and intervals over resampled time blocks on each.
+        Paired t tests over recordings, and intervals over resampled time blocks on each.
     """
     short = {metric: metric_label(metric) for metric in METRICS}
     columns: dict[str, list[Cell]] = {"difference": [], "on": []} | {short[metric]: [] for metric in METRICS}
+    groups = {"all recordings": list(names)}
+    for recording in recordings:
+        groups.setdefault(f"all {recording.domain}", []).append(recording.name)
     for a, b in combinations(losses, 2):
-        columns["difference"] += [Cell(f"{a} - {b}")] * (1 + len(names))
-        columns["on"] += [Cell("all recordings"), *(Cell(name) for name in names)]
+        columns["difference"] += [Cell(f"{a} - {b}")] * (len(groups) + len(names))
+        columns["on"] += [Cell(name) for name in (*groups, *names)]
         for metric in METRICS:
-            scores_a, scores_b = (np.diag(score_matrix(scores, loss, metric, names)) for loss in (a, b))
-            columns[short[metric]].append(Cell(paired_difference(scores_a, scores_b)))
+            for members in groups.values():
+                of_losses = (np.diag(score_matrix(scores, loss, metric, members)) for loss in (a, b))
+                columns[short[metric]].append(Cell(paired_difference(*of_losses)))
             found = [intervals.get((name, name, f"{a} - {b}", metric)) for name in names]
             columns[short[metric]] += [Cell(interval_cell(interval, "+.3f").text) for interval in found]
     notes = [
-        "All recordings: mean difference and p value of a paired t test over recordings, each the mean of its seeds; p needs "
-        "three or more.",
+        "All recordings, or all of a domain: mean difference and p value of a paired t test over recordings, each the mean of its "
+        "seeds; p needs three or more.",
         "One recording: difference of the first seed and 95 % interval over resampled time blocks.",
     ]
     return Table(columns, notes)

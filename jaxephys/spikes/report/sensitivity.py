@@ -124,7 +124,7 @@ def draw_sensitivity(
     rows = []
     for axes, option in zip(panels, options, strict=True):
         variants = {change.value: change.name for change in changes if change.option == option}
-        variants[reference[option]] = REFERENCE
+        variants.setdefault(reference[option], REFERENCE)
         ticks = sorted(variants)
         lines = np.array([_scores_of_pairs(scores, variants[tick], metric, names, True) for tick in ticks])
         axes.plot(range(len(ticks)), lines, color=GREY, linewidth=0.8, alpha=0.6)

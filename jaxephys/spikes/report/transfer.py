@@ -22,7 +22,10 @@ from jaxephys.reporting.plots import GREY, STYLE, save_figure
 from jaxephys.reporting.tables import EMPTY, Cell, Table, format_mean_sd
 from jaxephys.schemas.recording import Recording
 from jaxephys.spikes.baselines import BASELINE_NAMES, USED_BY_CHANNEL
-from jaxephys.spikes.grid import METRICS, Intervals
+from jaxephys.spikes.grid import DESCRIBED, METRICS, Intervals
+from jaxephys.spikes.report.curves import CAPTION, RankedBins, draw_ranking_curves
+from jaxephys.spikes.report.group_bars import draw_group_bars
+from jaxephys.spikes.report.recordings import recordings_table
 
 FORECAST, RECONSTRUCTION = "legacy, next bin", "legacy, reconstruction"  # forms in which the legacy network is scored
 MAX_PAIR_TABLES = 4  # with more recordings, the tables of every pair are left out
@@ -79,7 +82,7 @@ def transfer_tables(
     Returns
     -------
     dict of str to Table
-        By heading: groups for each metric, and with up to four recordings every pair for each network.
+        By heading: groups for each metric, with up to four recordings every pair for each network, and the recordings.
     """
     names = [recording.name for recording in recordings]
     tables = {
@@ -89,7 +92,7 @@ def transfer_tables(
         for network in networks:
             table = pair_table(scores, intervals, names, [network, *BASELINE_NAMES])
             tables[f"Every pair, {network} and the baselines"] = table
-    return tables
+    return tables | {"Recordings": recordings_table(recordings)}
 
 
 def score_matrix(
@@ -245,7 +248,7 @@ def mark_channel_models(variant: str, train_on: str, test_on: str) -> str:
     str
         The name, with "(by channel)" if it applies.
     """
-    by_channel = variant in (*USED_BY_CHANNEL, "units", "published") or variant.startswith("legacy")
+    by_channel = variant in (*USED_BY_CHANNEL, "units", "published", DESCRIBED) or variant.startswith("legacy")
     return f"{variant} (by channel)" if by_channel and train_on != test_on else variant
 
 
@@ -334,9 +337,15 @@ def interval_cell(interval: Interval | None, number: str, otherwise: str = EMPTY
 
 
 def draw_transfer_figures(
-    folder: Path, scores: Sequence[Score], recordings: Sequence[Recording], network: str
+    folder: Path,
+    scores: Sequence[Score],
+    recordings: Sequence[Recording],
+    network: str,
+    *,
+    intervals: Intervals | None = None,
+    ranked: Sequence[RankedBins] = (),
 ) -> dict[str, Path]:
-    """Draw the transfer grids of one network and of three baselines.
+    """Draw the transfer grids and the groups of one network and of three baselines, and curves of all models.
 
     Parameters
     ----------
@@ -348,19 +357,37 @@ def draw_transfer_figures(
         All recordings.
     network : str
         Name of the network.
+    intervals : dict, optional
+        Result of :func:`jaxephys.spikes.grid.score_intervals`, for groups of a single pair.
+    ranked : sequence of RankedBins, optional
+        Predictions of representative pairs, whose ROC and precision-recall curves are drawn.
 
     Returns
     -------
     dict of str to Path
-        Figures by caption, of pooled and of within-unit ROC AUC.
+        Figures by caption: bars of the groups and transfer grids of pooled and of within-unit ROC AUC, and the curves.
     """
     names = [recording.name for recording in recordings]
+    groups = {name: pairs for name, pairs in pair_groups(recordings).items() if not name.endswith("training")}
+    shown = ("training rate", "exponential", "shared GLM")
     figures = {}
     for metric in ("roc_auc", "roc_auc_within_unit"):
-        variants = [network, "training rate", "exponential", "shared GLM"]
-        matrices = {variant: score_matrix(scores, variant, metric, names) for variant in variants}
+        matrices = {variant: score_matrix(scores, variant, metric, names) for variant in (network, *shown)}
+        figures[f"{metric_label(metric)} of {network} and three baselines by group of pairs"] = draw_group_bars(
+            folder,
+            matrices,
+            names,
+            groups,
+            metric,
+            baselines=shown,
+            published=PUBLISHED_AUC if metric == "roc_auc" else None,
+            block_intervals=intervals,
+        )
         figure = draw_score_matrices(folder, matrices, recordings, metric, f"grid_{metric}")
         figures[f"{metric_label(metric)} of four models on every recording"] = figure
+    if ranked:
+        drawn = [one for one in ranked if one.model not in BASELINE_NAMES or one.model in shown]
+        figures[CAPTION] = draw_ranking_curves(folder, drawn, baselines=shown, published=PUBLISHED_AUC)
     return figures
 
 
