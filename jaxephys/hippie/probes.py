@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
@@ -169,7 +169,7 @@ def make_probe(name: str, seed: int = 0, widths: Sequence[int] | None = None) ->
         GENERATIVE_LINEAR: lambda: (LogisticRegression(class_weight="balanced", max_iter=2000),),
         "mlp": lambda: (make_scaler(), MLPClassifier((256, 128), early_stopping=True, max_iter=500, random_state=seed)),
         "kernel": lambda: (KernelProbe(widths),),
-        "pca + knn": lambda: (PCA(PCA_COMPONENTS, random_state=seed), knn),
+        "pca + knn": lambda: (_LimitedPCA(seed), knn),
         UMAP_BASELINE: lambda: (load_umap()(n_components=UMAP_COMPONENTS, random_state=seed, n_jobs=1), knn),
         "forest": lambda: (RandomForestClassifier(TREES, class_weight="balanced", random_state=seed, n_jobs=-1),),
         "logistic": lambda: (logistic,),
@@ -314,6 +314,24 @@ class KernelProbe(KernelRegressionClassifier):
     def _kernel(self, features: Float[np.ndarray, "some column"]) -> Float[np.ndarray, "some row"]:
         new, old = (np.split(rows, self.ends_[:-1], axis=1) for rows in (features, self.rows_))
         return np.mean([rbf_kernel(x, z, 0.5 / x.shape[1]) for x, z in zip(new, old, strict=True)], axis=0)
+
+
+class _LimitedPCA(TransformerMixin, BaseEstimator):
+    """Principal components, fewer than `PCA_COMPONENTS` where there are fewer rows or columns."""
+
+    def __init__(self, random_state: int = 0) -> None:
+        self.random_state = random_state
+
+    def fit(self, X: Matrix, y: object = None) -> _LimitedPCA:
+        self.fit_transform(X)
+        return self
+
+    def fit_transform(self, X: Matrix, y: object = None) -> Float[np.ndarray, "row _"]:
+        self.pca_ = PCA(min(PCA_COMPONENTS, *X.shape), random_state=self.random_state)
+        return self.pca_.fit_transform(X)
+
+    def transform(self, X: Matrix) -> Float[np.ndarray, "row _"]:
+        return self.pca_.transform(X)
 
 
 def make_scaler() -> Pipeline:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.decomposition import PCA
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
@@ -156,6 +157,14 @@ def test_every_probe_recognizes_simulated_classes_and_predicts_rows_independentl
     together = probe.predict_proba(NEW)
     np.testing.assert_allclose(together.sum(axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(probe.predict_proba(NEW[:1]), together[:1], atol=1e-6)
+
+
+def test_principal_components_of_few_units():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 50)), np.repeat(["PV", "EXC"], 20)
+    few, many = make_probe("pca + knn").fit(X[10:30], y[10:30]), make_probe("pca + knn").fit(X, y)
+    assert few[:-1].transform(X).shape == (40, 20) and set(few.predict(X)) <= {"PV", "EXC"}
+    np.testing.assert_array_equal(many[:-1].transform(X), PCA(30, random_state=0).fit(X).transform(X))
 
 
 def test_an_unknown_probe_is_named():
