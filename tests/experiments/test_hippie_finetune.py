@@ -63,6 +63,7 @@ def finished(data, checkpoint, tmp_path_factory):
         yield run_experiment(patch, tmp_path_factory.mktemp("finetune"), *options, "--z_dim", "6", "--beta", "0.5")
 
 
+@pytest.mark.slow
 def test_the_fine_tuned_model_is_saved_with_its_classes(finished, units, checkpoint):
     model, start = jaxephys.load(finished), jaxephys.load(checkpoint)
     assert model.classes_.tolist() == units.classes.tolist() and model.objective.beta == 0.5
@@ -74,6 +75,7 @@ def test_the_fine_tuned_model_is_saved_with_its_classes(finished, units, checkpo
     assert np.abs(curves[0] - curves[1]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_the_report_has_loss_curves_and_scores_of_held_out_units(finished):
     scores = read_scores(finished / "scores.csv")
     names = {score.variant for score in scores if score.metric == "balanced_accuracy"}
@@ -91,6 +93,7 @@ def test_the_report_has_loss_curves_and_scores_of_held_out_units(finished):
     }
 
 
+@pytest.mark.slow
 def test_scores_of_the_checkpoint_are_those_of_its_embedding(finished, units, checkpoint):
     settings = replace(hippie_finetune.PRESETS["smoke"], folds=3)
     embedding = jaxephys.load(checkpoint).embed(units)

@@ -122,6 +122,7 @@ def test_every_grid_leaves_its_history_and_the_model_loads(finished):
     assert (networks == saved.argmax(axis=-1)).all(axis=1).any()
 
 
+@pytest.mark.slow
 def test_the_published_preset_has_the_splits_of_the_notebook_and_both_sets_of_rules(tmp_path):
     write_cells(tmp_path / "human.csv")
     small = {"seeds": 1, "parts": 2, "members": 1, "hidden": 4, "max_epochs": 1}

@@ -239,6 +239,7 @@ def test_a_map_of_the_grid(finished, tmp_path):
         spikes_layout.run(replace(settings, grid=tmp_path / "none"), quiet_folder(tmp_path))
 
 
+@pytest.mark.slow
 def test_losses_are_compared_on_the_same_recordings(tmp_path):
     settings = replace(spikes_train.PRESETS["smoke"], seeds=2)
     run_untrained(spikes_train, settings, tmp_path)
@@ -322,6 +323,7 @@ def test_attention_and_rasters_are_those_of_the_described_layer_by_default():
     assert spikes_attention.PRESETS["paper"].shares == (0.5, 0.95)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["published", "population"])
 def test_generated_spikes_are_compared_with_the_real_ones(tmp_path, kind):
     settings = replace(spikes_generate.PRESETS["smoke"], networks=(kind,))

@@ -60,10 +60,12 @@ def finished(runs):
     return scores, intervals, analyses
 
 
+@pytest.mark.slow
 def test_the_threshold_is_that_of_logits_before_calibration(runs):
     assert runs.threshold(0) == pytest.approx((3 + 1) / 2)
 
 
+@pytest.mark.slow
 def test_networks_are_scored_on_their_recording_and_on_other_domains(finished):
     scores, intervals, _ = finished
     pairs = {(score.train_on, score.test_on) for score in scores if score.metric == "roc_auc"}
@@ -81,6 +83,7 @@ def test_networks_are_scored_on_their_recording_and_on_other_domains(finished):
     assert interval.estimate == pytest.approx(value[names[0], "mouse", "mouse"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_tables_and_figures_have_every_loss_and_recording(finished, tmp_path):
     scores, intervals, analyses = finished
     tables = attention_tables(scores, intervals, analyses, RECORDINGS)
