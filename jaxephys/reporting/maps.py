@@ -91,19 +91,15 @@ def draw_confusions(
         raise ValueError("there is no confusion matrix to draw: give at least one model")
     n_columns, side = min(n_columns, len(confusions)), 0.9 + 0.42 * len(classes)
     figure, panels = make_panels(len(confusions), n_columns, side + 0.1, side)
-    images = []
+    images, rows = [], []
     for number, (axes, (title, counts)) in enumerate(zip(panels, confusions.items(), strict=True)):
         share = _row_shares(counts)
+        rows += [(title, classes[i], classes[j], counts[i, j], share[i, j]) for i, j in np.ndindex(counts.shape)]
         images.append(_heat_map(axes, share, _share_texts(share, counts), classes, classes, 1.0, size=6.0))
         last_row = number + n_columns >= len(confusions)
         axes.set(title=title, xlabel="Predicted class" * last_row, ylabel="True class" * (number % n_columns == 0))
         axes.tick_params(labelsize=7.5)
     _draw_bar(panels, images[0], SHARE)
-    rows = [
-        (title, classes[i], classes[j], counts[i, j], _row_shares(counts)[i, j])
-        for title, counts in confusions.items()
-        for i, j in np.ndindex(counts.shape)
-    ]
     return save_figure(figure, folder, "confusions", ("panel", "true", "predicted", "count", "share"), rows)
 
 

@@ -107,7 +107,7 @@ class SpikeConstants(NamedTuple):
     dice_share, smooth : float array of shape (runs,)
         As in `Objective`.
     dropout : float array of shape (runs,)
-        Dropout rate of the run, below 1; a negative number stands for the rate of the network. A network whose rate is 0 has no dropout.
+        Dropout rate of the run, below 1; a negative number means the rate of the network. A network whose rate is 0 has no dropout.
     density : float array of shape (runs,)
         Share of spikes in the training bins of the run, which the published Dice loss uses.
     """

@@ -37,7 +37,7 @@ LETTERS_PER_INCH = 13  # of the note
 
 
 class RecordingPair(NamedTuple):
-    """A training and a test recording, which stand for a group of pairs.
+    """A training and a test recording, which represent a group of pairs.
 
     Parameters
     ----------
