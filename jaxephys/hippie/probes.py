@@ -323,12 +323,8 @@ class _LimitedPCA(TransformerMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: Matrix, y: object = None) -> _LimitedPCA:
-        self.fit_transform(X)
+        self.pca_ = PCA(min(PCA_COMPONENTS, *X.shape), random_state=self.random_state).fit(X)
         return self
-
-    def fit_transform(self, X: Matrix, y: object = None) -> Float[np.ndarray, "row _"]:
-        self.pca_ = PCA(min(PCA_COMPONENTS, *X.shape), random_state=self.random_state)
-        return self.pca_.fit_transform(X)
 
     def transform(self, X: Matrix) -> Float[np.ndarray, "row _"]:
         return self.pca_.transform(X)
