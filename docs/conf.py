@@ -1,6 +1,8 @@
 """Sphinx configuration. ``make docs`` builds the site without network access and treats warnings as errors."""
 
+import base64
 import importlib.metadata
+import json
 import sys
 from pathlib import Path
 
@@ -70,6 +72,30 @@ def write_api_pages(app) -> None:
             page.write_text(text)
 
 
+def write_example_pages(app) -> None:
+    """Write one page for each notebook of ``examples``, with the printed text and the figures that are stored in it."""
+    folder = ROOT / "docs" / "examples"
+    folder.mkdir(exist_ok=True)
+    for path in sorted((ROOT / "examples").glob("*.ipynb")):
+        parts, figures = [], 0
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            source = "".join(cell["source"])
+            parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")
+            for output in cell.get("outputs", []):
+                data = output.get("data", {"text/plain": output.get("text", "")})
+                if "image/png" in data:
+                    figures += 1
+                    image = folder / f"{path.stem}_{figures}.png"
+                    image.write_bytes(base64.b64decode(data["image/png"]))
+                    parts.append(f"![Figure {figures} of this example]({image.name})")
+                else:
+                    parts.append("```text\n" + "".join(data["text/plain"]).rstrip() + "\n```")
+        parts.insert(1, f"The notebook is `examples/{path.name}`.")
+        page, text = folder / f"{path.stem}.md", "\n\n".join(parts) + "\n"
+        if not page.exists() or page.read_text(encoding="utf-8") != text:
+            page.write_text(text, encoding="utf-8")
+
+
 def skip_member(app, what, name, obj, skip, options) -> bool:
     """Leave out the metadata-routing methods that scikit-learn adds, and the fields of named tuples ("Alias for field number 0").
 
@@ -97,7 +123,8 @@ def mark_literal_blocks(app, what, name, obj, options, lines) -> None:
 
 
 def setup(app) -> None:
-    """Register the page generator, the filter of members, and the literal blocks (before numpydoc reads the docstring)."""
+    """Register the page generators, the filter of members, and the literal blocks (before numpydoc reads the docstring)."""
     app.connect("builder-inited", write_api_pages)
+    app.connect("builder-inited", write_example_pages)
     app.connect("autodoc-process-docstring", mark_literal_blocks, priority=400)
     app.connect("autodoc-skip-member", skip_member)

@@ -13,6 +13,7 @@ import difflib
 import hashlib
 import json
 import logging
+import shutil
 import sys
 import textwrap
 import threading
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import tyro
 
-from jaxephys.engine import devices
+from jaxephys.engine import devices, progress
 from jaxephys.reporting.files import write_text
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.settings import RUNTIME_FIELDS, S, Settings, settings_from_json, settings_to_json
@@ -34,7 +35,8 @@ def main(name: str, description: str | None, presets: Mapping[str, S], run: Call
     """Run an experiment with the arguments of the command line.
 
     Errors that the user can correct are printed as one sentence, with exit status 2. If runs diverged, the results are
-    written and the exit status is 3.
+    written and the exit status is 3. A failure before the first result leaves no run folder; after it the folder stays for
+    ``--resume``.
 
     Parameters
     ----------
@@ -53,13 +55,22 @@ def main(name: str, description: str | None, presets: Mapping[str, S], run: Call
         preset, settings = parse(name, description or "", presets, sys.argv[1:])
         _start_jax(settings)
         folder = _open_folder(name, preset, settings)
+        progress.show_on(folder.console if folder.is_first_host else None)
         run(settings, folder)
     except KeyboardInterrupt:
-        hint = "" if folder is None else f"; continue with --resume {folder.path}"
-        sys.exit(f"interrupted{hint}")
-    except (ValueError, OSError) as error:
+        kept = folder is not None and not _discard_without_result(folder)
+        sys.exit(
+            f"interrupted; continue with --resume {folder.path}" if kept else "interrupted before the first result"
+        )
+    except BaseException as error:
+        if folder is not None:
+            _discard_without_result(folder)
+        if not isinstance(error, ValueError | OSError):
+            raise
         print(f"error: {_one_sentence(error)}", file=sys.stderr)
         sys.exit(2)
+    finally:
+        progress.show_on(None)
     if folder.diverged:
         print(f"error: {len(folder.diverged)} runs diverged: {', '.join(folder.diverged)}", file=sys.stderr)
         sys.exit(DIVERGED_EXIT_STATUS)
@@ -142,7 +153,7 @@ def _open_folder(name: str, preset: str, settings: Settings) -> RunFolder:
     """Create the run folder, or open the one that is resumed. All hosts use the name that the first one chose."""
     command = ["python", "-m", f"experiments.{name}", *sys.argv[1:]]
     if settings.resume is not None:
-        return RunFolder(settings.resume, name, settings, command)
+        return RunFolder(settings.resume, name, settings, command, preset=preset)
     config = {"experiment": name, "preset": preset, "settings": settings_to_json(settings)}
     text = json.dumps(config, indent=2, sort_keys=True) + "\n"
     digest = hashlib.sha256(text.encode()).hexdigest()[:6]
@@ -157,7 +168,19 @@ def _open_folder(name: str, preset: str, settings: Settings) -> RunFolder:
                 f"the output folder {path} cannot be created ({error.strerror}): choose another --out"
             ) from error
         write_text(path / "config.json", text)
-    return RunFolder(path, name, settings, command)
+    return RunFolder(path, name, settings, command, preset=preset)
+
+
+def _discard_without_result(folder: RunFolder) -> bool:
+    """Remove a new run folder that holds settings and unfinished checkpoints only; return whether it did."""
+    settings = {folder.path / "config.json", folder.path / "manifest.json"}
+    files = {path for path in folder.path.rglob("*") if path.is_file() and "orbax-checkpoint-tmp" not in str(path)}
+    if folder.settings.resume is not None or not folder.is_first_host or files - settings:
+        return False
+    shutil.rmtree(folder.path)
+    if not any(folder.path.parent.iterdir()):
+        folder.path.parent.rmdir()
+    return True
 
 
 def _configure_logging() -> None:

@@ -46,9 +46,11 @@ from jaxephys.hippie.benchmark import Benchmark
 from jaxephys.hippie.datasets import available_modalities, fill_technology
 from jaxephys.hippie.grid import metric_scores, train_grid
 from jaxephys.hippie.protocol import DENSE, PUBLISHED_TRAINING, NetworkSettings
-from jaxephys.hippie.report import name_network
+from jaxephys.hippie.published_values import QUESTIONS
+from jaxephys.hippie.report import ablation_headlines, name_network
 from jaxephys.hippie.task import ABLATION, Objective, sweep_objectives
-from jaxephys.reporting.plots import draw_bars, draw_curves
+from jaxephys.reporting.bars import draw_bars
+from jaxephys.reporting.plots import draw_curves
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.tables import model_table
 from jaxephys.schemas.unit_table import UnitTable
@@ -122,7 +124,8 @@ def run(settings: Ablation, folder: RunFolder) -> None:
     )
     report = {f"{name}: {len(units)} units": model_table(scores, [*metrics, "kl"], ranked=False)}
     report, figures = name_network(report, settings), name_network(figures, settings)
-    folder.write_report(scores, "Parts of the objective", INTRODUCTION, report, figures, [NOTE])
+    headlines, question = ablation_headlines(list(objectives), ACCURACY), QUESTIONS["hippie_ablation"]
+    folder.write_report(scores, "Parts of the objective", INTRODUCTION, report, figures, [NOTE], question, headlines)
 
 
 def objectives_of(settings: Ablation, n_modalities: int = 3) -> dict[str, Objective]:

@@ -35,6 +35,8 @@ from jaxephys.hippie.embedded_units import EmbeddedUnits
 from jaxephys.hippie.estimator import Hippie
 from jaxephys.hippie.pretrained import PUBLISHED_WEIGHTS, open_model
 from jaxephys.hippie.protocol import NetworkSize
+from jaxephys.hippie.published_values import QUESTIONS
+from jaxephys.hippie.report import embedding_rows
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.tables import model_table
 from jaxephys.schemas.unit_table import UnitTable
@@ -112,7 +114,8 @@ def run(settings: Embed, folder: RunFolder) -> None:
     report = {"Units": model_table(scores, sorted({score.metric for score in scores}), split="all", ranked=False)}
     notes = [f"{cluster.max() + 1} clusters; units of cluster -1 are in none."]
     introduction, figures = INTRODUCTION.format(weights=weights), embedded.draw(folder.path)
-    folder.write_report(scores, "Embedding of sorted units", introduction, report, figures, notes)
+    title, question = "Embedding of sorted units", QUESTIONS["hippie_embed"]
+    folder.write_report(scores, title, introduction, report, figures, notes, question, embedding_rows(scores))
 
 
 def _model(settings: Embed, units: list[UnitTable]) -> tuple[Hippie, str]:

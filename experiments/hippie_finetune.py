@@ -37,8 +37,10 @@ from jaxephys.hippie.fine_tuning import (
     score_curves,
     score_probes,
 )
-from jaxephys.reporting.markdown import Headline
-from jaxephys.reporting.plots import draw_bars, draw_curves
+from jaxephys.hippie.published_values import QUESTIONS
+from jaxephys.reporting.bars import draw_bars
+from jaxephys.reporting.headline import Headline
+from jaxephys.reporting.plots import draw_curves
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.tables import model_table
 from jaxephys.schemas.unit_table import UnitTable
@@ -88,7 +90,7 @@ def run(settings: Finetune, folder: RunFolder) -> None:
     metrics = sorted({score.metric for score in curves})
     report = {"Curves of held-out units": model_table(curves, metrics)}
     figures = {"loss of each stage": draw_curves(folder.path, *loss_curves(tuned), ["train_loss", "valid_loss"])}
-    headline = None
+    headlines = []
     if probes := scores[: -len(curves)]:
         n_train = len(tuned.splits[0].train) + len(tuned.splits[0].validation)
         baselines = [f"{probe} on curves" for probe in BASELINES]
@@ -99,7 +101,7 @@ def run(settings: Finetune, folder: RunFolder) -> None:
         figures["classes of held-out units"] = draw_bars(
             folder.path, probes, "balanced_accuracy", {"chance": 1 / len(units.classes)}, baselines=baselines
         )
-        headline = Headline("balanced_accuracy", model, others, name, n_train)
+        headlines = [Headline("balanced_accuracy", model, others, name, n_train, label=f"held-out units of {name}")]
     used = (
         "Test units were trained on without their labels." if settings.transductive else "No test unit was trained on."
     )
@@ -107,7 +109,8 @@ def run(settings: Finetune, folder: RunFolder) -> None:
         model=tuned.model.describe(), name=name, units=len(units), config=settings.config, curves_of_test_units=used
     )
     notes = [f"The saved model is that of all {len(units)} units: none of them is a test unit for it."]
-    folder.write_report(scores, "Fine-tuning of HIPPIE", introduction, report, figures, notes, headline)
+    question = QUESTIONS["hippie_finetune"]
+    folder.write_report(scores, "Fine-tuning of HIPPIE", introduction, report, figures, notes, question, headlines)
 
 
 def _training_units(settings: Finetune) -> tuple[str, UnitTable]:

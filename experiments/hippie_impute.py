@@ -51,13 +51,15 @@ from jaxephys.hippie.imputation_benchmark import (
     draw_imputations,
     evaluate_counterfactuals,
     evaluate_imputation,
+    imputation_headlines,
     imputation_notes,
     imputation_tables,
 )
 from jaxephys.hippie.protocol import DENSE, GENERATIVE_TRAINING, NetworkSettings
+from jaxephys.hippie.published_values import QUESTIONS
 from jaxephys.hippie.report import name_network
 from jaxephys.hippie.task import OBJECTIVES
-from jaxephys.reporting.plots import draw_bars
+from jaxephys.reporting.bars import BarPanel, draw_bar_panels
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.tables import model_table
 
@@ -105,7 +107,7 @@ def run(settings: Impute, folder: RunFolder) -> None:
         raise ValueError(f"no data set of {settings.data} has units with two curves: nothing can be imputed")
     data = {name: units.raw for name, units in tables.items()}
     folder.announce_run(settings.seeds * FOLDS * len(tables), **data)
-    scores, report, figures = [], {}, {}
+    scores, report, figures, panels = [], {}, {}, []
     for name, units in tables.items():
         folds = k_fold_splits(np.arange(len(units)), settings.seeds, settings.validation)
         grid, splits = RunGrid(("seed", "fold"), tuple(folds)), list(folds.values())
@@ -119,18 +121,22 @@ def run(settings: Impute, folder: RunFolder) -> None:
         if not folder.is_first_host:
             continue
         report |= imputation_tables(name, imputed, examples)
-        for modality in examples:
-            metric, note = f"mse_{modality}", settings.network_note
-            figure = draw_bars(folder.path, imputed, metric, baselines=BASELINES, name=f"{metric}_{name}", note=note)
-            figures[f"{name}: {modality}"] = figure
-        drawn = draw_imputations(folder.path, name, examples, settings.network_note)
+        panels += [BarPanel(f"{name}, {modality}", imputed, f"mse_{modality}") for modality in examples]
+        n_bins = {modality: units.raw[modality].shape[1] for modality in examples}
+        drawn = draw_imputations(folder.path, name, examples, n_bins, settings.network_note)
         figures[f"{name}: imputed and measured curves"] = drawn
         for target in dict.fromkeys(score.test_on for score in counterfactual):
             rows = [score for score in counterfactual if score.test_on == target]
             report[f"{name}: waveforms under {target}"] = model_table(rows, ["mse_counterfactual"])
         trained.estimator([0]).save(folder.path / "model" / name, overwrite=True)
+    if not folder.is_first_host:
+        return
+    drawn = draw_bar_panels(folder.path, panels, baselines=BASELINES, name="errors", note=settings.network_note)
+    figures = {"Mean squared error of imputed curves": drawn, **figures}
     report, figures = name_network(report, settings), name_network(figures, settings)
-    folder.write_report(scores, "Imputation of missing curves", INTRODUCTION, report, figures, imputation_notes(scores))
+    headlines = imputation_headlines(scores, tables)
+    title, question, notes = "Imputation of missing curves", QUESTIONS["hippie_impute"], imputation_notes(scores)
+    folder.write_report(scores, title, INTRODUCTION, report, figures, notes, question, headlines)
 
 
 if __name__ == "__main__":

@@ -46,10 +46,11 @@ from jaxephys.hippie.grid import (
     train_grid,
 )
 from jaxephys.hippie.protocol import DENSE, PUBLISHED_TRAINING, StagedSettings
+from jaxephys.hippie.published_values import QUESTIONS
 from jaxephys.hippie.report import name_network, write_pretraining_report
 from jaxephys.hippie.task import OBJECTIVES
-from jaxephys.reporting.markdown import Headline
-from jaxephys.reporting.plots import draw_bars
+from jaxephys.reporting.bars import draw_bars
+from jaxephys.reporting.headline import Headline
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.tables import model_table
 
@@ -140,8 +141,9 @@ def run(settings: Pretrain, folder: RunFolder) -> None:
     note = settings.network_note
     figures = {metric: draw_bars(folder.path, scores, metric, name=metric, note=note) for metric in metrics}
     figures = name_network(figures, settings)
-    headline = Headline(metrics[0], VARIANTS[1], [VARIANTS[2]], n_train=len(tuned.splits[0].train))
-    folder.write_report(scores, "Pretraining on other data sets", INTRODUCTION, report, figures, NOTES, headline)
+    n_train, title = len(tuned.splits[0].train), "Pretraining on other data sets"
+    headlines = [Headline(metric, VARIANTS[1], [VARIANTS[2]], n_train=n_train) for metric in metrics]
+    folder.write_report(scores, title, INTRODUCTION, report, figures, NOTES, QUESTIONS["hippie_pretrain"], headlines)
 
 
 if __name__ == "__main__":

@@ -29,8 +29,7 @@ Published balanced accuracy (published_scores.csv), mean and sd over folds, with
 Others: Hausser 0.682 (104 units of five classes), Calvigioni 0.718, Ramachandran 0.690, CellExplorer 0.534; areas of Allen 0.303 and of
 IBL 0.287; logistic regression on the generative model 0.639 (Hausser) and 0.631 (Lisberger).
 
-Expected (Hausser by waveforms alone; Watson with folds by subject 0.812, by session 0.748); rows of embeddings are of the preset dense, five
-seeds. Scores of the ResNets are not known yet: they need a GPU.
+Expected (Hausser by waveforms alone); rows of embeddings are of the preset dense, five seeds. The ResNets need a GPU.
 
     =================================  =====  =========  =====  =====  ======  =======
     model                              Hull   Lisberger  A1     S1     Watson  Hausser
@@ -54,13 +53,14 @@ from jaxephys.hippie import protocol
 from jaxephys.hippie.benchmark import KERNEL_CLASSIFIER, Benchmark, evaluate_embeddings, evaluate_without_networks
 from jaxephys.hippie.datasets import read_tables
 from jaxephys.hippie.embedding_grid import make_embedding_grids
+from jaxephys.hippie.kernel_choice import CHOSEN_KERNEL, KernelSelection
 from jaxephys.hippie.probes import BASELINES, UMAP_BASELINE
+from jaxephys.hippie.published_values import QUESTIONS
 from jaxephys.hippie.report import (
     BENCHMARK_NOTES,
-    METRIC,
     REFERENCE_BASELINE,
-    draw_ranking,
-    main_model,
+    benchmark_headlines,
+    draw_rankings,
     name_network,
     protocol_notes,
     ranking_table,
@@ -69,7 +69,6 @@ from jaxephys.hippie.report import (
     score_all,
     shuffled_notes,
 )
-from jaxephys.reporting.markdown import Headline
 from jaxephys.reporting.run_folder import RunFolder
 
 
@@ -96,9 +95,9 @@ PRESETS = {
     "smoke": Probe(trunk="dense", seeds=1, umap=False, width=4, latent=6, pretraining=1, max_epochs=2),
 }
 
-INTRODUCTION = f"""Balanced accuracy on test units; no classifier was fitted on them, nor a scale. "{KERNEL_CLASSIFIER}" is our classifier.
-Baselines use the preprocessed curves side by side; "{REFERENCE_BASELINE}" is the one that all models are compared with. Models "on our
-embedding", "on published embedding" and "on generative embedding" are probes on networks trained with that objective."""
+INTRODUCTION = f"""Balanced accuracy on test units; no classifier was fitted on them, nor a scale. "{CHOSEN_KERNEL}" is our classifier; the
+views and the width of "{KERNEL_CLASSIFIER}" are fixed. Baselines use the preprocessed curves side by side; all models are compared with
+"{REFERENCE_BASELINE}". Models "on our", "on published" and "on generative embedding" are probes on networks of that objective."""
 
 
 def run(settings: Probe, folder: RunFolder) -> None:
@@ -120,9 +119,10 @@ def run(settings: Probe, folder: RunFolder) -> None:
 
     baselines = (*BASELINES, UMAP_BASELINE) if settings.umap else BASELINES
     grouped = [benchmark.grouped_by(column) for benchmark in benchmarks for column in ("subject", "session")]
-    probabilities = {}
+    selection, probabilities = KernelSelection(tables, find_dataset, held_out), {}
     for benchmark in [*benchmarks, *filter(None, grouped)]:
-        probabilities[benchmark] = evaluate_without_networks(benchmark, settings.seeds, baselines)
+        probabilities[benchmark] = selection.evaluate(benchmark)
+        probabilities[benchmark] |= evaluate_without_networks(benchmark, settings.seeds, baselines)
         folder.print(f"{benchmark.name}: {len(benchmark.table)} units, models without networks evaluated")
     for grid in grids:
         probabilities[grid.benchmark] |= evaluate_embeddings(grid.benchmark, grid.train(folder), settings.seeds)
@@ -136,13 +136,14 @@ def run(settings: Probe, folder: RunFolder) -> None:
         for benchmark in probabilities
     }
     note = settings.network_note
-    figures = {item.name: draw_ranking(folder.path, scores, item, baselines, note) for item in benchmarks}
-    first, number = benchmarks[0], published.get(benchmarks[0].name, {}).get("HIPPIE")
-    n_train = len(first.split(first.folds[0])[0])
-    headline = Headline(METRIC, main_model(settings), baselines, first.name, n_train, number)
+    drawn = draw_rankings(folder.path, scores, benchmarks, baselines, published, note)
+    figures = {"Balanced accuracy of all models on each data set": drawn}
+    headlines = benchmark_headlines(settings, probabilities, baselines, published)
     notes = [*protocol_notes(settings), *BENCHMARK_NOTES, *shuffled_notes(scores, probabilities)]
+    notes += [selection.describe(benchmark) for benchmark in benchmarks]
     report, figures = name_network(report, settings), name_network(figures, settings)
-    folder.write_report(scores, "Cell types of sorted units", INTRODUCTION, report, figures, notes, headline)
+    question, title = QUESTIONS["hippie_probe"], "Cell types of sorted units"
+    folder.write_report(scores, title, INTRODUCTION, report, figures, notes, question, headlines)
 
 
 if __name__ == "__main__":

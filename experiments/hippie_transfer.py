@@ -56,21 +56,20 @@ from jaxephys.hippie.benchmark import (
 )
 from jaxephys.hippie.datasets import read_tables
 from jaxephys.hippie.embedding_grid import make_embedding_grids
+from jaxephys.hippie.kernel_choice import KernelSelection
 from jaxephys.hippie.probes import BASELINES
 from jaxephys.hippie.protocol import DENSE, TRANSFER_STAGES, EmbeddingSettings
+from jaxephys.hippie.published_values import PUBLISHED_TRANSFER, QUESTIONS
 from jaxephys.hippie.report import (
-    METRIC,
-    PUBLISHED_TRANSFER,
     TRANSFER_NOTES,
+    benchmark_headlines,
     bootstrap_table,
-    draw_ranking,
-    main_model,
+    draw_rankings,
     name_network,
     protocol_notes,
     save_probabilities,
     score_all,
 )
-from jaxephys.reporting.markdown import Headline
 from jaxephys.reporting.run_folder import RunFolder
 
 MIN_UNITS = 10  # units of a class in each data set, as published: Hull has two Golgi cells
@@ -117,10 +116,10 @@ def run(settings: Transfer, folder: RunFolder) -> None:
     data = {name: [tables[name].raw, tables[name].label] for name in settings.pair}
     folder.announce_run(sum(grid.n_runs for grid in grids), **data)
 
-    probabilities = {}
+    selection, probabilities = KernelSelection(tables, find_dataset, held_out), {}
     for benchmark in benchmarks:
         timing = evaluate_without_networks(timing_benchmark(benchmark), settings.seeds, shuffled=False)
-        probabilities[benchmark] = evaluate_without_networks(benchmark, settings.seeds)
+        probabilities[benchmark] = selection.evaluate(benchmark) | evaluate_without_networks(benchmark, settings.seeds)
         probabilities[benchmark] |= {f"{name}, timing": by_fold for name, by_fold in timing.items()}
     for grid in grids:
         probabilities[grid.benchmark] |= evaluate_embeddings(grid.benchmark, grid.train(folder), settings.seeds)
@@ -131,15 +130,18 @@ def run(settings: Transfer, folder: RunFolder) -> None:
     scores = score_all("hippie_transfer", probabilities)
     baselines = [*BASELINES, *(f"{name}, timing" for name in BASELINES)]
     note = settings.network_note
-    figures = {item.name: draw_ranking(folder.path, scores, item, baselines, note) for item in benchmarks}
+    drawn = draw_rankings(folder.path, scores, benchmarks, baselines, PUBLISHED_TRANSFER, note)
+    figures = {"Balanced accuracy of all models on each target": drawn}
     report = {
         benchmark.name: bootstrap_table(benchmark, probabilities[benchmark], PUBLISHED_TRANSFER.get(benchmark.name))
         for benchmark in benchmarks
     }
     report, figures = name_network(report, settings), name_network(figures, settings)
-    headline = Headline(METRIC, main_model(settings), baselines, benchmarks[0].name)
-    notes = [*protocol_notes(settings), *TRANSFER_NOTES]
-    folder.write_report(scores, "Transfer between laboratories", INTRODUCTION, report, figures, notes, headline)
+    headlines = benchmark_headlines(settings, probabilities, baselines, PUBLISHED_TRANSFER)
+    notes, question = [*protocol_notes(settings), *TRANSFER_NOTES], QUESTIONS["hippie_transfer"]
+    notes += [selection.describe(benchmark) for benchmark in benchmarks]
+    title = "Transfer between laboratories"
+    folder.write_report(scores, title, INTRODUCTION, report, figures, notes, question, headlines)
 
 
 if __name__ == "__main__":

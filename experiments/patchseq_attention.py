@@ -43,11 +43,19 @@ from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.predict import predict
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.evaluation.comparison import ModelComparison
-from jaxephys.patchseq.family_importance import ATTENTION, AttentionRuns, importance_notes, importance_tables
+from jaxephys.patchseq.family_importance import (
+    ATTENTION,
+    AttentionRuns,
+    importance_notes,
+    importance_rows,
+    importance_tables,
+)
 from jaxephys.patchseq.grid import TOKEN, NetworkRecord, SplitSettings, describe_network, train_grid
 from jaxephys.patchseq.published import HUMAN, MOUSE, Ablation
+from jaxephys.patchseq.published_values import QUESTIONS
 from jaxephys.patchseq.report.published import network_table
 from jaxephys.patchseq.task import Prediction
+from jaxephys.reporting.headline import Headline
 from jaxephys.reporting.maps import draw_importance
 from jaxephys.reporting.run_folder import RunFolder
 
@@ -139,7 +147,9 @@ def run(settings: Attention, folder: RunFolder) -> None:
     )
     notes = importance_notes(attention, losses, cells)
     tables = importance_tables(scores, families, classes) | {"Network": network_table({ATTENTION: record})}
-    folder.write_report(scores, title, INTRODUCTION, tables, {caption: figure}, notes)
+    rows = [Headline("macro_f1", ATTENTION, [], label="test cells"), *importance_rows(attention, losses, cells)]
+    question = QUESTIONS["patchseq_attention"]
+    folder.write_report(scores, title, INTRODUCTION, tables, {caption: figure}, notes, question, rows[::-1])
 
 
 if __name__ == "__main__":

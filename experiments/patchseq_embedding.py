@@ -36,6 +36,7 @@ from data_prep.patchseq.feature_csv import read_species
 from experiments.command_line import main
 from jaxephys.evaluation.neighbors import N_NEIGHBORS, load_umap, nearest_neighbors
 from jaxephys.patchseq.preprocessing import SignedLogScaler
+from jaxephys.patchseq.published_values import QUESTIONS
 from jaxephys.patchseq.report.embedding import (
     PLANE,
     SPACES,
@@ -43,6 +44,7 @@ from jaxephys.patchseq.report.embedding import (
     draw_planes,
     embedding_tables,
     overlap_scores,
+    purity_rows,
     purity_scores,
 )
 from jaxephys.patchseq.sparse_components import SparseComponents, family_widths
@@ -119,7 +121,8 @@ def run(settings: Embedding, folder: RunFolder) -> None:
     scores += overlap_scores(neighbors, settings.species, len(cells))
     title = f"{settings.species.capitalize()} interneurons: neighborhoods in UMAP embeddings"
     tables, figures = embedding_tables(scores, cells, attributes), draw_planes(folder, scores, planes, attributes)
-    folder.write_report(scores, title, INTRODUCTION, tables, figures, NOTES)
+    rows, question = purity_rows(scores, attributes), QUESTIONS["patchseq_embedding"]
+    folder.write_report(scores, title, INTRODUCTION, tables, figures, NOTES, question, rows)
 
 
 if __name__ == "__main__":

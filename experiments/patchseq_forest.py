@@ -40,6 +40,7 @@ from experiments.command_line import main
 from jaxephys.evaluation.comparison import ModelComparison
 from jaxephys.patchseq.grid import SplitSettings
 from jaxephys.patchseq.published import HUMAN, MOUSE
+from jaxephys.patchseq.published_values import QUESTIONS
 from jaxephys.patchseq.report.forest import (
     ALL_CELLS,
     COMPONENTS,
@@ -49,7 +50,7 @@ from jaxephys.patchseq.report.forest import (
     fit_forests,
     forest_tables,
 )
-from jaxephys.reporting.markdown import Headline
+from jaxephys.reporting.headline import Headline
 from jaxephys.reporting.run_folder import RunFolder
 
 
@@ -112,10 +113,14 @@ def run(settings: Forests, folder: RunFolder) -> None:
     published = protocol.quote({COMPONENTS: None})
     tables = forest_tables(scores, comparison, published)
     n_train = round(np.mean([len(split.train) for split in comparison.splits.values()]))
-    quoted = f"{published[COMPONENTS]['macro_f1']}, on other cells"
-    headline = Headline("macro_f1", COMPONENTS, [FEATURES], comparison.kinds[0], n_train, quoted)
+    quoted = {"cell": f"{published[COMPONENTS]['macro_f1']}, on other cells"}
+    headlines = [
+        Headline("macro_f1", COMPONENTS, [FEATURES], kind, n_train, quoted.get(kind), f"test cells held out by {kind}")
+        for kind in comparison.kinds
+    ]
     figures = draw_forests(folder, scores, comparison)
-    folder.write_report(scores, title, INTRODUCTION, tables, figures, NOTES, headline)
+    question = QUESTIONS["patchseq_forest"]
+    folder.write_report(scores, title, INTRODUCTION, tables, figures, NOTES, question, headlines)
 
 
 if __name__ == "__main__":

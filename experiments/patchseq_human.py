@@ -46,11 +46,17 @@ from experiments.command_line import main
 from jaxephys.engine.config import TrainConfig
 from jaxephys.evaluation.comparison import ModelComparison
 from jaxephys.patchseq.classical_models import CLASSICAL_MODELS
-from jaxephys.patchseq.grid import ComparisonNetworks, ComparisonSettings, baseline_makers, train_baselines
+from jaxephys.patchseq.grid import (
+    ComparisonNetworks,
+    ComparisonSettings,
+    add_ensembles,
+    baseline_makers,
+    train_baselines,
+)
 from jaxephys.patchseq.preprocessing import fit_signed_log
 from jaxephys.patchseq.published import COMPONENT_FOREST, HUMAN
-from jaxephys.patchseq.report.comparison import AVERAGE, comparison_tables, draw_comparison, mean_training_size
-from jaxephys.reporting.markdown import Headline
+from jaxephys.patchseq.published_values import QUESTIONS
+from jaxephys.patchseq.report.comparison import AVERAGE, comparison_headlines, comparison_tables, draw_comparison
 from jaxephys.reporting.run_folder import RunFolder
 
 BASELINES = ("lda", "logistic", "svm", "forest", "boosting", COMPONENT_FOREST)
@@ -112,17 +118,15 @@ def run(settings: Human, folder: RunFolder) -> None:
         return
     baselines = baseline_makers((*BASELINES, *CLASSICAL_MODELS), cells)
     train_baselines(folder, comparison, baselines, with_validation=True, cross_calibrated=CLASSICAL_MODELS)
-    comparison.add_average_ensemble(AVERAGE, CLASSICAL_MODELS)
-    comparison.add_class_offsets(f"{AVERAGE} + offsets", AVERAGE)
+    add_ensembles(comparison, AVERAGE, CLASSICAL_MODELS, baselines=CLASSICAL_MODELS[-1:])
     folder.write_predictions(**comparison.prediction_arrays())
     scores = comparison.scores("patchseq_human", "human")
     tables = comparison_tables(networks, scores, BASELINES, HUMAN)
-    figures = draw_comparison(folder, comparison, scores, BASELINES, attention, HUMAN)
+    figures = draw_comparison(folder, comparison, scores, BASELINES, attention, HUMAN, CLASSICAL_MODELS)
     notes = [*NOTES, *HUMAN.notes, *(HUMAN.deviations if settings.released else ())]
-    title, first = "Human interneurons, four subclasses", settings.folds[0]
-    n_train = mean_training_size(comparison, first)
-    headline = Headline("macro_f1", AVERAGE, BASELINES, first, n_train, HUMAN.headline)
-    folder.write_report(scores, title, INTRODUCTION, tables, figures, notes, headline)
+    title, question = "Human interneurons, four subclasses", QUESTIONS["patchseq_human"]
+    headlines = comparison_headlines(comparison, BASELINES, HUMAN)
+    folder.write_report(scores, title, INTRODUCTION, tables, figures, notes, question, headlines)
 
 
 if __name__ == "__main__":

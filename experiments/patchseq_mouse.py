@@ -47,11 +47,17 @@ from experiments.command_line import main
 from jaxephys.engine.config import TrainConfig
 from jaxephys.evaluation.comparison import ModelComparison
 from jaxephys.patchseq.classical_models import CLASSICAL_MODELS
-from jaxephys.patchseq.grid import ComparisonNetworks, ComparisonSettings, baseline_makers, train_baselines
+from jaxephys.patchseq.grid import (
+    ComparisonNetworks,
+    ComparisonSettings,
+    add_ensembles,
+    baseline_makers,
+    train_baselines,
+)
 from jaxephys.patchseq.preprocessing import fit_quantiles, fit_signed_log
 from jaxephys.patchseq.published import COMPONENT_FOREST, MOUSE
-from jaxephys.patchseq.report.comparison import AVERAGE, comparison_tables, draw_comparison, mean_training_size
-from jaxephys.reporting.markdown import Headline
+from jaxephys.patchseq.published_values import QUESTIONS
+from jaxephys.patchseq.report.comparison import AVERAGE, comparison_headlines, comparison_tables, draw_comparison
 from jaxephys.reporting.run_folder import RunFolder
 
 BASELINES = ("boosting", "svm", "forest", "logistic", "lda", COMPONENT_FOREST)
@@ -82,6 +88,8 @@ NOTES = [
     f"The {AVERAGE} is the mean of two ensembles of tabular networks (on signed logarithms and on normal quantiles), of gradient "
     "boosting and of the kernel classifier, each at the temperature that minimizes the log loss of the validation cells; the four "
     "were selected on validation cells among a few such averages. Its offsets are half of those that maximize macro-F1 there.",
+    "Its parts without networks and with networks alone, and the classical ensemble of five classical models and gradient boosting, are "
+    "averaged in the same way; all ensembles and the two classical members get such offsets.",
     "The validation cells stop the networks and calibrate them, so that sets may cover a little less than the nominal share.",
     "A support vector machine has no probabilities: its expected calibration error and Brier score are those of the softmax of its decision values.",
     "The twelve clock times of the table (when in the recording a spike occurred) are not used.",
@@ -112,17 +120,17 @@ def run(settings: Mouse, folder: RunFolder) -> None:
         return
     baselines = baseline_makers((*BASELINES, *CLASSICAL_MODELS), cells)
     train_baselines(folder, comparison, baselines, with_validation=False)
-    comparison.add_average_ensemble(AVERAGE, MEMBERS)
-    comparison.add_class_offsets(f"{AVERAGE} + offsets", AVERAGE)
+    tabular, classical = MEMBERS[:2], (*CLASSICAL_MODELS, "boosting")
+    add_ensembles(comparison, AVERAGE, MEMBERS, tabular, classical=classical, baselines=("boosting", "kernel"))
     folder.write_predictions(**comparison.prediction_arrays())
     scores, protocol = comparison.scores("patchseq_mouse", "mouse"), MOUSE if settings.label == "subclass5" else None
     tables = comparison_tables(networks, scores, BASELINES, protocol)
-    figures = draw_comparison(folder, comparison, scores, BASELINES, attention, protocol)
+    figures = draw_comparison(folder, comparison, scores, BASELINES, attention, protocol, MEMBERS)
     notes = [*NOTES, *(protocol.notes if protocol else ()), *(MOUSE.deviations if settings.released else ())]
     title = f"Mouse interneurons, {len(cells.classes)} subclasses"
-    first, quoted = settings.folds[0], protocol and protocol.headline
-    headline = Headline("macro_f1", AVERAGE, BASELINES, first, mean_training_size(comparison, first), quoted)
-    folder.write_report(scores, title, INTRODUCTION, tables, figures, notes, headline)
+    headlines = comparison_headlines(comparison, BASELINES, protocol)
+    question = QUESTIONS["patchseq_mouse"]
+    folder.write_report(scores, title, INTRODUCTION, tables, figures, notes, question, headlines)
 
 
 if __name__ == "__main__":

@@ -31,12 +31,14 @@ from jaxephys.evaluation.baselines import make_baseline
 from jaxephys.evaluation.comparison import ModelComparison
 from jaxephys.evaluation.splits import SplitKey, draw_splits
 from jaxephys.patchseq.grid import class_attention, save_model, train_baselines, train_grid
+from jaxephys.patchseq.published_values import QUESTIONS
 from jaxephys.patchseq.report.comparison import confusion_counts, metric_scores
 from jaxephys.patchseq.synthetic import LINEAR_FAMILIES, PAIRED_FAMILIES, make_synthetic_cells
 from jaxephys.patchseq.task import ABLATION
+from jaxephys.reporting.bars import draw_bars
+from jaxephys.reporting.headline import Headline
 from jaxephys.reporting.maps import draw_attention, draw_confusion
-from jaxephys.reporting.markdown import Headline
-from jaxephys.reporting.plots import draw_bars, draw_curves
+from jaxephys.reporting.plots import draw_curves
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.settings import Settings
 from jaxephys.reporting.tables import model_table
@@ -134,7 +136,8 @@ def run(settings: Quickstart, folder: RunFolder) -> None:
     tables = {"Test scores, mean ± sd over seeds": model_table(shown, METRICS, reference="svm", n_train=n_train)}
     title = "Quickstart: four models, ten seeds, one program"
     headline = Headline("macro_f1", SELECTED, BASELINES, n_train=n_train)
-    folder.write_report(scores, title, INTRODUCTION, tables, figures, notes, headline)
+    question = QUESTIONS["quickstart"]
+    folder.write_report(scores, title, INTRODUCTION, tables, figures, notes, question, [headline])
 
 
 if __name__ == "__main__":

@@ -38,7 +38,8 @@ from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.spikes.attention_analysis import AttentionAnalysis
 from jaxephys.spikes.attention_grid import analyze_runs, score_altered, train_with_and_without_attention
 from jaxephys.spikes.grid import OURS, PAPER, DescribedSettings, training_notes, write_intervals
-from jaxephys.spikes.report.attention import NOTES, attention_figures, attention_tables
+from jaxephys.spikes.published_values import QUESTIONS
+from jaxephys.spikes.report.attention import NOTES, attention_figures, attention_headlines, attention_tables
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,9 @@ def run(settings: SpikeAttention, folder: RunFolder) -> None:
     tables = attention_tables(scores, intervals, analyses, recordings)
     figures = attention_figures(folder.path, scores, intervals, analyses, recordings, settings.shares)
     notes = [f"{runs.model.causality_}.", *training_notes(settings), *NOTES]
-    folder.write_report(scores, "Attention of the published layer", INTRODUCTION, tables, figures, notes)
+    title, question = "Attention of the published layer", QUESTIONS["spikes_attention"]
+    headlines = attention_headlines(recordings, settings.losses)
+    folder.write_report(scores, title, INTRODUCTION, tables, figures, notes, question, headlines, intervals=intervals)
 
 
 if __name__ == "__main__":

@@ -31,9 +31,11 @@ from typing import Literal
 from data_prep.spikes.load import read_or_simulate
 from experiments.command_line import main
 from jaxephys.evaluation.scores import Score
+from jaxephys.reporting.headline import Headline
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.spikes.generation import PAST_BINS, predict_next_bins
 from jaxephys.spikes.grid import DESCRIBED, OURS, PAPER, DescribedSettings, train_grid, training_notes
+from jaxephys.spikes.published_values import QUESTIONS
 from jaxephys.spikes.report.generation import distance_table, draw_rasters, draw_rates_and_intervals
 from jaxephys.spikes.report.recordings import recordings_table
 from jaxephys.spikes.spike_statistics import compare_statistics, compute_statistics, rate_matched_poisson
@@ -138,7 +140,9 @@ def run(settings: SpikeGeneration, folder: RunFolder) -> None:
     tables["Recordings"] = recordings_table(recordings)
     text = INTRODUCTION.format(network=DESCRIBED if kind == "published" else kind)
     notes = [*training_notes(settings), *NOTES, *(MEMORY_NOTES if kind == "published" else BOUND_NOTES)]
-    folder.write_report(scores, "Generated spikes", text, tables, figures, notes)
+    free_run, title = next(iter(free_runs)), "Generated spikes"
+    headlines = [Headline("rate", free_run, [BEFORE], one.name, label=one.name) for one in recordings]
+    folder.write_report(scores, title, text, tables, figures, notes, QUESTIONS["spikes_generate"], headlines)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 Reproduces Figure 4 and Table 2 of Shimono (2026): 12 recordings, 12 models, 144 scores. The default is the model of the text on small
 simulated populations: one causal transformer layer of 16 heads, Dice loss, plain Adam. The published code sees the bin that it predicts;
-all presets but ``legacy`` predict the next bin, and are compared with a constant rate, an exponential filter and logistic regressions on
-the same bins. Our networks (``population``) are scored as they are used: mixed with plainer experts (jaxephys/spikes/expert_mixture.py).
+all presets but ``legacy`` predict the next bin. Our networks (``population``) are mixed with plainer experts (spikes/expert_mixture.py).
 
     python -m experiments.spikes_grid                            the described model, 12 simulated populations of a minute
     python -m experiments.spikes_grid paper --data FOLDER        the described model in full: windows of 3,125 bins, 200 epochs, ten seeds
@@ -13,25 +12,21 @@ the same bins. Our networks (``population``) are scored as they are used: mixed 
     python -m experiments.spikes_grid full --data FOLDER         our networks with windows of 3,125 bins, 200 epochs, ten seeds
     python -m experiments.spikes_grid demo                       the described model, 12 x 12 on 24 seconds of 16 units each
 
-``published`` is another name of ``legacy``. Without ``--data``, ``paper`` and ``legacy`` simulate ten minutes of 128 units. Times of training
-by ``python -m jaxephys plan spikes_grid PRESET``: the default half an hour on two cores; ``paper``, 120 networks, six days on two cores (2.3
-CPU-hours a network, a step of a window measured) and about 40 minutes on an H100; ``legacy`` several times that for each network.
+``published`` is another name of ``legacy``. Without ``--data``, ``paper`` and ``legacy`` simulate ten minutes of 128 units. Times by ``python
+-m jaxephys plan spikes_grid PRESET``: default half an hour on two cores; ``paper``, 120 networks, six days, or 40 minutes on an H100.
 
-FOLDER holds recordings (``python -m data_prep spikes build NAME --data FILES --out FOLDER``), or the files of the registry as
-``python -m data_prep spikes fetch NAME --out FOLDER`` leaves them, which are then built in memory.
+FOLDER holds recordings (``python -m data_prep spikes build``), or the files that ``python -m data_prep spikes fetch`` leaves.
 
 Published ROC AUC, pooled over cells: self 0.93 in vitro and 0.77 in vivo, in vitro -> in vivo 0.70, in vivo -> in vitro 0.80.
-Expected of ``population`` on one in vitro and one in vivo recording (one seed, about ten minutes on two cores), the network and the
-best baseline; ROC AUC, within-unit ROC AUC, average precision, bits per spike:
+Expected of ``population`` on one in vitro and one in vivo recording (one seed), ROC AUC, within-unit ROC AUC, average precision, bits per spike:
 
     in vitro self        units       0.922  0.513  0.241  +0.21     per-unit GLM  0.922  0.509  0.236  +0.20
     in vivo self         units       0.862  0.694  0.033  +0.58     per-unit GLM  0.858  0.684  0.031  +0.52
     in vivo -> in vitro  population  0.919  0.501  0.212  +0.12     exponential   0.916  0.504  0.205  -0.27
     in vitro -> in vivo  population  0.840  0.624  0.022  +0.28     shared GLM    0.834  0.633  0.020  +0.20
 
-ROC AUC of the same four pairs with ``legacy_short``: 0.921, 0.998, 0.900 and 0.675 as a reconstruction, and 0.868, 0.611, 0.552 and 0.513
-as a forecast; with ``--optimizer adamw --learning-rate 0.005 --batch-size 8``: 0.926, 0.999, 0.900 and 0.755, and 0.834, 0.573, 0.541 and
-0.515. The last reconstruction depends on the seed (0.46 to 0.77 over five seeds of the latter with ``--batch-size 16``).
+ROC AUC of the same four pairs with ``legacy_short``: 0.921, 0.998, 0.900 and 0.675 as a reconstruction, the last between 0.46 and 0.77
+for other seeds and options, and 0.868, 0.611, 0.552 and 0.513 as a forecast.
 """
 
 from __future__ import annotations
@@ -42,27 +37,30 @@ from data_prep.spikes.load import read_or_simulate
 from experiments.command_line import main
 from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.run_folder import RunFolder
-from jaxephys.spikes.baselines import BASELINE_NAMES, fit_baselines
+from jaxephys.spikes.baselines import fit_baselines
 from jaxephys.spikes.grid import (
     DESCRIBED,
     OURS,
     PAPER,
+    REFERENCES,
     DescribedSettings,
-    score_models,
+    score_grid,
     train_grid,
     training_notes,
-    write_intervals,
 )
-from jaxephys.spikes.report.curves import RankedBins, representative_pairs
+from jaxephys.spikes.published_values import QUESTIONS
+from jaxephys.spikes.report.curves import representative_pairs
 from jaxephys.spikes.report.transfer import (
     FORECAST,
     LEGACY_NOTES,
     NOTES,
     RECONSTRUCTION,
     draw_transfer_figures,
+    group_headlines,
     transfer_tables,
     wins_over_baselines,
 )
+from jaxephys.spikes.report.windows import window_tables
 
 TRUE_PROBABILITY = "true probability"
 
@@ -113,36 +111,37 @@ def run(settings: SpikeGrid, folder: RunFolder) -> None:
         trained = train_grid(folder, recordings, settings, kind, (settings.loss,), **settings.network_parameters)
         name = DESCRIBED if kind == "published" else kind
         forms = {FORECAST: False, RECONSTRUCTION: True} if kind == "legacy" else {name: False}
-        networks += [trained._replace(name=name, same_bin=same_bin) for name, same_bin in forms.items()]
+        networks += [trained.in_form(name, same_bin, recordings) for name, same_bin in forms.items()]
     baselines = [fit_baselines(recording) for recording in folder.track(recordings, "baselines")]
-    scores, intervals, pairs = [], {}, representative_pairs(recordings)
-    ranked: list[RankedBins] = []
-    for recording in folder.track(recordings, "scoring"):
+    models = networks, baselines, settings, representative_pairs(recordings)
+    scored = score_grid("spikes_grid", folder, recordings, *models)
+    if not folder.is_first_host:
+        return
+    networks[0].model.save(folder.path / "model", overwrite=True)
+    scores, names_of_networks = scored.scores, [trained.name for trained in networks]
+    for recording in recordings:
         n_test = recording.span("test")[1] - recording.span("test")[0]
         for metric, value in best_scores.get(recording.name, {}).items():
             key = ("spikes_grid", TRUE_PROBABILITY, recording.name, recording.name, 0, 0, "test", metric)
             scores.append(Score(*key, value, n_test))
-        found = score_models("spikes_grid", recording, networks, baselines, settings, pairs)
-        scores, intervals, ranked = scores + found[0], intervals | found[1], ranked + found[2]
-    if not folder.is_first_host:
-        return
-    networks[0].model.save(folder.path / "model", overwrite=True)
-    write_intervals(folder.path / "intervals.csv", intervals)
-    variants = [*(trained.name for trained in networks), *BASELINE_NAMES]
-    shown = [*variants, TRUE_PROBABILITY] if best_scores else variants
-    tables = transfer_tables(scores, intervals, recordings, [trained.name for trained in networks], shown)
-    shown_network, options = networks[0].name, {"intervals": intervals, "ranked": ranked}
-    figures = draw_transfer_figures(folder.path, scores, recordings, shown_network, **options)
+    references = [name for name in REFERENCES if any(score.variant == name for score in scores)]
+    variants = [*names_of_networks, *references, *([TRUE_PROBABILITY] if best_scores else [])]
+    tables = window_tables(scores, scored.windows, recordings, names_of_networks)
+    tables |= transfer_tables(scores, scored.intervals, recordings, names_of_networks, variants)
+    shown, options = names_of_networks[0], {"intervals": scored.intervals, "ranked": scored.ranked}
+    figures = draw_transfer_figures(folder.path, scores, recordings, shown, **options)
     taus = ", ".join(f"{fitted.source} {fitted.tau_ms:g} ms" for fitted in baselines)
     notes = [
-        *(line for trained in networks for line in wins_over_baselines(scores, names, trained.name, BASELINE_NAMES)),
+        *(line for trained in networks for line in wins_over_baselines(scores, names, trained.name, REFERENCES)),
         *(f"{trained.name}, {trained.model.causality_}." for trained in networks if not trained.same_bin),
         f"Time constants of the exponential filter: {taus}.",
         *training_notes(settings),
         *NOTES,
         *(LEGACY_NOTES if "legacy" in settings.networks else []),
     ]
-    folder.write_report(scores, "Transfer between recordings", INTRODUCTION, tables, figures, notes)
+    question, headlines = QUESTIONS["spikes_grid"], group_headlines(recordings, shown, references)
+    text, intervals = ("Transfer between recordings", INTRODUCTION), scored.intervals
+    folder.write_report(scores, *text, tables, figures, notes, question, headlines, intervals=intervals)
 
 
 if __name__ == "__main__":

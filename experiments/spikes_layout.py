@@ -26,8 +26,11 @@ from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.score_table import read_scores
 from jaxephys.reporting.settings import Settings
+from jaxephys.spikes.baselines import BASELINE_NAMES
+from jaxephys.spikes.grid import DESCRIBED
 from jaxephys.spikes.layout import METHODS, make_layout
-from jaxephys.spikes.report.layout import draw_layout, layout_notes, layout_tables, method_table
+from jaxephys.spikes.published_values import QUESTIONS
+from jaxephys.spikes.report.layout import draw_layout, layout_notes, layout_row, layout_tables, method_table
 from jaxephys.spikes.report.transfer import score_matrix
 
 
@@ -37,8 +40,9 @@ class SpikeMap(Settings):
 
     grid: Path = Path("grid")
     """Folder of a finished run of spikes_grid, or its scores.csv."""
-    variant: str = "population"
-    """Model whose scores make the map: a network or a baseline of that run."""
+    variant: str | None = None
+    """Model whose scores make the map: a network or a baseline of that run. By default the first network that the run has of
+    population, published layer, units and others."""
     metric: str = "roc_auc"
     """Score between 0 and 1."""
     dimensions: int = 3
@@ -64,8 +68,8 @@ def run(settings: SpikeMap, folder: RunFolder) -> None:
     folder : RunFolder
         Folder that receives the results.
     """
-    scores, names = read_grid(settings)
-    variant, metric = settings.variant, settings.metric
+    scores, variant, names = read_grid(settings)
+    metric = settings.metric
     matrix = score_matrix(scores, variant, metric, names)
     missing = np.argwhere(~np.isfinite(matrix))
     if len(missing):
@@ -79,10 +83,11 @@ def run(settings: SpikeMap, folder: RunFolder) -> None:
     tables["Methods"] = method_table(layouts, settings.method)
     used = [score for score in scores if (score.variant, score.metric) == (variant, metric)]
     title = f"Map of {len(names)} recordings by {metric} of {variant}"
-    folder.write_report(used, title, INTRODUCTION, tables, figures, layout_notes(layout, matrix))
+    notes, question = layout_notes(layout, matrix), QUESTIONS["spikes_layout"]
+    folder.write_report(used, title, INTRODUCTION, tables, figures, notes, question, [layout_row(layouts)])
 
 
-def read_grid(settings: SpikeMap) -> tuple[list[Score], list[str]]:
+def read_grid(settings: SpikeMap) -> tuple[list[Score], str, list[str]]:
     """Read the test scores of a transfer grid.
 
     Parameters
@@ -94,6 +99,8 @@ def read_grid(settings: SpikeMap) -> tuple[list[Score], list[str]]:
     -------
     scores : list of Score
         Test scores of all models.
+    variant : str
+        Model whose scores make the map.
     names : list of str
         Names of the recordings.
 
@@ -107,10 +114,30 @@ def read_grid(settings: SpikeMap) -> tuple[list[Score], list[str]]:
         raise ValueError(f"there is no {path}: give --grid the folder of a finished run of spikes_grid")
     scores = [score for score in read_scores(path) if score.split == "test"]
     variants = sorted({score.variant for score in scores})
-    if settings.variant not in variants:
-        raise ValueError(f"{path} has no scores of {settings.variant!r}: choose --variant from {', '.join(variants)}")
-    names = dict.fromkeys(score.test_on for score in scores if score.variant == settings.variant)
-    return scores, list(names)
+    variant = settings.variant or choose_network(variants)
+    if variant not in variants:
+        raise ValueError(f"{path} has no scores of {variant!r}: choose --variant from {', '.join(variants)}")
+    names = dict.fromkeys(score.test_on for score in scores if score.variant == variant)
+    return scores, variant, list(names)
+
+
+def choose_network(variants: list[str]) -> str:
+    """Return the network of a transfer grid whose map is drawn by default.
+
+    Parameters
+    ----------
+    variants : list of str
+        All models of the run.
+
+    Returns
+    -------
+    str
+        The first of the networks for any units, the described layer and those for known units; or else the first model that is neither
+        a baseline nor the true probability of simulated spikes, or the first of all.
+    """
+    preferred = [name for name in ("population", DESCRIBED, "units") if name in variants]
+    others = [name for name in variants if not name.startswith((*BASELINE_NAMES, "true probability"))]
+    return [*preferred, *others, *variants, ""][0]
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ from dataclasses import replace
 from data_prep.spikes.load import read_or_simulate
 from experiments.command_line import main
 from jaxephys.evaluation.scores import Score
+from jaxephys.reporting.headline import Headline
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.spikes.forecaster import counts_of_run
 from jaxephys.spikes.grid import (
@@ -42,6 +43,7 @@ from jaxephys.spikes.grid import (
     train_grid,
     training_notes,
 )
+from jaxephys.spikes.published_values import QUESTIONS
 from jaxephys.spikes.report.recordings import recordings_table
 from jaxephys.spikes.report.sensitivity import REFERENCE, draw_sensitivity, sensitivity_table
 from jaxephys.spikes.report.size_panels import PANEL_METRICS, draw_size_panels
@@ -141,7 +143,11 @@ def run(settings: SpikeSensitivity, folder: RunFolder) -> None:
     options = ", ".join(f"{option} {value:g}" for option, value in settings.reference.items())
     notes = [f"The reference has {options}.", *training_notes(settings), *NOTES, *causality]
     text = INTRODUCTION.format(network=network, loss=loss)
-    folder.write_report(scores, "Sensitivity to the network's size", text, tables, figures, notes)
+    others = [change.name for change in changes if change.name != REFERENCE]
+    pairs = [(name, name) for name in names]
+    headlines = [Headline("bits_per_spike", REFERENCE, others, label="the training recording", pairs=pairs)]
+    title, question = "Sensitivity to the network's size", QUESTIONS["spikes_sensitivity"]
+    folder.write_report(scores, title, text, tables, figures, notes, question, headlines)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ from dataclasses import dataclass, replace
 
 from data_prep.spikes.load import read_or_simulate
 from experiments.command_line import main
-from jaxephys.reporting.plots import draw_bars, draw_curves
+from jaxephys.reporting.bars import draw_bars
+from jaxephys.reporting.headline import Headline
+from jaxephys.reporting.plots import draw_curves
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.spikes.grid import (
     DESCRIBED,
@@ -40,9 +42,10 @@ from jaxephys.spikes.grid import (
     training_notes,
     write_intervals,
 )
+from jaxephys.spikes.published_values import QUESTIONS
 from jaxephys.spikes.report.curves import CAPTION, RankedBins, draw_ranking_curves, representative_pairs
 from jaxephys.spikes.report.losses import NOTES, loss_differences, loss_table
-from jaxephys.spikes.report.recordings import recordings_table
+from jaxephys.spikes.report.recordings import recordings_by_domain, recordings_table
 from jaxephys.spikes.report.training import draw_loss_curves
 
 CURVES = ("valid_accuracy", "valid_accuracy_on_0", "valid_accuracy_on_1", "valid_average_precision")
@@ -121,7 +124,13 @@ def run(settings: SpikeTraining, folder: RunFolder) -> None:
     }
     notes = [*training_notes(settings), *NOTES, f"{model.causality_}."]
     text = INTRODUCTION.format(network=network)
-    folder.write_report(scores, "Comparison of losses", text, tables, figures, notes)
+    first, *others = settings.losses
+    headlines = [
+        Headline("roc_auc", first, others, label=f"{domain}, self", pairs=[(name, name) for name in members])
+        for domain, members in recordings_by_domain(recordings).items()
+    ]
+    title, question = "Comparison of losses", QUESTIONS["spikes_train"]
+    folder.write_report(scores, title, text, tables, figures, notes, question, headlines, intervals=intervals)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 _MODULES = {
     "FeatureTable": "jaxephys.schemas.feature_table",
     "Hippie": "jaxephys.hippie.estimator",
+    "KernelClassifier": "jaxephys.evaluation.kernel_classifier",
     "NetworkOptions": "jaxephys.spikes.network.options",
     "Objective": "jaxephys.spikes.task",
     "PatchSeqClassifier": "jaxephys.patchseq.estimator",
@@ -24,16 +25,24 @@ _MODULES = {
     "SpikeTransformer": "jaxephys.spikes.estimator",
     "TECHNOLOGY_IDS": "jaxephys.hippie.published_api",
     "UnitTable": "jaxephys.schemas.unit_table",
+    "export_for_spikeinterface": "jaxephys.models.spikeinterface_export",
+    "export_model": "jaxephys.models.export",
     "load": "jaxephys.models.loading",
+    "load_exported": "jaxephys.models.export",
+    "load_pretrained": "jaxephys.models.hub",
 }
 
 for _kind in ("Hippie", "PatchSeqClassifier", "SpikeTransformer"):
     registry.register(_kind, _MODULES[_kind])
 
 if TYPE_CHECKING:
+    from jaxephys.evaluation.kernel_classifier import KernelClassifier
     from jaxephys.hippie.estimator import Hippie
     from jaxephys.hippie.published_api import TECHNOLOGY_IDS
+    from jaxephys.models.export import export_model, load_exported
+    from jaxephys.models.hub import load_pretrained
     from jaxephys.models.loading import load
+    from jaxephys.models.spikeinterface_export import export_for_spikeinterface
     from jaxephys.patchseq.estimator import PatchSeqClassifier
     from jaxephys.schemas.feature_table import FeatureTable
     from jaxephys.schemas.recording import Recording
@@ -46,6 +55,7 @@ __all__ = [
     "TECHNOLOGY_IDS",
     "FeatureTable",
     "Hippie",
+    "KernelClassifier",
     "NetworkOptions",
     "Objective",
     "PatchSeqClassifier",
@@ -53,7 +63,11 @@ __all__ = [
     "SpikeTransformer",
     "UnitTable",
     "__version__",
+    "export_for_spikeinterface",
+    "export_model",
     "load",
+    "load_exported",
+    "load_pretrained",
 ]
 
 

@@ -70,6 +70,7 @@ DIMENSIONS = {
     "model": "an entry of the vector that a layer passes on for each bin",
     "entry": "a (time bin, unit) pair of a window that the loss is computed on",
     "block": "a stretch of time that a bootstrap draws as a whole",
+    "resample": "all time blocks, or a random draw of them with replacement",
     "histogram_bin": "a bin of a histogram of logits",
     "lag": "number of bins between a spike and the bin it is compared with",
     "interval": "time between two successive spikes of one unit",

@@ -1,13 +1,22 @@
-"""Commands and Python examples of the README and the documentation, run as a user would."""
+"""Commands and Python examples of the README and the documentation, run as a user would.
+
+All Python blocks of a page run in one namespace in their order. `prepare` makes the files and variables that a page takes for granted,
+the reader's own data, and `small_models` replaces the sizes of networks that a page does not show for their own sake.
+"""
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import jaxephys
+from jaxephys.hippie.synthetic import make_synthetic_units
+from jaxephys.patchseq.synthetic import make_synthetic_cells
+from tests.data_prep import toy
 from tests.experiments.command import ROOT, only_run, run
 
 PAGES = ("README.md", "docs/install.md", "docs/checkpoints.md")
@@ -21,6 +30,14 @@ ELSEWHERE = (
     *(f"python -m jaxephys {command}" for command in (
         "predict", "convert", "embed", "impute", "counterfactual", "traverse", "validate", "generate"))
 )  # fmt: skip
+
+OWN_TEST = ("README.md", "docs/checkpoints.md", "docs/engine.md")  # pages whose examples have a test of their own below
+SMALL_MODELS: dict[str, dict[str, Any]] = {
+    "Hippie": {"latent": 4, "width": 2, "trunk": "dense", "seeds": 2, "max_epochs": 2},
+    "PatchSeqClassifier": {"hidden": 4, "token": 4, "seeds": 2, "max_epochs": 2},
+    "SpikeTransformer": {
+        "network": jaxephys.NetworkOptions(width=8, window=16), "length": 64, "max_epochs": 1, "calibration_bins": 200},
+}  # fmt: skip
 
 
 def commands() -> list[str]:
@@ -39,6 +56,84 @@ def commands() -> list[str]:
 def examples(page: str) -> list[str]:
     """Return the Python blocks of a page."""
     return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
+
+
+def pages_with_examples() -> list[str]:
+    pages = ["README.md", *(str(page.relative_to(ROOT)) for page in sorted((ROOT / "docs").glob("*.md")))]
+    return [page for page in pages if examples(page)]
+
+
+def prepare_first_hour() -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    return {"X": rng.normal(size=(40, 300)), "y": np.array(["Pvalb", "Sst"])[np.arange(40) % 2]}
+
+
+def prepare_hippie() -> dict[str, Any]:
+    units = make_synthetic_units(80)
+    texts = {**units.about, "label": np.where(units.label == "fast", "PV", "SOM")}
+    units = jaxephys.UnitTable(units.raw, np.array([f"unit {row}" for row in range(80)]), texts)
+    units.rows(np.arange(60)).write("units")
+    return {"other_units": units.rows(np.arange(60, 72)), "test_units": units.rows(np.arange(72, 80))}
+
+
+def prepare_patchseq() -> dict[str, Any]:
+    cells = make_synthetic_cells(80).table
+    jaxephys.FeatureTable.from_arrays(
+        cells.values,
+        dict(zip(cells.families, cells.widths, strict=True)),
+        cells.label,
+        about={"subclass4": cells.label},
+    ).write("table")
+    return {"new_cells": cells.rows(np.arange(10))}
+
+
+def prepare_data_preparation() -> dict[str, Any]:
+    sweep = toy.square(0, 50.0)
+    return {**prepare_patchseq(), "voltage": sweep.voltage, "current": sweep.current}
+
+
+def prepare_spikes() -> dict[str, Any]:
+    for seed, name in enumerate(("slice", "session")):
+        spikes = np.random.default_rng(seed).random((3000, 4)) < 0.05
+        jaxephys.Recording.from_array(spikes, name=name).write(".")
+    return {}
+
+
+# What the reader of a page has: files in the working folder, and variables.
+PREPARE: dict[str, Callable[[], dict[str, Any]]] = {
+    "docs/first_hour.md": prepare_first_hour,
+    "docs/hippie.md": prepare_hippie,
+    "docs/patchseq.md": prepare_patchseq,
+    "docs/data_preparation.md": prepare_data_preparation,
+    "docs/spikes.md": prepare_spikes,
+}
+
+
+@pytest.fixture
+def small_models(monkeypatch):
+    """Let every fit train small networks for a few epochs."""
+    for name, sizes in SMALL_MODELS.items():
+        estimator = getattr(jaxephys, name)
+
+        def small_fit(model, *arguments, fit=estimator.fit, sizes=sizes, **options):
+            for parameter, value in sizes.items():
+                setattr(model, parameter, value)
+            return fit(model, *arguments, **options)
+
+        monkeypatch.setattr(estimator, "fit", small_fit)
+
+
+@pytest.mark.parametrize("page", sorted({*pages_with_examples()} - {*OWN_TEST}))
+def test_examples_of_the_page(page, finished, small_models, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    values = PREPARE.get(page, dict)()
+    for number, code in enumerate(examples(page), start=1):
+        code = code.replace("runs/quickstart/<folder>", str(only_run(finished)))
+        exec(compile(code, f"example {number} of {page}", "exec"), values)
+
+
+def test_pages_with_a_test_of_their_own_have_examples():
+    assert {*OWN_TEST, *PREPARE} <= {*pages_with_examples()}
 
 
 @pytest.fixture(scope="module")

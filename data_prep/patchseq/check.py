@@ -164,7 +164,7 @@ def _value_problems(table: FeatureTable) -> Iterator[str]:
     for name, known, columns in _known_features(table):
         for group in groups:
             values, observed = (array[species == group, columns] for array in (table.values, table.observed))
-            problem = _implausible(values[observed], known) if observed.any() else ""
+            problem = describe_implausible(values[observed], known) if observed.any() else ""
             if problem:
                 yield f"{name}{f' ({group})' if len(groups) > 1 else ''}: {problem}"
 
@@ -185,8 +185,28 @@ def _known_features(table: FeatureTable) -> Iterator[tuple[str, feature_names.Fe
         yield from ((name, known, part) for name, known, part in parts if known is not None)
 
 
-def _implausible(values: np.ndarray, known: feature_names.Feature) -> str:  # values [value]
-    """Describe values in a wrong unit, which shift the median, or outside the plausible range; "" if there are none."""
+def describe_implausible(values: np.ndarray, known: feature_names.Feature) -> str:  # values [value]
+    """Describe values in a wrong unit, which shift the median, or outside the plausible range.
+
+    Parameters
+    ----------
+    values : ndarray of float, shape (n_values,)
+        Measured values of a feature; at least one.
+    known : Feature
+        Its unit and plausible range.
+
+    Returns
+    -------
+    str
+        The problem, with a guess of the unit that the values have; "" if there is none.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> known = feature_names.known_feature("width_ramp", "old")
+    >>> describe_implausible(np.array([0.4, 0.9]), known)
+    'the median size is 0.65, expected 0.00015 to 0.005 s; looks like milliseconds: divide by 1000'
+    """
     middle = float(np.median(np.abs(values)))
     outside = values[(values < known.low) | (values > known.high)]
     if known.typical and not _within(middle, known.typical):

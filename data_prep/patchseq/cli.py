@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,14 +23,20 @@ from data_prep.patchseq.collect import (
 )
 from data_prep.patchseq.drop_reasons import REASONS, QcRow, count_reasons
 from data_prep.patchseq.families import Layout
+from data_prep.patchseq.feature_columns import FeatureMap, read_feature_map
 from data_prep.patchseq.feature_csv import align_table, read_feature_csv
 from data_prep.patchseq.labels import read_labels
+from data_prep.patchseq.preview import preview_csv, suggest_map
 from data_prep.patchseq.table import drop_incomplete_cells, save_table
-from data_prep.report import Block
+from data_prep.report import Block, shorten
 from jaxephys.schemas.feature_table import FeatureTable
 from jaxephys.schemas.storage import TableError
 
 Recordings = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RECORDINGS")]
+CsvFile = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CSV")]
+MapFile = Annotated[Path | None, tyro.conf.arg(name="map")]
+Naming = Literal["old", "new", "aligned"]
+Others = Literal["drop", "number", "prefix", "column"]
 ExtractedFolders = Annotated[tuple[Path, ...], tyro.conf.arg(name="from")]
 DESCRIPTION = "Convert Patch-seq recordings into one feature table."
 
@@ -137,6 +144,11 @@ def _table(
     /,
     source: ExtractedFolders = (),
     csv: Path | None = None,
+    id_column: str | None = None,
+    label: str | None = None,
+    map_file: MapFile = None,
+    naming: Naming | None = None,
+    others: Others | None = None,
     labels: tuple[Path, ...] = (),
     features: Literal["vectors", "old", "new", "aligned"] = "vectors",
     strict_lamp5: bool = False,
@@ -150,7 +162,12 @@ def _table(
     Args:
         out: Folder for the table.
         source: Folders that `extract` has written.
-        csv: A table of scalar features (mouse_v1.csv, human.csv, mouse_human_aligned.csv).
+        csv: A table of scalar features (mouse_v1.csv, human.csv, mouse_human_aligned.csv, or that of another laboratory: see `preview`).
+        id_column: With --csv: column of the identifiers; by default cell_id or another usual name.
+        label: With --csv: column of the class; by default label, subclass5 or subclass4.
+        map_file: With --csv: TOML file with the meaning of columns; `preview CSV --write-map FILE` writes one to start from.
+        naming: With --csv: naming of the features, where their names do not determine it.
+        others: With --csv: columns of numbers without a known name are left out ("drop"), or features whose families are found from numbered names, from the prefix of the name, or are single columns. By default they are left out if any name is known.
         labels: Metadata of the mouse or human data, or a CSV with the columns cell,label. Without: a table for prediction.
         features: "vectors", or scalars under the "old", "new" or "aligned" names. With --csv: "aligned", or the names of the file.
         strict_lamp5: Human: keep only LAMP5 of the subclass LAMP5/PAX6/Other.
@@ -161,10 +178,19 @@ def _table(
     """
     chosen_source({"from": source, "csv": csv})
     if csv is not None:
-        table = read_feature_csv(csv, clock_times=clock_times)
+        if labels:
+            raise TableError("--labels is for extracted folders: give the column of the class with --label")
+        described = _feature_map(map_file, id_column, label)
+        options: dict[str, Any] = {"feature_map": described, "naming": naming, "others": others}
+        table = read_feature_csv(csv, clock_times=clock_times, **options)
+        _print_left_out(table)
         table = align_table(table) if features == "aligned" else table
         rows = empty_rows(table)
     else:
+        given = {"id-column": id_column, "label": label, "map": map_file, "naming": naming, "others": others}
+        for option, value in given.items():
+            if value is not None:
+                raise TableError(f"--{option} is for --csv: leave it out, or give --csv")
         options = {"strict_lamp5": strict_lamp5, "revised": not unrevised, "sncg": sncg}
         table, rows = build_table(source, [read_labels(path, **options) for path in labels], features=features)
     if min_observed:
@@ -177,6 +203,58 @@ def _table(
         f"sha256 {table.sha256[:12]}"
     )
     print(f"next: python -m data_prep patchseq check {out}")
+
+
+def _preview(
+    csv: CsvFile,
+    /,
+    id_column: str | None = None,
+    label: str | None = None,
+    map_file: MapFile = None,
+    naming: Naming | None = None,
+    others: Others | None = None,
+    write_map: Path | None = None,
+) -> None:
+    """Show what `table --csv` makes of each column of a file: features, families and units, and what it leaves out. Writes no table.
+
+    Args:
+        csv: A table of scalar features, one row for each cell.
+        id_column: Column of the identifiers.
+        label: Column of the class.
+        map_file: TOML file with the meaning of columns.
+        naming: Naming of the features.
+        others: What becomes of columns of numbers without a known name, as for `table`.
+        write_map: Write a map of the columns here, to complete it and to give it with --map.
+    """
+    options: dict[str, Any] = {
+        "feature_map": _feature_map(map_file, id_column, label),
+        "naming": naming,
+        "others": others,
+    }
+    print("\n".join(preview_csv(csv, **options).lines()))
+    if write_map is not None:
+        if write_map.exists():
+            raise TableError(f"{write_map} exists: give another file, or delete it")
+        write_map.write_text(suggest_map(csv, **options), encoding="utf-8")
+        print(
+            f"\nnext: complete {write_map}, then python -m data_prep patchseq table TABLE --csv {csv} --map {write_map}"
+        )
+
+
+def _feature_map(path: Path | None, id_column: str | None, label: str | None) -> FeatureMap:
+    """Return the map of a file, with the columns that options name."""
+    given = FeatureMap() if path is None else read_feature_map(path)
+    text = {**given.text, "label": label} if label is not None else given.text
+    return replace(given, id_column=id_column or given.id_column, text=text)
+
+
+def _print_left_out(table: FeatureTable) -> None:
+    left_out = table.provenance["left_out"]
+    unknown = [column for column, reason in left_out.items() if reason == "no known feature"]
+    if unknown:
+        print(
+            f"{len(unknown)} columns without a known name left out: {shorten(unknown)} (see --others, --map and `preview`)"
+        )
 
 
 def _check(path: TableFolder, /) -> None:
@@ -230,6 +308,7 @@ COMMANDS = {
     "simulate": _simulate,
     "fetch": _fetch,
     "extract": _extract,
+    "preview": _preview,
     "table": _table,
     "check": _check,
     "spca": _spca,

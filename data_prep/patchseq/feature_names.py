@@ -303,14 +303,8 @@ def find_naming(columns: Iterable[str]) -> str:
     >>> find_naming(["vrest", "ri", "threshold_i_long_square"])
     'old'
     """
-    known: dict[str, set[str]] = {naming: set() for naming in NAMINGS}
-    for name, sources in ALIGNED.items():
-        known["aligned"].add(name)
-        for naming, source in sources.items():
-            known[naming] |= {source.column, source.minus} - {""}
-    unique = {naming: known[naming] - set().union(*(known[x] for x in NAMINGS if x != naming)) for naming in NAMINGS}
     given = set(columns)
-    matching = [naming for naming in NAMINGS if unique[naming] & given]
+    matching = matching_namings(given)
     if len(matching) != 1:
         problem = (
             f"names of {' and '.join(matching)} naming"
@@ -319,6 +313,34 @@ def find_naming(columns: Iterable[str]) -> str:
         )
         raise ValueError(f"the naming is not clear, there are {problem}: give it as one of {', '.join(NAMINGS)}")
     return matching[0]
+
+
+def matching_namings(columns: Iterable[str]) -> list[str]:
+    """Return the namings of which a table has names that no other naming has.
+
+    Parameters
+    ----------
+    columns : iterable of str
+        Names of features.
+
+    Returns
+    -------
+    list of str
+        Some of "old", "new" and "aligned".
+
+    Examples
+    --------
+    >>> matching_namings(["vrest", "ri", "threshold_i_long_square"]), matching_namings(["sag"])
+    (['old'], [])
+    """
+    known: dict[str, set[str]] = {naming: set() for naming in NAMINGS}
+    for name, sources in ALIGNED.items():
+        known["aligned"].add(name)
+        for naming, source in sources.items():
+            known[naming] |= {source.column, source.minus} - {""}
+    unique = {naming: known[naming] - set().union(*(known[x] for x in NAMINGS if x != naming)) for naming in NAMINGS}
+    given = set(columns)
+    return [naming for naming in NAMINGS if unique[naming] & given]
 
 
 def align_columns(columns: Mapping[str, np.ndarray], naming: str) -> dict[str, np.ndarray]:

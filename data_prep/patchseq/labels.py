@@ -7,10 +7,10 @@ Vip, so that mouse and human have the same classes. Start with :func:`read_label
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from data_prep.csv_files import clean_text, read_csv_rows
 from data_prep.patchseq.table import TEXT_COLUMNS
 from jaxephys.schemas.storage import DataError
 
@@ -18,7 +18,6 @@ CLASSES = ("Lamp5", "Pvalb", "Sncg", "Sst", "Vip")
 HUMAN_CLASSES = {"PVALB": "Pvalb", "SST": "Sst", "VIP": "Vip", "LAMP5/PAX6/OTHER": "Lamp5"}
 # "as published": a typing error ("SNGC") assigned Sncg to LAMP5/PAX6/Other in the published four-class runs.
 SNCG_CLASSES = {"Vip": "Vip", "as published": "Lamp5"}
-EMPTY = ("", "null", "nan", "na", "n/a", "none")
 CsvRow = Mapping[str, str]
 RowLabel = dict[str, str] | str  # text columns of a cell, or the reason code why it has no label
 
@@ -73,7 +72,7 @@ def read_labels(path: str | Path, *, strict_lamp5: bool = False, revised: bool =
 
     Raises
     ------
-    LabelError
+    DataError
         If the file cannot be read, has other columns, or has a row without an identifier.
     """
     if sncg not in SNCG_CLASSES:
@@ -124,63 +123,6 @@ def label_column(species: Iterable[str]) -> str:
     ('subclass4', 'subclass5')
     """
     return "subclass4" if "human" in species else "subclass5"
-
-
-def read_csv_rows(path: str | Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Read a CSV file as text.
-
-    Parameters
-    ----------
-    path : str or Path
-        File in UTF-8 with a header.
-
-    Returns
-    -------
-    columns : list of str
-        Names of the columns without surrounding blanks.
-    rows : list of dict of str to str
-        Entries by column, cleaned with :func:`clean_text`. Empty lines are skipped.
-
-    Raises
-    ------
-    LabelError
-        If the file cannot be read, is empty, repeats a column, or has a line with another number of entries.
-    """
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            lines = [(reader.line_num, line) for line in reader if any(entry.strip() for entry in line)]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise LabelError(f"{path} is not a CSV file in UTF-8 ({error}): save it as one") from None
-    except OSError as error:
-        raise LabelError(f"{path} cannot be read ({error.strerror}): give a CSV file") from None
-    if not lines:
-        raise LabelError(f"{path} is empty: give a CSV file with a header")
-    columns = [name.strip() for name in lines[0][1]]
-    repeated = [name for name in columns if columns.count(name) > 1]
-    if repeated:
-        raise LabelError(f"{path} has {columns.count(repeated[0])} columns {repeated[0]!r}: keep one")
-    for number, line in lines[1:]:
-        if len(line) != len(columns):
-            raise LabelError(f"line {number} of {path} has {len(line)} entries for {len(columns)} columns: correct it")
-    return columns, [dict(zip(columns, map(clean_text, line), strict=True)) for _, line in lines[1:]]
-
-
-def clean_text(text: str) -> str:
-    """Remove surrounding blanks, and replace markers of missing entries by "".
-
-    Parameters
-    ----------
-    text : str
-        An entry of a CSV file.
-
-    Returns
-    -------
-    str
-        The text; "" for "NULL", "nan", "N/A" and the like.
-    """
-    text = text.strip()
-    return "" if text.lower() in EMPTY else text
 
 
 def clean_id(text: str) -> str:

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from data_prep.spikes.spike_times import SpikeTimes
+from jaxephys.schemas.spike_bins import EDGE_TOLERANCE, bin_indices, pack_bins
 from jaxephys.schemas.storage import DataError
 
-# A time such as 0.029 s is 28.999999999999996 ms: times this much of a bin before an edge are counted as after it.
-EDGE_TOLERANCE = 1e-6
 Range = tuple[float, float]
 
 
@@ -53,10 +52,7 @@ class BinnedSpikes:
         ndarray of uint8 of shape (n_bins, ceil(n_units / 8))
             Unit u is bit u % 8, the lowest first, of byte u // 8.
         """
-        bits = np.zeros((self.bins, -(-len(self.unit) // 8)), np.uint8)
-        for u, occupied in enumerate(self.spikes):
-            bits[occupied, u // 8] |= np.uint8(1 << u % 8)
-        return bits
+        return pack_bins(self.spikes, self.bins)
 
 
 def bin_spikes(parts: Sequence[SpikeTimes], bin_ms: float) -> BinnedSpikes:
@@ -170,7 +166,7 @@ def select_units(
 
 def _bin_part(part: SpikeTimes, bin_ms: float, notes: list[str]) -> tuple[list[np.ndarray], int]:
     """Return the bins of each unit and the number of whole bins; append to ``notes`` what was left out."""
-    all_bins = [np.floor(times / bin_ms + EDGE_TOLERANCE).astype(np.int64) for times in part.times]
+    all_bins = [bin_indices(times, bin_ms) for times in part.times]
     if part.length is None:
         count = 1 + max(int(bins[-1]) for bins in all_bins if bins.size)
     else:

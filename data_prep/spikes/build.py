@@ -169,7 +169,7 @@ def build_recording(name: str, reader: str, paths: Sequence[Path], settings: Bui
     ----------
     name : str
         Name of the recording.
-    reader : {"asdf", "alf", "npz", "nwb"}
+    reader : {"asdf", "alf", "npz", "nwb", "phy", "kilosort"}
         Format of the files, which determines the function that reads them.
     paths : sequence of Path
         Files or IBL folders of the same units, in chronological order. They are joined in time.

@@ -96,6 +96,8 @@ def _build(
     alf: Path | None = None,
     npz: tuple[Path, ...] = (),
     nwb: Path | None = None,
+    phy: Path | None = None,
+    kilosort: Path | None = None,
     recipe: Literal["in_vitro", "ibl", "ibl_ten_minutes"] | None = None,
     long_test: bool = False,
 ) -> None:
@@ -109,11 +111,14 @@ def _build(
         alf: IBL folder of one probe.
         npz: NumPy files (npz or npy) of one recording, in chronological order.
         nwb: NWB file with a units table.
+        phy: Folder curated in Phy (spike_times.npy, spike_clusters.npy, params.py, cluster_group.tsv); its good clusters.
+        kilosort: Folder of Kilosort; the clusters that it labels good (cluster_KSLabel.tsv).
         recipe: Time and units of the published study: "in_vitro" (minutes 30 to 40, 128 units), "ibl" (the first five minutes of spontaneous activity, units 100 to 227) or "ibl_ten_minutes". Other options replace its settings.
         long_test: With --data: 2.5 minutes of test bins, as in the published study, rather than the 50 s of the registry.
     """
-    paths = {"asdf": asdf, "alf": (alf,) if alf else (), "npz": npz, "nwb": (nwb,) if nwb else ()}
-    source = chosen_source({"data": data, **paths})
+    given = {"asdf": asdf, "alf": alf, "npz": npz, "nwb": nwb, "phy": phy, "kilosort": kilosort}
+    paths = {name: path if isinstance(path, tuple) else (path,) for name, path in given.items() if path}
+    source = chosen_source({"data": data, **given})
     chosen = settings if recipe is None else apply_recipe(recipe, settings)
     if data is None:
         if long_test:

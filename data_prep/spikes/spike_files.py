@@ -1,4 +1,4 @@
-"""Spike times from files, in four formats. Each function returns :class:`data_prep.spikes.spike_times.SpikeTimes`.
+"""Spike times from files, in six formats. Each function returns :class:`data_prep.spikes.spike_times.SpikeTimes`.
 
 - :func:`read_asdf`: MATLAB cell arrays with one cell of ticks per unit. The last two cells are the length of a tick in ms
   (often empty, or zeros) and [units, length in ticks]. The format has no reliable unit of time: of the published files
@@ -19,11 +19,12 @@
       npy  [spike, 2]: unit and time of each spike
 
 - :func:`read_nwb`: the units table of an NWB file.
+- :func:`read_phy` and :func:`read_kilosort`: good clusters of a folder of Phy or Kilosort, see
+  :mod:`jaxephys.schemas.spike_sources`.
 """
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,10 @@ import numpy as np
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
-from data_prep.numpy_files import load_array, load_arrays, split_by_index
+from data_prep.csv_files import read_numbers
 from data_prep.spikes.spike_times import MS_PER_SECOND, TICK_OPTIONS, SpikeTimes, make_spike_times
+from jaxephys.schemas.numpy_files import load_array, load_arrays, split_by_index
+from jaxephys.schemas.spike_sources import group_by_unit, read_sorter_folder
 from jaxephys.schemas.storage import DataError
 
 MAX_LEVELS_UP = 2  # passive periods of a session are in alf/, its spikes in alf/probe00/pykilosort/
@@ -168,8 +171,7 @@ def _read_cluster_tables(folder: Path, notes: list[str]) -> dict[str, np.ndarray
     if list(folder.rglob(pattern := "clusters.depths*.npy")):
         about["depth"] = np.ravel(load_array(_find_one(folder, pattern)))
     if list(folder.rglob(pattern := "clusters.metrics*.csv")):
-        with _find_one(folder, pattern).open(newline="", encoding="utf-8") as file:
-            quality = [float(row["label"] or "nan") for row in csv.DictReader(file) if "label" in row]
+        quality = read_numbers(_find_one(folder, pattern)).get("label", ())
     elif list(folder.rglob(pattern := "clusters.metrics*.pqt")):
         path = _find_one(folder, pattern)
         try:
@@ -195,8 +197,7 @@ def _read_spontaneous(path: Path) -> tuple[float, float]:
     """Read a table whose rows are start and stop and whose columns are the periods, or the spontaneous one alone."""
     try:
         if path.suffix == ".csv":
-            with path.open(newline="", encoding="utf-8") as file:
-                values = [float(row[SPONTANEOUS]) for row in csv.DictReader(file)]
+            values = read_numbers(path)[SPONTANEOUS].tolist()
         else:
             table = load_array(path)
             if table.dtype.names:
@@ -280,34 +281,6 @@ def read_arrays(
     return make_spike_times(path, names, ticks, tick_ms, end=end, interval=interval, about=about)
 
 
-def group_by_unit(times: np.ndarray, clusters: np.ndarray, units: np.ndarray) -> list[np.ndarray]:
-    """Group spike times by unit.
-
-    Parameters
-    ----------
-    times : ndarray of shape (n_spikes,)
-        Time of each spike.
-    clusters : ndarray of int of shape (n_spikes,)
-        Unit of each spike.
-    units : ndarray of int of shape (n_units,)
-        Units to return.
-
-    Returns
-    -------
-    list of ndarray
-        Times of each unit, in their order in ``times``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> [spikes.tolist() for spikes in group_by_unit(np.array([1, 2, 3]), np.array([5, 4, 5]), np.array([4, 5]))]
-    [[2], [1, 3]]
-    """
-    order = np.argsort(clusters, kind="stable")
-    starts, stops = (np.searchsorted(clusters[order], units, side=side) for side in ("left", "right"))
-    return [times[order[start:stop]] for start, stop in zip(starts, stops, strict=True)]
-
-
 def _column(stored: Mapping[str, np.ndarray], name: str, unit: Sequence[str], path: Path) -> np.ndarray:
     values = np.ravel(stored[name])
     if len(values) != len(unit):
@@ -342,7 +315,7 @@ def read_nwb(
     """
     import h5py  # of the extra ``prep``, which the other formats do not need
 
-    from data_prep.hdf5 import open_h5, read_array, read_ragged
+    from jaxephys.schemas.hdf5 import open_h5, read_array, read_ragged
 
     path = Path(path)
     with open_h5(path) as file:
@@ -357,4 +330,84 @@ def read_nwb(
     return make_spike_times(path, unit, ticks, tick_ms or MS_PER_SECOND, end=end, interval=interval, about=about)
 
 
-READERS = {"asdf": read_asdf, "alf": read_alf, "npz": read_arrays, "nwb": read_nwb}
+def read_phy(
+    folder: str | Path,
+    *,
+    tick_ms: float | None = None,
+    interval: tuple[float, float] | None = None,
+    kilosort: bool = False,
+) -> SpikeTimes:
+    """Read the good clusters of a folder that was curated in Phy.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Folder with ``spike_times.npy``, ``spike_clusters.npy``, ``params.py`` and ``cluster_group.tsv``.
+    tick_ms : float, optional
+        Length of a sample in ms; an error, since ``params.py`` has the sampling rate.
+    interval : (float, float), optional
+        Start and stop in s of the part to keep; all by default.
+    kilosort : bool, default False
+        Take the clusters that Kilosort labels good (``cluster_KSLabel.tsv``) rather than those of the curation.
+
+    Returns
+    -------
+    SpikeTimes
+        The spike times; units are named by their cluster. The recording ends with the raw data, if their file is there.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or damaged, or no cluster is good.
+    """
+    if tick_ms is not None:
+        raise DataError(
+            f"the sampling rate of {folder} is that of its params.py: correct it there, without {TICK_OPTIONS}"
+        )
+    trains = read_sorter_folder(folder, kilosort=kilosort)
+    return make_spike_times(
+        Path(folder),
+        trains.unit,
+        trains.times,
+        MS_PER_SECOND,
+        end=trains.stop,
+        interval=interval,
+        notes=["good clusters only"],
+    )
+
+
+def read_kilosort(
+    folder: str | Path, *, tick_ms: float | None = None, interval: tuple[float, float] | None = None
+) -> SpikeTimes:
+    """Read the clusters of a folder of Kilosort that it labels good.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Folder with ``spike_times.npy``, ``spike_clusters.npy``, ``params.py`` and ``cluster_KSLabel.tsv``.
+    tick_ms : float, optional
+        Length of a sample in ms; an error, since ``params.py`` has the sampling rate.
+    interval : (float, float), optional
+        Start and stop in s of the part to keep; all by default.
+
+    Returns
+    -------
+    SpikeTimes
+        The spike times, see :func:`read_phy`.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or damaged, or no cluster is good.
+    """
+    return read_phy(folder, tick_ms=tick_ms, interval=interval, kilosort=True)
+
+
+READERS = {
+    "asdf": read_asdf,
+    "alf": read_alf,
+    "npz": read_arrays,
+    "nwb": read_nwb,
+    "phy": read_phy,
+    "kilosort": read_kilosort,
+}

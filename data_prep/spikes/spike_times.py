@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxephys.schemas.spike_bins import MAX_SECONDS
 from jaxephys.schemas.storage import DataError
 
 MS_PER_SECOND = 1000.0
@@ -88,7 +89,7 @@ def make_spike_times(
     ------
     DataError
         If there is no unit or no spike, a time is not finite, negative or after the end, the interval is empty or ends after
-        the recording, or a unit would fire more than 1,000 times per second.
+        the recording, the recording would last longer than three days, or a unit would fire more than 1,000 times per second.
 
     Examples
     --------
@@ -205,6 +206,10 @@ def _check_rates(
     duration = (
         length if length is not None else max(unit_times[-1] for unit_times in times if unit_times.size) + tick_ms
     )
+    if duration > MS_PER_SECOND * MAX_SECONDS:
+        raise DataError(
+            f"{path} would last {duration / 8.64e7:.1f} days: give the length of a tick, {TICK_OPTIONS}, or cut it with --interval"
+        )
     rates = MS_PER_SECOND * np.array([unit_times.size for unit_times in times]) / duration
     fastest = int(np.argmax(rates))
     if rates[fastest] > MAX_RATE:

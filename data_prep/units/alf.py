@@ -13,7 +13,6 @@ identifiers of the Allen atlas. Without that package units have no region.
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,12 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.numpy_files import load_array
+from data_prep.csv_files import read_numbers
 from data_prep.progress import ProgressReport
-from data_prep.spikes.spike_files import group_by_unit
-from data_prep.units.features import SortedUnit, make_unit_table
 from data_prep.units.registry import Dataset, quality_problem
+from jaxephys.schemas.numpy_files import load_array
+from jaxephys.schemas.spike_sources import group_by_unit
 from jaxephys.schemas.storage import DataError
+from jaxephys.schemas.unit_features import SortedUnit, make_unit_table
 from jaxephys.schemas.unit_table import UnitTable
 
 RATE = 30_000.0  # Hz, of the waveforms
@@ -120,9 +120,7 @@ def _read_metrics(folder: Path, clusters: int) -> Mapping[str, np.ndarray]:
     """Read quality label and presence ratio of each cluster, NaN where the table has no row of it."""
     path = _newest(folder, "clusters.metrics*")
     if path.suffix == ".csv":
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        table = {name: np.array([float(row[name] or "nan") for row in rows]) for name in (rows[0] if rows else ())}
+        table = read_numbers(path)
     else:
         try:
             import pandas
@@ -131,8 +129,11 @@ def _read_metrics(folder: Path, clusters: int) -> Mapping[str, np.ndarray]:
         frame = pandas.read_parquet(path)
         table = {name: frame[name].to_numpy() for name in ("cluster_id", "label", "presence_ratio") if name in frame}
     if "label" not in table:
-        raise DataError(f"{path} has no column label: fetch it again")
-    index = table["cluster_id"].astype(int) if "cluster_id" in table else np.arange(len(table["label"]))
+        raise DataError(f"{path} has no column label of numbers: fetch it again")
+    index = table["cluster_id"] if "cluster_id" in table else np.arange(len(table["label"]))
+    if not np.isfinite(index).all() or (index < 0).any():
+        raise DataError(f"{path} has a cluster_id that is no number from 0: fetch it again")
+    index = index.astype(int)
     values = {name: np.full(clusters, np.nan) for name in ("label", "presence_ratio") if name in table}
     inside = index < clusters
     for name, column in values.items():

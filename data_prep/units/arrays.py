@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.numpy_files import load_arrays, split_by_index
-from data_prep.units.features import SortedUnit, make_unit_table
+from jaxephys.schemas.numpy_files import load_arrays, split_by_index
 from jaxephys.schemas.storage import DataError
 from jaxephys.schemas.unit_csv import clean_label
+from jaxephys.schemas.unit_features import SortedUnit, make_unit_table
 from jaxephys.schemas.unit_table import MODALITIES, UnitTable
 
 SPIKE_ARRAYS = ("spike_times", "spike_times_index", "template", "rate")

@@ -15,10 +15,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from data_prep.hdf5 import open_h5, read_array
-from data_prep.units.features import SortedUnit, make_unit_table
+from jaxephys.schemas.hdf5 import open_h5, read_array
 from jaxephys.schemas.storage import DataError
 from jaxephys.schemas.unit_csv import clean_label
+from jaxephys.schemas.unit_features import SortedUnit, make_unit_table
 from jaxephys.schemas.unit_table import UnitTable
 
 LABEL_FIELDS = ("ground_truth_label", "expert_label", "optotagged_label")  # the first that is not empty is used

@@ -121,7 +121,7 @@ def _build(
 
         units = read_alf(alf, dataset=dataset)
     elif analyzer is not None:
-        from data_prep.units.analyzer import read_analyzer
+        from jaxephys.schemas.unit_sources import read_analyzer
 
         units = read_analyzer(analyzer, label=label)
     else:

@@ -15,8 +15,8 @@ import numpy as np
 from scipy.signal import butter, sosfilt
 
 from data_prep.progress import ProgressReport
-from data_prep.units.features import SortedUnit, make_unit_table, waveform
 from jaxephys.schemas.storage import DataError
+from jaxephys.schemas.unit_features import SortedUnit, make_unit_table, waveform
 from jaxephys.schemas.unit_table import UnitTable
 
 DURATION = 300.0  # s of recording

@@ -13,8 +13,9 @@ from pathlib import Path
 DESCRIPTION = """Train, inspect and apply models of electrophysiology data.
 
 Without a command the doctor runs: it prints the versions of JAX and of the libraries that jaxephys needs, and times a matrix
-product on every device. The command plan estimates what an experiment needs before it is run. The other commands apply a saved model, a
-folder that the save method of an estimator or an experiment has written, to a file that data_prep has written."""
+product on every device. The command plan estimates what an experiment needs before it is run. The commands push and
+fetch share a model on the Hugging Face hub, and export writes it for other programs. The other commands apply a saved model, a folder that the
+save method of an estimator or an experiment has written, to a file that data_prep has written."""
 EPILOG = "Every command has its own help: %(prog)s COMMAND --help"
 
 
@@ -37,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     import jaxephys.hippie.cli
     import jaxephys.patchseq.cli
     import jaxephys.spikes.cli
-    from jaxephys.cli import doctor, info, plan
+    from jaxephys.cli import doctor, export, info, plan, share
 
     program = "jaxephys" if Path(sys.argv[0]).stem == "jaxephys" else "python -m jaxephys"
     parser = argparse.ArgumentParser(
@@ -47,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
     commands.add_parser("doctor", help="check versions and devices (the default)", description=doctor.__doc__)
     info.add_command(commands)
     plan.add_command(commands)
+    export.add_command(commands)
+    share.add_commands(commands)
     for module in (jaxephys.patchseq.cli, jaxephys.hippie.cli, jaxephys.spikes.cli):
         module.add_commands(commands)
     parsed = parser.parse_args(arguments)

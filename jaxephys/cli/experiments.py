@@ -1,4 +1,7 @@
-"""The command ``jaxephys-experiments``: list the experiments, or run one, from an installed package or from a checkout."""
+"""The command ``jaxephys-experiments``: list the experiments, run one, or compare finished runs.
+
+It works from an installed package and from a checkout.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,10 @@ import sys
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-USAGE = "jaxephys-experiments NAME [PRESET] [--field value ...], and --help for its presets and fields"
+USAGE = """jaxephys-experiments NAME [PRESET] [--field value ...], and --help for its presets and fields
+jaxephys-experiments compare RUN RUN ...
+jaxephys-experiments results RUNS ... [--out FILE.md]"""
+RUN_COMMANDS = ("compare", "results")  # commands on finished runs
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,12 +23,13 @@ def main(arguments: list[str] | None = None) -> int:
     Parameters
     ----------
     arguments : list of str, optional
-        Name of the experiment and its arguments; by default those of the process. Without a name the experiments are listed.
+        Name of the experiment, "compare" or "results", and its arguments; by default those of the process. Without a name the
+        experiments are listed.
 
     Returns
     -------
     int
-        Exit status: 0 after the list, 2 for an unknown name. An experiment ends the process with its own status.
+        Exit status: 0 after the list, 2 for an unknown name. Experiments and commands end the process with their own status.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
@@ -36,6 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\n{USAGE}")
         return 0
     name, *rest = arguments
+    if name in RUN_COMMANDS:
+        sys.argv = ["jaxephys-experiments", *arguments]
+        runpy.run_module("experiments", run_name="__main__", alter_sys=True)
+        return 0
     if name not in experiments:
         close = difflib.get_close_matches(name, experiments, n=1)
         hint = f"did you mean {close[0]}?" if close else "run jaxephys-experiments for a list"

@@ -70,6 +70,7 @@ EVALUATIONS: dict[str, Callable[..., Any]] = {
     "data_prep.spikes.load.score_probability": lambda *_: defaultdict(float),
     "jaxephys.hippie.benchmark.evaluate_without_networks": lambda *_, **__: {},
     "jaxephys.hippie.benchmark.evaluate_embeddings": lambda *_, **__: {},
+    "jaxephys.hippie.kernel_choice.KernelSelection.evaluate": lambda *_, **__: {},
     "jaxephys.hippie.imputation_benchmark.evaluate_imputation": lambda *_, **__: ([], {}),
     "jaxephys.hippie.imputation_benchmark.evaluate_counterfactuals": lambda *_, **__: [],
     "jaxephys.spikes.forecaster.Forecaster.check_causality": lambda *_, **__: None,

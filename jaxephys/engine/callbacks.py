@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import ExitStack
 from types import TracebackType
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
+from jaxephys.engine.progress import LINE_SECONDS, format_seconds, shared_bars
 from jaxephys.engine.run_log import ProgressEvent
 from jaxephys.engine.task import Status
 
-LINE_SECONDS = 10.0  # between two lines where there is no terminal
-
 
 class ProgressBar:
-    """One line for the whole grid: ``37 runs live, 13 ended, best macro_f1 0.880 ± 0.020, 4.1 epochs/s``.
+    """One line for the whole grid: share, elapsed and remaining time, ``37 live, 13 ended, macro_f1 0.880 ± 0.020``.
 
     On a terminal it is a bar; elsewhere a plain line is printed every ten seconds. Use it as a context manager.
 
@@ -32,21 +32,14 @@ class ProgressBar:
     def __init__(self, title: str = "training", console: Console | None = None) -> None:
         self.title = title
         self.console = console or Console(file=sys.stderr)
-        self._bar: Progress | None = None
+        self._bars: Progress | None = None
+        self._stack = ExitStack()
         self._last_print = 0.0
 
     def __enter__(self) -> ProgressBar:
         if self.console.is_terminal:
-            columns = (
-                SpinnerColumn(),
-                TextColumn("{task.fields[title]}"),
-                BarColumn(),
-                TextColumn("{task.description}"),
-                TimeElapsedColumn(),
-            )
-            self._bar = Progress(*columns, console=self.console)
-            self._bar.start()
-            self._bar_id = self._bar.add_task("starting", title=self.title, total=None)
+            self._bars = self._stack.enter_context(shared_bars(self.console))
+            self._task = self._bars.add_task(self.title, total=None, text="starting")
         return self
 
     def announce(self, text: str) -> None:
@@ -57,22 +50,24 @@ class ProgressBar:
         text : str
             One line.
         """
-        if self._bar is not None:
-            self._bar.update(self._bar_id, description=text)
+        if self._bars is not None:
+            self._bars.update(self._task, text=text)
         else:
             self._print(text)
 
     def __call__(self, event: ProgressEvent) -> None:
         text = describe(event)
-        if self._bar is not None:
+        if self._bars is not None:
             total = event.epochs + event.most_epochs
-            self._bar.update(self._bar_id, description=text, completed=event.epochs, total=total)
+            self._bars.update(self._task, text=text, completed=event.epochs, total=total)
         elif time.monotonic() - self._last_print > LINE_SECONDS or event.live + event.waiting == 0:
-            self._print(text)
+            self._print(f"{text}{_remaining(event)}")
 
     def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        if self._bars is not None:
+            self._bars.remove_task(self._task)
+            self._bars = None
+        self._stack.close()
 
     def _print(self, text: str) -> None:
         self.console.print(f"{self.title}: {text}", highlight=False, soft_wrap=True)
@@ -103,3 +98,11 @@ def describe(event: ProgressEvent) -> str:
         parts.append(f"best {event.monitor} {np.nanmean(event.best_score):.3f} ± {np.nanstd(event.best_score):.3f}")
     parts.append(f"{event.epochs / max(event.run_seconds, 1e-9):.1f} epochs/s")
     return ", ".join(parts)
+
+
+def _remaining(event: ProgressEvent) -> str:
+    """The longest time that is left: less if runs stop early."""
+    if not event.epochs or not event.most_epochs:
+        return ""
+    seconds = event.run_seconds / event.epochs * event.most_epochs
+    return f", at most {format_seconds(seconds)} left"

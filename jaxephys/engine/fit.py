@@ -350,14 +350,15 @@ def _progress_event(
     seconds: tuple[float, float],
     snapshot: Snapshot | None,
 ) -> ProgressEvent:
-    live = int((run_log.status[stack.run_ids()] == Status.RUNNING).sum())
+    live_runs = stack.run_ids()[run_log.status[stack.run_ids()] == Status.RUNNING]
+    live = len(live_runs)
     return ProgressEvent(
         live=live,
         waiting=waiting,
         status=run_log.status[local_runs],
         best_score=run_log.best_score[local_runs],
         epochs=run_log.epochs(),
-        most_epochs=(live + waiting) * config.max_epochs,
+        most_epochs=(live + waiting) * config.max_epochs - run_log.epochs(live_runs),
         run_seconds=seconds[0],
         compile_seconds=seconds[1],
         monitor=config.monitor,

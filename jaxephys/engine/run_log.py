@@ -175,12 +175,18 @@ class RunLog:
             self.finished[int(stack.ids[slot])] = result
         return np.flatnonzero(~done & (stack.ids >= 0))
 
-    def epochs(self) -> int:
-        """Return the number of epochs trained so far, over all runs.
+    def epochs(self, runs: Int[np.ndarray, "run"] | None = None) -> int:
+        """Return the number of epochs trained so far.
+
+        Parameters
+        ----------
+        runs : array of int, optional
+            Runs to count; by default all.
 
         Returns
         -------
         int
             The number of finite entries of the first table of the history.
         """
-        return int(sum(np.isfinite(table).sum() for table in list(self.history.values())[:1]))
+        tables = list(self.history.values())[:1]
+        return int(sum(np.isfinite(table if runs is None else table[runs]).sum() for table in tables))

@@ -197,7 +197,9 @@ def conformal_thresholds(probability: Probabilities, codes: Codes, coverage: flo
     return thresholds
 
 
-def conformal_sets(probability: Probabilities, thresholds: Float[np.ndarray, "class"]) -> Bool[np.ndarray, "row class"]:
+def conformal_sets(
+    probability: Probabilities, thresholds: Float[np.ndarray, "class"], *, include_predicted: bool = False
+) -> Bool[np.ndarray, "row class"]:
     """Return the set of classes that cannot be excluded for each row.
 
     Parameters
@@ -206,14 +208,34 @@ def conformal_sets(probability: Probabilities, thresholds: Float[np.ndarray, "cl
         Class probabilities.
     thresholds : array, shape (n_classes,)
         Result of `conformal_thresholds`.
+    include_predicted : bool, default False
+        Add the most probable class to each set. The sets then have at least the coverage of the thresholds, and are never empty.
 
     Returns
     -------
     array of bool, shape (n_rows, n_classes)
-        Whether each class is in the set of a row. A set of several classes means that the cell is ambiguous, an empty one that it
-        resembles no class.
+        Whether each class is in the set of a row. A set of several classes means that the cell is ambiguous, an empty one that
+        every class is less probable than for most of its calibration rows.
+
+    Notes
+    -----
+    The threshold of a class is a quantile of its own calibration rows, so that the most probable class can be below its threshold
+    while a less probable one is above its own. If a classifier hardly errs, thresholds are close to 1, and about the share
+    (1 - coverage) of ordinary rows has an empty set.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> probability, thresholds = np.array([[0.7, 0.3], [0.1, 0.9]]), np.array([0.8, 0.2])
+    >>> conformal_sets(probability, thresholds).tolist()
+    [[False, True], [False, True]]
+    >>> conformal_sets(probability, thresholds, include_predicted=True).tolist()
+    [[True, True], [False, True]]
     """
-    return probability >= thresholds
+    sets = probability >= thresholds
+    if include_predicted:
+        sets[np.arange(len(sets)), probability.argmax(axis=1)] = True
+    return sets
 
 
 class SelectiveCurve(NamedTuple):

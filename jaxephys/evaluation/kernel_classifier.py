@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 from scipy.special import log_softmax, softmax
-from sklearn.base import BaseEstimator, ClassifierMixin, TransformerMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, OneToOneFeatureMixin, TransformerMixin
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.preprocessing import QuantileTransformer
+from sklearn.utils import Tags
 from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from jaxephys.evaluation.estimator_inputs import FLOATS, check_features, check_labels, check_weights, encode_classes
 
 NOISES = (0.03, 0.06, 0.1, 0.2, 0.3, 0.5, 1.0)
 SHARPNESSES = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0)  # regressed indicators differ by one at most
@@ -31,6 +35,23 @@ LDA_SHRINKAGE = 0.1
 class KernelRegressionClassifier(ABC, ClassifierMixin, BaseEstimator):
     """Base class of classifiers by ridge regression of class indicators on a kernel.
 
+    Attributes
+    ----------
+    classes_ : array, shape (n_classes,)
+        The different labels, sorted, in the type of the labels.
+    n_features_in_ : int
+        Number of columns of the training rows.
+    feature_names_in_ : array of str, shape (n_columns,)
+        Names of the columns, where the training rows are a DataFrame with text names or a FeatureTable.
+    rows_ : array, shape (n_rows, n_transformed)
+        Transformed training rows.
+    intercept_, coefficients_ : array, shape (n_classes,) and (n_rows, n_classes)
+        m and a of the formula below.
+    noise_, sharpness_ : float
+        The selected noise and sharpness.
+    left_out_ : array, shape (n_rows, n_classes)
+        Prediction F for each training row from all others.
+
     Notes
     -----
     With training rows Z, class indicators Y, row weights w and m, the weighted mean of Y:
@@ -39,7 +60,7 @@ class KernelRegressionClassifier(ABC, ClassifierMixin, BaseEstimator):
 
     The prediction for each training row from all others needs no refitting: it is Y - a / diag(C^-1). The noise is the one of
     `noises` with the least squared error of these predictions, and the sharpness the one with their least log loss. Nothing
-    else is selected.
+    else is selected. Training needs the eigenvectors of K(Z, Z), so that its time grows with the cube of the number of rows.
     """
 
     noises: ClassVar[Sequence[float]] = NOISES
@@ -57,25 +78,36 @@ class KernelRegressionClassifier(ABC, ClassifierMixin, BaseEstimator):
     def _kernel(self, features: Float[np.ndarray, "some column"]) -> Float[np.ndarray, "some row"]:
         """Return the kernel between transformed rows and the training rows ``self.rows_``."""
 
-    def fit(self, X: Float[np.ndarray, "row column"], y: Shaped[np.ndarray, "row"]) -> KernelRegressionClassifier:
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> KernelRegressionClassifier:
         """Fit the classifier.
 
         Parameters
         ----------
-        X : array, shape (n_rows, n_columns)
+        X : array-like, DataFrame or FeatureTable, shape (n_rows, n_columns)
             Features. NaN is a missing value.
-        y : array, shape (n_rows,)
-            Labels.
+        y : array-like, shape (n_rows,)
+            Labels of any type. Optional where ``X`` is a table with labels, which they replace.
+        sample_weight : array-like, shape (n_rows,), optional
+            Weight of each row in the regression, in its leave-one-out errors and in the log loss that selects the sharpness; the
+            transformation of the features ignores it. A row of weight 0 is left out. By default all weights are 1.
 
         Returns
         -------
         KernelRegressionClassifier
-            This classifier, with ``classes_``, ``rows_`` (transformed training rows), ``intercept_`` (m), ``coefficients_``
-            (a), ``noise_``, ``sharpness_`` and ``left_out_`` (prediction for each training row from all others).
+            This classifier.
+
+        Raises
+        ------
+        ValueError
+            If a label is missing, there is a single class, a value is infinite, or shapes do not agree.
         """
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        self.rows_ = self._fit_features(X)
-        weight = compute_sample_weight("balanced", codes) if self.balanced else np.ones(len(codes))
+        features, labels = check_features(self, X, reset=True), check_labels(self, X, y)
+        weight = np.ones(len(labels)) if sample_weight is None else check_weights(sample_weight, len(labels))
+        used, weight = weight > 0, weight[weight > 0]
+        self.classes_, codes = encode_classes(labels[used])
+        self.rows_ = self._fit_features(features[used])
+        if self.balanced:
+            weight = weight * compute_sample_weight("balanced", codes)
         indicators = np.eye(len(self.classes_))[codes]
         self.intercept_ = np.average(indicators, axis=0, weights=weight)
         root = np.sqrt(weight)[:, None]
@@ -91,40 +123,53 @@ class KernelRegressionClassifier(ABC, ClassifierMixin, BaseEstimator):
         self.sharpness_ = _fit_sharpness(self.left_out_, codes, weight)
         return self
 
-    def predict_proba(self, X: Float[np.ndarray, "some column"]) -> Float[np.ndarray, "some class"]:
+    def predict_proba(self, X: Any) -> Float[np.ndarray, "some class"]:
         """Return class probabilities.
 
         Parameters
         ----------
-        X : array, shape (n_rows, n_columns)
-            Features. NaN is a missing value.
+        X : array-like, DataFrame or FeatureTable, shape (n_rows, n_columns)
+            Features with the columns of the training rows. NaN is a missing value.
 
         Returns
         -------
         array, shape (n_rows, n_classes)
             Probabilities in the order of ``classes_``.
         """
-        regressed = self.intercept_ + self._kernel(self._features(X)) @ self.coefficients_
+        check_is_fitted(self)
+        features = self._features(check_features(self, X, reset=False))
+        regressed = self.intercept_ + self._kernel(features) @ self.coefficients_
         return softmax(self.sharpness_ * regressed, axis=1)
 
-    def predict(self, X: Float[np.ndarray, "some column"]) -> Shaped[np.ndarray, "some"]:
+    def predict(self, X: Any) -> Shaped[np.ndarray, "some"]:
         """Return the most probable class of each row.
 
         Parameters
         ----------
-        X : array, shape (n_rows, n_columns)
-            Features. NaN is a missing value.
+        X : array-like, DataFrame or FeatureTable, shape (n_rows, n_columns)
+            Features with the columns of the training rows. NaN is a missing value.
 
         Returns
         -------
         array, shape (n_rows,)
-            Labels.
+            Labels in the type of ``classes_``.
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        codes = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[codes]
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
 
 
 class KernelClassifier(KernelRegressionClassifier):
-    """Kernel classifier of a table of features, which become normal scores.
+    """Classify cells by scalar features with a kernel on their normal scores, without a neural network.
+
+    Each feature becomes the normal deviate of its quantile among the training cells, so that units and heavy tails do not
+    matter, and a missing value becomes the median. Ridge regression of the classes on a Gaussian and a linear kernel of these
+    scores gives the probabilities; the strength of the ridge is selected by leave-one-out errors. There are no random numbers.
+    On a few hundred to a few thousand cells with up to some hundred features it is trained in seconds.
 
     Parameters
     ----------
@@ -132,6 +177,23 @@ class KernelClassifier(KernelRegressionClassifier):
         Inverse squared width of the Gaussian kernel. Larger values give a more local classifier.
     directions : DiscriminantDirections, optional
         Directions that were estimated on other cells. By default only the cells given to `fit` are used.
+
+    Attributes
+    ----------
+    classes_ : array, shape (n_classes,)
+        The different labels, sorted, in the type of the labels.
+    n_features_in_ : int
+        Number of columns of the training rows.
+    feature_names_in_ : array of str, shape (n_columns,)
+        Names of the columns, where the training rows are a DataFrame with text names or a FeatureTable.
+    noise_, sharpness_ : float
+        The selected strength of the ridge, and the factor of the regressed class indicators in the softmax.
+    left_out_ : array, shape (n_rows, n_classes)
+        Regressed indicators of each training row, predicted from all other rows.
+
+    See Also
+    --------
+    jaxephys.PatchSeqClassifier : A network for families of features, such as traces of a hundred samples.
 
     Notes
     -----
@@ -142,9 +204,11 @@ class KernelClassifier(KernelRegressionClassifier):
     Examples
     --------
     >>> import numpy as np
+    >>> from jaxephys import KernelClassifier
     >>> X, y = np.array([[0.0], [0.1], [2.0], [2.1], [np.nan]]), np.array(["Sst", "Sst", "Vip", "Vip", "Vip"])
-    >>> KernelClassifier().fit(X, y).predict(np.array([[0.05], [2.05]])).tolist()
-    ['Sst', 'Vip']
+    >>> model = KernelClassifier().fit(X, y)
+    >>> model.predict([[0.05], [2.05]]).tolist(), model.predict_proba([[0.05], [np.nan]]).shape
+    (['Sst', 'Vip'], (2, 2))
     """
 
     def __init__(self, width: float = 0.75, directions: DiscriminantDirections | None = None) -> None:
@@ -236,18 +300,18 @@ class DiscriminantDirections(NamedTuple):
         return cls(model.fit(scores[used], types[used]), weight)
 
 
-class NormalScores(TransformerMixin, BaseEstimator):
+class NormalScores(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Transformer of each feature to the normal deviate of its quantile among the training rows.
 
     Scores are clipped at 3 standard deviations. A missing value becomes 0, the score of the median.
     """
 
-    def fit(self, X: Float[np.ndarray, "row column"], y: object = None) -> NormalScores:
+    def fit(self, X: Any, y: object = None) -> NormalScores:
         """Estimate the quantiles of each feature.
 
         Parameters
         ----------
-        X : array, shape (n_rows, n_columns)
+        X : array-like or DataFrame, shape (n_rows, n_columns)
             Features, with NaN for missing values.
         y : ignored
             Present for scikit-learn compatibility.
@@ -257,16 +321,17 @@ class NormalScores(TransformerMixin, BaseEstimator):
         NormalScores
             This transformer.
         """
+        X = validate_data(self, X, dtype=FLOATS, ensure_all_finite="allow-nan")
         n_quantiles = max(2, min(N_QUANTILES, len(X) // 2))
         self.quantiles_ = QuantileTransformer(n_quantiles=n_quantiles, output_distribution="normal").fit(X)
         return self
 
-    def transform(self, X: Float[np.ndarray, "some column"]) -> Float[np.ndarray, "some column"]:
+    def transform(self, X: Any) -> Float[np.ndarray, "some column"]:
         """Return the normal scores of rows.
 
         Parameters
         ----------
-        X : array, shape (n_rows, n_columns)
+        X : array-like or DataFrame, shape (n_rows, n_columns)
             Features, with NaN for missing values.
 
         Returns
@@ -274,7 +339,14 @@ class NormalScores(TransformerMixin, BaseEstimator):
         array, shape (n_rows, n_columns)
             Normal scores in [-3, 3].
         """
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=FLOATS, ensure_all_finite="allow-nan")
         return np.nan_to_num(np.clip(self.quantiles_.transform(X), -CLIP, CLIP))
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
 
 
 def _fit_sharpness(

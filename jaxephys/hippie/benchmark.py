@@ -23,15 +23,23 @@ from jaxephys.hippie.datasets import FindDataset, RelatedDatasets, unrelated_tab
 from jaxephys.hippie.feature_views import compute_feature_views
 from jaxephys.hippie.network.cvae import LENGTHS
 from jaxephys.hippie.preprocessing import prepare, resample
-from jaxephys.hippie.probes import BASELINES, GENERATIVE_LINEAR, PUBLISHED_LINEAR, SEEDED, join_blocks, make_probe
+from jaxephys.hippie.probes import (
+    BASELINES,
+    GENERATIVE_LINEAR,
+    PUBLISHED_LINEAR,
+    SEEDED,
+    WIDTH,
+    join_blocks,
+    make_probe,
+)
 from jaxephys.hippie.protocol import PretrainingUnits
 from jaxephys.schemas.unit_table import UnitTable
 
-KERNEL_CLASSIFIER = "kernel on feature views"  # ours, chosen before any network was trained
+KERNEL_CLASSIFIER = "kernel on feature views"  # ours, chosen on most of the data sets before any network was trained
 SHUFFLED = "shuffled labels"  # suffix of models trained on permuted labels: above chance, something leaks
 SHUFFLES = 20  # permutations: one classifier errs alike on all units of a class, so that few permutations vary widely
 PROBED = {  # probes of the embedding of each objective
-    "ours": ("knn", "linear", "mlp"),
+    "ours": ("knn", "linear", "mlp", "kernel"),
     "published": ("knn", "linear", PUBLISHED_LINEAR, "mlp"),
     "generative": ("knn", GENERATIVE_LINEAR),
 }
@@ -303,6 +311,7 @@ def cross_validate(
     seeds: int = 1,
     *,
     widths: Sequence[int] | None = None,
+    width: float = WIDTH,
     shuffled: bool = False,
 ) -> FoldProbabilities:
     """Fit a new classifier for every seed and fold and return its probabilities of the test rows.
@@ -319,6 +328,8 @@ def cross_validate(
         Number of seeds. Where neither classifier, nor features, nor labels depend on the seed, only seed 0 is evaluated.
     widths : sequence of int, optional
         Number of columns of each block of the kernel probe.
+    width : float
+        Inverse squared width of its kernels.
     shuffled : bool
         Train on classes that are permuted by the seed, as a check of leakage.
 
@@ -332,7 +343,7 @@ def cross_validate(
         codes = benchmark.shuffled_codes(seed) if shuffled else benchmark.codes
         for fold in benchmark.folds:
             values = features(seed, fold) if callable(features) else features
-            model, rows = make_probe(name, seed, widths), benchmark.split(fold)
+            model, rows = make_probe(name, seed, widths, width), benchmark.split(fold)
             probabilities[seed, fold] = fit_predict_proba(model, values, codes, *rows, len(benchmark.classes))
     return probabilities
 

@@ -16,7 +16,7 @@ from sklearn.metrics import balanced_accuracy_score
 from jaxephys.hippie.estimator import Hippie
 from jaxephys.hippie.inference import TRAVERSAL_VALUES
 from jaxephys.hippie.leakage_audit import audit
-from jaxephys.hippie.preprocessing import prepare
+from jaxephys.hippie.preprocessing import ORDERS, prepare
 from jaxephys.hippie.pretrained import open_model
 from jaxephys.hippie.probes import PROBES, predict_classes
 from jaxephys.reporting.files import write_csv
@@ -45,14 +45,16 @@ def add_commands(commands: Any) -> None:
         models = "a saved model, a run of an experiment, or a PyTorch checkpoint of HIPPIE"
         parser = add(call, summary, ("model", models), units)
         parser.add_argument("--recorded", help="recording technology of all units (default: that of the table)")
-        fetch = "if MODEL is hippie_techcond_v1.ckpt and not on this machine, download it from the Hugging Face hub"
+        fetch = "download MODEL from the Hugging Face hub if it is owner/name, or hippie_techcond_v1.ckpt and not on this machine"
         parser.add_argument("--fetch", action="store_true", help=fetch)
         parser.add_argument("--out", default=out, help="output file (default %(default)s)")
         return parser
 
     units = ("units", "a units.npz, its folder, or a folder of CSV files")
     checkpoint = ("checkpoint", "hippie_techcond_v1.ckpt, or another PyTorch state dict of HIPPIE")
-    add(convert, "convert a published HIPPIE checkpoint", checkpoint, ("out", "new folder of the model"))
+    parser = add(convert, "convert a published HIPPIE checkpoint", checkpoint, ("out", "new folder of the model"))
+    order = "resample raw curves before scaling, as the model card, or after it, as the original's training (default %(default)s)"
+    parser.add_argument("--order", default="card", choices=ORDERS, help=order)
     add(validate, "check a table of units for leakage", units)
     add_for_model(embed, "embed units", "embeddings.npz")
     parser = add_for_model(classify, "predict the class of units", "classes.csv")
@@ -78,14 +80,14 @@ def convert(arguments: argparse.Namespace) -> str:
     Parameters
     ----------
     arguments : argparse.Namespace
-        ``checkpoint`` and ``out``.
+        ``checkpoint``, ``out`` and ``order``.
 
     Returns
     -------
     str
         Description of the model.
     """
-    model = Hippie.from_checkpoint(arguments.checkpoint)
+    model = Hippie.from_checkpoint(arguments.checkpoint, order=arguments.order)
     folder = model.save(arguments.out)
     tables = ", ".join(f"{size} x {slot}" for slot, size in model.network_.slots.items()) or "none"
     return (

@@ -1,5 +1,7 @@
 """Tables of several data sets: reading a folder, data sets that share recordings, names and labels of the units of all tables.
 
+An array with one unit in each row is divided into curves by `split_columns`.
+
 The registry of data sets is not part of this package; functions receive the parts of it that they need, see
 ``data_prep.units.registry``.
 """
@@ -8,16 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 
+from jaxephys.evaluation.estimator_inputs import encode_classes
 from jaxephys.hippie.network.cvae import LENGTHS
 from jaxephys.schemas.unit_table import FILE, UnitTable
 
 TextArray = Shaped[np.ndarray, "cell"]
 Tables = UnitTable | Sequence[UnitTable]
+# What `jaxephys.schemas.unit_sources.as_unit_table` reads (a UnitTable, a SpikeInterface analyzer, a path, ...), several of them, or an
+# array with the curves of a unit in each row, see `split_columns`.
+UnitsLike = Any
 # Returns the data set of a folder by its name: an object with the attributes name (shared by all folders with the same recordings) and
 # technology. ValueError for an unknown name.
 FindDataset = Callable[[str], Any]
@@ -165,36 +171,98 @@ def combined_unit_names(tables: Tables) -> TextArray:
     return names
 
 
-def encode_labels(labels: Sequence[str] | TextArray | None, count: int) -> Int[np.ndarray, "cell"]:
-    """Return labels as integer codes.
+class EncodedLabels(NamedTuple):
+    """Labels of units as integer codes.
 
     Parameters
     ----------
-    labels : sequence of str, optional
-        One label for each unit; "" where it is unknown. None: all are unknown.
+    codes : int array (n_units,)
+        Index of the class of each unit in ``classes``; -1 where it is unknown.
+    classes : array (n_classes,)
+        Sorted classes of the type of the labels: text, integers or Booleans.
+    """
+
+    codes: Int[np.ndarray, "cell"]
+    classes: Shaped[np.ndarray, "class"]
+
+
+def encode_labels(labels: Sequence[Any] | Shaped[np.ndarray, "..."] | None, count: int) -> EncodedLabels:
+    """Return labels as integer codes. Their type and order are kept: integers are sorted as numbers and not as text.
+
+    Parameters
+    ----------
+    labels : array-like (n_units,), optional
+        One label for each unit: text, integers or Booleans; "", None or NaN where it is unknown. None: all are unknown.
     count : int
         Number of units.
 
     Returns
     -------
-    int array (count,)
-        Index of each label among the sorted classes; -1 without one.
+    EncodedLabels
+        Codes and classes.
 
     Raises
     ------
     ValueError
-        If the number of labels is not ``count``.
+        If the number of labels is not ``count``, they are measurements, or all are of one class.
 
     Examples
     --------
-    >>> encode_labels(["PV", "", "EXC"], 3).tolist()
+    >>> encode_labels(["PV", "", "EXC"], 3).codes.tolist()
     [1, -1, 0]
+    >>> encode_labels([10, 2, 10], 3).classes.tolist()
+    [2, 10]
     """
     if labels is None:
-        return np.full(count, -1, np.int32)
-    labels = np.asarray(labels, str)
-    if labels.shape != (count,):
+        return EncodedLabels(np.full(count, -1, np.int32), np.array([], str))
+    values = np.asarray(labels)
+    if values.shape != (count,):
         raise ValueError(
-            f"labels have the shape {labels.shape} for {count} units: give one for each unit, '' where unknown"
+            f"labels have the shape {values.shape} for {count} units: give one for each unit, '' where unknown"
         )
-    return np.where(labels == "", -1, np.searchsorted(np.unique(labels[labels != ""]), labels)).astype(np.int32)
+    known = np.array([not (x is None or x != x or (isinstance(x, str) and x == "")) for x in values.tolist()], bool)
+    codes = np.full(count, -1, np.int32)
+    if not known.any():
+        return EncodedLabels(codes, np.array([], str))
+    classes, codes[known] = encode_classes(values[known].tolist() if values.dtype == object else values[known])
+    return EncodedLabels(codes, classes)
+
+
+def split_columns(
+    rows: Float[np.ndarray, "cell column"], modalities: Sequence[str]
+) -> dict[str, Float[np.ndarray, "cell _"]]:
+    """Divide the columns of an array with one unit in each row into its curves.
+
+    Parameters
+    ----------
+    rows : array (n_units, n_columns)
+        All curves of each unit, one after the other: waveform of 50 samples, ISI of 100 bins, ACG of 100 bins, as far as they are
+        among the modalities. If there is a single modality, all columns are its samples, of any number.
+    modalities : sequence of str
+        Modalities in this order.
+
+    Returns
+    -------
+    dict of arrays (n_units, length)
+        Curves by modality.
+
+    Raises
+    ------
+    ValueError
+        If the number of columns does not fit.
+
+    Examples
+    --------
+    >>> {name: curves.shape for name, curves in split_columns(np.zeros((3, 150)), ["wave", "acg"]).items()}
+    {'wave': (3, 50), 'acg': (3, 100)}
+    """
+    if len(modalities) == 1:
+        return {modalities[0]: rows}
+    lengths = [LENGTHS[name] for name in modalities]
+    if rows.shape[1] != sum(lengths):
+        listed = ", ".join(f"{name} {length}" for name, length in zip(modalities, lengths, strict=True))
+        raise ValueError(
+            f"an array of units has {rows.shape[1]} columns, not {sum(lengths)} ({listed}): give these, or curves of any length to "
+            "UnitTable.from_arrays"
+        )
+    return dict(zip(modalities, np.split(rows, np.cumsum(lengths)[:-1], axis=1), strict=True))

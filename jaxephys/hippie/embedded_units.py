@@ -12,9 +12,11 @@ from jaxtyping import Float, Int
 from jaxephys.evaluation.scores import Score
 from jaxephys.hippie.estimator import Hippie
 from jaxephys.hippie.report import cluster_names, score_clusters
-from jaxephys.reporting.maps import draw_embedding
+from jaxephys.reporting.maps import draw_embedding, draw_labelled_planes
 from jaxephys.schemas.storage import write_npz
 from jaxephys.schemas.unit_table import UnitTable
+
+MAP_NAMES = {"umap": "UMAP", "pca": "First two principal components"}
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class EmbeddedUnits:
         return write_npz(output or folder / "embeddings.npz", arrays)
 
     def draw(self, folder: Path) -> dict[str, Path]:
-        """Draw the map with the units colored by data set (``umap_by_dataset.png``), cluster, and class of each data set.
+        """Draw the map with the units colored by data set (``umap_by_dataset.png``), by cluster, and by class for all data sets.
 
         Parameters
         ----------
@@ -99,21 +101,24 @@ class EmbeddedUnits:
         dict of str to Path
             Figures by caption.
         """
-        arrays = self.arrays
-        panels = {
-            "data sets": ("dataset", np.full(len(self.points), True), arrays["dataset"]),
-            "clusters": ("cluster", np.full(len(self.points), True), cluster_names(self.cluster)),
-        }
-        for name, units in self.tables.items():
-            if len(units.classes) > 1:
-                labelled = (arrays["dataset"] == name) & (arrays["label"] != "")
-                panels[f"{name}: classes"] = (f"class_{name}", labelled, arrays["label"])
-        return {
-            caption: draw_embedding(
-                folder, self.points[rows], column[rows], name=f"{self.map_name}_by_{name}", write_names=False
+        arrays, note = self.arrays, f"{MAP_NAMES[self.map_name]} of n = {len(self.points):,} units."
+        options: dict = {"write_names": False, "note": note}
+        colored = {"dataset": arrays["dataset"], "cluster": cluster_names(self.cluster)}
+        figures = {
+            f"Map of all units by {name.replace('dataset', 'data set')}": draw_embedding(
+                folder, self.points, column, name=f"{self.map_name}_by_{name}", **options
             )
-            for caption, (name, rows, column) in panels.items()
+            for name, column in colored.items()
         }
+        classes = {}
+        for name, units in self.tables.items():
+            labelled = (arrays["dataset"] == name) & (arrays["label"] != "")
+            if len(units.classes) > 1:
+                classes[f"{name} (n = {labelled.sum():,})"] = (self.points[labelled], arrays["label"][labelled])
+        if classes:
+            drawn = draw_labelled_planes(folder, classes, name=f"{self.map_name}_by_class", note=note)
+            figures["Map of the labelled units of each data set by class"] = drawn
+        return figures
 
     def scores(self, model: Hippie) -> list[Score]:
         """Score the reconstruction of the units of each data set, and the agreement of clusters with labels.

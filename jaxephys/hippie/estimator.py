@@ -9,7 +9,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
+from sklearn.utils.validation import check_is_fitted
 
 from jaxephys.engine.checkpoint import CheckpointError
 from jaxephys.engine.config import TrainConfig
@@ -21,12 +22,14 @@ from jaxephys.engine.task import PyTree
 from jaxephys.evaluation.splits import Split, hold_out_validation
 from jaxephys.hippie import published_api
 from jaxephys.hippie.class_table import with_class_table
-from jaxephys.hippie.datasets import Tables, TextArray, combined_unit_names, encode_labels
+from jaxephys.hippie.datasets import TextArray, UnitsLike, combined_unit_names, encode_labels
+from jaxephys.hippie.export import make_program
 from jaxephys.hippie.imputation import measure_noise
 from jaxephys.hippie.inference import SAMPLES, HippieInference
-from jaxephys.hippie.network.cvae import LENGTHS, ConditionalVAE, network_config, network_from_config
+from jaxephys.hippie.model_details import describe_model
+from jaxephys.hippie.network.cvae import LENGTHS, TRUNKS, ConditionalVAE, network_config, network_from_config
 from jaxephys.hippie.network.published_layout import from_published
-from jaxephys.hippie.preprocessing import Preparation
+from jaxephys.hippie.preprocessing import ORDERS, Preparation
 from jaxephys.hippie.safe_unpickler import read_state_dict
 from jaxephys.hippie.task import (
     OBJECTIVES,
@@ -44,9 +47,12 @@ from jaxephys.hippie.task import (
 )
 from jaxephys.hippie.torch_checkpoint import convert_state_dict
 from jaxephys.models.base import EnsembleEstimator, score_row
+from jaxephys.models.export import ExportProgram
 from jaxephys.models.migrations import migration
+from jaxephys.models.model_card import ModelDetails
+from jaxephys.models.parameters import check_choice, check_numbers, first_seed, restore_columns, saved_columns
 from jaxephys.models.run_template import RunTemplate
-from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
+from jaxephys.schemas.unit_table import TECHNOLOGIES
 
 MIN_UNITS = 8
 ClassNames = Shaped[np.ndarray, "_"]
@@ -91,8 +97,8 @@ class Hippie(HippieInference, EnsembleEstimator):
         Weight decay of AdamW.
     validation : float, default 0.1
         Share of the units that select the best epoch and measure the error of imputed curves.
-    random_state : int, default 0
-        Seed of the first network; the others follow.
+    random_state : int, RandomState or None, default 0
+        Seed of the first network; the others follow. A ``numpy.random.RandomState`` draws the seed, and None takes a random one.
     progress : bool, default True
         Show a progress bar during training.
 
@@ -105,9 +111,15 @@ class Hippie(HippieInference, EnsembleEstimator):
     noise_ : dict of arrays (seeds, n_subsets, length)
         By modality, the variance of measured curves about imputed ones beyond that of the latent, for each subset of given
         modalities.
-    classes_ : array of str
-        Names of the classes that the decoder receives, in the order of its table; empty if it receives none, or if they are unknown,
-        as in a published checkpoint.
+    classes_ : array (n_classes,)
+        Classes that the decoder receives, in the order of its table and of the type of the labels; empty if it receives none, or if they
+        are unknown, as in a published checkpoint.
+    first_seed_ : int
+        Seed of the first network. Not saved.
+    n_features_in_ : int
+        Number of columns of the array that the estimator was fitted on; not there if it was fitted on a table.
+    feature_names_in_ : array of str
+        Names of its columns, if it was a pandas DataFrame with names.
     network_ : ConditionalVAE
         The architecture.
     preparation_ : Preparation
@@ -124,6 +136,7 @@ class Hippie(HippieInference, EnsembleEstimator):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from jaxephys import Hippie
     >>> from jaxephys.hippie.synthetic import make_synthetic_units
     >>> units = make_synthetic_units(60)
@@ -139,6 +152,12 @@ class Hippie(HippieInference, EnsembleEstimator):
     (2, 2)
     >>> model.describe()
     '2 networks of 15,924 parameters, latent 4, curves wave 50, isi 100, acg 100, trained on 60 units'
+
+    As a transformer of scikit-learn, on a table or on an array of 250 columns (waveform 50, ISI 100, ACG 100):
+
+    >>> X = np.concatenate(list(units.raw.values()), axis=1)
+    >>> model.fit_transform(X).shape, model.n_features_in_, model.get_feature_names_out().tolist()
+    ((60, 4), 250, ['hippie0', 'hippie1', 'hippie2', 'hippie3'])
     """
 
     def __init__(
@@ -157,7 +176,7 @@ class Hippie(HippieInference, EnsembleEstimator):
         learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
         validation: float = 0.1,
-        random_state: int = 0,
+        random_state: Any = 0,
         progress: bool = True,
     ) -> None:
         self.latent = latent
@@ -178,32 +197,36 @@ class Hippie(HippieInference, EnsembleEstimator):
 
     def fit(
         self,
-        units: Tables,
-        labels: Sequence[str] | TextArray | None = None,
+        units: UnitsLike,
+        y: Any = None,
         *,
         technology: str | None = None,
         initial: Hippie | None = None,
-        held_out: Tables = (),
+        held_out: UnitsLike = (),
     ) -> Hippie:
         """Train the networks on one or more tables of sorted units.
 
         Parameters
         ----------
-        units : UnitTable of n_units, or sequence of UnitTable
+        units : UnitTable of n_units, sequence of UnitTable, or array (n_units, n_columns)
             Raw curves: mean waveform (any scale and number of samples), histogram of inter-spike intervals (counts or densities) and
-            autocorrelogram. Units without any curve are ignored.
-        labels : array of str (n_units,), optional
-            Class of each unit in the order of the tables, "" where it is unknown. Labels of training units shape the embedding; if the
-            objective is ``conditioned``, as the published one is, the decoder receives the class as well. By default no label is
-            used, not even that of the table.
+            autocorrelogram. Units without any curve are ignored. An array (or DataFrame) has the curves of a unit in each row, waveform
+            of 50 samples, ISI of 100 bins and ACG of 100 bins, as far as they are in ``modalities``; with a single modality all columns
+            are its samples, of any number. A curve of NaN is missing. A SpikeInterface ``SortingAnalyzer``, a path and other sources
+            of `jaxephys.schemas.unit_sources.as_unit_table` become tables of raw curves.
+        y : array-like (n_units,), optional
+            Class of each unit in the order of the tables, as text, integers or Booleans; "", None or NaN where it is unknown. Labels
+            of training units shape the embedding; if the objective is ``conditioned``, as the published one is, the decoder receives
+            the class as well. By default no label is used, not even that of the table.
         technology : str, optional
             Recording technology of all units; by default that of the tables.
         initial : Hippie, optional
             Fitted model whose weights training starts from, for instance to pretrain on many data sets and fine-tune on one. Sizes
             and preprocessing are those of ``initial``; other sizes than those and the defaults are an error. If the decoder is to
             receive classes that are not those of ``initial``, it gets a new class table, see `jaxephys.hippie.class_table.with_class_table`.
-        held_out : UnitTable or sequence of UnitTable, optional
-            Units that must not be used, matched by name; they are removed from ``units``.
+        held_out : UnitTable, sequence of UnitTable, or array, optional
+            Units that must not be used, matched by name; they are removed from ``units``. Units that have no identifiers of their own
+            are named after their curves, so that they are found in any table.
 
         Returns
         -------
@@ -213,7 +236,8 @@ class Hippie(HippieInference, EnsembleEstimator):
         Raises
         ------
         ValueError
-            If fewer than 8 units remain, two tables have a unit of the same name, labels do not fit, or a parameter is unknown.
+            If fewer than 8 units remain, two tables have a unit of the same name, labels do not fit or are all of one class, or a
+            parameter is impossible.
 
         Examples
         --------
@@ -230,21 +254,23 @@ class Hippie(HippieInference, EnsembleEstimator):
         >>> int(tuned.seen(units).sum())
         63
         """
-        tables = [units] if isinstance(units, UnitTable) else list(units)
-        tables = [table.with_technology(technology) for table in tables]
-        names = combined_unit_names(tables)
-        codes = encode_labels(labels, len(names))
-        objective = self._objective(codes)
-        labelled = objective.conditioned and (codes >= 0).any()
-        classes = np.setdiff1d(np.asarray(labels, str), [""]) if labelled else np.array([], str)
+        self._check_parameters()
         if initial is not None:
             self._check_sizes(initial)
         preparation = self._preparation() if initial is None else initial.preparation_
+        tables = self._as_tables(units, preparation, min_units=MIN_UNITS)
+        tables = [table.with_technology(technology) for table in tables]
+        names = combined_unit_names(tables)
+        codes, label_classes = encode_labels(y, len(names))
+        objective = self._objective(codes)
+        classes = label_classes if objective.conditioned else label_classes[:0]
         data = make_data(tables, preparation)
-        usable = np.flatnonzero(data.present.any(axis=1) & ~np.isin(names, combined_unit_names(held_out)))
-        grid = RunGrid.cross(seed=range(self.random_state, self.random_state + self.seeds))
+        excluded = combined_unit_names(self._as_tables(held_out, preparation))
+        usable = np.flatnonzero(data.present.any(axis=1) & ~np.isin(names, excluded))
         if len(usable) < MIN_UNITS:
             raise ValueError(f"{len(usable)} units with curves are left to train on: give at least {MIN_UNITS}")
+        self.first_seed_ = first_seed(self.random_state)
+        grid = RunGrid.cross(seed=range(self.first_seed_, self.first_seed_ + self.seeds))
         seeds = grid.column("seed")
         if initial is None:
             sources = len(TECHNOLOGIES) if (data.source >= 0).any() else 0
@@ -273,6 +299,38 @@ class Hippie(HippieInference, EnsembleEstimator):
             self.trained_on_ = np.union1d(self.trained_on_, initial.trained_on_)
         return self
 
+    def fit_transform(
+        self,
+        units: UnitsLike,
+        y: Any = None,
+        *,
+        technology: str | None = None,
+        initial: Hippie | None = None,
+        held_out: UnitsLike = (),
+    ) -> Float[np.ndarray, "cell latent"]:
+        """Train the networks, then embed the same units, those of ``held_out`` included.
+
+        Parameters
+        ----------
+        units, y, technology, initial, held_out : see fit
+            As in `fit`.
+
+        Returns
+        -------
+        float32 array (n_units, latent)
+            Embeddings by the first network, as of `transform`.
+
+        Examples
+        --------
+        >>> from jaxephys import Hippie
+        >>> from jaxephys.hippie.synthetic import make_synthetic_units
+        >>> model = Hippie(4, width=2, trunk="dense", seeds=2, max_epochs=2, progress=False)
+        >>> model.fit_transform(make_synthetic_units(60)).shape
+        (60, 4)
+        """
+        self.fit(units, y, technology=technology, initial=initial, held_out=held_out)
+        return self._transform(units, technology)
+
     def start_runs(
         self, seeds: Sequence[int], classes: ClassNames
     ) -> tuple[ConditionalVAE, dict[str, Any], ClassNames]:
@@ -282,8 +340,8 @@ class Hippie(HippieInference, EnsembleEstimator):
         ----------
         seeds : sequence of int
             Seed of each run.
-        classes : array of str (n_classes,)
-            Names of the classes that the decoder is to receive; empty for those of this model.
+        classes : array (n_classes,)
+            Classes that the decoder is to receive; empty for those of this model.
 
         Returns
         -------
@@ -291,8 +349,8 @@ class Hippie(HippieInference, EnsembleEstimator):
             The architecture. If the classes are not those of this model, it has a new class table, drawn from the seeds.
         variables : dict
             Variables with a leading run axis, without the count of steps.
-        classes : array of str
-            Names of the classes of the network.
+        classes : array (n_classes,)
+            Classes of the network.
         """
         variables = initial_from_runs(self.variables_, np.arange(len(seeds)) % self.n_networks_)
         if not len(classes) or np.array_equal(classes, self.classes_):
@@ -308,7 +366,7 @@ class Hippie(HippieInference, EnsembleEstimator):
         names: TextArray,
         splits: Sequence[Split],
         indices: Int[np.ndarray, "run"] | None = None,
-        classes: Sequence[str] | ClassNames = (),
+        classes: Sequence[Any] | ClassNames = (),
     ) -> Hippie:
         """Take over runs of a grid that was trained elsewhere, such as by `jaxephys.hippie.grid.train_grid`.
 
@@ -328,8 +386,8 @@ class Hippie(HippieInference, EnsembleEstimator):
             Rows of every run of the grid.
         indices : int array (n_networks,), optional
             Runs to keep; by default all.
-        classes : sequence of str
-            Names of the classes that the decoder receives; by default unknown, or none.
+        classes : sequence
+            Classes that the decoder receives; by default unknown, or none.
 
         Returns
         -------
@@ -337,7 +395,7 @@ class Hippie(HippieInference, EnsembleEstimator):
             The fitted estimator.
         """
         kept = [splits[run] for run in self._store_runs(result, indices)]
-        self.network_, self.preparation_, self.classes_ = network, preparation, np.array(classes, str)
+        self.network_, self.preparation_, self.classes_ = network, preparation, _class_array(classes)
         self.trained_on_ = np.unique(names[np.concatenate([rows for split in kept for rows in split[:2]])])
         self.noise_ = measure_noise(network, data, self.variables_, [split.validation for split in kept], SAMPLES)
         return self
@@ -380,12 +438,39 @@ class Hippie(HippieInference, EnsembleEstimator):
         parameters = [{"objective": asdict(objective)} for objective in objectives]
         return RunTemplate(model._config(model._saved_settings()), {"used_units": used}, parameters)
 
-    def score_table(self, units: UnitTable) -> list[dict[str, Any]]:
+    def score(self, units: UnitsLike, y: Any = None) -> float:
+        """Return the explained variance of the reconstructed curves, averaged over modalities and networks.
+
+        Parameters
+        ----------
+        units : UnitTable of n_units, or array (n_units, n_columns)
+            Units, which should not have been used in training.
+        y : ignored
+            Present for scikit-learn, whose ``GridSearchCV`` chooses by this score. A search for the best embedding of cell types should
+            score a pipeline with a classifier instead.
+
+        Returns
+        -------
+        float
+            At most 1, which is a perfect reconstruction; 0 is the mean curve.
+
+        Examples
+        --------
+        >>> from jaxephys import Hippie
+        >>> from jaxephys.hippie.synthetic import make_synthetic_units
+        >>> units = make_synthetic_units(60)
+        >>> model = Hippie(4, width=2, trunk="dense", seeds=2, max_epochs=2, progress=False).fit(units)
+        >>> model.score(units) < 1
+        True
+        """
+        return float(np.mean([row["r2"] for row in self.score_table(units)]))
+
+    def score_table(self, units: UnitsLike) -> list[dict[str, Any]]:
         """Score the reconstruction of units, which should not have been used in training (see `seen`).
 
         Parameters
         ----------
-        units : UnitTable of n_units
+        units : UnitTable of n_units, or array (n_units, n_columns)
             Units.
 
         Returns
@@ -404,13 +489,14 @@ class Hippie(HippieInference, EnsembleEstimator):
         ['network', 'active', 'kl', 'loss', 'r2', 'r2_acg', 'r2_isi', 'r2_wave', 'n']
         """
         data = self._unit_arrays(units)
-        rows = stack_rows([plain_rows(np.arange(len(units)))] * self.n_networks_)
-        unlabelled = np.full(len(units), -1, np.int32)
+        n_units = len(data.source)
+        rows = stack_rows([plain_rows(np.arange(n_units))] * self.n_networks_)
+        unlabelled = np.full(n_units, -1, np.int32)
         constants = [make_constants(self._objective(unlabelled), unlabelled)] * self.n_networks_
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *constants)
         scores = score(make_task(self.network_), data, self.scored_variables, rows, stacked)
         return [
-            score_row(run, {name: values[run] for name, values in scores.items()}, len(units))
+            score_row(run, {name: values[run] for name, values in scores.items()}, n_units)
             for run in range(self.n_networks_)
         ]
 
@@ -422,7 +508,7 @@ class Hippie(HippieInference, EnsembleEstimator):
         return {"tally": tally, **self.variables_}
 
     @classmethod
-    def from_checkpoint(cls, checkpoint_path: str | Path, device: str | None = None) -> Hippie:
+    def from_checkpoint(cls, checkpoint_path: str | Path, device: str | None = None, *, order: str = "card") -> Hippie:
         """Convert a published PyTorch checkpoint, without PyTorch and without executing code in the file.
 
         Parameters
@@ -431,17 +517,25 @@ class Hippie(HippieInference, EnsembleEstimator):
             A file such as ``hippie_techcond_v1.ckpt``, or any state dict of the published network.
         device : str, optional
             Ignored; the published model card has it. JAX chooses the device.
+        order : {"card", "train"}, default "card"
+            Order of the preprocessing of raw curves. "card": resample, then scale each curve to [-1, 1], as the model card, its
+            functions and ``hippie-cli embed`` do. "train": scale, then resample, as the data set class of the original does, on which
+            the network was trained. The two differ where a peak falls between two new samples. On random weights, embeddings of the
+            two orders differ by 3.5 % of their norm in the median and by 366 % at most, so that embeddings of one order must not be
+            compared with those of the other.
 
         Returns
         -------
         Hippie
-            A fitted estimator of one network. Its preprocessing is that of the model card. It has no measurement of the error of
-            imputed curves; see `calibrate`.
+            A fitted estimator of one network, which stores the order (``preparation_``). It has no measurement of the error of imputed
+            curves; see `calibrate`.
 
         Raises
         ------
         CheckpointError
             If the file is damaged or its tensors are not those of a HIPPIE network. It is a ``ValueError``.
+        ValueError
+            If the order is unknown.
 
         Examples
         --------
@@ -449,12 +543,13 @@ class Hippie(HippieInference, EnsembleEstimator):
         >>> model.embed(units, technology="neuropixels")  # doctest: +SKIP
         """
         del device
+        check_choice("order", order, ORDERS)
         state = read_state_dict(checkpoint_path)
         try:
             network, variables = convert_state_dict(state)
         except CheckpointError as error:
             raise CheckpointError(f"{checkpoint_path}: {error}") from error
-        return cls.from_network(network, variables, Preparation("card", "stored", network.modalities))
+        return cls.from_network(network, variables, Preparation(order, "stored", network.modalities))
 
     @classmethod
     def from_network(cls, network: ConditionalVAE, variables: PyTree, preparation: Preparation) -> Hippie:
@@ -492,6 +587,8 @@ class Hippie(HippieInference, EnsembleEstimator):
         filename: str = published_api.FILE,
         device: str | None = None,
         cache_dir: str | Path | None = None,
+        *,
+        order: str = "card",
     ) -> Hippie:
         """Download the published checkpoint from the Hugging Face hub, unless it is in the cache, and convert it.
 
@@ -505,6 +602,8 @@ class Hippie(HippieInference, EnsembleEstimator):
             Ignored, as in `from_checkpoint`.
         cache_dir : str or Path, optional
             Folder of the cache; by default that of ``huggingface_hub``.
+        order : {"card", "train"}, default "card"
+            Order of the preprocessing, see `from_checkpoint`.
 
         Returns
         -------
@@ -520,11 +619,24 @@ class Hippie(HippieInference, EnsembleEstimator):
         --------
         >>> model = Hippie.from_pretrained("Jesusgf23/hippie")  # doctest: +SKIP
         """
-        return cls.from_checkpoint(published_api.download_checkpoint(repo_id, filename, cache_dir), device)
+        file = published_api.download_checkpoint(repo_id, filename, cache_dir)
+        return cls.from_checkpoint(file, device, order=order)
+
+    def _check_parameters(self) -> None:
+        """Raise an error if a parameter is impossible. The engine and the objective check the others."""
+        check_numbers(self, latent=1, width=1, seeds=1, max_epochs=1, batch_size=1)
+        check_numbers(self, contrast=0.0, learning_rate=0.0, weight_decay=0.0, validation=0.0)
+        if self.patience is not None:
+            check_numbers(self, patience=1)
+        if not 0 < self.validation < 1:
+            raise ValueError(f"validation is {self.validation}: give a share of the units between 0 and 1")
+        check_choice("trunk", self.trunk, TRUNKS)
 
     def _objective(self, codes: Int[np.ndarray, "cell"]) -> Objective:
-        if isinstance(self.objective, str) and self.objective not in OBJECTIVES:
-            raise ValueError(f"objective {self.objective!r} is unknown: choose one of {', '.join(OBJECTIVES)}")
+        if not isinstance(self.objective, Objective) and self.objective not in tuple(OBJECTIVES):
+            raise ValueError(
+                f"objective {self.objective!r} is unknown: choose one of {', '.join(OBJECTIVES)}, or give an Objective"
+            )
         objective = OBJECTIVES[self.objective] if isinstance(self.objective, str) else self.objective
         if self.contrast != CONTRAST and (objective.conditioned or objective.contrast):
             raise ValueError(
@@ -549,12 +661,19 @@ class Hippie(HippieInference, EnsembleEstimator):
         return ConditionalVAE(self._preparation().lengths, self.latent, self.width, **options)
 
     def _preparation(self) -> Preparation:
+        if isinstance(self.modalities, str) or not len(self.modalities):
+            raise ValueError(
+                f"modalities is {self.modalities!r}: give some of {', '.join(LENGTHS)}, as ('wave', 'isi')"
+            )
         names = [*(name for name in LENGTHS if name in self.modalities), *(set(self.modalities) - set(LENGTHS))]
         return Preparation(lengths=tuple((name, LENGTHS.get(name, 0)) for name in names))
 
     def _encoded_parameters(self) -> dict[str, Any]:
         objective = self.objective if isinstance(self.objective, str) else asdict(self.objective)
-        return {**self.get_params(), "objective": objective, "modalities": list(self.modalities)}
+        parameters = self.get_params()
+        if isinstance(self.random_state, np.random.RandomState):
+            parameters["random_state"] = self.first_seed_
+        return {**parameters, "objective": objective, "modalities": [str(name) for name in self.modalities]}
 
     @classmethod
     def _decoded_parameters(cls, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -571,13 +690,15 @@ class Hippie(HippieInference, EnsembleEstimator):
             "preparation": self.preparation_.to_dict(),
             "trained_on": self.trained_on_.tolist(),
             "classes": self.classes_.tolist(),
+            **saved_columns(self),
         }
 
     def _restore(self, arrays: dict[str, PyTree], config: dict[str, Any]) -> None:
         self.network_ = network_from_config(config["network"])
         self.preparation_ = Preparation.from_dict(config["preparation"])
         self.trained_on_ = np.array(config["trained_on"], str)
-        self.classes_ = np.array(config.get("classes", []), str)  # models of earlier versions have none
+        self.classes_ = _class_array(config.get("classes", ()))  # models of earlier versions have none
+        restore_columns(self, config)
         if "used_units" in arrays:  # of runs that are read from checkpoints
             self.trained_on_ = np.unique(self.trained_on_[arrays["used_units"].any(axis=0)])
         self.variables_ = {name: tree for name, tree in arrays.items() if name not in ("noise", "used_units")}
@@ -591,9 +712,27 @@ class Hippie(HippieInference, EnsembleEstimator):
         }  # of all subsets
         return {name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()}
 
+    def export_program(self) -> ExportProgram:
+        """Return the computation of the fitted networks as one function, which `jaxephys.models.export.export_model` writes.
+
+        Returns
+        -------
+        ExportProgram
+            The function of `jaxephys.hippie.export.make_program`, its inputs and its outputs.
+        """
+        check_is_fitted(self)
+        return make_program(self)
+
+    def _card_details(self) -> ModelDetails:
+        return describe_model(self)
+
     def _summary(self) -> str:
         curves = ", ".join(f"{name} {length}" for name, length in self.network_.modalities)
         return f"latent {self.network_.latent}, curves {curves}, trained on {len(self.trained_on_) or 'unknown'} units"
+
+
+def _class_array(classes: Sequence[Any] | ClassNames) -> ClassNames:
+    return np.asarray(classes) if len(classes) else np.array([], str)
 
 
 @migration("Hippie", from_version=1)

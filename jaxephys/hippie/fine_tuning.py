@@ -31,6 +31,7 @@ from jaxephys.hippie.benchmark import assign_folds, baseline_features
 from jaxephys.hippie.class_table import with_class_table
 from jaxephys.hippie.datasets import available_modalities
 from jaxephys.hippie.estimator import Hippie
+from jaxephys.hippie.grid import train_config
 from jaxephys.hippie.network.cvae import ConditionalVAE
 from jaxephys.hippie.preprocessing import Preparation
 from jaxephys.hippie.pretrained import PUBLISHED_WEIGHTS, open_model
@@ -40,13 +41,11 @@ from jaxephys.hippie.task import (
     PUBLISHED,
     Objective,
     UnitArrays,
-    even_batch_size,
     fill_missing,
     initial_from_runs,
     make_data,
     make_run_inputs,
     make_task,
-    warm_up_steps,
 )
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.settings import Settings
@@ -103,6 +102,11 @@ class FineTuningSettings(Settings):
     """Type of encoders and decoders of a network that starts from random weights."""
     width: int = 64
     """Its channels of the first layer."""
+
+    @property
+    def weight_decay(self) -> float:
+        """Weight decay of AdamW, as published."""
+        return 0.01
 
     @property
     def objectives(self) -> tuple[Objective, Objective]:
@@ -281,24 +285,9 @@ def _training(
         row[split.test] = -1
     if settings.transductive:
         splits = [split._replace(train=np.union1d(split.train, split.test)) for split in splits]
-    n_rows = [len(split.train) for split in splits]
-    size = even_batch_size(n_rows, settings.batch_size) if settings.even_batches else settings.batch_size
-    options: Any = {"batch_size": size, "label_validation": settings.noisy_validation}
-    inputs = make_run_inputs(labels, splits, [objective] * len(splits), **options)
-    n_steps = max_epochs * -(-max(n_rows) // size)
-    config = TrainConfig(
-        max_epochs,
-        settings.patience,
-        settings.min_delta,
-        monitor="loss",
-        mode="min",
-        batch_size=size,
-        learning_rate=settings.learning_rate,
-        weight_decay=0.01,
-        clip_norm=1.0,
-        warmup_steps=warm_up_steps(network, [objective], n_steps),
-    )
-    return inputs, config
+    config = train_config(settings, network, splits, [objective], max_epochs)
+    options: Any = {"batch_size": config.batch_size, "label_validation": settings.noisy_validation}
+    return make_run_inputs(labels, splits, [objective] * len(splits), **options), config
 
 
 def score_probes(tuned: FineTuned, units: UnitTable, name: str) -> list[Score]:

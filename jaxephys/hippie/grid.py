@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -42,6 +42,46 @@ from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
 
 FOLDS, FOLD_SEED = 5, 42  # the published ones
 ALL_MODALITIES = tuple(LENGTHS.items())
+
+
+class TrainingSettings(Protocol):
+    """What `train_config` reads of the settings of an experiment; each is a field or a property there.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        Fields of the settings.
+    """
+
+    @property
+    def batch_size(self) -> int:
+        """Units of a step."""
+        ...
+
+    @property
+    def even_batches(self) -> bool:
+        """Adjust the batch size so that the last batch of an epoch is not small."""
+        ...
+
+    @property
+    def patience(self) -> int | None:
+        """A run stops after this number of epochs without a lower validation loss; None: never."""
+        ...
+
+    @property
+    def min_delta(self) -> float:
+        """Smallest improvement of the validation loss that counts."""
+        ...
+
+    @property
+    def learning_rate(self) -> float:
+        """Learning rate of AdamW."""
+        ...
+
+    @property
+    def weight_decay(self) -> float:
+        """Weight decay of AdamW."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -288,7 +328,7 @@ def train_grid(
     options["mask_token"] = settings.missing == "token"
     latent = settings.latent_size(len(preparation.lengths))
     network: Any = ConditionalVAE(preparation.lengths, latent, settings.width, **options)
-    config = _train_config(settings, network, splits, objectives)
+    config = train_config(settings, network, splits, objectives, settings.max_epochs)
     inputs = make_run_inputs(
         codes, splits, objectives, batch_size=config.batch_size, label_validation=settings.noisy_validation
     )
@@ -300,13 +340,37 @@ def train_grid(
     return TrainedGrid(network, preparation, data, names, list(splits), inputs, result)
 
 
-def _train_config(
-    settings: NetworkSettings, network: ConditionalVAE, splits: Sequence[Split], objectives: Sequence[Objective]
+def train_config(
+    settings: TrainingSettings,
+    network: ConditionalVAE,
+    splits: Sequence[Split],
+    objectives: Sequence[Objective],
+    max_epochs: int,
 ) -> TrainConfig:
+    """Return the settings of the engine for a grid of networks.
+
+    Parameters
+    ----------
+    settings : TrainingSettings
+        How the networks are trained.
+    network : ConditionalVAE
+        Their architecture.
+    splits : sequence of Split
+        Rows of each run; the numbers of training rows determine the batch size, if it is to be even, and the warm-up.
+    objectives : sequence of Objective
+        Objective of each run, or the one of all.
+    max_epochs : int
+        Largest number of epochs, which may be that of a stage.
+
+    Returns
+    -------
+    TrainConfig
+        Settings that select the epoch by the validation loss.
+    """
     n_rows = [len(split.train) for split in splits]
     size = even_batch_size(n_rows, settings.batch_size) if settings.even_batches else settings.batch_size
     return TrainConfig(
-        settings.max_epochs,
+        max_epochs,
         settings.patience,
         settings.min_delta,
         monitor="loss",
@@ -315,7 +379,7 @@ def _train_config(
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         clip_norm=1.0,
-        warmup_steps=warm_up_steps(network, objectives, settings.max_epochs * -(-max(n_rows) // size)),
+        warmup_steps=warm_up_steps(network, objectives, max_epochs * -(-max(n_rows) // size)),
     )
 
 

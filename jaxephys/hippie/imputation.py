@@ -21,7 +21,16 @@ from jaxephys.engine.predict import predict
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.engine.task import Backend, Task, Variables
 from jaxephys.hippie.network.cvae import ConditionalVAE, Conditions
-from jaxephys.hippie.task import CPU, MIN_VARIANCE, UnitArrays, UnitBatch, choose_block, make_task, network_for_backend
+from jaxephys.hippie.task import (
+    CPU,
+    MIN_VARIANCE,
+    UnitArrays,
+    UnitBatch,
+    choose_block,
+    make_task,
+    network_for_backend,
+    pad_query,
+)
 
 Curves = dict[str, Float[AnyArray, "*run row _"]]
 
@@ -229,6 +238,7 @@ def measure_noise(
     tables = [(np.arange(len(subsets))[:, None] * len(union) + index).ravel() for index in indices]
     row_sets = stack_rows([plain_rows(table) for table in tables])
     task = decoding_task(network, samples=samples)
+    tiled, row_sets = pad_query(tiled, row_sets)
     decoded = predict(task, tiled, variables, row_sets, block=choose_block())
     noise = {}
     for m, (name, length) in enumerate(network.modalities):

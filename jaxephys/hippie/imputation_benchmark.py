@@ -32,7 +32,9 @@ from jaxephys.hippie.grid import TrainedGrid
 from jaxephys.hippie.imputation import decoding_task, hide_curves, measure_noise
 from jaxephys.hippie.inference import SAMPLES
 from jaxephys.hippie.preprocessing import prepare
-from jaxephys.reporting.plots import GREY, PALETTE, STYLE, save_figure
+from jaxephys.hippie.published_values import PUBLISHED_ERRORS
+from jaxephys.reporting.headline import Headline
+from jaxephys.reporting.plots import PALETTE, STYLE, draw_legend, save_figure
 from jaxephys.reporting.score_table import summarize
 from jaxephys.reporting.tables import Table, model_table
 from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
@@ -40,11 +42,8 @@ from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
 BASELINES = ("mean", "ridge", "knn 10")
 LEVEL, N_SD = 0.9, 1.645  # of the prediction intervals, and their half-width in sd
 N_EXAMPLES = 4  # units in the figure
+CURVE_AXES = {"wave": ("Waveform", "Time (ms)"), "isi": ("Intervals", "Interval (ms)"), "acg": ("ACG", "Lag (ms)")}
 EXPERIMENT = "hippie_impute"
-PUBLISHED_ERRORS = {  # of Hausser, on units that the network was trained on
-    "network": {"mse_wave": "0.242", "mse_isi": "0.330", "mse_acg": "0.289"},
-    "mean": {"mse_wave": "0.194", "mse_isi": "0.282", "mse_acg": "0.354"},
-}
 
 
 def complete_units(units: UnitTable) -> UnitTable | None:
@@ -296,8 +295,36 @@ def imputation_notes(scores: Sequence[Score]) -> list[str]:
     ]
 
 
+def imputation_headlines(scores: Iterable[Score], names: Iterable[str]) -> list[Headline]:
+    """Return the comparisons of the ensemble of networks with the best baseline, for the summary of a report.
+
+    Parameters
+    ----------
+    scores : iterable of Score
+        Scores of all data sets.
+    names : iterable of str
+        Names of the data sets.
+
+    Returns
+    -------
+    list of Headline
+        One comparison of the mean squared error per data set and modality. The published error is that of the network.
+    """
+    metrics = {(score.test_on, score.metric) for score in scores if score.variant == "ensemble"}
+    headlines = []
+    for name in names:
+        quoted = PUBLISHED_ERRORS["network"] if name.startswith("hausser") else {}
+        for metric in ("mse_wave", "mse_isi", "mse_acg"):
+            if (name, metric) in metrics:
+                published = quoted.get(metric)
+                headlines.append(Headline(metric, "ensemble", BASELINES, name, None, published, name))
+    return headlines
+
+
 @matplotlib.rc_context(STYLE)
-def draw_imputations(folder: Path, name: str, examples: Mapping[str, np.ndarray], note: str = "") -> Path:
+def draw_imputations(
+    folder: Path, name: str, examples: Mapping[str, np.ndarray], n_bins: Mapping[str, int], note: str = ""
+) -> Path:
     """Draw measured and predicted curves of a few test units.
 
     Parameters
@@ -308,6 +335,8 @@ def draw_imputations(folder: Path, name: str, examples: Mapping[str, np.ndarray]
         Name of the data set.
     examples : mapping of str to array (4, n_examples, length)
         Result of `evaluate_imputation`.
+    n_bins : mapping of str to int
+        Number of samples or bins of the stored curves, from which the axes follow.
     note : str
         Sentence below the panels.
 
@@ -316,25 +345,59 @@ def draw_imputations(folder: Path, name: str, examples: Mapping[str, np.ndarray]
     Path
         The figure.
     """
-    size = (2.2 * N_EXAMPLES, 1.7 * len(examples))
-    figure = Figure(figsize=size, layout="constrained")
-    axes: Any = figure.subplots(len(examples), N_EXAMPLES, squeeze=False, sharey=True)
+    figure = Figure(figsize=(7.2, 0.9 + 1.75 * len(examples)), layout="constrained")
+    axes: Any = figure.subplots(len(examples), N_EXAMPLES, squeeze=False, sharey=True, sharex="row")
     rows = []
-    for panels, (modality, parts) in zip(axes, examples.items(), strict=True):
-        panels[0].set_ylabel(modality)
+    for row, (panels, (modality, parts)) in enumerate(zip(axes, examples.items(), strict=True)):
+        (title, unit_of_x), ends = CURVE_AXES[modality], curve_ends(modality, n_bins.get(modality, parts.shape[2]))
+        panels[0].set_ylabel(f"{title}\n(scaled to -1 to 1)", fontsize=8)
         for unit, panel in enumerate(panels[: parts.shape[1]]):
             truth, predicted, sd, ridge = parts[:, unit]
             sample = np.arange(len(truth))
+            x = np.linspace(*ends, len(truth))
             low, high = predicted - N_SD * sd, predicted + N_SD * sd
-            panel.fill_between(sample, low, high, color=PALETTE[0], alpha=0.2, lw=0)
-            panel.plot(sample, predicted, color=PALETTE[0], label="ensemble, 90 %")
-            panel.plot(sample, ridge, color=GREY, ls=":", label="ridge")
-            panel.plot(sample, truth, color="black", lw=1, label="measured")
-            panel.set(xticks=[], ylim=(-1.6, 1.6))
+            panel.fill_between(x, low, high, color=PALETTE[0], alpha=0.2, lw=0)
+            panel.plot(x, predicted, color=PALETTE[0], lw=1.6, label="ensemble of networks, with 90 % interval")
+            panel.plot(x, ridge, color=PALETTE[1], ls="--", lw=1.2, label="ridge regression")
+            panel.plot(x, truth, color="black", lw=1, label="measured")
+            panel.set(ylim=(-1.6, 1.6))
+            panel.set_xlabel(unit_of_x, fontsize=8)
+            panel.tick_params(labelsize=7.5)
+            if row == 0:
+                panel.set_title(f"Test unit {unit + 1}", fontsize=9)
             rows += zip([modality] * len(truth), [unit] * len(truth), sample, truth, predicted, sd, ridge, strict=True)
-    axes[0, 0].legend(fontsize=7, loc="upper right")
+        for unused in panels[parts.shape[1] :]:
+            unused.set_visible(False)
+    draw_legend(figure, *axes[0, 0].get_legend_handles_labels())
     columns = ("modality", "unit", "sample", "measured", "predicted", "sd", "ridge")
     return save_figure(figure, folder, f"imputed_{name}", columns, rows, note)
+
+
+def curve_ends(modality: str, n_bins: int) -> tuple[float, float]:
+    """Return the first and the last position of a curve on its axis.
+
+    Parameters
+    ----------
+    modality : {"wave", "isi", "acg"}
+        Kind of curve.
+    n_bins : int
+        Number of stored samples of a waveform at 20 kHz, or of bins of 1 ms.
+
+    Returns
+    -------
+    first, last : float
+        In ms. An autocorrelogram with an odd number of bins has negative lags as well.
+
+    Examples
+    --------
+    >>> curve_ends("wave", 50), curve_ends("acg", 201), curve_ends("isi", 100)
+    ((0.0, 2.45), (-100.0, 100.0), (0.0, 99.0))
+    """
+    if modality == "wave":
+        return 0.0, (n_bins - 1) / 20
+    if modality == "acg" and n_bins % 2:
+        return -float(n_bins // 2), float(n_bins // 2)
+    return 0.0, float(n_bins - 1)
 
 
 def _mse(prediction: np.ndarray, truth: np.ndarray) -> float:

@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from jaxephys.engine.fit import take_runs
 from jaxephys.engine.predict import predict
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.engine.task import Task, Variables
 from jaxephys.hippie import published_api
+from jaxephys.hippie.datasets import UnitsLike, split_columns
 from jaxephys.hippie.imputation import decoding_task, measure_noise, traversal_task
 from jaxephys.hippie.network.cvae import ConditionalVAE, Conditions
 from jaxephys.hippie.preprocessing import Preparation, preprocess_acg, preprocess_isi, preprocess_waveform
@@ -37,7 +40,9 @@ from jaxephys.hippie.task import (
     make_data,
     make_task,
     network_for_backend,
+    pad_query,
 )
+from jaxephys.schemas.unit_sources import as_unit_table, is_unit_source
 from jaxephys.schemas.unit_table import TECHNOLOGIES, UnitTable
 
 if TYPE_CHECKING:
@@ -91,8 +96,10 @@ class ClassPath(NamedTuple):
     curves: dict[str, Float[np.ndarray, "step _"]]
 
 
-class HippieInference:
+class HippieInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """Methods of a fitted `jaxephys.hippie.estimator.Hippie`: embedding, reconstruction, imputation, counterfactuals, traversal.
+
+    Each takes a table of units, or an array with the curves of one unit in each row, see `jaxephys.hippie.datasets.split_columns`.
 
     Attributes
     ----------
@@ -107,8 +114,8 @@ class HippieInference:
         modalities.
     trained_on_ : array of str
         Names of the units of training and validation.
-    classes_ : array of str
-        Names of the classes that the decoder receives; empty if it receives none, or if they are unknown.
+    classes_ : array (n_classes,)
+        Classes that the decoder receives; empty if it receives none, or if they are unknown.
     """
 
     network_: ConditionalVAE
@@ -123,14 +130,55 @@ class HippieInference:
         """Number of trained networks."""
         return len(jax.tree.leaves(self.variables_["params"])[0])
 
+    @property
+    def _n_features_out(self) -> int:
+        """Number of columns of `transform`, which scikit-learn names "hippie0", "hippie1", ..."""
+        return self.network_.latent
+
+    def transform(self, units: UnitsLike) -> Float[np.ndarray, "cell latent"]:
+        """Embed units in the latent space of the first network, as a transformer of scikit-learn.
+
+        Parameters
+        ----------
+        units : UnitTable of n_units, sequence of UnitTable, or array (n_units, n_columns)
+            Units. Any of the curves may be missing. An array has the columns that `fit` has received; a DataFrame has them under the
+            same names and in the same order.
+
+        Returns
+        -------
+        float32 array (n_units, latent)
+            Embeddings, as of `embed`, of the units of all tables. ``set_output(transform="pandas")`` makes it a DataFrame with the
+            columns "hippie0", "hippie1", ...
+
+        Raises
+        ------
+        ValueError
+            If the columns are not those of the training array.
+
+        Examples
+        --------
+        >>> from jaxephys import Hippie
+        >>> from jaxephys.hippie.synthetic import make_synthetic_units
+        >>> units = make_synthetic_units(60)
+        >>> model = Hippie(4, width=2, trunk="dense", seeds=2, max_epochs=2, progress=False).fit(units)
+        >>> bool((model.transform(units) == model.embed(units)).all())
+        True
+        """
+        return self._transform(units)
+
+    def _transform(self, units: UnitsLike, technology: str | None = None) -> Float[np.ndarray, "cell latent"]:
+        check_is_fitted(self)
+        tables = self._as_tables(units, self.preparation_)
+        return np.concatenate([self.embed(table, technology=technology) for table in tables])
+
     def embed(
-        self, units: UnitTable, *, technology: str | None = None, network: int = 0
+        self, units: UnitsLike, *, technology: str | None = None, network: int = 0
     ) -> Float[np.ndarray, "cell latent"]:
         """Embed units in the latent space of one network. The spaces of two networks differ and cannot be averaged.
 
         Parameters
         ----------
-        units : UnitTable of n_units
+        units : UnitTable of n_units, or array (n_units, n_columns)
             Units. Any of the curves may be missing.
         technology : str, optional
             Recording technology of all units, one of "neuropixels", "silicon_probe", "juxtacellular" and "tetrode". By default that
@@ -161,12 +209,12 @@ class HippieInference:
         self._check_network(network)
         return self._predict(make_task(self.network_), data, [network]).mu[0]
 
-    def reconstruct(self, units: UnitTable, *, technology: str | None = None) -> dict[str, Float[np.ndarray, "cell _"]]:
+    def reconstruct(self, units: UnitsLike, *, technology: str | None = None) -> dict[str, Float[np.ndarray, "cell _"]]:
         """Decode all curves of each unit from the curves that it has.
 
         Parameters
         ----------
-        units : UnitTable of n_units
+        units : UnitTable of n_units, or array (n_units, n_columns)
             Units.
         technology : str, optional
             Recording technology of all units; by default that of the table.
@@ -189,7 +237,7 @@ class HippieInference:
 
     def impute(
         self,
-        units: UnitTable,
+        units: UnitsLike,
         modality: str,
         *,
         given: Sequence[str] | None = None,
@@ -200,7 +248,7 @@ class HippieInference:
 
         Parameters
         ----------
-        units : UnitTable of n_units
+        units : UnitTable of n_units, or array (n_units, n_columns)
             Units. Their own curve of this modality, if they have one, is not used.
         modality : {"wave", "isi", "acg"}
             Curve to predict.
@@ -250,13 +298,13 @@ class HippieInference:
         return Imputation(mean.mean(axis=0), np.sqrt(variance.mean(axis=0) + mean.var(axis=0)))
 
     def counterfactual(
-        self, units: UnitTable, technology: str, *, recorded: str | None = None
+        self, units: UnitsLike, technology: str, *, recorded: str | None = None
     ) -> dict[str, Float[np.ndarray, "cell _"]]:
         """Predict the curves that units would have if they had been recorded with another technology.
 
         Parameters
         ----------
-        units : UnitTable of n_units
+        units : UnitTable of n_units, or array (n_units, n_columns)
             Units.
         technology : str
             Technology of the prediction.
@@ -288,13 +336,13 @@ class HippieInference:
         return self._decode(data, self._technology_index(technology))
 
     def traverse(
-        self, units: UnitTable, dimension: int, values: Sequence[float] = TRAVERSAL_VALUES, *, network: int = 0
+        self, units: UnitsLike, dimension: int, values: Sequence[float] = TRAVERSAL_VALUES, *, network: int = 0
     ) -> dict[str, Float[np.ndarray, "cell step _"]]:
         """Decode the curves of each unit with one latent dimension set to each of some values.
 
         Parameters
         ----------
-        units : UnitTable of n_units
+        units : UnitTable of n_units, or array (n_units, n_columns)
             Units.
         dimension : int
             Index of the latent dimension.
@@ -322,6 +370,7 @@ class HippieInference:
         >>> model.traverse(units, 0, values=(-1.0, 0.0, 1.0))["wave"].shape
         (60, 3, 50)
         """
+        check_is_fitted(self)
         if not 0 <= dimension < self.network_.latent:
             raise ValueError(
                 f"there is no dimension {dimension}: this model has {self.network_.latent}, counted from 0"
@@ -334,7 +383,7 @@ class HippieInference:
         latent: Float[np.ndarray, "step latent"],
         *,
         technology: str | None = None,
-        label: str | None = None,
+        label: Any = None,
         network: int = 0,
     ) -> dict[str, Float[np.ndarray, "step _"]]:
         """Decode latent vectors, such as embeddings or points between them.
@@ -345,7 +394,7 @@ class HippieInference:
             Vectors in the latent space of the network.
         technology : str, optional
             Recording technology that the decoder receives; by default unknown.
-        label : str, optional
+        label : object, optional
             Class that the decoder receives, one of ``classes_``; by default none.
         network : int
             Index of the network.
@@ -374,7 +423,7 @@ class HippieInference:
         check_is_fitted(self)
         self._check_network(network)
         if label is not None and label not in self.classes_:
-            known = ", ".join(self.classes_) or "none that is known by name"
+            known = ", ".join(map(str, self.classes_)) or "none that is known by name"
             raise ValueError(f"the decoder has no class {label!r}: its classes are {known}")
         if technology is not None and not self.network_.sources:
             raise ValueError("this model was trained without technologies: leave the technology of the decoder out")
@@ -452,7 +501,7 @@ class HippieInference:
             technology = str(technologies[0])
         return ClassPath(share, latent, self.decode(latent, technology=technology, network=network))
 
-    def calibrate(self, units: UnitTable) -> None:
+    def calibrate(self, units: UnitsLike) -> None:
         """Measure ``noise_``, and with it the sd of imputed curves, on units that the model was not trained on.
 
         ``fit`` measures it on validation units. A converted checkpoint, or a run that was loaded from checkpoints, has no such
@@ -460,7 +509,7 @@ class HippieInference:
 
         Parameters
         ----------
-        units : UnitTable of n_units
+        units : UnitTable of n_units, or array (n_units, n_columns)
             Units that the model was not trained on.
 
         Raises
@@ -468,17 +517,18 @@ class HippieInference:
         ValueError
             If the model was trained on one of them, by name.
         """
-        if (trained := self.seen(units)).any():
-            raise ValueError(f"unit {units.name[trained.argmax()]} was trained on: calibrate with units that were not")
-        rows = [np.arange(len(units))] * self.n_networks_
-        self.noise_ = measure_noise(self.network_, self._unit_arrays(units), self.variables_, rows, SAMPLES)
+        table = self._as_table(units)
+        if (trained := self.seen(table)).any():
+            raise ValueError(f"unit {table.name[trained.argmax()]} was trained on: calibrate with units that were not")
+        rows = [np.arange(len(table))] * self.n_networks_
+        self.noise_ = measure_noise(self.network_, self._unit_arrays(table), self.variables_, rows, SAMPLES)
 
-    def seen(self, units: UnitTable) -> Bool[np.ndarray, "cell"]:
+    def seen(self, units: UnitsLike) -> Bool[np.ndarray, "cell"]:
         """Return which units were used in training or validation. A test set must not contain such a unit.
 
         Parameters
         ----------
-        units : UnitTable of n_units
+        units : UnitTable of n_units, or array (n_units, n_columns)
             Units; they are compared by name (data set and unit).
 
         Returns
@@ -486,8 +536,7 @@ class HippieInference:
         bool array (n_units,)
             True where the model has used the unit, in this training or in that of its ``initial`` model.
         """
-        check_is_fitted(self)
-        return np.isin(units.name, self.trained_on_)
+        return np.isin(self._as_table(units).name, self.trained_on_)
 
     def get_embeddings(
         self,
@@ -531,9 +580,46 @@ class HippieInference:
         if not 0 <= network < self.n_networks_:
             raise ValueError(f"there is no network {network}: this model has {self.n_networks_}, counted from 0")
 
-    def _unit_arrays(self, units: UnitTable, technology: str | None = None) -> UnitArrays:
+    def _as_tables(self, units: UnitsLike, preparation: Preparation, *, min_units: int = 0) -> list[UnitTable]:
+        """Return units as tables.
+
+        ``fit`` gives the smallest number of units, and remembers the columns of an array; other methods check that they are the same.
+        """
+        fitting = min_units > 0
+        if fitting:
+            for name in ("n_features_in_", "feature_names_in_"):
+                self.__dict__.pop(name, None)
+        if fitting and isinstance(units, (list, tuple)) and not units:
+            raise ValueError("there is no table of units: give one, or several")
+        if is_unit_source(units):
+            return [as_unit_table(units)]
+        if isinstance(units, (list, tuple)) and all(is_unit_source(table) for table in units):
+            return [as_unit_table(table) for table in units]
+        options: Any = {
+            "ensure_all_finite": "allow-nan",
+            "ensure_min_samples": max(min_units, 1),
+            "ensure_min_features": 2,
+        }
+        rows = validate_data(self, units, reset=fitting, dtype=np.float32, **options)
+        return [UnitTable.from_arrays(**split_columns(rows, [name for name, _ in preparation.lengths]))]
+
+    def _as_table(self, units: UnitsLike) -> UnitTable:
+        """Return units as one table."""
         check_is_fitted(self)
-        data = make_data(units.with_technology(technology), self.preparation_)
+        tables = self._as_tables(units, self.preparation_)
+        if len(tables) != 1:
+            raise ValueError(f"there are {len(tables)} tables of units: give one at a time")
+        return tables[0]
+
+    def __sklearn_tags__(self) -> Tags:
+        """Return what scikit-learn must know: embeddings are float32 for any type of input."""
+        tags = super().__sklearn_tags__()
+        if tags.transformer_tags is not None:
+            tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    def _unit_arrays(self, units: UnitsLike, technology: str | None = None) -> UnitArrays:
+        data = make_data(self._as_table(units).with_technology(technology), self.preparation_)
         if self.network_.sources:
             self._technology_index(int(data.source.max(initial=0)))
         return data
@@ -555,8 +641,11 @@ class HippieInference:
         self, task: Task, data: UnitArrays, runs: Sequence[int] | None = None, *, block: int | None = None
     ) -> Any:
         runs = range(self.n_networks_) if runs is None else runs
-        rows = stack_rows([plain_rows(np.arange(len(data.source)))] * len(runs))
-        return predict(task, data, take_runs(self.variables_, runs), rows, block=block or choose_block())
+        n_units = len(data.source)
+        rows = stack_rows([plain_rows(np.arange(n_units))] * len(runs))
+        data, rows = pad_query(data, rows)
+        outputs = predict(task, data, take_runs(self.variables_, runs), rows, block=block or choose_block())
+        return jax.tree.map(lambda leaf: leaf[:, :n_units], outputs)
 
 
 def __getattr__(name: str) -> Any:

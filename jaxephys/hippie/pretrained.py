@@ -1,4 +1,4 @@
-"""Open a trained network from wherever it is: a saved model, a PyTorch checkpoint, or the published weights of the hub."""
+"""Open a trained network from wherever it is: a saved model, a PyTorch checkpoint, a repository or the published weights of the hub."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jaxephys.hippie.estimator import Hippie
 from jaxephys.hippie.published_api import FILE, REPOSITORY, download_checkpoint
+from jaxephys.models.hub import REPOSITORY_NAME, load_pretrained
 
 PUBLISHED_WEIGHTS = Path(FILE)
 REMEDY = (
@@ -21,9 +22,10 @@ def open_model(path: str | Path = PUBLISHED_WEIGHTS, *, fetch: bool = False) -> 
     ----------
     path : str or Path, default "hippie_techcond_v1.ckpt"
         Folder of a saved model or of a run of an experiment, or a PyTorch checkpoint. If there is no file of the default name, the
-        published weights are taken from the cache of the Hugging Face hub.
+        published weights are taken from the cache of the Hugging Face hub. With ``fetch`` also a repository of the hub, ``owner/name``.
     fetch : bool, default False
-        Download the published weights if the cache does not have them. Without it the network is never used.
+        Download the published weights, or the model of a repository, if the cache does not have them. Without it the network is
+        never used.
 
     Returns
     -------
@@ -48,6 +50,11 @@ def open_model(path: str | Path = PUBLISHED_WEIGHTS, *, fetch: bool = False) -> 
         return Hippie.load(path)
     if path.exists():
         return Hippie.from_checkpoint(path)
+    if fetch and REPOSITORY_NAME.fullmatch(path.as_posix()):
+        model = load_pretrained(path.as_posix())
+        if not isinstance(model, Hippie):
+            raise ValueError(f"{path} is a {type(model).__name__}: give the repository of a Hippie")
+        return model
     if path != PUBLISHED_WEIGHTS:
         raise ValueError(f"there is no model {path}: {REMEDY}")
     try:

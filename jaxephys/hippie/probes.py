@@ -14,9 +14,10 @@
 
 The kernel probe is our classifier of cell types. With feature views (`jaxephys.hippie.feature_views`) and an embedding as blocks,
 
-    K(x, x') = mean over blocks b of exp(-|x_b - x'_b|^2 / 2 p_b)
+    K(x, x') = mean over blocks b of exp(-width |x_b - x'_b|^2 / p_b)
 
-with p_b standardized columns, so that a view of five numbers has the same weight as one of a hundred samples.
+with p_b standardized columns, so that a view of five numbers has the same weight as one of a hundred samples, and a width of 1/2.
+`jaxephys.hippie.kernel_choice` chooses views and width on other data sets than the one that is scored.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ Probability = Float[np.ndarray, "row class"]
 MAX_NEIGHBORS = 20
 FOLDS = 5  # inner folds
 CLIP = 5.0  # sd, of standardized columns
+WIDTH = 0.5  # inverse squared width of a kernel, in squared distances per column
 NOISES = (0.01, 0.03, 0.06, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0)  # of a row of a class of average size
 PCA_COMPONENTS, UMAP_COMPONENTS, TREES = 30, 10, 500
 UMAP_BASELINE = "umap + knn"
@@ -127,7 +129,7 @@ def predict_classes(
     return PredictedClasses(classes, probability, label, getattr(pipeline[-1], "k_", None))
 
 
-def make_probe(name: str, seed: int = 0, widths: Sequence[int] | None = None) -> Pipeline:
+def make_probe(name: str, seed: int = 0, widths: Sequence[int] | None = None, width: float = WIDTH) -> Pipeline:
     """Return an unfitted classifier.
 
     Parameters
@@ -138,6 +140,8 @@ def make_probe(name: str, seed: int = 0, widths: Sequence[int] | None = None) ->
         Seed of its random numbers and inner folds.
     widths : sequence of int, optional
         Number of columns of each block of the kernel probe; by default all columns are one block. The others ignore it.
+    width : float
+        Inverse squared width of the kernels of the kernel probe.
 
     Returns
     -------
@@ -168,7 +172,7 @@ def make_probe(name: str, seed: int = 0, widths: Sequence[int] | None = None) ->
         ),
         GENERATIVE_LINEAR: lambda: (LogisticRegression(class_weight="balanced", max_iter=2000),),
         "mlp": lambda: (make_scaler(), MLPClassifier((256, 128), early_stopping=True, max_iter=500, random_state=seed)),
-        "kernel": lambda: (KernelProbe(widths),),
+        "kernel": lambda: (KernelProbe(widths, width),),
         "pca + knn": lambda: (_LimitedPCA(seed), knn),
         UMAP_BASELINE: lambda: (load_umap()(n_components=UMAP_COMPONENTS, random_state=seed, n_jobs=1), knn),
         "forest": lambda: (RandomForestClassifier(TREES, class_weight="balanced", random_state=seed, n_jobs=-1),),
@@ -292,13 +296,16 @@ class KernelProbe(KernelRegressionClassifier):
     ----------
     widths : sequence of int, optional
         Number of columns of each block. By default all columns are one block.
+    width : float
+        Inverse squared width of the kernels, in squared distances per column. Larger values give a more local classifier.
     """
 
     noises = NOISES
     balanced = True
 
-    def __init__(self, widths: Sequence[int] | None = None) -> None:
+    def __init__(self, widths: Sequence[int] | None = None, width: float = WIDTH) -> None:
         self.widths = widths
+        self.width = width
 
     def _fit_features(self, X: np.ndarray) -> Matrix:
         widths = [X.shape[1]] if self.widths is None else list(self.widths)
@@ -313,7 +320,7 @@ class KernelProbe(KernelRegressionClassifier):
 
     def _kernel(self, features: Float[np.ndarray, "some column"]) -> Float[np.ndarray, "some row"]:
         new, old = (np.split(rows, self.ends_[:-1], axis=1) for rows in (features, self.rows_))
-        return np.mean([rbf_kernel(x, z, 0.5 / x.shape[1]) for x, z in zip(new, old, strict=True)], axis=0)
+        return np.mean([rbf_kernel(x, z, self.width / x.shape[1]) for x, z in zip(new, old, strict=True)], axis=0)
 
 
 class _LimitedPCA(TransformerMixin, BaseEstimator):

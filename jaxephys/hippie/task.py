@@ -31,10 +31,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxephys.dimensions import AnyArray
-from jaxephys.engine.compile_cache import memoize
+from jaxephys.engine.compile_cache import memoize, padded_length
 from jaxephys.engine.devices import use_all_cores
 from jaxephys.engine.fit import take_runs
-from jaxephys.engine.rows import map_row_blocks, pad_samples, plain_rows, stack_inputs
+from jaxephys.engine.rows import map_row_blocks, pad_rows, plain_rows, stack_inputs
 from jaxephys.engine.task import Backend, Key, PyTree, RowSet, RunInputs, Task, Variables
 from jaxephys.evaluation.splits import Split
 from jaxephys.hippie import losses
@@ -47,6 +47,10 @@ from jaxephys.schemas.unit_table import UnitTable
 
 BLOCK = 256  # units that are computed at a time on a CPU, and that are validated at a time
 LARGE_BLOCK = 8192  # on accelerators, which 256 units leave idle
+SMALL_TABLE, MIN_ROWS = (
+    256,
+    32,
+)  # smallest tables of training, and of validation, embedding and decoding; smaller ones are padded
 WARM_UP_STEPS = 50  # of the learning rate, see `warm_up_steps`
 MOMENTUM = 0.1  # of the running squared error
 MIN_VARIANCE = 1e-4  # of the noise: no curve is measured more precisely
@@ -885,7 +889,9 @@ def initial_from_runs(variables: Variables, indices: Sequence[int] | Int[np.ndar
 
 
 def pad_units(data: UnitArrays, inputs: RunInputs) -> tuple[UnitArrays, RunInputs]:
-    """Lengthen data and labels to one of few lengths, so that tables of like size train with the same compiled program.
+    """Lengthen data, labels and rows to one of few lengths, so that tables of like size train with the same compiled program.
+
+    All tables of up to `SMALL_TABLE` units have one length, for which a program is compiled once for each batch size.
 
     Parameters
     ----------
@@ -899,10 +905,46 @@ def pad_units(data: UnitArrays, inputs: RunInputs) -> tuple[UnitArrays, RunInput
     data : UnitArrays
         The data with additional units, to which no row refers.
     inputs : RunInputs
-        The inputs with labels of -1 for them.
+        The inputs with labels of -1 for them, and with additional rows of weight 0, for which no step is taken.
     """
-    label = np.moveaxis(pad_samples(np.moveaxis(inputs.constants.label, -1, 0), fill=-1.0), 0, -1)
-    return pad_samples(data), inputs._replace(constants=inputs.constants._replace(label=label))
+    length = max(SMALL_TABLE, padded_length(len(data.source)))
+    label = inputs.constants.label
+    label = np.pad(label, [(0, 0), (0, length - label.shape[-1])], constant_values=-1)
+    rows = {"train": SMALL_TABLE, "validation": MIN_ROWS}
+    tables = {name: getattr(inputs, name) for name in rows}
+    padded = {name: pad_rows(tables[name], max(least, tables[name].index.shape[-1])) for name, least in rows.items()}
+    return _pad_arrays(data, length), inputs._replace(constants=inputs.constants._replace(label=label), **padded)
+
+
+def pad_query(data: UnitArrays, rows: RowSet) -> tuple[UnitArrays, RowSet]:
+    """Lengthen the units and the rows of a prediction, so that tables of like size share a compiled program.
+
+    All tables of up to `MIN_ROWS` units have one length. A unit then has the same embedding, to the last bit, in each of them.
+
+    Parameters
+    ----------
+    data : UnitArrays of n_units
+        The units.
+    rows : RowSet (n_runs, n_rows)
+        The rows to predict.
+
+    Returns
+    -------
+    data : UnitArrays
+        The units, and additional ones to which no row refers.
+    rows : RowSet (n_runs, max(n_rows, MIN_ROWS))
+        The rows, then rows of weight 0.
+    """
+    length = max(MIN_ROWS, padded_length(len(data.source)))
+    return _pad_arrays(data, length), pad_rows(rows, max(MIN_ROWS, rows.index.shape[-1]))
+
+
+def _pad_arrays(data: UnitArrays, length: int) -> UnitArrays:
+    def pad(leaf: AnyArray) -> np.ndarray:
+        leaf = np.asarray(leaf)
+        return np.pad(leaf, [(0, length - len(leaf))] + [(0, 0)] * (leaf.ndim - 1))
+
+    return jax.tree.map(pad, data)
 
 
 def make_constants(objective: Objective, label: Int[np.ndarray, "cell"], steps: int = 1) -> RunConstants:

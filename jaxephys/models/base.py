@@ -7,6 +7,8 @@ runs of a trained grid, saves and restores them, and describes them. A subclass 
 
 from __future__ import annotations
 
+import json
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -23,10 +25,12 @@ from jaxephys import __version__
 from jaxephys.engine.fit import FitResult, take_runs
 from jaxephys.engine.task import PyTree, Variables
 from jaxephys.models import registry
+from jaxephys.models.export import ExportProgram
+from jaxephys.models.hub import push_model
 from jaxephys.models.loading import RunSelection, load
 from jaxephys.models.migrations import SCHEMA_VERSION
-from jaxephys.models.model_card import training_rows, write_card
-from jaxephys.models.saved_model import write_model
+from jaxephys.models.model_card import ModelDetails, check_about, model_info, training_rows, write_card
+from jaxephys.models.saved_model import CARD, INFO, write_model
 
 PACKAGES = ("jax", "flax", "orbax-checkpoint", "numpy")  # those whose versions are saved
 
@@ -47,9 +51,12 @@ class EnsembleEstimator(BaseEstimator, ABC):
         without a score. Empty if the networks were converted from other files.
     result_ : FitResult
         The training result of the whole grid that the networks belong to. Not saved.
+    about_ : dict of str to object
+        Entries of the model card that the user has given when the model was saved, see `save`.
     """
 
     training_: Sequence[dict[str, Any]] = ()
+    about_: Mapping[str, Any] = {}
     progress: bool
     result_: FitResult
     history_: dict[str, Float[np.ndarray, "run epoch"]]
@@ -69,11 +76,12 @@ class EnsembleEstimator(BaseEstimator, ABC):
         """Number of trainable parameters of one network."""
         return sum(leaf[0].size for leaf in jax.tree.leaves(self.variables_["params"]))
 
-    def save(self, folder: str | Path, *, overwrite: bool = False) -> Path:
+    def save(self, folder: str | Path, *, overwrite: bool = False, about: Mapping[str, Any] | None = None) -> Path:
         """Write the fitted model to a folder.
 
         The arrays are written twice: as an Orbax checkpoint in ``orbax/``, and as ``params.npz``, which NumPy reads. All else is in
-        ``config.json``, and ``README.md`` describes the model. What was written is read back and compared.
+        ``config.json``. ``README.md``, the model card, describes the model for people, and ``model_info.json`` for programs. What was
+        written is read back and compared.
 
         Parameters
         ----------
@@ -81,6 +89,10 @@ class EnsembleEstimator(BaseEstimator, ABC):
             The folder to create. :func:`jaxephys.load` reads it.
         overwrite : bool
             Replace an existing folder. By default an existing folder is an error.
+        about : mapping of str to object, optional
+            Entries of the model card that the model does not know: texts ``license`` (such as ``"cc-by-4.0"``), ``data_license``,
+            ``training_data``, ``intended_use``, ``not_intended_use``, ``authors`` and ``citation``, and ``scores``, a list of dicts,
+            one for each row of a table. They replace those of a model that was loaded.
 
         Returns
         -------
@@ -90,12 +102,56 @@ class EnsembleEstimator(BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If the folder exists and ``overwrite`` is False.
+            If the folder exists and ``overwrite`` is False, or an entry of ``about`` is unknown.
         """
         check_is_fitted(self)
         config = {**self._config(self._saved_settings()), "training": list(self.training_)}
-        card = write_card(config, self.describe())
-        return write_model(folder, self._saved_arrays(), config, overwrite=overwrite, texts={"README.md": card})
+        if about := {**self.about_, **check_about(about or {})}:
+            config["about"] = about
+        described = config, self.describe(), self._card_details()
+        texts = {CARD: write_card(*described), INFO: json.dumps(model_info(*described), indent=2) + "\n"}
+        return write_model(folder, self._saved_arrays(), config, overwrite=overwrite, texts=texts)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        about: Mapping[str, Any] | None = None,
+        private: bool = False,
+        message: str | None = None,
+        endpoint: str | None = None,
+    ) -> str:
+        """Upload the fitted model to the Hugging Face hub, where :func:`jaxephys.load_pretrained` finds it.
+
+        Everything that `save` writes is uploaded, names of training units included. It needs the extra ``hub`` and a login
+        (``hf auth login``, or the variable ``HF_TOKEN``).
+
+        Parameters
+        ----------
+        repo_id : str
+            Repository, ``owner/name``. It is created if there is none; files of an earlier model in it are replaced.
+        about : mapping of str to object, optional
+            Entries of the model card, see `save`.
+        private : bool, default False
+            Create a repository that only its owner sees.
+        message : str, optional
+            Message of the commit.
+        endpoint : str, optional
+            Address of the hub; by default the variable ``HF_ENDPOINT``, or https://huggingface.co.
+
+        Returns
+        -------
+        str
+            Address of the commit.
+
+        Raises
+        ------
+        HubError
+            If the hub cannot be reached or refuses the upload. It is a ``ValueError``.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            saved = self.save(Path(folder) / "model", about=about)
+            return push_model(saved, repo_id, private=private, message=message, endpoint=endpoint)
 
     @classmethod
     def load(cls, folder: str | Path, run: RunSelection = None, step: int | None = None) -> Any:
@@ -141,6 +197,7 @@ class EnsembleEstimator(BaseEstimator, ABC):
         """
         model = cls(**cls._decoded_parameters(config["parameters"]))
         model.training_ = config.get("training", ())  # absent in older files
+        model.about_ = config.get("about", {})
         model._restore(arrays, config)
         return model
 
@@ -181,7 +238,10 @@ class EnsembleEstimator(BaseEstimator, ABC):
             "version": __version__,
             "packages": {name: metadata.version(name) for name in PACKAGES},
             "schema_version": SCHEMA_VERSION,
-            "parameters": self._encoded_parameters(),
+            "parameters": {
+                name: value.item() if isinstance(value, np.generic) else value  # of a search over a NumPy array
+                for name, value in self._encoded_parameters().items()
+            },
             **settings,
         }
 
@@ -193,6 +253,25 @@ class EnsembleEstimator(BaseEstimator, ABC):
     def _decoded_parameters(cls, parameters: dict[str, Any]) -> dict[str, Any]:
         """The inverse of ``_encoded_parameters``."""
         return parameters
+
+    def export_program(self) -> ExportProgram:
+        """Return the computation of the fitted model as one function, which `jaxephys.models.export.export_model` writes.
+
+        Returns
+        -------
+        ExportProgram
+            The function, its inputs and its outputs.
+
+        Raises
+        ------
+        ValueError
+            If the class has no exported form.
+        """
+        raise ValueError(f"a {type(self).__name__} has no exported form: save it, and read its arrays")
+
+    def _card_details(self) -> ModelDetails:
+        """What the model card holds about the class and its data. Overridden by each class."""
+        return ModelDetails()
 
     @abstractmethod
     def _saved_arrays(self) -> dict[str, PyTree]:

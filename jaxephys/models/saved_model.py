@@ -3,10 +3,13 @@
     config.json       everything that is not an array
     orbax/            all arrays as an Orbax checkpoint, which ``orbax.checkpoint.StandardCheckpointer`` restores without this package
     params.npz        the same arrays, for NumPy
+    model_info.json   what the model does, its input columns and its origin, for programs such as SpikeInterface
+    README.md         the same for people, with a header that the Hugging Face hub reads
     checksums.json    SHA-256 of the other files, which are compared before anything is loaded
 
 :func:`write_model` writes them and :func:`read_model` reads them, and also the two files of earlier versions: ``config.json`` and
-``params.npz``. :func:`jaxephys.load` makes an estimator of them.
+``params.npz``. :func:`jaxephys.load` makes an estimator of them. A changed file is an error, except for ``README.md``, which people
+edit: a change of it is a warning.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import json
 import os
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +34,8 @@ from jaxephys.models.migrations import SCHEMA_VERSION
 
 SEPARATOR = "/"  # between the levels of a nested name in params.npz
 CONFIG, ARRAYS, EXPORT, CHECKSUMS = "config.json", "orbax", "params.npz", "checksums.json"
+INFO, CARD = "model_info.json", "README.md"
+SKOPS = "model.skops"  # in the folder that `jaxephys.models.spikeinterface_export` writes
 FIRST_WITH_CHECKSUMS = 3  # schema version
 EMPTY = "empty_arrays"  # key of config.json: Orbax stores no array without entries
 
@@ -56,7 +62,7 @@ def write_model(
     overwrite : bool
         Replace an existing folder. By default an existing folder is an error.
     texts : mapping of str to str, optional
-        Text files by name that are written as well, such as a model card. They have no checksum.
+        Text files by name that are written as well: ``model_info.json`` and the model card ``README.md``.
 
     Returns
     -------
@@ -78,9 +84,9 @@ def write_model(
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     try:
         arrays = jax.tree.map(np.asarray, jax.device_get(arrays))
-        _write_files(temporary, _flatten(arrays), config)
         for name, text in (texts or {}).items():
             (temporary / name).write_text(text, encoding="utf-8")
+        _write_files(temporary, _flatten(arrays), config)
         _verify(temporary, arrays, config)
         os.chmod(temporary, 0o755)
         _replace(folder, temporary)
@@ -199,16 +205,20 @@ def _compare_checksums(folder: Path, config: dict[str, Any]) -> None:
     expected = {CONFIG: checksums["settings"], **checksums["files"]}
     found = {CONFIG: _settings_sha256(config), **_sha256_of_files(folder)}
     for name, digest in found.items():
-        if expected.get(name) != digest:
+        if name == CARD and expected.get(name, digest) != digest:
+            warnings.warn(f"{folder / name} was edited after the model was saved", stacklevel=3)
+        elif name != CARD and expected.get(name) != digest:
             raise CheckpointError(f"{folder / name} was damaged or changed after the model was saved: save it again")
     for name in sorted(set(expected) - set(found)):
-        if (folder / name.split(SEPARATOR)[0]).exists():  # one of orbax/ and params.npz may be deleted as a whole
+        # One of orbax/ and params.npz may be deleted as a whole, and the descriptions of the model.
+        if (folder / name.split(SEPARATOR)[0]).exists():
             raise CheckpointError(f"{folder} is no saved model: {Path(name).name} is missing")
 
 
 def _sha256_of_files(folder: Path) -> dict[str, str]:
-    """The hash of each file with arrays, by its path in the folder."""
-    paths = [path for path in (folder / EXPORT, *sorted((folder / ARRAYS).rglob("*"))) if path.is_file()]
+    """The hash of each file besides ``config.json``, by its path in the folder."""
+    names = (EXPORT, INFO, CARD)
+    paths = [path for path in (*map(folder.joinpath, names), *sorted((folder / ARRAYS).rglob("*"))) if path.is_file()]
     hashes = {}
     for path in paths:
         with path.open("rb") as file:

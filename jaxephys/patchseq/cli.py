@@ -27,8 +27,9 @@ def add_commands(commands: Any) -> None:
         "predict",
         help="predict the subclass of new cells (PatchSeqClassifier)",
         description="Write a CSV file with one row per cell: the most probable class, the probability of every class, and a "
-        "prediction set, which contains the true class of a new cell with the given coverage. The set is 'unknown' if the "
-        "cell resembles no class. Features are matched by name; missing, unused and suspicious features are listed.",
+        "prediction set, which contains the most probable class, and the true class of a new cell with at least the given "
+        "coverage. 'unusual' is 1 if every class is less probable than for most known cells of that class. Features are "
+        "matched by name; missing, unused and suspicious features are listed.",
     )
     parser.add_argument("model", help="folder of a saved model, or of a finished experiment")
     parser.add_argument("table", help="table of cells: a folder or .npz file that data_prep has written")
@@ -79,15 +80,20 @@ def predict(arguments: argparse.Namespace) -> str:
     classifier = PatchSeqClassifier.load(arguments.model)
     cells, messages = classifier.match_features(FeatureTable.read(arguments.table))
     probability, members = classifier.predict_proba(cells), classifier.predict_set(cells, arguments.coverage)
-    classes, predicted = classifier.classes_, classifier.classes_[probability.argmax(axis=1)]
-    sets = ["|".join(classes[row]) or "unknown" for row in members]
-    columns = ("cell", "prediction", f"set_{arguments.coverage:g}", *(f"p_{name}" for name in classes))
-    write_csv(Path(arguments.out), columns, zip(cells.cell, predicted, sets, *probability.T, strict=True))
+    unusual = ~classifier.predict_set(cells, arguments.coverage, include_predicted=False).any(axis=1)
+    classes = classifier.classes_.astype(str)
+    predicted, sets = classes[probability.argmax(axis=1)], ["|".join(classes[row]) for row in members]
+    columns = ("cell", "prediction", f"set_{arguments.coverage:g}", "unusual", *(f"p_{name}" for name in classes))
+    rows = zip(cells.cell, predicted, sets, unusual.astype(int), *probability.T, strict=True)
+    write_csv(Path(arguments.out), columns, rows)
     lines = [classifier.describe(), *(f"- {message}" for message in messages)]
     certain = Counter(predicted[members.sum(axis=1) == 1].tolist())
     for name, count in sorted(Counter(predicted.tolist()).items()):
         lines.append(f"{name}: {count} cells, for {certain[name]} of them no other class is possible")
-    lines.append(f"{sets.count('unknown')} of {len(cells)} cells resemble no class of the model")
+    lines.append(
+        f"{unusual.sum()} of {len(cells)} cells are unusual: every class is less probable than for {arguments.coverage:.0%} of "
+        f"its held-out training cells, which is true of about {1 - arguments.coverage:.0%} of ordinary cells if the model hardly errs"
+    )
     if arguments.label is not None:
         row = classifier.score_table(cells.labelled(arguments.label))[0]
         scores = f"macro-F1 {row['macro_f1']:.3f}, accuracy {row['accuracy']:.3f}"

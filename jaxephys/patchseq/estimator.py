@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from numbers import Integral
 from typing import Any, cast, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
 from sklearn.base import ClassifierMixin
+from sklearn.model_selection import train_test_split
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from jaxephys.engine.config import TrainConfig
@@ -15,21 +21,43 @@ from jaxephys.engine.fit import FitResult, fit, take_runs
 from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.predict import predict
 from jaxephys.engine.rows import pad_samples, plain_rows, stack_rows
-from jaxephys.engine.task import RunInputs
+from jaxephys.engine.task import RowSet, RunInputs
 from jaxephys.evaluation.calibration import apply_temperature, conformal_sets, conformal_thresholds, fit_temperature
+from jaxephys.evaluation.estimator_inputs import (
+    check_features,
+    check_labels,
+    check_weights,
+    class_codes,
+    encode_classes,
+)
 from jaxephys.evaluation.metrics import classification_scores
 from jaxephys.evaluation.splits import Split, hold_out
 from jaxephys.models.base import EnsembleEstimator, mean_over_runs, score_row
+from jaxephys.models.export import ExportProgram
+from jaxephys.models.model_card import ModelDetails
 from jaxephys.models.run_template import RunTemplate
+from jaxephys.patchseq.export import make_program
 from jaxephys.patchseq.feature_matching import MatchedFeatures, match_features
+from jaxephys.patchseq.model_details import describe_model
 from jaxephys.patchseq.network.classifier import NetworkSwitches, SubclassNetwork
 from jaxephys.patchseq.network.dropout import DEFAULT_RATES
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
-from jaxephys.patchseq.preprocessing import Scale, SignedLog, ZScore, fit_signed_log, fit_z_score
+from jaxephys.patchseq.parameters import check_parameters, first_seed
+from jaxephys.patchseq.preprocessing import (
+    LogZScore,
+    Scale,
+    SignedLog,
+    ZScore,
+    fit_signed_log,
+    fit_z_score,
+    typical_values,
+)
 from jaxephys.patchseq.task import CellConstants, Prediction, Variant, make_data, make_run_inputs, make_task
-from jaxephys.schemas.feature_table import FeatureTable
+from jaxephys.schemas.feature_table import FeatureTable, group_features
 
-Cells = FeatureTable | Float[np.ndarray, "cell column"] | Float[np.ndarray, "cell family feature"]
+Cells = Any  # FeatureTable, DataFrame or array-like with two or three axes; `check_features` checks them
+MIN_CELLS = 3  # of a class: two to train and one to validate
+MANY_COLUMNS = 100  # above this number a warning is given if each column is a family
 
 
 class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
@@ -72,18 +100,25 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
     validation : float, default 0.2
         Share of the cells that a network is not trained on; they select its best epoch and calibrate the ensemble.
     families : mapping of str to int, optional
-        Name and width of each family, in order. Required where ``X`` is an array of shape (cell, column).
-    random_state : int, default 0
-        Seed of the first network; the others follow.
+        Name and width of each family, in order, where ``X`` is no FeatureTable. By default, neighboring columns of a DataFrame
+        that are called ``first_ap_v_0``, ``first_ap_v_1``, ... are the family ``first_ap_v``, any other column is a family of
+        its own, and so is each column of an array of shape (cell, column).
+    random_state : int, RandomState or None, default 0
+        Seed of the first network; the others follow. A RandomState draws it; with None it differs at each call of ``fit``.
     progress : bool, default True
         Show a progress bar while training.
 
     Attributes
     ----------
-    classes_ : array of str, shape (class,)
-        Sorted names of the classes.
+    classes_ : array of shape (class,)
+        The classes, sorted, in the type of the labels: text, integers, booleans.
     families_, widths_, features_ : tuple
         Families, their widths, and the features of the training table.
+    n_features_in_ : int
+        Number of features of a cell, over all families.
+    feature_names_in_ : array of str, shape (feature,)
+        Names of the features, where ``fit`` has received a FeatureTable or a DataFrame with text names. Cells to predict must
+        then have the same features in the same order.
     temperature_ : float
         Temperature of the calibration; above 1 where the networks were overconfident on their validation cells.
     history_ : dict of arrays of shape (seeds, max_epochs)
@@ -94,6 +129,7 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
     See Also
     --------
     jaxephys.load : Load a classifier that ``save`` has written.
+    jaxephys.KernelClassifier : A classifier of scalar features that is trained in seconds.
 
     Examples
     --------
@@ -136,7 +172,7 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         learning_rate: float = 1e-3,
         validation: float = 0.2,
         families: Mapping[str, int] | None = None,
-        random_state: int = 0,
+        random_state: int | np.random.RandomState | None = 0,
         progress: bool = True,
     ) -> None:
         self.head = head
@@ -157,15 +193,19 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         self.random_state = random_state
         self.progress = progress
 
-    def fit(self, X: Cells, y: Shaped[np.ndarray, "cell"] | None = None) -> PatchSeqClassifier:
+    def fit(self, X: Cells, y: Any = None, *, sample_weight: Any = None) -> PatchSeqClassifier:
         """Train the networks on labelled cells.
 
         Parameters
         ----------
-        X : FeatureTable of n_cells, or array of shape (cell, column) or (cell, family, feature)
-            Features, NaN where a value is missing. A two-dimensional array requires ``families``.
-        y : array of shape (cell,), optional
-            Class of each cell, stored as text. Optional where ``X`` is a table with labels, which it replaces.
+        X : FeatureTable, DataFrame or array-like of shape (cell, column) or (cell, family, feature)
+            Features, NaN where a value is missing. ``families`` divides the columns of an array.
+        y : array-like of shape (cell,), optional
+            Class of each cell: text, integers or booleans. Optional where ``X`` is a table with labels, which it replaces.
+        sample_weight : array-like of shape (cell,), optional
+            Weight of each cell in the loss and in the validation scores that select the epoch; each optimizer step takes the
+            weighted mean of its batch. A cell of weight 0 is left out. Scales, class weights and calibration count every other
+            cell once. By default all weights are 1.
 
         Returns
         -------
@@ -176,22 +216,32 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         ------
         ValueError
             If labels are missing, there is a single class, a class has fewer than three cells, a cell has no value at all,
-            or a parameter of the estimator is unknown.
+            a value is infinite, or a parameter of the estimator is impossible.
+        TypeError
+            If ``X`` is sparse.
         """
-        table = self._table(X, y)
+        check_parameters(self.get_params())
+        table, classes, weight = self._training_cells(X, y, sample_weight)
         codes, layout = table.codes(), RaggedLayout.from_widths(table.widths)
-        grid = RunGrid.cross(seed=range(self.random_state, self.random_state + self.seeds))
+        self.first_seed_ = first_seed(self.random_state, self.seeds)
+        grid = RunGrid.cross(seed=range(self.first_seed_, self.first_seed_ + self.seeds))
         seeds = grid.column("seed")
         splits = [self._split(codes, seed) for seed in seeds]
         variants, fit_scale = [self._variant()] * len(grid), fit_z_score if self.token is None else fit_signed_log
         inputs = make_run_inputs(table, splits, variants, seeds, fit_scale=fit_scale, dropout=self.dropout)
-        network = SubclassNetwork(layout, len(table.classes), self.hidden, self.token)
+        if weight is not None:
+            train, validation = (_weighted_rows(rows, weight) for rows in (inputs.train, inputs.validation))
+            inputs = inputs._replace(train=train, validation=validation)
+        network = SubclassNetwork(layout, len(classes), self.hidden, self.token)
         config = TrainConfig(
             self.max_epochs, self.patience, batch_size=self.batch_size, learning_rate=self.learning_rate
         )
         data = pad_samples(make_data(table))
         result = fit(make_task(network), data, inputs, grid, config, title=self._progress_title)
-        return self.keep_runs(result, inputs, table, splits)
+        self._store_runs(result)
+        self._describe_cells(table, classes, inputs.constants)
+        self._calibrate(table, codes, [split.validation for split in splits])
+        return self
 
     def keep_runs(
         self,
@@ -224,8 +274,9 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
             The fitted estimator.
         """
         indices = self._store_runs(result, indices)
-        self._describe_table(table, take_runs(inputs.constants, indices))
-        self._calibrate(table, [splits[index].validation for index in indices])
+        check_features(self, table, reset=True)
+        self._describe_cells(table, table.classes, take_runs(inputs.constants, indices))
+        self._calibrate(table, table.codes(), [splits[index].validation for index in indices])
         return self
 
     def run_template(self, inputs: RunInputs, table: FeatureTable, variants: Sequence[Variant]) -> RunTemplate:
@@ -246,7 +297,8 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
             Parameters and scale of each run, families and classes. ``hidden`` and ``token`` must be those of the runs.
         """
         model = PatchSeqClassifier(**self.get_params())
-        model._describe_table(table, inputs.constants)
+        check_features(model, table, reset=True)
+        model._describe_cells(table, table.classes, inputs.constants)
         model.temperature_ = 1.0
         parameters = [
             {
@@ -260,7 +312,7 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         ]
         return RunTemplate(model._config(model._saved_settings()), {"constants": model._saved_constants()}, parameters)
 
-    def calibrate(self, X: Cells, y: Shaped[np.ndarray, "cell"] | None = None) -> PatchSeqClassifier:
+    def calibrate(self, X: Cells, y: Any = None) -> PatchSeqClassifier:
         """Calibrate the probabilities and the sets of classes with cells on which no network was trained.
 
         ``fit`` does this with its validation cells. A classifier that was loaded from checkpoints is not calibrated: its
@@ -268,7 +320,7 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
 
         Parameters
         ----------
-        X : FeatureTable of n_cells, or array of shape (cell, column) or (cell, family, feature)
+        X : FeatureTable, DataFrame or array-like of shape (cell, column) or (cell, family, feature)
             Labelled cells with the families of the training cells.
         y : array of shape (cell,), optional
             Class of each cell; optional where ``X`` is a table with labels.
@@ -278,9 +330,8 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         PatchSeqClassifier
             This estimator.
         """
-        check_is_fitted(self)
-        table = self._table(X, y)
-        self._calibrate(table, [np.arange(len(table))] * self.n_networks_)
+        table, codes = self._query_table(X), class_codes(check_labels(self, X, y), self.classes_)
+        self._calibrate(table, codes, [np.arange(len(table))] * self.n_networks_)
         return self
 
     def predict(self, X: Cells) -> Shaped[np.ndarray, "cell"]:
@@ -288,22 +339,23 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
 
         Parameters
         ----------
-        X : FeatureTable of n_cells, or array of shape (cell, column) or (cell, family, feature)
+        X : FeatureTable, DataFrame or array-like of shape (cell, column) or (cell, family, feature)
             Features with the families of the training cells; see ``match_features`` for tables of other columns.
 
         Returns
         -------
-        array of str, shape (cell,)
-            Names of the classes.
+        array of shape (cell,)
+            The classes, in the type of ``classes_``.
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        codes = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[codes]
 
     def predict_proba(self, X: Cells, *, per_network: bool = False) -> Float[np.ndarray, "..."]:
         """Predict calibrated class probabilities.
 
         Parameters
         ----------
-        X : FeatureTable of n_cells, or array of shape (cell, column) or (cell, family, feature)
+        X : FeatureTable, DataFrame or array-like of shape (cell, column) or (cell, family, feature)
             Features with the families of the training cells.
         per_network : bool, default False
             Return the probabilities of each network instead of their mean.
@@ -315,21 +367,25 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         """
         return mean_over_runs(apply_temperature(self._predict(X).probability, self.temperature_), per_network)
 
-    def predict_set(self, X: Cells, coverage: float = 0.9) -> Bool[np.ndarray, "cell class"]:
+    def predict_set(
+        self, X: Cells, coverage: float = 0.9, *, include_predicted: bool = True
+    ) -> Bool[np.ndarray, "cell class"]:
         """Predict the set of classes that cannot be excluded for each cell (conformal prediction).
 
         Parameters
         ----------
-        X : FeatureTable of n_cells, or array of shape (cell, column) or (cell, family, feature)
+        X : FeatureTable, DataFrame or array-like of shape (cell, column) or (cell, family, feature)
             Features with the families of the training cells.
         coverage : float, default 0.9
             Probability, within every class, that the set contains the true class.
+        include_predicted : bool, default True
+            Add the class that ``predict`` returns to each set, which makes the coverage at least the requested one. False
+            returns the plain conformal sets, some of which are empty or lack that class.
 
         Returns
         -------
         bool array of shape (cell, class)
-            True for the members of the set. Several members: the cell is ambiguous. No member: the cell is unlike every
-            class of the training cells.
+            True for the members of the set. Several members: the cell is ambiguous.
 
         Raises
         ------
@@ -340,19 +396,25 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         -----
         The thresholds come from cells that were held out of the training of some networks, and are predicted by these
         networks only. They are fewer than predict a new cell, so that the sets tend to be too large rather than too small.
+
+        A class belongs to the plain set of a cell if it is at least as probable as for the share ``coverage`` of the held-out
+        cells of that class. The most probable class can miss this threshold, most of all where the classifier hardly errs: about
+        one in ten ordinary cells has an empty plain set for a coverage of 0.9. An empty set is therefore a reason to look at
+        a cell, and no proof that it belongs to another class.
         """
         check_is_fitted(self)
         if not len(self.held_out_codes_):
             raise ValueError("the classifier was loaded from checkpoints and is not calibrated: call calibrate first")
         probability = self.predict_proba(X)
-        return conformal_sets(probability, conformal_thresholds(self.held_out_, self.held_out_codes_, coverage))
+        thresholds = conformal_thresholds(self.held_out_, self.held_out_codes_, coverage)
+        return conformal_sets(probability, thresholds, include_predicted=include_predicted)
 
     def attention(self, X: Cells, *, per_network: bool = False) -> Float[np.ndarray, "..."]:
         """Return the weight of each family for each cell.
 
         Parameters
         ----------
-        X : FeatureTable of n_cells, or array of shape (cell, column) or (cell, family, feature)
+        X : FeatureTable, DataFrame or array-like of shape (cell, column) or (cell, family, feature)
             Features with the families of the training cells.
         per_network : bool, default False
             Return the weights of each network instead of their mean.
@@ -369,7 +431,7 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
 
         Parameters
         ----------
-        X : FeatureTable of n_cells, or array of shape (cell, column) or (cell, family, feature)
+        X : FeatureTable, DataFrame or array-like of shape (cell, column) or (cell, family, feature)
             Features with the families of the training cells.
         network : int, default 0
             Index of the network. The spaces of the networks differ, so that a mean over them has no meaning.
@@ -389,12 +451,33 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
             raise ValueError(f"there is no network {network}: this classifier has {len(embedding)}, counted from 0")
         return embedding[network]
 
-    def score_table(self, X: Cells, y: Shaped[np.ndarray, "cell"] | None = None) -> list[dict[str, Any]]:
+    def score(self, X: Cells, y: Any = None, sample_weight: Any = None) -> float:
+        """Return the accuracy on labelled cells.
+
+        Parameters
+        ----------
+        X : FeatureTable, DataFrame or array-like of shape (cell, column) or (cell, family, feature)
+            Features with the families of the training cells.
+        y : array-like of shape (cell,), optional
+            Class of each cell; optional where ``X`` is a table with labels.
+        sample_weight : array-like of shape (cell,), optional
+            Weight of each cell.
+
+        Returns
+        -------
+        float
+            Share of the cells whose class is predicted.
+        """
+        check_is_fitted(self)
+        y = self.classes_[class_codes(check_labels(self, X, y), self.classes_)] if y is None else y
+        return float(super().score(X, y, sample_weight))
+
+    def score_table(self, X: Cells, y: Any = None) -> list[dict[str, Any]]:
         """Score labelled cells with every classification metric.
 
         Parameters
         ----------
-        X : FeatureTable of n_cells, or array of shape (cell, column) or (cell, family, feature)
+        X : FeatureTable, DataFrame or array-like of shape (cell, column) or (cell, family, feature)
             Features with the families of the training cells.
         y : array of shape (cell,), optional
             Class of each cell; optional where ``X`` is a table with labels.
@@ -405,9 +488,8 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
             One row for the ensemble and one for each network, with the metrics of
             ``jaxephys.evaluation.metrics.classification_scores`` and the number of cells ``n``.
         """
-        table = self._table(X, y)
-        codes, by_network = table.codes(self.classes_), self.predict_proba(table.with_label(None), per_network=True)
-        rows = []
+        by_network = self.predict_proba(X, per_network=True)
+        codes, rows = class_codes(check_labels(self, X, y), self.classes_), []
         for network, probability in [("ensemble", by_network.mean(axis=0)), *enumerate(by_network)]:
             scores = classification_scores(codes, probability, np.ones(len(codes), np.float32))
             rows.append(score_row(network, scores, len(codes)))
@@ -432,19 +514,18 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
             If the table has none of the features, or no cell has a value in any of them.
         """
         check_is_fitted(self)
-        scale = cast(ZScore | SignedLog, self.constants_.scale)
         columns = np.concatenate(RaggedLayout.from_widths(self.widths_).packed_columns)
-        deviation = scale.unit if isinstance(scale, SignedLog) else scale.sd
-        typical, spread = (np.asarray(values).mean(axis=0)[columns] for values in (scale.median, deviation))
+        scale = cast(ZScore | LogZScore | SignedLog, self.constants_.scale)
+        typical, spread = (values.mean(axis=0)[columns] for values in typical_values(scale))
         return match_features(table, self.families_, self.widths_, self.features_, typical, spread)
 
-    def _calibrate(self, table: FeatureTable, validation: Sequence[np.ndarray]) -> None:
+    def _calibrate(self, table: FeatureTable, codes: np.ndarray, validation: Sequence[np.ndarray]) -> None:
         """Fit the temperature and keep held-out predictions, from cells on which each network was not trained.
 
         The temperature is fitted to the pooled validation cells of all networks. The same cells give the conformal
         thresholds: for each cell the mean probability of the networks that held it out.
         """
-        codes, probability = table.codes(self.classes_), self._predict(table).probability
+        probability = self._predict(table).probability
         pooled = np.concatenate([run[rows] for run, rows in zip(probability, validation, strict=True)])
         self.temperature_ = fit_temperature(pooled, codes[np.concatenate(validation)])
         held_out = np.zeros(probability.shape[:2], bool)
@@ -458,52 +539,98 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
 
     def _predict(self, X: Cells) -> Prediction:
         """Return the predictions of all networks, before calibration."""
-        check_is_fitted(self)
-        table = self._table(X, None)
-        if table.widths != self.widths_ or table.families != self.families_:
-            raise ValueError(
-                f"the cells have the families {dict(zip(table.families, table.widths, strict=True))}, but the model was "
-                f"trained on {dict(zip(self.families_, self.widths_, strict=True))}: give the same families in the same order"
-            )
+        table = self._query_table(X)
         layout = RaggedLayout.from_widths(self.widths_)
         network = SubclassNetwork(layout, len(self.classes_), self.hidden, self.token)
         rows = stack_rows([plain_rows(np.arange(len(table)))] * self.n_networks_)
-        data = pad_samples(make_data(table.with_label(None)))
+        data = pad_samples(make_data(table))
         return predict(make_task(network), data, self.variables_, rows, self.constants_)
 
-    def _table(self, X: Cells, y: np.ndarray | None) -> FeatureTable:
+    def _training_cells(
+        self, X: Cells, y: Any, sample_weight: Any
+    ) -> tuple[FeatureTable, Shaped[np.ndarray, "class"], Float[np.ndarray, "cell"] | None]:
+        """Return the cells of positive weight with the numbers of their classes as labels, the classes, and the weights."""
+        table, labels = self._divide_into_families(X), check_labels(self, X, y)
+        weight = None if sample_weight is None else check_weights(sample_weight, len(labels))
+        if weight is not None and not weight.all():
+            rows = np.flatnonzero(weight)
+            table, labels, weight = table.rows(rows), labels[rows], weight[rows]
+        classes, codes = encode_classes(labels, MIN_CELLS)
+        # A table keeps labels as text and sorts them: numbers of equal length have the order of the classes.
+        return table.with_label([f"{code:06d}" for code in codes]), classes, weight
+
+    def _divide_into_families(self, X: Cells) -> FeatureTable:
+        """Return training cells as a table, and store the number and the names of their columns."""
+        values = check_features(self, _join_families(X), reset=True)
         if isinstance(X, FeatureTable):
-            return X if y is None else X.with_label(np.asarray(y).astype(str))
-        X = np.asarray(X, np.float32)
-        if X.ndim == 3 and self.families is None:
-            return FeatureTable.from_arrays(X, [f"family_{i}" for i in range(X.shape[1])], y)
-        if self.families is None:
+            return X
+        names, families = getattr(self, "feature_names_in_", None), self.families
+        if families is None and (shape := _three_axes(X)):
+            families = {f"family_{i}": shape[2] for i in range(shape[1])}
+        elif families is None:
+            families = group_features([f"x{i}" for i in range(values.shape[1])] if names is None else names.tolist())
+            if len(families) > MANY_COLUMNS:
+                warnings.warn(
+                    f"the columns of X are {len(families)} families, as many steps of the LSTM: give families={{name: width, ...}} "
+                    f"to define which columns belong together",
+                    stacklevel=4,
+                )
+        table = FeatureTable.from_arrays(values, families)
+        return table if names is None else replace(table, features=tuple(names.tolist()))
+
+    def _query_table(self, X: Cells) -> FeatureTable:
+        """Return cells to predict as a table without labels, after a comparison of their columns with those of training."""
+        check_is_fitted(self)
+        if isinstance(X, FeatureTable) and (X.widths != self.widths_ or X.families != self.families_):
             raise ValueError(
-                f"X has shape {X.shape}: give families={{name: width, ...}} to define which columns belong together"
+                f"the cells have the families {dict(zip(X.families, X.widths, strict=True))}, but the model was trained on "
+                f"{dict(zip(self.families_, self.widths_, strict=True))}: give the same families in the same order, or use "
+                f"match_features"
             )
-        return FeatureTable.from_arrays(X, dict(self.families), y)
+        values = check_features(self, _join_families(X), reset=False)
+        if isinstance(X, FeatureTable):
+            return X.with_label(None)
+        cell = np.arange(len(values)).astype(str)
+        return FeatureTable(values.astype(np.float32), self.families_, self.widths_, self.features_, cell)
 
     def _split(self, codes: np.ndarray, seed: int) -> Split:
         """Return training and validation rows. The test part is empty: users hold out test cells themselves."""
-        split = hold_out(codes, seed, validation=self.validation / 2, test=self.validation / 2)
-        return Split(split.train, np.sort(np.concatenate([split.validation, split.test])), np.array([], int))
+        n_cells, n_classes, part = len(codes), len(np.unique(codes)), self.validation / 2
+        if part / (1 - part) * (n_cells - math.ceil(part * n_cells)) <= n_classes - 1:
+            # Half of the share is too small for a cell of each class: divide the cells once.
+            count = min(max(n_classes, math.ceil(self.validation * n_cells)), n_cells - n_classes)
+            train, held_out = train_test_split(np.arange(n_cells), test_size=count, random_state=seed, stratify=codes)
+        else:
+            train, *parts = hold_out(codes, seed, validation=part, test=part)
+            held_out = np.concatenate(parts)
+        return Split(np.sort(train), np.sort(held_out), np.array([], int))
 
     def _variant(self) -> Variant:
-        if self.head not in ("softmax", "arcface"):
-            raise ValueError(f"head is {self.head!r}: choose softmax or arcface")
-        if self.pooling not in ("attention", "fixed"):
-            raise ValueError(f"pooling is {self.pooling!r}: choose attention or fixed")
-        if self.head == "arcface" and self.dropout not in (0, DEFAULT_RATES.hidden):
-            raise ValueError(
-                f"dropout is {self.dropout}, but the ArcFace head has none: give 0, or choose the head 'softmax'"
-            )
-        return Variant(self.pooling == "attention", self.head == "arcface", self.smote, self.gamma, self.class_weights)
+        return Variant(
+            self.pooling == "attention", self.head == "arcface", self.smote, float(self.gamma), self.class_weights
+        )
 
-    def _describe_table(self, table: FeatureTable, constants: CellConstants) -> None:
-        """Store what all cells to predict must have in common with the training cells, and the constants of each network."""
-        self.constants_ = constants
-        self.classes_, self.families_, self.widths_ = table.classes, table.families, table.widths
-        self.features_, self.n_features_in_ = table.features, table.values.shape[1]
+    def _describe_cells(self, table: FeatureTable, classes: np.ndarray, constants: CellConstants) -> None:
+        """Store the classes, what all cells to predict must have in common with the training cells, and the constants."""
+        self.classes_, self.constants_ = classes, constants
+        self.families_, self.widths_, self.features_ = table.families, table.widths, table.features
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = tags.input_tags.three_d_array = True
+        return tags
+
+    def _encoded_parameters(self) -> dict[str, Any]:
+        parameters = super()._encoded_parameters()
+        if not isinstance(
+            self.random_state, Integral | None
+        ):  # a generator is no JSON value: the seed that it has drawn
+            parameters["random_state"] = self.first_seed_
+        if self.families is not None:
+            parameters["families"] = {
+                name: int(some) if isinstance(some, Integral) else list(some) for name, some in self.families.items()
+            }
+        return parameters
 
     def _saved_constants(self) -> dict[str, Any]:
         constants = self.constants_._asdict()
@@ -517,9 +644,11 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         return {
             "scale": type(self.constants_.scale).__name__,
             "classes": self.classes_.tolist(),
+            "class_dtype": self.classes_.dtype.str,
             "families": list(self.families_),
             "widths": list(self.widths_),
             "features": list(self.features_),
+            "has_feature_names": hasattr(self, "feature_names_in_"),
             "temperature": self.temperature_,
         }
 
@@ -534,10 +663,47 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         self.constants_ = CellConstants(**constants)
         self.held_out_, self.held_out_codes_ = held_out["probability"], held_out["codes"]
         self.variables_ = arrays
-        self.classes_ = np.array(config["classes"])
+        self.classes_ = np.array(config["classes"], config.get("class_dtype"))  # text in older files
         self.families_, self.widths_ = tuple(config["families"]), tuple(config["widths"])
         self.features_, self.n_features_in_ = tuple(config["features"]), sum(self.widths_)
+        if config.get("has_feature_names"):  # absent in older files
+            self.feature_names_in_ = np.array(self.features_, object)
         self.temperature_ = config["temperature"]
+
+    def export_program(self) -> ExportProgram:
+        """Return the computation of the fitted networks as one function, which `jaxephys.models.export.export_model` writes.
+
+        Returns
+        -------
+        ExportProgram
+            The function of `jaxephys.patchseq.export.make_program`, its inputs and its outputs.
+        """
+        check_is_fitted(self)
+        return make_program(self)
+
+    def _card_details(self) -> ModelDetails:
+        return describe_model(self)
 
     def _summary(self) -> str:
         return f"{len(self.classes_)} classes, {len(self.families_)} families"
+
+
+def _three_axes(X: Cells) -> tuple[int, ...] | None:
+    """Return the shape (cell, family, feature) of cells with three axes, and None for others."""
+    if isinstance(X, FeatureTable):
+        return None
+    shape = X.shape if hasattr(X, "shape") else np.asarray(X).shape
+    return shape if len(shape) == 3 else None
+
+
+def _join_families(X: Cells) -> Cells:
+    """Return cells with three axes as an array of shape (cell, column), and others unchanged."""
+    shape = _three_axes(X)
+    return X if shape is None else np.reshape(X, (shape[0], shape[1] * shape[2]))
+
+
+def _weighted_rows(rows: RowSet, weight: Float[np.ndarray, "cell"]) -> RowSet:
+    """Multiply the weights of rows by those of their cells, relative to the mean; a synthetic cell is between two cells."""
+    relative = (weight / weight.mean()).astype(np.float32)
+    anchor, partner = relative[rows.index], relative[rows.partner]
+    return rows._replace(weight=rows.weight * (anchor + rows.mix * (partner - anchor)))

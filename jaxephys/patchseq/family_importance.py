@@ -18,6 +18,7 @@ from jaxephys.evaluation.comparison import ModelComparison
 from jaxephys.evaluation.metrics import classification_scores
 from jaxephys.evaluation.scores import Score
 from jaxephys.patchseq.task import Prediction
+from jaxephys.reporting.headline import SummaryRow
 from jaxephys.reporting.score_table import group_scores, seed_means
 from jaxephys.reporting.tables import Table, model_table
 from jaxephys.schemas.feature_table import FeatureTable
@@ -314,6 +315,36 @@ def importance_notes(
             f"attention is {families[int(mean.mean(axis=0).argmax())]}."
         )
     return [*notes, "A family whose information is also in other families costs little when it is missing."]
+
+
+def importance_rows(
+    attention: Float[np.ndarray, "draw class family"], losses: Losses, cells: FeatureTable
+) -> list[SummaryRow]:
+    """Return the rank correlations of attention with the losses of macro-F1, for the summary of a report.
+
+    Parameters
+    ----------
+    attention : array of shape (seed, class, family)
+        Mean attention of each class.
+    losses : mapping of str to array of shape (seed, family)
+        Losses of macro-F1 by the name of the change.
+    cells : FeatureTable of n_cells
+        Labelled cells.
+
+    Returns
+    -------
+    list of SummaryRow
+        One row per change. The correlation of the attention of two seeds is beside it.
+    """
+    mean, rows = np.bincount(cells.codes()) / len(cells) @ attention, []
+    pairs = [_rank_correlation(mean[i], mean[j]) for i in range(len(mean)) for j in range(i)]
+    for name, lost in losses.items():
+        value = _rank_correlation(mean.mean(axis=0), lost.mean(axis=0))
+        text = f"Attention ranks the {len(cells.families)} families like the macro-F1 {name} with a Spearman correlation of {value:.2f}."
+        of_seeds = {"baseline": "attention of another seed", "baseline_score": f"{np.mean(pairs):.2f}"} if pairs else {}
+        label = f"families, macro-F1 {name}"
+        rows.append(SummaryRow(label, "rank correlation", "attention", f"{value:.2f}", text=text, **of_seeds))
+    return rows
 
 
 def _macro_f1_by_seed(scores: Sequence[Score]) -> Float[np.ndarray, "draw"]:

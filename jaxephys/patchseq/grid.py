@@ -52,6 +52,9 @@ INNER_FOLDS = 5  # in which a baseline that trains on all but the test rows is c
 SELECTED_VARIANT = "attention"  # trained several times per split, averaged and saved
 ATTENTION_ENSEMBLE = "attention ensemble"
 TOKEN = 64  # values that each family is projected to
+WITHOUT_NETWORKS, NETWORKS_ALONE = " without networks", ", networks alone"  # suffixes of the parts of an ensemble
+CLASSICAL_ENSEMBLE = "classical ensemble"
+OFFSETS = " + offsets"
 
 
 @dataclass(frozen=True)
@@ -448,6 +451,48 @@ def train_baselines(
                 probability, calibration = np.split(both, [len(split.test)])
                 calibration = CalibrationRows(validation, calibration)
             comparison.add(name, key, probability, calibration)
+
+
+def add_ensembles(
+    comparison: ModelComparison,
+    name: str,
+    members: Sequence[str],
+    networks: Container[str] = (),
+    *,
+    classical: Sequence[str] = (),
+    baselines: Sequence[str] = (),
+) -> None:
+    """Add an average ensemble, its parts, and baselines that are averaged and given class offsets in the same way.
+
+    Whether a gain is due to the networks, to averaging or to the offsets can then be read from one table.
+
+    Parameters
+    ----------
+    comparison : ModelComparison
+        The comparison, with the calibration rows of all models that are named here.
+    name : str
+        Name of the ensemble.
+    members : sequence of str
+        Models that it averages.
+    networks : container of str, default ()
+        Those of them that are networks. Where there are others as well, both parts are added: ``"<name> without networks"`` and
+        ``"<name>, networks alone"``.
+    classical : sequence of str, default ()
+        Models without a network that ``"classical ensemble"`` averages; by default it is not added.
+    baselines : sequence of str, default ()
+        Models that get class offsets, as the ensembles do, under ``"<model> + offsets"``.
+    """
+    ensembles = {name: members}
+    alone = [member for member in members if member in networks]
+    if alone and len(alone) < len(members):
+        others = [member for member in members if member not in networks]
+        ensembles |= {f"{name}{WITHOUT_NETWORKS}": others, f"{name}{NETWORKS_ALONE}": alone}
+    if classical:
+        ensembles[CLASSICAL_ENSEMBLE] = classical
+    for ensemble, models in ensembles.items():
+        comparison.add_average_ensemble(ensemble, models)
+    for model in (*ensembles, *baselines):
+        comparison.add_class_offsets(f"{model}{OFFSETS}", model)
 
 
 def track_splits(folder: RunFolder, comparison: ModelComparison, name: str) -> Iterator[tuple[SplitKey, Split]]:

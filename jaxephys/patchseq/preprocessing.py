@@ -19,6 +19,7 @@ median. :func:`missing_flags` returns which values were missing, as additional f
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -26,7 +27,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from scipy.stats import norm, skew
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from jaxephys.dimensions import AnyArray
 
@@ -263,6 +266,34 @@ def missing_flags(values: Float[AnyArray, "row column"], scale: Scale) -> Float[
     return jnp.isnan(values) * scale.flagged
 
 
+def typical_values(
+    scale: ZScore | LogZScore | SignedLog,
+) -> tuple[Float[np.ndarray, "*run column"], Float[np.ndarray, "*run column"]]:
+    """Return the median of each feature among the training cells, and how far cells are from it, in the unit of the feature.
+
+    Parameters
+    ----------
+    scale : ZScore, LogZScore or SignedLog
+        A fitted scale of one run or of all runs.
+
+    Returns
+    -------
+    median : array of shape (run, column) or (column,)
+        Medians.
+    spread : array of the same shape
+        Median absolute deviation of the signed-logarithm scale, standard deviation of the others. For a logarithm it is the
+        median times the standard deviation of the logarithms, which is that of the feature to first order.
+    """
+    median = np.asarray(scale.median)
+    if isinstance(scale, SignedLog):
+        return median, np.asarray(scale.unit)
+    if isinstance(scale, ZScore):
+        return median, np.asarray(scale.sd)
+    is_log = np.asarray(scale.floor) > 0
+    median = np.where(is_log, np.exp(np.where(is_log, median, 0.0)), median)
+    return median, np.where(is_log, median, 1.0) * np.asarray(scale.sd)
+
+
 def row_span_basis(rows: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "column row"] | None:
     """Return an orthonormal basis of the space that the rows span, if there are fewer rows than columns.
 
@@ -302,7 +333,7 @@ def column_medians(values: Float[np.ndarray, "row column"]) -> Float[np.ndarray,
         return np.nan_to_num(np.nanmedian(values, axis=0)).astype(np.float32)
 
 
-class SignedLogScaler(TransformerMixin, BaseEstimator):
+class SignedLogScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """The signed-logarithm scale as a scikit-learn transformer, followed by the flags of missing values."""
 
     def fit(self, X: np.ndarray, y: object = None) -> SignedLogScaler:
@@ -320,7 +351,8 @@ class SignedLogScaler(TransformerMixin, BaseEstimator):
         SignedLogScaler
             The fitted transformer; ``scale_`` holds the scale.
         """
-        self.scale_ = fit_signed_log(np.asarray(X, np.float64))
+        X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan")
+        self.scale_ = fit_signed_log(X)
         return self
 
     def transform(self, X: np.ndarray) -> np.ndarray:
@@ -336,11 +368,32 @@ class SignedLogScaler(TransformerMixin, BaseEstimator):
         array of float32, shape (row, column + flagged columns)
             Scaled features, then one column of zeros and ones for each feature that has a flag.
         """
-        X = np.asarray(X, np.float32)
-        flagged = np.flatnonzero(self.scale_.flagged)
-        return np.concatenate(
-            [apply_scale(X, self.scale_), np.asarray(missing_flags(X, self.scale_))[:, flagged]], axis=1
-        )
+        check_is_fitted(self)
+        X = validate_data(self, X, reset=False, dtype=np.float32, ensure_all_finite="allow-nan")
+        flags = np.asarray(missing_flags(X, self.scale_))[:, np.flatnonzero(self.scale_.flagged)]
+        return np.concatenate([apply_scale(X, self.scale_), flags], axis=1)
+
+    def get_feature_names_out(self, input_features: Sequence[str] | None = None) -> np.ndarray:
+        """Return the names of the columns that ``transform`` makes.
+
+        Parameters
+        ----------
+        input_features : sequence of str, optional
+            Names of the features, by default those of the training rows, or ``x0``, ``x1``, ...
+
+        Returns
+        -------
+        array of str, shape (column + flagged columns,)
+            The features, then ``<feature>_missing`` for each one that has a flag.
+        """
+        names = super().get_feature_names_out(input_features)
+        flagged = names[np.flatnonzero(self.scale_.flagged)]
+        return np.concatenate([names, np.array([f"{name}_missing" for name in flagged], object)])
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
 
 
 def _normal_quantile(x: Float[AnyArray, "row"], knots: Float[AnyArray, "quantile"]) -> Float[AnyArray, "row"]:

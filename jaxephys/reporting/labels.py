@@ -45,9 +45,17 @@ METRIC_LABELS = {
     "accuracy_on_1": "Accuracy on bins with a spike",
     "prevalence": "Share of bins with a spike",
     "units_scored": "Number of scored units",
+    # Distances of generated spikes from real ones.
+    "rate": "Distance of firing rates (octaves)",
+    "intervals": "Distance of inter-spike intervals (octaves)",
+    "cv2": "Distance of CV2",
+    "autocorrelation": "Distance of autocorrelations",
+    "pairwise_correlation": "Distance of pairwise correlations",
+    "population_coupling": "Distance of population couplings",
 }
 LOWER_IS_BETTER = frozenset(
     {"ece", "brier", "log_loss", "selective_error", "mse_wave", "mse_isi", "mse_acg", "mse_counterfactual"}
+    | {"rate", "intervals", "cv2", "autocorrelation", "pairwise_correlation", "population_coupling"}
 )
 PARTS = {"train_": "training", "valid_": "validation", "test_": "test"}
 

@@ -62,7 +62,7 @@ def draw_confusions(
     confusions: Mapping[str, Real[np.ndarray, "class class"]],
     classes: Sequence[str],
     *,
-    n_columns: int = 4,
+    n_columns: int = 3,
 ) -> Path:
     """Draw the confusion matrices of several models on one page, each with shares of the true class above the counts.
 
@@ -74,7 +74,7 @@ def draw_confusions(
         Number of cells by true class (row) and predicted class (column), by the title of the panel.
     classes : sequence of str
         Names of the classes.
-    n_columns : int, default 4
+    n_columns : int, default 3
         Number of panels side by side.
 
     Returns
@@ -89,16 +89,16 @@ def draw_confusions(
     """
     if not confusions:
         raise ValueError("there is no confusion matrix to draw: give at least one model")
-    n_columns, side = min(n_columns, len(confusions)), 0.9 + 0.42 * len(classes)
+    n_columns, side = min(n_columns, len(confusions)), 0.8 + 0.33 * len(classes)
     figure, panels = make_panels(len(confusions), n_columns, side + 0.1, side)
     images, rows = [], []
     for number, (axes, (title, counts)) in enumerate(zip(panels, confusions.items(), strict=True)):
         share = _row_shares(counts)
         rows += [(title, classes[i], classes[j], counts[i, j], share[i, j]) for i, j in np.ndindex(counts.shape)]
-        images.append(_heat_map(axes, share, _share_texts(share, counts), classes, classes, 1.0, size=6.0))
+        images.append(_heat_map(axes, share, _share_texts(share, counts), classes, classes, 1.0, size=5.5))
         last_row = number + n_columns >= len(confusions)
         axes.set(title=title, xlabel="Predicted class" * last_row, ylabel="True class" * (number % n_columns == 0))
-        axes.tick_params(labelsize=7.5)
+        axes.tick_params(labelsize=6.5)
     _draw_bar(panels, images[0], SHARE)
     return save_figure(figure, folder, "confusions", ("panel", "true", "predicted", "count", "share"), rows)
 
@@ -123,7 +123,7 @@ def draw_attention(
     Path
         The path of the PNG file.
     """
-    size = (2.6 + 0.56 * len(families), 2.3 + 0.42 * len(classes))
+    size = (2.2 + 0.44 * len(families), 2.2 + 0.38 * len(classes))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     _attention_map(axes, attention, classes, families, f"Mean attention weight\n(uniform: {1 / len(families):.3f})")
@@ -158,9 +158,9 @@ def draw_importance(
     Path
         The path of the PNG file.
     """
-    size = (4.6 + 0.62 * len(classes) + 1.9 * len(losses), 1.6 + 0.4 * len(families))
+    size = (2.8 + 0.52 * len(classes) + 1.5 * len(losses), 1.6 + 0.36 * len(families))
     figure = Figure(figsize=size, layout="constrained")
-    widths = [2.2 + 0.62 * len(classes), *(1.9 for _ in losses)]
+    widths = [1.8 + 0.52 * len(classes), *(1.5 for _ in losses)]
     first, *others = figure.subplots(1, 1 + len(losses), width_ratios=widths, squeeze=False)[0]
     _attention_map(first, attention, families, classes, f"Mean attention weight (uniform: {1 / len(families):.2f})")
     first.set(title="Attention", xlabel="Class", ylabel="Feature family")
@@ -224,7 +224,7 @@ def draw_embedding(
                 f"embedding {title!r} has shape {plane.shape}, but {len(labels)} labels need shape ({len(labels)}, 2)"
             )
     classes = np.unique(labels).tolist()
-    figure, all_axes = make_panels(len(panels), min(3, len(panels)), 3.6, 3.7)
+    figure, all_axes = make_panels(len(panels), min(3, len(panels)), 3.4 if len(panels) < 3 else 2.5, 2.7)
     for axes, (title, plane) in zip(all_axes, panels.items(), strict=True):
         axes.set_title(title)
         _scatter(axes, plane, labels, classes, write_names)
@@ -233,11 +233,55 @@ def draw_embedding(
     return save_figure(figure, folder, name, ("panel", "row", "class", "x", "y"), rows, note)
 
 
+@matplotlib.rc_context(STYLE)
+def draw_labelled_planes(
+    folder: Path, planes: Mapping[str, tuple[np.ndarray, np.ndarray]], *, name: str = "planes", note: str = ""
+) -> Path:
+    """Draw several sets of cells in the plane, each in a panel with a legend of its own classes.
+
+    Parameters
+    ----------
+    folder : path-like
+        Run folder.
+    planes : mapping of str to (array of shape (n_cells, 2), array of str of shape (n_cells,))
+        Coordinates and classes by the title of the panel.
+    name : str, default "planes"
+        Name of the files.
+    note : str, default ""
+        Sentence below the panels.
+
+    Returns
+    -------
+    Path
+        The path of the PNG file.
+
+    Raises
+    ------
+    ValueError
+        If there is no panel.
+    """
+    if not planes:
+        raise ValueError("there is no plane to draw: give at least one")
+    n_columns = min(3, len(planes))
+    n_classes = max(len(np.unique(labels)) for _, labels in planes.values())
+    height = 2.3 + 0.18 * ((n_classes + 1) // 2)
+    figure, all_axes = make_panels(len(planes), n_columns, max(2.4, 4.8 / n_columns), height)
+    rows = []
+    for axes, (title, (plane, labels)) in zip(all_axes, planes.items(), strict=True):
+        classes = np.unique(labels).tolist()
+        _scatter(axes, plane, labels, classes, write_names=False)
+        axes.set_title(title, fontsize=9)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), ncols=2, fontsize=7, handletextpad=0.2)
+        rows += [(title, i, labels[i], *plane[i]) for i in range(len(labels))]
+    return save_figure(figure, folder, name, ("panel", "row", "class", "x", "y"), rows, note)
+
+
 def _attention_map(
     axes: Axes, attention: Float[np.ndarray, "..."], rows: Sequence[str], columns: Sequence[str], label: str
 ) -> None:
     texts = [[f"{weight:.2f}".lstrip("0") for weight in row] for row in attention]
-    _draw_bar(axes, _heat_map(axes, attention, texts, rows, columns, float(np.nanmax(attention))), label)
+    low, high = float(np.nanmin(attention)), float(np.nanmax(attention))
+    _draw_bar(axes, _heat_map(axes, attention, texts, rows, columns, high, low=low), label)
 
 
 def _heat_map(
@@ -249,16 +293,17 @@ def _heat_map(
     top: float,
     *,
     size: float = 8.0,
+    low: float = 0.0,
 ) -> AxesImage:
-    """Draw a matrix in shades from white (0) to dark blue (``top``) with a text in each cell."""
+    """Draw a matrix in shades from white (``low``) to dark blue (``top``) with a text in each cell."""
     if values.shape != (len(rows), len(columns)):
         raise ValueError(f"{len(rows)} x {len(columns)} names were given for an array of shape {values.shape}")
-    image = axes.imshow(values, cmap="Blues", vmin=0.0, vmax=top, aspect="auto")
+    image = axes.imshow(values, cmap="Blues", vmin=low, vmax=top, aspect="auto")
     for i, row in enumerate(texts):
         for j, text in enumerate(row):
-            color = "white" if values[i, j] > 0.65 * top else "black"
+            color = "white" if values[i, j] > low + 0.65 * (top - low) else "black"
             axes.text(j, i, text, ha="center", va="center", fontsize=size, color=color)
-    turned: dict[str, Any] = dict(rotation=40, ha="right", rotation_mode="anchor")
+    turned: dict[str, Any] = dict(rotation=40, ha="right", rotation_mode="anchor", fontsize=8)
     axes.set_xticks(range(len(columns)), columns, **(turned if max(map(len, columns)) > 6 else {}))
     axes.set_yticks(range(len(rows)), rows)
     axes.set_xticks(np.arange(1, len(columns)) - 0.5, minor=True)

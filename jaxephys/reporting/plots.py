@@ -1,12 +1,12 @@
-"""Figures of scores: learning curves, scores of models, scores of classes, and selective accuracy.
+"""The style of all figures, how they are written, learning curves, and selective accuracy. Bars are in `jaxephys.reporting.bars`.
 
 Every function writes ``figures/NAME.png`` and beside it ``NAME.csv`` with the numbers that are drawn, and returns the path of the PNG
 file. Figures are made without pyplot, so that they need no display and none stays open. `save_figure` writes other figures the same way.
 """
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,19 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from jaxephys.evaluation.intervals import mean_sd
-from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.files import write_csv
-from jaxephys.reporting.labels import LOWER_IS_BETTER, metric_label
-from jaxephys.reporting.score_table import check_known, group_scores, seed_means
-from jaxephys.reporting.tables import format_mean_sd
+from jaxephys.reporting.labels import metric_label
+from jaxephys.reporting.score_table import check_known
 from jaxephys.schemas.storage import replace_file
 
 # Colors of Okabe and Ito, which are distinguishable with any color vision, without their faint yellow.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 DASHES = ("-", "--", ":", "-.")
 GREY = "#6B6B6B"
+FIGURE_DPI = 150
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -51,7 +49,7 @@ STYLE: dict[Any, Any] = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
 }
-SEEDS_NOTE = "Dot: mean over seeds, folds averaged first. Bar: one standard deviation either side. Faint dots: seeds."
+NOTE_LETTERS_PER_INCH = 15  # of the note below a figure, which is wrapped to its width
 
 
 def save_figure(
@@ -80,10 +78,12 @@ def save_figure(
         The path of the PNG file.
     """
     if note:
-        figure.supxlabel(note, fontsize=8, color=GREY)
+        letters = max(30, int(NOTE_LETTERS_PER_INCH * figure.get_figwidth()))
+        lines = [textwrap.fill(line, letters) for line in note.splitlines()]
+        figure.supxlabel("\n".join(lines), fontsize=8, color=GREY)
     png = write_csv(Path(folder) / "figures" / f"{name}.csv", columns, rows).with_suffix(".png")
     with replace_file(png) as temporary:
-        figure.savefig(temporary, format="png", dpi=150, metadata={"Software": None})
+        figure.savefig(temporary, format="png", dpi=FIGURE_DPI, metadata={"Software": None})
     return png
 
 
@@ -132,7 +132,7 @@ def draw_curves(
             raise ValueError(f"{metric} has {len(history[metric])} runs, but there are {len(variants_array)} variants")
     variants = list(dict.fromkeys(variant_of_run))
     rows = []
-    figure, panels = make_panels(len(metrics), 2 if len(metrics) == 4 else min(3, len(metrics)), 3.3, 2.7)
+    figure, panels = make_panels(len(metrics), 2 if len(metrics) == 4 else min(3, len(metrics)), 2.5, 2.4)
     for axes, metric in zip(panels, metrics, strict=True):
         for i, variant in enumerate(variants):
             points = _curve(history[metric][variants_array == variant])
@@ -142,142 +142,16 @@ def draw_curves(
             _draw_band(axes, epoch, mean, sd, color, DASHES[i // len(PALETTE) % len(DASHES)], variant)
             axes.plot(epoch[-1:], mean[-1:], "o", color=color, markersize=4)
         key = metric.removeprefix("valid_").removeprefix("train_")
-        axes.set(title=metric_label(metric), xlabel="Epoch", ylabel=metric_label(key))
+        axes.set_title(textwrap.fill(metric_label(metric), 24), fontsize=9.5)
+        axes.set(xlabel="Epoch", ylabel=textwrap.fill(metric_label(key), 24))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(x=0.02)
         axes.grid(True)
     draw_legend(figure)
     text = "Mean and standard deviation over the runs that still train. A line ends (dot) when fewer than half do."
     columns = ("variant", "metric", "epoch", "mean", "sd", "live")
+    text += f"\nn = {len(variants_array)} runs."
     return save_figure(figure, folder, "curves", columns, rows, f"{text}\n{note}".strip())
-
-
-@matplotlib.rc_context(STYLE)
-def draw_bars(
-    folder: Path,
-    scores: Iterable[Score],
-    metric: str,
-    reference_lines: Mapping[str, float] | None = None,
-    *,
-    baselines: Sequence[str] = (),
-    name: str | None = None,
-    note: str = "",
-) -> Path:
-    """Draw the test score of every model with its standard deviation over seeds, from the best to the worst.
-
-    Parameters
-    ----------
-    folder : path-like
-        Run folder.
-    scores : iterable of Score
-        Scores of one data set.
-    metric : str
-        Metric to draw.
-    reference_lines : mapping of str to float, optional
-        Values to mark by a vertical line, such as that of the optimal classifier of simulated data.
-    baselines : sequence of str, optional
-        Models to draw in grey.
-    name : str, optional
-        Name of the files, ``"bars_<metric>"`` by default.
-    note : str, default ""
-        Sentence added below the bars, such as the network that the models are of.
-
-    Returns
-    -------
-    Path
-        The path of the PNG file.
-
-    Raises
-    ------
-    ValueError
-        If the metric or a baseline has no test scores.
-
-    Notes
-    -----
-    The axis does not start at 0, since the differences between models are small compared with the scores.
-    """
-    scores, lines = list(scores), reference_lines or {}
-    check_known("metric", [metric], {score.metric for score in scores})
-    runs = group_scores((score for score in scores if score.metric == metric), ("variant",), "test")
-    seeds = {model: seed_means(values) for (model,), values in runs.items()}
-    check_known("model", baselines, set(seeds))
-    means = {model: mean_sd(list(values.values())).mean for model, values in seeds.items()}
-    sign = 1 if metric in LOWER_IS_BETTER else -1
-    order = sorted(means, key=lambda model: (math.isnan(means[model]), sign * means[model]))
-
-    figure = Figure(figsize=(7.0, 1.8 + 0.42 * len(order)), layout="constrained")
-    axes = figure.subplots()
-    rows = []
-    for y, model in enumerate(order):
-        color = GREY if model in baselines else PALETTE[0]
-        rows += [(model, *point) for point in _draw_seeds(axes, y, seeds[model], color)]
-    rows.sort(key=lambda row: row[1] == "seed")
-    _label_rows(axes, range(len(order)), order, metric, f"{metric_label(metric)}, test set")
-    axes.set_ylim(len(order) - 0.5, -0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
-    for i, (label, value) in enumerate(lines.items()):
-        color, dash = PALETTE[1 + i % (len(PALETTE) - 1)], DASHES[1 + i % 3]
-        axes.axvline(value, color=color, ls=dash, lw=1.4, label=f"{label} ({value:.3f})")
-    if lines:
-        draw_legend(figure)
-    rows += [(label, "reference line", "", float(value)) for label, value in lines.items()]
-    text = f"{SEEDS_NOTE}{' Grey: baselines.' * bool(baselines)}\n{note}".strip()
-    return save_figure(figure, folder, name or f"bars_{metric}", ("name", "drawn as", "seed", "value"), rows, text)
-
-
-@matplotlib.rc_context(STYLE)
-def draw_classes(
-    folder: Path,
-    scores: Iterable[Score],
-    metric: str,
-    classes: Sequence[str],
-    models: Sequence[str],
-    *,
-    split: str = "test",
-    name: str | None = None,
-) -> Path:
-    """Draw a score of each class for a few models side by side.
-
-    Parameters
-    ----------
-    folder : path-like
-        Run folder.
-    scores : iterable of Score
-        Scores with metrics named ``"<metric> <class>"``.
-    metric : str
-        Metric of a class, such as ``"f1"``.
-    classes : sequence of str
-        Names of the classes.
-    models : sequence of str
-        Models to draw.
-    split : str, default "test"
-        Part of the rows.
-    name : str, optional
-        Name of the files, ``"classes_<metric>"`` by default.
-
-    Returns
-    -------
-    Path
-        The path of the PNG file.
-    """
-    class_of = {f"{metric} {label}": label for label in classes}
-    selected = (score for score in scores if score.metric in class_of and score.variant in models)
-    runs = group_scores(selected, ("metric", "variant"), split)
-    seeds = {(class_of[key], model): seed_means(values) for (key, model), values in runs.items()}
-    step = len(models) + 1
-    figure = Figure(figsize=(7.0, 1.6 + 0.3 * step * len(classes)), layout="constrained")
-    axes = figure.subplots()
-    rows = []
-    for (i, label), (j, model) in product(enumerate(classes), enumerate(models)):
-        points = _draw_seeds(axes, step * i + j, seeds[label, model], PALETTE[j % len(PALETTE)])
-        rows += [(label, model, *point) for point in points]
-    middles = [step * i + (len(models) - 1) / 2 for i in range(len(classes))]
-    _label_rows(axes, middles, classes, metric, f"{metric_label(metric)} of each class, {split} set")
-    axes.set_ylim(step * len(classes) - 1.5, -0.7)
-    handles = [Line2D([], [], color=PALETTE[j % len(PALETTE)], marker="o", lw=2.2) for j in range(len(models))]
-    draw_legend(figure, handles, models)
-    columns = ("class", "variant", "drawn as", "seed", "value")
-    return save_figure(figure, folder, name or f"classes_{metric}", columns, rows, SEEDS_NOTE)
 
 
 @matplotlib.rc_context(STYLE)
@@ -357,9 +231,9 @@ def draw_legend(figure: Figure, handles: Sequence | None = None, labels: Sequenc
     """
     if handles is None:
         handles, labels = figure.axes[0].get_legend_handles_labels()
-    room = figure.get_figwidth() / (0.55 + 0.067 * max(map(len, labels), default=1))
+    room = figure.get_figwidth() / (0.5 + 0.06 * max(map(len, labels), default=1))
     columns = max(1, min(len(labels), int(room)))
-    figure.legend(handles, labels, loc="outside upper center", ncols=columns, handlelength=1.8)
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns, handlelength=1.8, fontsize=8)
 
 
 def _curve(values: Float[np.ndarray, "run epoch"]) -> list[tuple[int, float, float, int]]:
@@ -376,23 +250,3 @@ def _draw_band(axes: Axes, x: np.ndarray, mean: np.ndarray, sd: np.ndarray, colo
     """Draw a line of means in a band of one standard deviation either side."""
     axes.fill_between(x, mean - sd, mean + sd, color=color, alpha=0.15, linewidth=0)
     axes.plot(x, mean, dash, color=color, linewidth=1.6, label=label)
-
-
-def _label_rows(axes: Axes, positions: Sequence[int | float], names: Sequence[str], metric: str, title: str) -> None:
-    axes.set_yticks(positions, names)
-    direction = " (lower is better)" if metric in LOWER_IS_BETTER else ""
-    axes.set(title=title, xlabel=metric_label(metric) + direction)
-    axes.tick_params(axis="y", length=0)
-    axes.grid(True, axis="x")
-
-
-def _draw_seeds(axes: Axes, y: int, seeds: Mapping[int, float], color: str) -> list[tuple]:
-    """Draw seeds as faint dots, standard deviation as a bar, mean as a dot, and both as text at the right; return the numbers."""
-    values = list(seeds.values())
-    mean, sd = mean_sd(values)
-    scatter = y + 0.22 * np.resize([1.0, -1.0], len(values))
-    axes.plot(values, scatter, "o", color=color, alpha=0.3, markersize=4, markeredgewidth=0)
-    axes.plot([mean - sd, mean + sd], [y, y], color=color, lw=2.2, solid_capstyle="butt")
-    axes.plot(mean, y, "o", color=color, markersize=7, markeredgecolor="white")
-    axes.text(1.02, y, format_mean_sd(mean, sd), transform=axes.get_yaxis_transform(), va="center", fontsize=8)
-    return [("mean", "", mean), ("sd", "", sd), *(("seed", seed, value) for seed, value in seeds.items())]

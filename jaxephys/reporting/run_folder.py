@@ -13,7 +13,8 @@ predictions.npz     test probabilities, and which rows each run trained, validat
 checkpoints/        state of the training, from which ``--resume`` continues, and its runs for `jaxephys.load`
 model/              the trained model, for `jaxephys.load`
 figures/            every figure as PNG and the numbers drawn as CSV
-report.md           summary, tables, figures and notes
+report.md           summary, figures, tables, notes, settings, hardware and time
+report.html         the same as one page that holds its figures
 ==================  ==================================================================================================
 
 `RunFolder` writes them. Start with `RunFolder.fit`, which trains a grid of runs, and `RunFolder.write_report`. The command line
@@ -26,7 +27,9 @@ import hashlib
 import json
 import platform
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
@@ -35,10 +38,9 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 
 from jaxephys import __version__
-from jaxephys.engine import devices
+from jaxephys.engine import devices, progress
 from jaxephys.engine.config import TrainConfig
 from jaxephys.engine.fit import FitResult, fit
 from jaxephys.engine.grid import RunGrid
@@ -48,17 +50,20 @@ from jaxephys.evaluation.scores import Score
 from jaxephys.evaluation.splits import Split
 from jaxephys.models.run_template import RunTemplate
 from jaxephys.reporting.files import write_csv, write_text
-from jaxephys.reporting.markdown import Headline, overview_sentence, summary_sentences, write_report
+from jaxephys.reporting.headline import Headline, Intervals, Question, ReportSummary, SummaryRow, summarize_experiment
+from jaxephys.reporting.report import Report, write_report
 from jaxephys.reporting.score_table import write_scores
 from jaxephys.reporting.search import search_table, write_candidates
-from jaxephys.reporting.settings import Settings
+from jaxephys.reporting.settings import Settings, settings_to_json
 from jaxephys.reporting.tables import Table, print_table
 from jaxephys.schemas.feature_table import FeatureTable
 from jaxephys.schemas.storage import write_npz
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "imbalanced-learn")
+NO_QUESTION = Question("")
 T = TypeVar("T")
 TABLE_WIDTH = 140  # characters; a wrapped table is hard to read
+SMOKE = "SMOKE: the smallest run, which only shows that the program works. Its scores and intervals mean nothing."
 
 
 @dataclass
@@ -85,6 +90,8 @@ class RunFolder:
         Names of the runs whose loss became NaN.
     search_tables : dict of str to Table
         Hyperparameters that were searched, by name of the training; they become part of the report.
+    preset : str, default ""
+        Name of the preset. The report of a preset whose name begins with "smoke" draws no conclusion.
     """
 
     path: Path
@@ -96,6 +103,7 @@ class RunFolder:
     manifest: dict[str, Any] = field(default_factory=dict)
     diverged: list[str] = field(default_factory=list)
     search_tables: dict[str, Table] = field(default_factory=dict)
+    preset: str = ""
 
     @property
     def is_first_host(self) -> bool:
@@ -114,7 +122,7 @@ class RunFolder:
             self.console.print(text, highlight=False, soft_wrap=True)
 
     def track(self, items: Collection[T], title: str) -> Iterable[T]:
-        """Iterate over items with a progress bar, which is shown on a terminal and disappears at the end.
+        """Iterate over items with a progress bar, or elsewhere than on a terminal with a line every ten seconds.
 
         Parameters
         ----------
@@ -128,8 +136,22 @@ class RunFolder:
         iterable
             The items.
         """
-        hidden = not self.console.is_terminal
-        return track(items, title, console=self.console, disable=hidden, transient=True)
+        return progress.track(items, title, self.console)
+
+    def step(self, title: str) -> AbstractContextManager[None]:
+        """Show that a step without countable parts is running, as the body of a ``with`` statement.
+
+        Parameters
+        ----------
+        title : str
+            Name of the step.
+
+        Returns
+        -------
+        context manager
+            See `jaxephys.engine.progress.step`.
+        """
+        return progress.step(title, self.console)
 
     def announce_run(self, runs: int, **data: Any) -> None:
         """Print version, devices, data hashes, number of runs and folder, and write the manifest.
@@ -285,9 +307,12 @@ class RunFolder:
         tables: Mapping[str, Table],
         figures: Mapping[str, Path],
         notes: Iterable[str],
-        headline: Headline | None = None,
+        question: Question = NO_QUESTION,
+        headlines: Sequence[Headline | SummaryRow] = (),
+        *,
+        intervals: Intervals | None = None,
     ) -> None:
-        """Write ``scores.csv``, ``report.md`` and the final manifest, and print the tables.
+        """Write ``scores.csv``, ``report.md``, ``report.html`` and the final manifest, and print the tables.
 
         The manifest is written last: its status "complete" means that all other files are there.
 
@@ -304,9 +329,13 @@ class RunFolder:
         figures : mapping of str to Path
             PNG files by caption.
         notes : iterable of str
-            Sentences at the end of the report. Runs that diverged are added.
-        headline : Headline, optional
-            Main comparison, which the summary of the report describes. By default the summary only counts models and runs.
+            Sentences on the protocol. Runs that diverged are added.
+        question : Question
+            What the experiment asks, and what is published about it.
+        headlines : sequence of Headline or SummaryRow
+            Comparisons of the summary, the main one first. Without them the summary only counts models and runs.
+        intervals : mapping, optional
+            Intervals over time blocks, for comparisons with a single run.
         """
         if not self.is_first_host:
             return
@@ -317,17 +346,66 @@ class RunFolder:
             notes.append("The option search had no effect, since this experiment trained no network.")
         tables = {**tables, **{f"Hyperparameters of {name}": table for name, table in self.search_tables.items()}}
         write_scores(self.path / "scores.csv", scores)
-        summary = overview_sentence(scores) if headline is None else summary_sentences(scores, headline)
-        if (self.path / "model").exists():
-            summary += f' Load the trained model with `jaxephys.load("{self.path}")`.'
-        write_report(self.path, title, summary.strip(), introduction, tables, figures, notes)
+        warnings = [f"{len(self.diverged)} runs diverged: {', '.join(self.diverged)}."] if self.diverged else []
+        summary = summarize_experiment(scores, question, headlines, intervals=intervals, warnings=warnings)
+        smoke = self.preset.startswith("smoke")
+        if smoke:
+            summary = replace(summary, verdict=f"No conclusion from a smoke run. Computed: {summary.verdict}")
+        self.manifest["summary"] = summary.to_json()
+        content = self._make_report(title, summary, introduction, tables, figures, notes, SMOKE if smoke else "")
+        page = write_report(self.path, content)
         self._write_manifest("diverged" if self.diverged else "complete")
         screen = Console()
         screen.width = max(screen.width, TABLE_WIDTH)
         for heading, table in tables.items():
             screen.print(f"\n{heading}", style="bold")
             print_table(table, screen)
-        screen.print(f"report and figures: {self.path / 'report.md'}", highlight=False, soft_wrap=True)
+        screen.print(f"\n{summary.verdict}", highlight=False, soft_wrap=True)
+        screen.print(f"report and figures: {page} and {page.with_suffix('.md').name}", highlight=False, soft_wrap=True)
+
+    def _make_report(
+        self,
+        title: str,
+        summary: ReportSummary,
+        introduction: str,
+        tables: Mapping[str, Table],
+        figures: Mapping[str, Path],
+        notes: Sequence[str],
+        alert: str,
+    ) -> Report:
+        """Add settings, hardware and time, the lines that load the models, and the citation."""
+        versions, manifest = library_versions(), self._manifest("complete")
+        facts = {
+            "Command": " ".join(self.command),
+            "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+            "Devices": ", ".join(f"{n} x {kind}" for kind, n in Counter(manifest["devices"]).items()),
+            "Time": progress.format_seconds(manifest["wall_seconds"]) + " in total",
+            "Data": ", ".join(f"{k[5:]} sha256 {v[:12]}" for k, v in self.manifest.items() if k.startswith("data_")),
+        }
+        trainings = {key: entry for key, entry in self.manifest.items() if isinstance(entry, dict)}
+        trainings = {"": self.manifest, **trainings}
+        for name, entry in trainings.items():
+            if "run_seconds" in entry:
+                times = [progress.format_seconds(entry[key]) for key in ("compile_seconds", "run_seconds")]
+                label = f"Training{f' {name}' * bool(name)}"
+                facts[label] = f"{entry['execution']}; compiled in {times[0]}, trained in {times[1]}"
+        settings = {name: _setting_text(value) for name, value in settings_to_json(self.settings).items()}
+        settings = {"preset": self.preset, **settings} if self.preset else settings
+        own = f"jaxephys {__version__}, the jaxephys developers (CITATION.cff has the entry)."
+        citation = [own, *([summary.question.paper] if summary.question.paper else [])]
+        return Report(
+            title,
+            summary,
+            introduction,
+            tables,
+            figures,
+            notes,
+            alert,
+            settings,
+            {name: text for name, text in facts.items() if text},
+            load_lines(self.path),
+            citation,
+        )
 
     def _previous_manifest(self) -> dict[str, Any]:
         """Return the manifest of the run that is resumed; empty if it was killed before writing one."""
@@ -340,9 +418,11 @@ class RunFolder:
             raise ValueError(f"{manifest} is damaged: remove it to resume without a check of the data") from None
 
     def _write_manifest(self, status: str) -> None:
-        if not self.is_first_host:
-            return
-        manifest = {
+        if self.is_first_host:
+            write_text(self.path / "manifest.json", json.dumps(self._manifest(status), indent=2) + "\n")
+
+    def _manifest(self, status: str) -> dict[str, Any]:
+        return {
             "status": status,
             "experiment": self.experiment,
             "command": self.command,
@@ -354,7 +434,26 @@ class RunFolder:
             "wall_seconds": round(time.time() - self.started, 3),
             **self.manifest,
         }
-        write_text(self.path / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+
+
+def load_lines(path: Path) -> list[str]:
+    """Return the lines of Python that load the models of a run folder.
+
+    Parameters
+    ----------
+    path : Path
+        The run folder.
+
+    Returns
+    -------
+    list of str
+        One line per saved model; empty if there is none.
+    """
+    saved = path / "model"
+    if (saved / "config.json").exists() or ((path / "checkpoints").is_dir() and not saved.exists()):
+        return [f'model = jaxephys.load("{path.as_posix()}")']
+    folders = sorted(folder for folder in saved.glob("*") if (folder / "config.json").exists())
+    return [f'{_identifier(folder.name)} = jaxephys.load("{folder.as_posix()}")' for folder in folders]
 
 
 def fingerprint(arrays: Any) -> str:
@@ -392,6 +491,15 @@ def library_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
     return versions
+
+
+def _identifier(name: str) -> str:
+    """A variable name for the model of a data set."""
+    return "model_" + "".join(letter if letter.isalnum() else "_" for letter in name)
+
+
+def _setting_text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _write_runs(folder: Path, result: FitResult, suffix: str) -> None:

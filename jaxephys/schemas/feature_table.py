@@ -7,6 +7,7 @@ A :class:`FeatureTable` holds one row for each cell and one column for each feat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -99,7 +100,7 @@ class FeatureTable:
     @classmethod
     def from_arrays(
         cls,
-        values: np.ndarray,
+        values: Any,
         families: Mapping[str, int] | Mapping[str, Sequence[str]] | Sequence[str],
         label: Sequence[Any] | np.ndarray | None = None,
         *,
@@ -140,7 +141,7 @@ class FeatureTable:
         Raises
         ------
         TableError
-            If shapes do not agree, a value is infinite, a cell has no value, or a label is empty.
+            If a value is no real number or infinite, shapes do not agree, a cell has no value, or a label is empty.
 
         Examples
         --------
@@ -150,7 +151,7 @@ class FeatureTable:
         >>> FeatureTable.from_arrays(np.ones((2, 3, 4)), ["psth", "inst_freq", "isi_shape"], ["Sst", "Vip"])
         FeatureTable(2 cells, 3 families, 12 features, 2 classes)
         """
-        values = np.asarray(values, np.float32)
+        values = _as_float32(values)
         if values.ndim == 3 and not isinstance(families, Mapping):
             families = {str(name): values.shape[2] for name in families}
             values = values.reshape(len(values), -1)
@@ -174,6 +175,61 @@ class FeatureTable:
             provenance=provenance or {},
         )
         return table if label is None else table.with_label(label)
+
+    @classmethod
+    def from_dataframe(
+        cls,
+        frame: Any,
+        labels: str | Sequence[Any] | np.ndarray | None = None,
+        *,
+        families: str | Mapping[str, Sequence[str]] = "number",
+        cell: str | None = None,
+        donor: str | None = None,
+        species: str | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> FeatureTable:
+        """Make a table from a pandas data frame with one row for each cell.
+
+        Parameters
+        ----------
+        frame : pandas.DataFrame of n_cells rows
+            Columns of numbers are features; NaN or NA is a missing value. Columns of text become text columns of the table.
+        labels : str or array-like of length n_cells, optional
+            Column that holds the class of each cell, or the classes. Default: the column ``label``, if there is one.
+        families : {"number", "prefix", "column"} or mapping of str to sequence of str, default "number"
+            How features are grouped into families. "number": columns such as ``psth_0`` and ``psth_1`` are the family ``psth``, every
+            other column is a family of its own. "prefix": columns that agree in the part of the name before the first ``_``, ``.``,
+            ``-`` or blank. "column": every column. A mapping gives the columns of each family; then other columns are no features.
+        cell, donor, species : str, optional
+            Columns that hold identifier, donor and species of each cell. Default: the index of the data frame, and the columns
+            ``donor`` and ``species``, if there are such.
+        provenance : mapping, optional
+            Origin of the values; anything that JSON can hold.
+
+        Returns
+        -------
+        FeatureTable
+            The table.
+
+        Raises
+        ------
+        TableError
+            If it is no data frame, has no such column or no column of numbers, identifiers are not unique, or a cell has no value.
+
+        Examples
+        --------
+        >>> import pandas
+        >>> frame = pandas.DataFrame(
+        ...     {"ap_width": [0.4, 0.9], "ap_peak": [31.0, 25.0], "tau": [12.0, None], "type": ["Pvalb", "Sst"]}, ["c1", "c2"]
+        ... )
+        >>> table = FeatureTable.from_dataframe(frame, "type", families="prefix")
+        >>> table.families, table.widths, table.cell.tolist(), table.label.tolist()
+        (('ap', 'tau'), (2, 1), ['c1', 'c2'], ['Pvalb', 'Sst'])
+        """
+        from jaxephys.schemas.data_frames import read_data_frame  # late, since it imports this module
+
+        options = {"families": families, "cell": cell, "donor": donor, "species": species, "provenance": provenance}
+        return read_data_frame(frame, labels, **options)
 
     @classmethod
     def read(cls, path: str | Path) -> FeatureTable:
@@ -434,6 +490,54 @@ class FeatureTable:
             "cell": self.cell,
             "about": self.about,
         }
+
+
+def group_features(names: Sequence[str]) -> dict[str, list[str]]:
+    """Group feature names into families by their form ``<family>_<number>``.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of the columns of a table, in order.
+
+    Returns
+    -------
+    dict of str to list of str
+        The features of each family, in the order of ``names``. Neighboring columns such as ``first_ap_v_0`` and
+        ``first_ap_v_1`` are the family ``first_ap_v``. A column whose name has no number is a family of its own, and so is
+        every column of a family whose columns are not all neighbors or whose name is that of a column.
+
+    Examples
+    --------
+    >>> group_features(["first_ap_v_0", "first_ap_v_1", "tau", "ri"])
+    {'first_ap_v': ['first_ap_v_0', 'first_ap_v_1'], 'tau': ['tau'], 'ri': ['ri']}
+    >>> group_features(["v_1", "i_1", "v_2"])
+    {'v_1': ['v_1'], 'i': ['i_1'], 'v_2': ['v_2']}
+    """
+    stems = [re.sub(r"(?<=.)_\d+$", "", name) for name in names]
+    columns, known = dict[str, list[int]](), set(names)
+    for column, stem in enumerate(stems):
+        columns.setdefault(stem, []).append(column)
+    grouped: dict[str, list[str]] = {}
+    for name, stem in zip(names, stems, strict=True):
+        neighbors = columns[stem][-1] - columns[stem][0] == len(columns[stem]) - 1
+        grouped.setdefault(stem if neighbors and stem not in known else name, []).append(name)
+    return grouped
+
+
+def _as_float32(values: Any) -> np.ndarray:
+    """Convert features to an array of float32, or raise an error that names the type that cannot be converted."""
+    if hasattr(values, "toarray"):
+        raise TableError(f"values are a sparse {type(values).__name__}: give values.toarray()")
+    values = np.asarray(values)
+    if values.dtype.kind == "c":
+        raise TableError(f"values are complex ({values.dtype}): give real numbers, such as their magnitude")
+    try:
+        return values.astype(np.float32, copy=False)
+    except (TypeError, ValueError) as error:
+        raise TableError(
+            f"values of type {values.dtype} are no numbers ({error}): give numbers, NaN where missing"
+        ) from None
 
 
 def _check_shapes(table: FeatureTable) -> None:

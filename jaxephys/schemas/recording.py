@@ -1,7 +1,8 @@
 """Recording: the spikes of some units in time bins, one bit each, with training, validation and test splits.
 
 :meth:`Recording.read` reads what ``data_prep`` has built, :meth:`Recording.from_array` makes a recording from zeros and
-ones, :meth:`Recording.write` stores one. A stored recording is one file, NAME.npz::
+ones, :meth:`Recording.from_times` from spike times in seconds, and :func:`as_recording` from whatever holds a recording, such as a
+SpikeInterface sorting. :meth:`Recording.write` stores one. A stored recording is one file, NAME.npz::
 
     schema        "jaxephys spikes 1"
     name, domain  text; the domain is "in vitro", "in vivo" or anything else
@@ -27,6 +28,18 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt
 
+from jaxephys.schemas.spike_bins import bin_trains, pack_bins
+from jaxephys.schemas.spike_sources import (
+    SpikeTrains,
+    is_analyzer,
+    is_sorting,
+    is_ts_group,
+    read_mapping,
+    read_sorter_folder,
+    read_sorting,
+    read_spikes,
+    read_ts_group,
+)
 from jaxephys.schemas.storage import DataError, check_rows, read_npz, write_npz
 
 SCHEMA = "jaxephys spikes 1"
@@ -166,7 +179,8 @@ class Recording:
         Raises
         ------
         DataError
-            If the array is not two-dimensional, holds anything but 0 and 1, or the splits are invalid.
+            If the array is not two-dimensional, has more units than bins, which indicates units x bins, holds anything but 0
+            and 1, or the splits are invalid.
 
         Examples
         --------
@@ -185,10 +199,181 @@ class Recording:
                 f"bin {where[0]} of unit {where[1]} holds {spikes[where]}: give 0 or 1, and a count above 1 as 1 or in narrower bins"
             )
         bins, units = spikes.shape
+        if units > bins:
+            raise DataError(
+                f"spikes have {bins} bins of {units} units, fewer bins than units: give bins x units, here perhaps spikes.T"
+            )
         names = np.array([str(unit) for unit in (range(units) if unit_id is None else unit_id)])
         bounds = _default_splits(bins) if splits is None else np.asarray(splits)
         packed = np.packbits(spikes.astype(bool), axis=1, bitorder="little")
         return cls(name, domain, packed, units, names, float(bin_ms), bounds, dict(provenance or {}))
+
+    @classmethod
+    def from_times(
+        cls,
+        times: Mapping[Any, Any] | SpikeTrains,
+        *,
+        duration: float | None = None,
+        start: float | None = None,
+        bin_ms: float = 1.0,
+        outside: str = "raise",
+        name: str | None = None,
+        domain: str = "",
+        splits: np.ndarray | Sequence[Sequence[int]] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> Recording:
+        """Make a recording from spike times in seconds.
+
+        Parameters
+        ----------
+        times : mapping of unit to array-like of shape (n_spikes,)
+            Spike times of each unit in seconds, in any order. Keys become the identifiers, as text; a unit without spikes is kept.
+        duration : float, optional
+            Length of the recording in seconds. By default it ends with the bin of the last spike.
+        start : float, optional
+            Start of the recording in seconds, on the clock of the times; 0 by default.
+        bin_ms : float, default 1.0
+            Width of a bin in ms. Spikes that share a bin with another of their unit count once.
+        outside : {"raise", "drop"}, default "raise"
+            Whether spikes before the start or after the end are an error, or are left out.
+        name : str, optional
+            Name of the recording; "spikes" by default.
+        domain : str, optional
+            "in vitro", "in vivo" or anything else.
+        splits : array-like of int of shape (3, 2), optional
+            [start, stop) in bins of train, validation and test; by default as in :meth:`from_array`.
+        provenance : mapping, optional
+            Where the spikes come from. ``"notes"`` is added: how many spikes were left out, and how many share a bin.
+
+        Returns
+        -------
+        Recording
+            The recording.
+
+        Raises
+        ------
+        DataError
+            If there is no spike, times are integers, not finite or outside of the recording, or it would last longer than three
+            days, which indicates milliseconds or samples.
+
+        Examples
+        --------
+        >>> recording = Recording.from_times({"a": [0.0102, 0.5], "b": [0.25]}, duration=2.0)
+        >>> recording
+        Recording('spikes', 2 units, 2000 bins of 1 ms, 2 s)
+        >>> [indices.tolist() for indices in recording.events()], recording.unit_id.tolist()
+        ([[10, 250, 500], [0, 1, 0]], ['a', 'b'])
+        """
+        trains = times if isinstance(times, SpikeTrains) else read_mapping(times)
+        first = float(trains.start if start is None else start)
+        stop = trains.stop if duration is None else first + float(duration)
+        occupied, bins, notes = bin_trains(trains, first, stop, float(bin_ms), outside)
+        bounds = _default_splits(bins) if splits is None else np.asarray(splits)
+        origin = {"source": trains.source, **(provenance or {})}
+        origin["notes"] = [*origin.get("notes", ()), *notes]
+        names = np.array(list(trains.unit), str)
+        packed = pack_bins(occupied, bins)
+        return cls(name or trains.name, domain, packed, len(names), names, float(bin_ms), bounds, origin)
+
+    @classmethod
+    def from_spikeinterface(cls, sorting: Any, *, segment_index: int | None = None, **options: Any) -> Recording:
+        """Make a recording from a SpikeInterface sorting.
+
+        Parameters
+        ----------
+        sorting : BaseSorting or SortingAnalyzer
+            The sorting. If a recording was registered with it, or for an analyzer, the duration is that of the recording. To take
+            some units only: ``sorting.select_units(...)``.
+        segment_index : int, optional
+            The segment to read; it is needed if there are several.
+        **options
+            Further arguments of :meth:`from_times`, such as ``duration`` in seconds and ``bin_ms``.
+
+        Returns
+        -------
+        Recording
+            The recording; times count from the first sample of the segment.
+
+        Raises
+        ------
+        DataError
+            If there are several segments and none was chosen, or :meth:`from_times` refuses the times.
+        """
+        return cls.from_times(read_sorting(sorting, segment_index=segment_index), **options)
+
+    @classmethod
+    def from_pynapple(cls, group: Any, **options: Any) -> Recording:
+        """Make a recording from a pynapple ``TsGroup``.
+
+        Parameters
+        ----------
+        group : TsGroup
+            Spike times by unit. Its time support is the recording, so that an interval is chosen with ``group.restrict(...)``.
+        **options
+            Further arguments of :meth:`from_times`, such as ``bin_ms``.
+
+        Returns
+        -------
+        Recording
+            The recording; its first bin begins at the start of the time support.
+
+        Raises
+        ------
+        DataError
+            If the time support has several intervals, or :meth:`from_times` refuses the times.
+        """
+        return cls.from_times(read_ts_group(group), **options)
+
+    @classmethod
+    def from_phy(cls, folder: str | Path, *, good_only: bool = True, **options: Any) -> Recording:
+        """Make a recording from a folder that was curated in Phy.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Folder with ``spike_times.npy``, ``spike_clusters.npy``, ``params.py`` and ``cluster_group.tsv``.
+        good_only : bool, default True
+            Take only clusters of the group "good"; otherwise all that have spikes.
+        **options
+            Further arguments of :meth:`from_times`. The duration is that of the raw data, if their file is where ``params.py``
+            names it; otherwise give ``duration`` in seconds.
+
+        Returns
+        -------
+        Recording
+            The recording; units are named by their cluster.
+
+        Raises
+        ------
+        DataError
+            If a file is missing or damaged, no cluster is good, or :meth:`from_times` refuses the times.
+        """
+        return cls.from_times(read_sorter_folder(folder, good_only=good_only), **options)
+
+    @classmethod
+    def from_kilosort(cls, folder: str | Path, *, good_only: bool = True, **options: Any) -> Recording:
+        """Make a recording from a folder that Kilosort has written.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Folder with ``spike_times.npy``, ``spike_clusters.npy``, ``params.py`` and ``cluster_KSLabel.tsv``.
+        good_only : bool, default True
+            Take only clusters that Kilosort labels "good"; otherwise all that have spikes.
+        **options
+            Further arguments of :meth:`from_times`; for the duration see :meth:`from_phy`.
+
+        Returns
+        -------
+        Recording
+            The recording; units are named by their cluster.
+
+        Raises
+        ------
+        DataError
+            If a file is missing or damaged, no cluster is good, or :meth:`from_times` refuses the times.
+        """
+        return cls.from_times(read_sorter_folder(folder, good_only=good_only, kilosort=True), **options)
 
     def write(self, folder: str | Path) -> Path:
         """Write the recording into a folder, as NAME.npz.
@@ -329,6 +514,60 @@ class Recording:
             Number of bins in which each unit fires.
         """
         return self.bits(*self.span(split)).sum(axis=0, dtype=np.int64)
+
+
+def as_recording(source: Any, *, bin_ms: float = 1.0) -> Recording:
+    """Return what holds a recording as a :class:`Recording`.
+
+    Parameters
+    ----------
+    source : Recording, array-like, mapping, sorting, analyzer, TsGroup, str or Path
+        One of
+
+        - a recording, which is returned as it is;
+        - an array or data frame of zeros and ones of shape (n_bins, n_units); columns of a data frame name the units;
+        - a mapping of units to spike times in seconds, a SpikeInterface sorting or analyzer of one segment, or a pynapple ``TsGroup``;
+        - the path of a stored recording (NAME.npz), or of a folder of Phy or Kilosort, of which the units that were curated
+          as "good" are taken, or those that Kilosort labels so if there was no curation.
+    bin_ms : float, default 1.0
+        Width of the bins in ms, of all sources but a recording or its file.
+
+    Returns
+    -------
+    Recording
+        The recording.
+
+    Raises
+    ------
+    DataError
+        If nothing of this kind is given, or it is no valid recording.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> as_recording(np.eye(200, 3), bin_ms=2.0)
+    Recording('spikes', 3 units, 200 bins of 2 ms, 0 s)
+    >>> as_recording({"a": [0.01, 0.6], "b": [0.25]}).unit_id.tolist()
+    ['a', 'b']
+    """
+    if isinstance(source, Recording):
+        return source
+    if isinstance(source, str | Path):
+        path = Path(source)
+        if not path.is_dir():
+            return Recording.read(path)
+        curated = any((path / name).exists() for name in ("cluster_group.tsv", "cluster_groups.csv"))
+        return Recording.from_times(read_sorter_folder(path, kilosort=not curated), bin_ms=bin_ms)
+    if isinstance(source, Mapping) or is_sorting(source) or is_analyzer(source) or is_ts_group(source):
+        return Recording.from_times(read_spikes(source), bin_ms=bin_ms)
+    if hasattr(source, "columns") and hasattr(source, "to_numpy"):  # a data frame
+        return Recording.from_array(source.to_numpy(), bin_ms=bin_ms, unit_id=[str(name) for name in source.columns])
+    if isinstance(source, list | tuple) or hasattr(source, "__array__"):
+        return Recording.from_array(np.asarray(source), bin_ms=bin_ms)
+    raise DataError(
+        f"a {type(source).__name__} holds no recording: give a Recording, an array of bins x units, a mapping of units to times in "
+        "seconds, a SpikeInterface sorting, a pynapple TsGroup or a path"
+    )
 
 
 def split_hash(splits: np.ndarray, packed: np.ndarray) -> str:

@@ -20,8 +20,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, Shaped
 
-# What NumPy raises for files that are damaged or no archives; TypeError: the file holds one bare array.
-UNREADABLE = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+# What NumPy raises for files that are damaged or no archives. TypeError: the file holds one bare array; NotImplementedError: an unknown
+# compression; RuntimeError: an encrypted entry; KeyError: an entry whose name does not agree with the directory of the archive.
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, EOFError, NotImplementedError, RuntimeError, KeyError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 # Groups of named columns: in an archive an array of their names, and for each an array whose name begins with the prefix.
 GROUPS = {"about": "about_", "truths": "truth_"}
 
@@ -237,10 +241,14 @@ def write_table(
         The path of the archive.
     """
     facts = {"schema": schema, "sha256": content_hash(content)}
-    path = write_npz(path, {**_flatten(content), **facts, "provenance": json.dumps(dict(provenance))})
+    stored = json.dumps(dict(provenance))
+    text = (
+        json.dumps({**facts, **(summary or {}), **provenance}, indent=2) + "\n"
+    )  # before anything is written: it may fail
+    path = write_npz(path, {**_flatten(content), **facts, "provenance": stored})
     if summary is not None:
-        text = json.dumps({**facts, **summary, **provenance}, indent=2) + "\n"
-        path.with_name("provenance.json").write_text(text, encoding="utf-8")
+        with replace_file(path.with_name("provenance.json")) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     return path
 
 
@@ -276,9 +284,11 @@ def replace_file(path: str | Path) -> Iterator[Path]:
     Yields
     ------
     Path
-        Temporary file in the same folder, which becomes ``path`` at the end unless an error was raised.
+        Temporary file in the same folder, which becomes ``path`` at the end. After an error it is deleted, and so is the folder if it
+        was created for the file.
     """
     path = Path(path)
+    is_new = not path.parent.exists()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -286,6 +296,8 @@ def replace_file(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+        if is_new and not any(path.parent.iterdir()):
+            path.parent.rmdir()
 
 
 def _flatten(content: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -268,7 +268,10 @@ def _read_about(
 
 def _read_texts(path: Path, count: int) -> dict[str, list[str]]:
     """Read the columns of a CSV file of text without a row index. A file of exactly ``count`` lines has no header."""
-    lines = list(csv.reader(_read_lines(path)))
+    try:
+        lines = list(csv.reader(_read_lines(path)))
+    except csv.Error as error:
+        raise DataError(f"{path} is not a CSV file ({error}): write it again") from None
     named = any(
         name.strip().lower() in (*LABEL_NAMES, *UNIT_NAMES, *sum(COLUMN_NAMES.values(), ())) for name in lines[0]
     )
@@ -276,6 +279,8 @@ def _read_texts(path: Path, count: int) -> dict[str, list[str]]:
         raise DataError(
             f"{path} has {len(lines) - 1} rows (and a header) for {count} units: give one row per unit, in the order of the curves"
         )
+    if not count:
+        raise DataError(f"{path} holds no rows: give a header and one row per unit, or leave the file out")
     widths = {len(line) for line in lines}
     if len(widths) > 1:
         raise DataError(f"the rows of {path} have {min(widths)} to {max(widths)} fields: give each the same number")

@@ -16,6 +16,8 @@ that a unit lacks is a row of NaN; a modality that no unit has is an array witho
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -164,7 +166,8 @@ class UnitTable:
             Autocorrelograms, counts or densities, in bins of 1 ms. ``data_prep`` stores 201 bins, lags of -100 to
             100 ms; models resample to 100.
         unit : sequence of str of length n_units, optional
-            Identifiers; "row 0", "row 1", ... by default.
+            Identifiers, no two of them equal. By default each unit is named after a hash of its curves, so that a unit has the same
+            name in every table that holds it, and different units have different names.
         truth : mapping of str to ndarray of shape (n_units, ...), optional
             True values of simulated units.
         provenance : mapping, optional
@@ -188,20 +191,172 @@ class UnitTable:
         >>> units = UnitTable.from_arrays(isi=np.eye(3, 100), label=["PV", "", "SOM"], technology="tetrode")
         >>> units.classes.tolist(), units.codes().tolist(), units.technology_codes.tolist()
         (['PV', 'SOM'], [0, -1, 1], [3, 3, 3])
+
+        Identifiers are those that were given; without them they follow from the curves:
+
+        >>> UnitTable.from_arrays(isi=np.eye(3, 100), unit=[7, 8, 9]).unit.tolist()
+        ['7', '8', '9']
+        >>> bool(units.unit[2] == UnitTable.from_arrays(isi=np.eye(3, 100)[2:]).unit[0])
+        True
         """
         given = {name: curves for name, curves in zip(MODALITIES, (wave, isi, acg), strict=True) if curves is not None}
         if not given:
             raise DataError(f"no curves were given: give at least one of {', '.join(MODALITIES)}")
         count = len(next(iter(given.values())))
         raw = {name: np.asarray(given.get(name, np.zeros((count, 0))), np.float32) for name in MODALITIES}
-        names = np.array([f"row {row}" for row in range(count)] if unit is None else unit, str)
+        for name, curves in raw.items():
+            if curves.ndim != 2 or len(curves) != count:
+                raise DataError(f"{name} has the shape {curves.shape} for {count} units: give one row for each unit")
+        names = name_by_content(raw) if unit is None else np.array(unit, str)
         columns = {
             name: np.full(count, text) if isinstance(text, str) else np.array(text, str) for name, text in about.items()
         }
         return cls(raw, names, columns, dict(truth or {}), dict(provenance or {}))
 
+    @classmethod
+    def from_spikeinterface(
+        cls, analyzer: Any, *, label: str | None = None, **about: str | Sequence[str] | np.ndarray
+    ) -> UnitTable:
+        """Make a table from a SpikeInterface ``SortingAnalyzer``.
+
+        Parameters
+        ----------
+        analyzer : SortingAnalyzer, str or Path
+            The analyzer, with the extension ``templates`` (mean, or else median) and a single segment, or the folder that it was
+            saved to.
+        label : str, optional
+            Property of the sorting that holds the class of each unit.
+        **about : str or sequence of str of length n_units
+            Text columns by name, such as ``technology="neuropixels"`` or ``dataset="mouse 3"``, which becomes a part of the names of
+            the units. One text holds for every unit.
+
+        Returns
+        -------
+        UnitTable
+            One row per unit: the largest channel of its template as 50 samples at 20 kHz, 100 bins of intervals and 201 lags of
+            the autocorrelogram, see :mod:`jaxephys.schemas.unit_features`. Identifiers are those of the sorting.
+
+        Raises
+        ------
+        DataError
+            If the analyzer has no templates or several segments, or the sorting has no such property.
+        """
+        from jaxephys.schemas.unit_sources import read_analyzer  # late, since it imports this module
+
+        return read_analyzer(analyzer, label=label, **about)
+
+    @classmethod
+    def from_nwb(
+        cls,
+        paths: str | Path | Sequence[str | Path],
+        *,
+        label: str | None = None,
+        rate: float | None = None,
+        **about: str | Sequence[str],
+    ) -> UnitTable:
+        """Make a table from the units tables of NWB files. It needs h5py, which the extra ``prep`` installs.
+
+        Parameters
+        ----------
+        paths : str, Path or sequence of these
+            NWB files, or folders that hold some. Identifiers of units are "session/id".
+        label : str, optional
+            Column of the units table that holds the class. By default it is the one with a usual name, if there is one.
+        rate : float, optional
+            Sampling rate of the templates in Hz where a file does not give it.
+        **about : str or sequence of str of length n_units
+            Text columns by name, such as ``technology="neuropixels"``. One text holds for every unit.
+
+        Returns
+        -------
+        UnitTable
+            One row per unit, with the features of :meth:`from_spikeinterface`.
+
+        Raises
+        ------
+        DataError
+            If a file cannot be read or has no units table, the label column is missing or ambiguous, or there is no unit.
+        """
+        from jaxephys.schemas.unit_sources import read_nwb_tables  # late, since it imports this module
+
+        return read_nwb_tables([paths] if isinstance(paths, str | Path) else paths, label=label, rate=rate, **about)
+
+    @classmethod
+    def from_times(
+        cls,
+        times: Any,
+        templates: np.ndarray | Sequence[np.ndarray] | None = None,
+        *,
+        rate: float | None = None,
+        **about: str | Sequence[str] | np.ndarray,
+    ) -> UnitTable:
+        """Make a table from spike times in seconds and mean waveforms.
+
+        Parameters
+        ----------
+        times : mapping of unit to array-like of shape (n_spikes,)
+            Spike times of each unit in seconds, in any order. A SpikeInterface sorting, a pynapple ``TsGroup`` or a folder of Phy
+            or Kilosort is accepted, too.
+        templates : array-like of shape (n_units, n_samples) or (n_units, n_channels, n_samples), optional
+            Mean waveform of each unit in any unit of voltage, in the order of the units. By default units have no waveform.
+        rate : float, optional
+            Sampling rate of the templates in Hz.
+        **about : str or sequence of str of length n_units
+            Text columns by name, such as ``label=`` or ``technology=``. One text holds for every unit.
+
+        Returns
+        -------
+        UnitTable
+            One row per unit, with the features of :meth:`from_spikeinterface`.
+
+        Raises
+        ------
+        DataError
+            If times are no seconds, templates are not valid or have no rate, or their numbers differ.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> times = {"u7": [0.010, 0.0205, 0.5], "u9": [0.1, 0.104]}
+        >>> units = UnitTable.from_times(times, -np.eye(2, 60)[:, ::-1], rate=30_000.0, technology="neuropixels")
+        >>> units, np.flatnonzero(units.raw["isi"][0]).tolist()
+        (UnitTable(2 units: wave 2, isi 2, acg 2; 0 labelled), [10])
+        """
+        from jaxephys.schemas.unit_sources import units_of_times  # late, since it imports this module
+
+        return units_of_times(times, templates, rate=rate, **about)
+
     def __len__(self) -> int:
         return len(self.unit)
+
+    def __getitem__(self, indices: Any) -> UnitTable:
+        """Return the table of some units, as :meth:`rows` does, by which scikit-learn divides a table into folds.
+
+        Parameters
+        ----------
+        indices : int, slice, ndarray of int or ndarray of bool of shape (n_units,)
+            Units to keep.
+
+        Returns
+        -------
+        UnitTable
+            The selected units.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> units = UnitTable.from_arrays(wave=np.eye(4, 50), unit=list("abcd"))
+        >>> units[1:3].unit.tolist(), units[units.unit != "b"].unit.tolist()
+        (['b', 'c'], ['a', 'c', 'd'])
+        """
+        if isinstance(indices, tuple):  # scikit-learn indexes objects that have a shape by (indices, ...)
+            indices = indices[0]
+        return self.rows(np.atleast_1d(np.arange(len(self))[indices]))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of units and of samples of all curves together; scikit-learn reads the number of samples from it."""
+        return len(self), sum(curves.shape[1] for curves in self.raw.values())
 
     def __repr__(self) -> str:
         curves = ", ".join(f"{name} {n}" for name, n in zip(self.raw, self.present.sum(axis=0), strict=True))
@@ -411,6 +566,38 @@ def informative(curves: Float[np.ndarray, "unit _"]) -> Bool[np.ndarray, "unit"]
     return np.isfinite(curves).all(axis=1) & (curves.max(axis=1) > curves.min(axis=1))
 
 
+def name_by_content(raw: Mapping[str, Float[np.ndarray, "unit _"]]) -> Text:
+    """Name units after a hash of their curves.
+
+    Parameters
+    ----------
+    raw : mapping of str to ndarray of float32 of shape (n_units, n_samples)
+        Curves by modality. A row of NaN is a curve that a unit lacks.
+
+    Returns
+    -------
+    ndarray of str of shape (n_units,)
+        "unit " and 12 hexadecimal digits. A copy of an earlier unit is numbered: "unit 0123456789ab copy 2". The name of a unit without
+        an informative curve depends on the whole table and on its row.
+    """
+    usable = {name: informative(curves) for name, curves in raw.items()}
+    table, names = hashlib.sha256(), []
+    for curves in raw.values():
+        table.update(np.ascontiguousarray(curves).tobytes())
+    counts: Counter[str] = Counter()
+    for row in range(len(next(iter(raw.values())))):
+        digest = hashlib.sha256()
+        for name, curves in raw.items():
+            if usable[name][row]:
+                digest.update(name.encode() + curves[row].tobytes())
+        if not any(present[row] for present in usable.values()):
+            digest.update(table.digest() + row.to_bytes(8, "little"))
+        name = f"unit {digest.hexdigest()[:12]}"
+        counts[name] += 1
+        names.append(name if counts[name] == 1 else f"{name} copy {counts[name]}")
+    return np.array(names, str)
+
+
 def _check_units(table: UnitTable) -> None:
     count = len(table.unit)
     if list(table.raw) != list(MODALITIES):
@@ -435,4 +622,7 @@ def _check_curves(name: str, curves: np.ndarray, units: np.ndarray) -> None:
     }
     for problem, where in problems.items():
         if where.any():
-            raise DataError(f"{name} of unit {units[where.argmax()]} {problem}: correct the row, or make all of it NaN")
+            row = int(where.argmax())
+            raise DataError(
+                f"{name} of unit {units[row]} {problem} (row {row}): correct the row, or make all of it NaN"
+            )

@@ -10,10 +10,18 @@ recording. The logit of a bin depends on earlier bins only, back to the first on
                        the population
     per-unit GLM       the same with weights for each unit, regularized towards the shared ones; validation chooses how strongly
 
+Networks are calibrated, and mixed with experts whose weights follow the tested recording. So that they are compared with baselines that
+adapt as much, :func:`count_baseline_outcomes` adds
+
+    ..., adapted           exponential, shared GLM and per-unit GLM, with scale and shift refitted on the bins read before the scored ones
+    per-unit GLM, mixed    the per-unit GLM mixed with shared GLM, running rate and exponential means by the rule of the networks
+                           (:func:`jaxephys.spikes.expert_mixture.mix_experts`)
+
 Two recordings have no cell in common. On another recording the training rate and the per-unit GLM are therefore used by
 channel index, which pairs unrelated cells; a channel that the training recording lacks gets what all its units share.
 
-The computation is plain NumPy, bin by bin: baselines that share no code with the networks cannot share their mistakes.
+The computation of features and logits is plain NumPy, bin by bin: baselines that share no code with the networks cannot share their
+mistakes.
 Start with :func:`fit_baselines` and :func:`count_baseline_outcomes`.
 """
 
@@ -32,12 +40,24 @@ from sklearn.metrics import roc_auc_score
 
 from jaxephys.dimensions import AnyArray
 from jaxephys.schemas.recording import Recording
-from jaxephys.spikes.streaming_scores import N_BLOCKS, StreamingCounts, add_bins, empty_counts
+from jaxephys.spikes.calibration import adapt_counts
+from jaxephys.spikes.expert_mixture import MAX_PROBABILITY, SLOW_MS, ExpertWeights, mix_experts
+from jaxephys.spikes.streaming_scores import N_BLOCKS, StreamingCounts, add_bins, empty_counts, split_past
 
 BASELINE_NAMES = ("training rate", "running rate", "exponential", "shared GLM", "per-unit GLM")
-USED_BY_CHANNEL = ("training rate", "per-unit GLM")  # on another recording, by channel index
+REFITTED = ("exponential", "shared GLM", "per-unit GLM")  # baselines whose scale and shift are refitted as well
+MIXED_GLM = "per-unit GLM, mixed"
+ADAPTIVE_NAMES = (*(f"{name}, adapted" for name in REFITTED), MIXED_GLM)
+USED_BY_CHANNEL = (  # on another recording, by channel index
+    "training rate",
+    "per-unit GLM",
+    "per-unit GLM, adapted",
+    MIXED_GLM,
+)
 TAU_MS = (1.5, 4.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0, 2560.0, 6000.0)  # of exponential means
 EXPONENTIAL_CHOICES = range(2, 11)  # indices of the time constants that the exponential baseline chooses from
+SLOW_CHOICES = [i for i, choice in enumerate(EXPONENTIAL_CHOICES) if TAU_MS[choice] >= SLOW_MS]  # those that are mixed
+N_EXPERTS = 5 + len(SLOW_CHOICES)
 POPULATION_FILTERS = (0, 2, 4, 6, 8)  # indices of those of the population's features
 REFRACTORY_BINS = 5  # each of the bins after a spike has an indicator
 PRIOR_MS, PRIOR_HZ = 1000.0, 1.0  # prior of the running rate, and the recording time that it counts for
@@ -81,6 +101,30 @@ class SpikeBaselines:
     def tau_ms(self) -> float:
         """Time constant of the exponential baseline in milliseconds."""
         return TAU_MS[EXPONENTIAL_CHOICES[self.choice]]
+
+    def expert_logits(
+        self, inputs: BaselineInputs, logits: dict[str, Float[np.ndarray, "time unit"]]
+    ) -> Float[np.ndarray, "time unit expert"]:
+        """Compute the logits that are mixed with those of the per-unit GLM, as a network is mixed.
+
+        Parameters
+        ----------
+        inputs : BaselineInputs
+            Successive bins of any recording.
+        logits : dict of str to float array of shape (bins, units)
+            Result of `compute_logits`.
+
+        Returns
+        -------
+        float32 array of shape (bins, units, experts)
+            Row t belongs to bin t. Per-unit GLM, shared GLM, their mean, the mean of per-unit GLM and running rate, the running
+            rate, and the exponential means with a time constant of 100 ms or more.
+        """
+        unit, shared, rate = (logits[name] for name in ("per-unit GLM", "shared GLM", "running rate"))
+        means = (inputs.mean[..., SLOW_CHOICES] + KAPPA * inputs.rate[..., None]) / (1 + KAPPA)
+        means = _logit(np.minimum(means, MAX_PROBABILITY))
+        favored = np.stack([unit, shared, (unit + shared) / 2, (unit + rate) / 2, rate], axis=-1)
+        return np.concatenate([favored, means], axis=-1, dtype=np.float32)
 
     def compute_logits(self, inputs: BaselineInputs) -> dict[str, Float[np.ndarray, "time unit"]]:
         """Compute the logits of all baselines.
@@ -171,7 +215,9 @@ def fit_baselines(recording: Recording, seed: int = 0) -> SpikeBaselines:
     )
 
 
-def baseline_inputs(recording: Recording, start: int, stop: int, first: int = 0) -> Iterator[BaselineInputs]:
+def baseline_inputs(
+    recording: Recording, start: int, stop: int, first: int = 0, *, past: bool = False
+) -> Iterator[BaselineInputs]:
     """Compute what the baselines need of the bins [start, stop), block by block.
 
     Parameters
@@ -182,13 +228,15 @@ def baseline_inputs(recording: Recording, start: int, stop: int, first: int = 0)
         First bin, and bin after the last.
     first : int
         First bin that is read; earlier ones are ignored.
+    past : bool
+        Also yield the bins that are read before ``start``.
 
     Yields
     ------
     BaselineInputs
         Up to `BLOCK_BINS` successive bins.
     """
-    for block in iterate_blocks(recording, start, stop, first):
+    for block in iterate_blocks(recording, start, stop, first, past=past):
         row, unit = np.arange(len(block.spikes))[:, None], np.arange(recording.units)
         rate = running_rate(block.total[:, :-1], block.n_read[:, None], recording.bin_ms)
         features = compute_glm_features(block, recording.bin_ms, row, unit)
@@ -222,22 +270,50 @@ def count_baseline_outcomes(
     Yields
     ------
     dict of str to StreamingCounts
-        Counts by name of the baseline, for each element of ``baselines``.
+        Counts by name of the baseline, for each element of ``baselines``: those of `BASELINE_NAMES`, then those of
+        `ADAPTIVE_NAMES`. The last time block of each holds the bins that are read before the scored ones, see `split_past`.
     """
     start, stop = span
-    inputs = list(baseline_inputs(recording, start, stop, max(start - warm_up, 0)))
+    inputs = list(baseline_inputs(recording, start, stop, max(start - warm_up, 0), past=True))
     for fitted in baselines:
-        empty = empty_counts(n_blocks, recording.units)  # copied: each baseline needs buffers to donate
+        empty = empty_counts(n_blocks + 1, recording.units)  # copied: each baseline needs buffers to donate
         counts: dict[str, StreamingCounts] = {name: jax.tree.map(jnp.copy, empty) for name in BASELINE_NAMES}
+        counts[MIXED_GLM] = jax.tree.map(jnp.copy, empty)
+        silence = np.zeros((recording.units, N_EXPERTS), np.float32)
+        weights, last_spikes = ExpertWeights(silence, silence), np.zeros((1, recording.units), np.float32)
         for part in inputs:
             n_bins = len(part.spikes)
             block = np.full(BLOCK_BINS, -1, np.int32)  # padded to one shape, so that one program is compiled
             block[:n_bins] = (part.start - start + np.arange(n_bins)) * n_blocks // (stop - start)
+            if part.start < start:
+                block[:n_bins] = n_blocks
             padding = ((0, BLOCK_BINS - n_bins), (0, 0))
             target = np.pad(part.spikes.astype(np.int32), padding)
-            for name, logits in fitted.compute_logits(part).items():
-                counts[name] = _add_bins(counts[name], np.pad(logits, padding), target, block)
-        yield counts
+            logits = fitted.compute_logits(part)
+            observed = np.concatenate([last_spikes, part.spikes]).astype(np.float32)  # one bin before each forecast
+            mixed, weights = _mix_experts(weights, fitted.expert_logits(part, logits), observed[:-1])
+            logits[MIXED_GLM], last_spikes = np.asarray(mixed), observed[-1:]
+            for name, values in logits.items():
+                counts[name] = _add_bins(counts[name], np.pad(values, padding), target, block)
+        yield counts | {f"{name}, adapted": adapt_with_past(counts[name]) for name in REFITTED}
+
+
+def adapt_with_past(counts: StreamingCounts) -> StreamingCounts:
+    """Return the counts that a model would have after calibration on the bins before the scored ones.
+
+    Parameters
+    ----------
+    counts : StreamingCounts
+        Counts of one model, with the bins before the scored ones as the last time block.
+
+    Returns
+    -------
+    StreamingCounts
+        Adapted counts, see :func:`jaxephys.spikes.calibration.adapt_counts`; the last block is unchanged.
+    """
+    scored, past = split_past(StreamingCounts(*map(np.asarray, counts)))
+    parts = zip(adapt_counts(scored, past), past, strict=True)
+    return StreamingCounts(*(np.concatenate(part) for part in parts))
 
 
 class Block(NamedTuple):
@@ -291,7 +367,9 @@ class SampledRows(NamedTuple):
     unit: Int[np.ndarray, "row"]
 
 
-def iterate_blocks(recording: Recording, start: int, stop: int, first: int = 0) -> Iterator[Block]:
+def iterate_blocks(
+    recording: Recording, start: int, stop: int, first: int = 0, *, past: bool = False
+) -> Iterator[Block]:
     """Read the bins [start, stop) of a recording block by block, each bin with what is known before it.
 
     Parameters
@@ -302,6 +380,8 @@ def iterate_blocks(recording: Recording, start: int, stop: int, first: int = 0) 
         First bin, and bin after the last.
     first : int
         First bin that is read; earlier ones are ignored.
+    past : bool
+        Also yield the blocks that are read before ``start``.
 
     Yields
     ------
@@ -330,7 +410,7 @@ def iterate_blocks(recording: Recording, start: int, stop: int, first: int = 0) 
         bins = np.arange(begin, end)[:, None]
         last_spike = np.maximum.accumulate(np.concatenate([last[None], np.where(spikes > 0, bins, last)]))
         totals = total + np.concatenate([np.zeros((1, columns.shape[1])), columns.cumsum(axis=0)])
-        if begin >= start:
+        if past or begin >= start:
             yield Block(begin, bins[:, 0] - first, spikes, means, totals[:-1], bins - last_spike[:-1])
         begin, total, last = end, totals[-1], last_spike[-1]
 
@@ -535,6 +615,7 @@ def _levels(
 
 
 _add_bins = jax.jit(add_bins, donate_argnums=0)
+_mix_experts = jax.jit(mix_experts)
 
 
 def _logit(p: Float[AnyArray, "..."]) -> Float[AnyArray, "..."]:

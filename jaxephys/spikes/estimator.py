@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
+from numbers import Number
 from typing import Any
 
 import jax
@@ -12,28 +13,42 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, UInt
+from scipy.sparse import issparse
 from scipy.special import expit
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from jaxephys.engine.config import StepDecay, TrainConfig
 from jaxephys.engine.fit import FitResult, fit
 from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.task import PyTree, RunInputs, Task
 from jaxephys.models.base import EnsembleEstimator, mean_over_runs
+from jaxephys.models.export import ExportProgram
 from jaxephys.models.migrations import migration
+from jaxephys.models.model_card import ModelDetails
+from jaxephys.models.parameters import check_numbers, first_seed, restore_columns, saved_columns
 from jaxephys.models.run_template import RunTemplate
-from jaxephys.schemas.recording import Recording
+from jaxephys.schemas.recording import Recording, as_recording
 from jaxephys.spikes.attention import lag_profile
 from jaxephys.spikes.attribution import layer_queries_and_keys
 from jaxephys.spikes.causality import CausalityReport
+from jaxephys.spikes.export import make_program
 from jaxephys.spikes.forecaster import WARM_UP, ForecastConfig, Forecaster, ForecastParameters, counts_of_run
 from jaxephys.spikes.generation import PAST_BINS, generate
-from jaxephys.spikes.network import NetworkOptions, SpikeNetwork
+from jaxephys.spikes.model_details import describe_model
+from jaxephys.spikes.network import NETWORK_KINDS, NetworkOptions, SpikeNetwork
 from jaxephys.spikes.preprocessing import SpikeData, make_data
 from jaxephys.spikes.streaming_scores import StreamingCounts, choose_threshold, compute_scores
-from jaxephys.spikes.task import N_ENTRIES, Objective, make_run_inputs, make_task
+from jaxephys.spikes.task import LOSS_NAMES, N_ENTRIES, Objective, make_run_inputs, make_task, saved_objective
 
-RecordingLike = Recording | np.ndarray
+RecordingLike = Any  # whatever `as_recording` reads
+MIXED_KINDS = ("population", "units")  # networks that are mixed with experts and trained on samples of the entries
+MIN_BINS = 2  # of an array that is fitted on; the length of a window requires more
+# Parameters with options of their own: their class, and the names that stand for the default options of a kind.
+OPTION_GROUPS: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "network": (NetworkOptions, NETWORK_KINDS),
+    "objective": (Objective, LOSS_NAMES),
+}
 # Options of the engine by name of the optimizer. Adam as published has neither clipping nor warm-up, a rate that falls every fifth epoch,
 # and windows in the order of time.
 OPTIMIZERS: dict[str, dict[str, Any]] = {
@@ -53,8 +68,10 @@ class SpikeTransformer(EnsembleEstimator):
     """Predict the probability of a spike of every unit in the next time bin from all bins up to now.
 
     The estimator is fitted on one recording, or on several of equally many units. For each recording and seed one network is
-    trained, all of them as one compiled program. A recording is a :class:`jaxephys.Recording`, or an array of zeros and ones
-    of shape (bins, units), whose first half becomes the training split and whose last quarters the validation and test split.
+    trained, all of them as one compiled program. A recording is a :class:`jaxephys.Recording`, or anything else that
+    :func:`jaxephys.schemas.recording.as_recording` reads: an array of zeros and ones of shape (bins, units), a mapping of units to
+    spike times in seconds, a SpikeInterface sorting, a pynapple ``TsGroup``, or a path. Of these the first half becomes the training
+    split and the last quarters the validation and test split.
 
     Parameters
     ----------
@@ -65,13 +82,15 @@ class SpikeTransformer(EnsembleEstimator):
     objective : str or Objective, default "bce"
         Name of the loss ("bce", "focal", "dice", "dice_bce" or "published_dice"), or the loss with its parameters
         (:class:`jaxephys.Objective`).
-    adaptive : bool, default True
+    adaptive : bool, optional
         Mix the network with plainer experts (running rate, exponential means, a linear model), weighted unit by unit by how
-        well each has predicted the recording so far. No effect on "published" and "legacy".
+        well each has predicted the recording so far. By default True for "population" and "units" and False for "published" and
+        "legacy", for which True is an error.
     length : int, default 512
         Bins of a training window.
     entries_per_window : int or None, default 1024
-        (bin, unit) entries of a window that the loss is computed on; None for all, as always for "published" and "legacy".
+        (bin, unit) entries of a window that the loss is computed on; None for all, as always for "published" and "legacy", for which
+        another number than the default is an error.
     seeds : int, default 1
         Number of networks per recording.
     max_epochs : int, default 8
@@ -94,8 +113,8 @@ class SpikeTransformer(EnsembleEstimator):
         the others, whose outputs are not probabilities before calibration.
     calibration_bins : int, default 20000
         Validation bins that calibrate the logits and determine the threshold.
-    random_state : int, default 0
-        The first seed.
+    random_state : int, RandomState or None, default 0
+        The first seed; those of the other networks follow. A ``numpy.random.RandomState`` draws it, and None takes a random one.
     progress : bool, default True
         Show progress bars.
 
@@ -112,6 +131,12 @@ class SpikeTransformer(EnsembleEstimator):
         Result of the causality test of the first network; None for networks that were loaded from checkpoints.
     units_ : int
         Number of units of the training recordings.
+    n_features_in_ : int
+        The same, as scikit-learn names it; not there if the networks were not trained by `fit`.
+    feature_names_in_ : array of str of shape (units,)
+        Names of the columns, if the estimator was fitted on a pandas DataFrame with names.
+    first_seed_ : int
+        Seed of the first network. Not saved.
     bin_ms_ : float
         Bin width of the training recordings in milliseconds.
     history_ : dict of float arrays of shape (networks, max_epochs)
@@ -125,6 +150,10 @@ class SpikeTransformer(EnsembleEstimator):
 
     Notes
     -----
+    In the terms of scikit-learn, the samples of an array ``X`` are time bins and its features are units; there is no ``y``, since the
+    target of a bin is the next bin. Bins are a series: their order matters, and predictions are of one split of them. Folds of a
+    search are therefore to be spans of time, such as those of ``sklearn.model_selection.TimeSeriesSplit``.
+
     Parameters of the network and of the loss can be set by nested names, as ``set_params(network__heads=4,
     objective__gamma=1.0)``, for example in ``sklearn.model_selection.ParameterGrid``.
 
@@ -156,7 +185,7 @@ class SpikeTransformer(EnsembleEstimator):
         network: str | NetworkOptions = "population",
         *,
         objective: str | Objective = "bce",
-        adaptive: bool = True,
+        adaptive: bool | None = None,
         length: int = 512,
         entries_per_window: int | None = N_ENTRIES,
         seeds: int = 1,
@@ -168,7 +197,7 @@ class SpikeTransformer(EnsembleEstimator):
         weight_decay: float | None = None,
         select_by: str | None = None,
         calibration_bins: int = 20_000,
-        random_state: int = 0,
+        random_state: Any = 0,
         progress: bool = True,
     ) -> None:
         self.network = network
@@ -191,12 +220,12 @@ class SpikeTransformer(EnsembleEstimator):
     @property
     def network_options(self) -> NetworkOptions:
         """All options of the network."""
-        return self.network if isinstance(self.network, NetworkOptions) else NetworkOptions(self.network)
+        return _read_options("network", self.network)
 
     @property
     def loss_options(self) -> Objective:
         """The loss with all of its parameters."""
-        return self.objective if isinstance(self.objective, Objective) else Objective(self.objective)
+        return _read_options("objective", self.objective)
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return the parameters of the estimator.
@@ -204,7 +233,8 @@ class SpikeTransformer(EnsembleEstimator):
         Parameters
         ----------
         deep : bool, default True
-            Also return the options of network and loss, under nested names such as ``network__heads``.
+            Also return the options of network and loss, under nested names such as ``network__heads``, unless network or loss is
+            unknown.
 
         Returns
         -------
@@ -213,8 +243,10 @@ class SpikeTransformer(EnsembleEstimator):
         """
         params = super().get_params(deep=False)
         if deep:
-            for name, options in (("network", self.network_options), ("objective", self.loss_options)):
-                params |= {f"{name}__{key}": value for key, value in asdict(options).items()}
+            for name, (options, known) in OPTION_GROUPS.items():
+                value = params[name]
+                if isinstance(value, options) or (isinstance(value, str) and value in known):
+                    params |= {f"{name}__{key}": option for key, option in asdict(_read_options(name, value)).items()}
         return params
 
     def set_params(self, **params: Any) -> SpikeTransformer:
@@ -230,16 +262,17 @@ class SpikeTransformer(EnsembleEstimator):
         SpikeTransformer
             This estimator.
         """
-        known = self.get_params()
+        nested = [f"{name}__{field.name}" for name, (options, _) in OPTION_GROUPS.items() for field in fields(options)]
+        known = [*self.get_params(deep=False), *nested]
         for name in params:
             if name not in known:
                 raise ValueError(f"parameter {name!r} is unknown: choose one of {', '.join(known)}")
         super().set_params(**{name: value for name, value in params.items() if "__" not in name})
-        for name, options in (("network", self.network_options), ("objective", self.loss_options)):
+        for name in OPTION_GROUPS:
             prefix = f"{name}__"
             changed = {key.removeprefix(prefix): value for key, value in params.items() if key.startswith(prefix)}
             if changed:
-                setattr(self, name, replace(options, **changed))
+                setattr(self, name, replace(_read_options(name, getattr(self, name)), **changed))
         return self
 
     def fit(self, X: RecordingLike | Sequence[RecordingLike], y: None = None) -> SpikeTransformer:
@@ -250,8 +283,8 @@ class SpikeTransformer(EnsembleEstimator):
 
         Parameters
         ----------
-        X : Recording, array of shape (bins, units), or sequence of these
-            The training recordings, of equally many units and the same bin width. Arrays have bins of 1 ms.
+        X : Recording, array of shape (bins, units), sorting, TsGroup, mapping or path, or list of these
+            The training recordings, of equally many units and the same bin width. Arrays and spike times have bins of 1 ms.
         y : None
             Ignored; present for scikit-learn.
 
@@ -265,8 +298,13 @@ class SpikeTransformer(EnsembleEstimator):
         ValueError
             If the recordings differ in their number of units, or a split is shorter than a window.
         """
-        recordings = [_as_recording(one) for one in ([X] if isinstance(X, Recording | np.ndarray) else X)]
-        seeds = range(self.random_state, self.random_state + self.seeds)
+        self._check_parameters()
+        for name in ("n_features_in_", "feature_names_in_"):
+            self.__dict__.pop(name, None)
+        recordings = [self._as_recording(one, fitting=True) for one in _list_recordings(X)]
+        self.n_features_in_ = recordings[0].units
+        self.first_seed_ = first_seed(self.random_state)
+        seeds = range(self.first_seed_, self.first_seed_ + self.seeds)
         grid = RunGrid.cross(source=range(len(recordings)), seed=seeds)
         sources, objectives = grid.column("source"), [self.loss_options] * len(grid)
         task, data, inputs = self.make_training(recordings, sources, objectives)
@@ -407,7 +445,7 @@ class SpikeTransformer(EnsembleEstimator):
 
         Parameters
         ----------
-        X : Recording, array of shape (bins, units), or sequence of these
+        X : Recording, array of shape (bins, units), sorting, TsGroup, mapping or path, or list of these
             The training recordings, found by name. Validation bins calibrate, training bins fit the linear expert.
 
         Returns
@@ -421,7 +459,7 @@ class SpikeTransformer(EnsembleEstimator):
             If a training recording is missing.
         """
         check_is_fitted(self)
-        recordings = [_as_recording(one) for one in ([X] if isinstance(X, Recording | np.ndarray) else X)]
+        recordings = [self._as_recording(one) for one in _list_recordings(X)]
         names = [recording.name for recording in recordings]
         if missing := sorted(set(self.sources_) - set(names)):
             raise ValueError(
@@ -439,7 +477,7 @@ class SpikeTransformer(EnsembleEstimator):
 
         Parameters
         ----------
-        X : Recording or array of shape (bins, units)
+        X : Recording, array of shape (bins, units), sorting, TsGroup, mapping or path
             A recording; for networks other than "population" it must have the units that were trained on.
         split : {"train", "validation", "test"}, default "test"
             Bins to predict.
@@ -460,7 +498,7 @@ class SpikeTransformer(EnsembleEstimator):
 
         Parameters
         ----------
-        X : Recording or array of shape (bins, units)
+        X : Recording, array of shape (bins, units), sorting, TsGroup, mapping or path
             A recording; up to 10,000 bins before the split are read first.
         split : {"train", "validation", "test"}, default "test"
             Bins to score.
@@ -478,7 +516,7 @@ class SpikeTransformer(EnsembleEstimator):
 
         Parameters
         ----------
-        X : Recording or array of shape (bins, units)
+        X : Recording, array of shape (bins, units), sorting, TsGroup, mapping or path
             A recording.
         split : {"train", "validation", "test"}, default "test"
             Bins to score.
@@ -504,7 +542,7 @@ class SpikeTransformer(EnsembleEstimator):
 
         Parameters
         ----------
-        X : Recording or array of shape (bins, units)
+        X : Recording, array of shape (bins, units), sorting, TsGroup, mapping or path
             A recording.
         y : None
             Ignored; present for scikit-learn.
@@ -546,7 +584,7 @@ class SpikeTransformer(EnsembleEstimator):
 
         Parameters
         ----------
-        X : Recording or array of shape (bins, units)
+        X : Recording, array of shape (bins, units), sorting, TsGroup, mapping or path
             A recording; up to 30,000 bins before the test split are read first.
         n_bins : int
             Bins to generate.
@@ -580,7 +618,7 @@ class SpikeTransformer(EnsembleEstimator):
 
         Parameters
         ----------
-        X : Recording or array of shape (bins, units)
+        X : Recording, array of shape (bins, units), sorting, TsGroup, mapping or path
             A recording.
         split : {"train", "validation", "test"}, default "test"
             Windows of ``length`` bins from the first 10,000 bins of this split are averaged, each without a past.
@@ -618,17 +656,55 @@ class SpikeTransformer(EnsembleEstimator):
     def _calibrate(self, recordings: Sequence[Recording], sources: Sequence[int]) -> None:
         """Set the attributes that follow from the variables and the recording of each network."""
         network = self.network_options.build(self.units_, self.bin_ms_)
-        forecaster = Forecaster.from_variables(network, self.variables_, adaptive=self.adaptive, length=self.length)
+        forecaster = Forecaster.from_variables(
+            network, self.variables_, adaptive=self._mixes_experts, length=self.length
+        )
         self.causality_ = forecaster.check_causality(recordings[sources[0]])
         n_bins = self.calibration_bins
         self.forecaster_ = forecaster.calibrate(recordings, sources, n_bins=n_bins, progress=self.progress)
         counts = self.forecaster_.count_validation(recordings, sources, n_bins=n_bins)
         self.thresholds_ = np.array([choose_threshold(run_counts) for run_counts in counts], np.float32)
 
+    @property
+    def _mixes_experts(self) -> bool:
+        return self.network_options.kind in MIXED_KINDS if self.adaptive is None else bool(self.adaptive)
+
+    def _check_parameters(self) -> None:
+        """Raise an error if a parameter is impossible or would have no effect. Network and loss check their own options."""
+        check_numbers(self, length=1, seeds=1, max_epochs=1, batch_size=1, calibration_bins=1)
+        optional = {"patience": 1, "entries_per_window": 1, "learning_rate": 0.0, "weight_decay": 0.0}
+        check_numbers(self, **{name: least for name, least in optional.items() if getattr(self, name) is not None})
+        if (kind := self.network_options.kind) in MIXED_KINDS:
+            return
+        if self.adaptive:
+            raise ValueError(
+                f"adaptive is {self.adaptive}, but the network {kind!r} is not mixed with experts: leave it out"
+            )
+        if self.entries_per_window not in (None, N_ENTRIES):
+            raise ValueError(
+                f"entries_per_window is {self.entries_per_window}, but the loss of the network {kind!r} is computed on all entries: "
+                "leave it out"
+            )
+
+    def _as_recording(self, X: RecordingLike, bin_ms: float = 1.0, *, fitting: bool = False) -> Recording:
+        """Return a recording. Arrays are checked as in scikit-learn before they are read."""
+        names = getattr(X, "columns", None)
+        if names is None and not (isinstance(X, list | tuple) or hasattr(X, "__array__") or issparse(X)):
+            return as_recording(X, bin_ms=bin_ms)
+        unit_id = None if names is None else [str(name) for name in names]
+        return Recording.from_array(self._check_spikes(X, fitting), bin_ms=bin_ms, unit_id=unit_id)
+
+    def _check_spikes(self, X: RecordingLike, fitting: bool) -> np.ndarray:
+        """Return an array of bins x units. ``fit`` remembers its columns; later ones are compared, unless any unit is allowed."""
+        options: Any = {"dtype": "numeric", "ensure_min_samples": MIN_BINS if fitting else 1}
+        if fitting or self.network_options.kind != "population":
+            return validate_data(self, X, reset=fitting and not hasattr(self, "n_features_in_"), **options)
+        return check_array(X, input_name="X", estimator=self, **options)
+
     def _check_recording(self, X: RecordingLike) -> Recording:
         """Return a recording that the fitted networks can be applied to."""
         check_is_fitted(self)
-        recording = _as_recording(X, self.bin_ms_)
+        recording = self._as_recording(X, self.bin_ms_)
         if recording.bin_ms != self.bin_ms_:
             raise ValueError(
                 f"{recording.name} has bins of {recording.bin_ms:g} ms, but the networks were trained on bins of "
@@ -644,6 +720,8 @@ class SpikeTransformer(EnsembleEstimator):
 
     def _encoded_parameters(self) -> dict[str, Any]:
         parameters = self.get_params(deep=False)
+        if isinstance(self.random_state, np.random.RandomState):
+            parameters["random_state"] = self.first_seed_
         return {
             name: asdict(value) if isinstance(value, NetworkOptions | Objective) else value
             for name, value in parameters.items()
@@ -651,8 +729,15 @@ class SpikeTransformer(EnsembleEstimator):
 
     @classmethod
     def _decoded_parameters(cls, parameters: dict[str, Any]) -> dict[str, Any]:
-        groups = {"network": _saved_network, "objective": Objective}
-        return {name: groups[name](**value) if isinstance(value, dict) else value for name, value in parameters.items()}
+        groups = {"network": _saved_network, "objective": saved_objective}
+        decoded = {
+            name: groups[name](**value) if isinstance(value, dict) else value for name, value in parameters.items()
+        }
+        if (
+            _read_options("network", decoded["network"]).kind not in MIXED_KINDS
+        ):  # earlier versions saved options without effect
+            decoded |= {"adaptive": None, "entries_per_window": N_ENTRIES}
+        return decoded
 
     def _saved_arrays(self) -> dict[str, PyTree]:
         variables, scale, shift, linear_weights = self.forecaster_.parameters
@@ -660,10 +745,12 @@ class SpikeTransformer(EnsembleEstimator):
 
     def _saved_settings(self) -> dict[str, Any]:
         causality = None if self.causality_ is None else list(self.causality_)
-        return {"sources": self.sources_, "units": self.units_, "bin_ms": self.bin_ms_, "leak": causality}
+        settings = {"sources": self.sources_, "units": self.units_, "bin_ms": self.bin_ms_, "leak": causality}
+        return {**settings, **saved_columns(self)}
 
     def _restore(self, arrays: dict[str, PyTree], config: dict[str, Any]) -> None:
         self.sources_, self.units_, self.bin_ms_ = config["sources"], config["units"], config["bin_ms"]
+        restore_columns(self, config)
         if "source" in arrays:  # runs that are read from checkpoints
             self.sources_ = [self.sources_[source] for source in arrays.pop("source")]
             self._restore_uncalibrated(arrays)
@@ -676,14 +763,30 @@ class SpikeTransformer(EnsembleEstimator):
         scale, shift, linear_weights = (arrays.pop(name) for name in ("scale", "shift", "line"))
         self.variables_ = arrays
         network = self.network_options.build(self.units_, self.bin_ms_)
-        forecast_config = ForecastConfig(network, self.adaptive, self.length)
+        forecast_config = ForecastConfig(network, self._mixes_experts, self.length)
         self.forecaster_ = Forecaster(forecast_config, ForecastParameters(arrays, scale, shift, linear_weights))
 
     def _restore_uncalibrated(self, variables: dict[str, PyTree]) -> None:
         self.variables_, self.causality_ = variables, None
         network = self.network_options.build(self.units_, self.bin_ms_)
-        self.forecaster_ = Forecaster.from_variables(network, variables, adaptive=self.adaptive, length=self.length)
+        self.forecaster_ = Forecaster.from_variables(
+            network, variables, adaptive=self._mixes_experts, length=self.length
+        )
         self.thresholds_ = np.full(self.n_networks_, np.nan, np.float32)
+
+    def export_program(self) -> ExportProgram:
+        """Return the computation of the fitted networks as one function, which `jaxephys.models.export.export_model` writes.
+
+        Returns
+        -------
+        ExportProgram
+            The function of `jaxephys.spikes.export.make_program`, its inputs and its outputs.
+        """
+        check_is_fitted(self)
+        return make_program(self)
+
+    def _card_details(self) -> ModelDetails:
+        return describe_model(self)
 
     def _summary(self) -> str:
         kind = self.network_options.kind
@@ -718,8 +821,20 @@ def group_parameters(config: dict[str, Any], arrays: dict[str, Any]) -> tuple[di
     return {**config, "parameters": parameters}, arrays
 
 
-def _as_recording(X: RecordingLike, bin_ms: float = 1.0) -> Recording:
-    return X if isinstance(X, Recording) else Recording.from_array(X, bin_ms=bin_ms)
+def _read_options(name: str, value: Any) -> Any:
+    """Return the options of the network or of the loss, of which the name may have been given."""
+    options, known = OPTION_GROUPS[name]
+    if isinstance(value, options):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"{name} is {value!r}: give one of {', '.join(known)}, or {options.__name__}(...)")
+    return options(value)
+
+
+def _list_recordings(X: RecordingLike | Sequence[RecordingLike]) -> Sequence[RecordingLike]:
+    """Return recordings as a list. A list of lists of numbers is one array."""
+    several = isinstance(X, list | tuple) and len(X) > 0 and not isinstance(X[0], list | tuple | Number | np.number)
+    return X if several and getattr(X[0], "ndim", 2) > 1 else [X]
 
 
 def _saved_network(kind: str, **options: Any) -> NetworkOptions:

@@ -15,10 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Real
+from jaxtyping import Array, Float
 from rich.progress import track
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from jaxephys.dimensions import AnyArray
 from jaxephys.engine.compile_cache import padded_length
@@ -26,13 +24,14 @@ from jaxephys.engine.devices import jit_local
 from jaxephys.engine.task import PyTree, Variables
 from jaxephys.schemas.recording import Recording
 from jaxephys.spikes.backend import local_backend, local_network
+from jaxephys.spikes.calibration import fit_scale_and_shift
 from jaxephys.spikes.causality import CausalityReport, check_causality, measure_causality
 from jaxephys.spikes.expert_mixture import ExpertWeights, expert_logits, initial_expert_weights, mix_experts
-from jaxephys.spikes.history import compute_features, initial_history, trace_history
-from jaxephys.spikes.linear_expert import fit_linear_expert, running_rate_weights
+from jaxephys.spikes.history import Filters, compute_features, initial_history, last_state, trace_history
+from jaxephys.spikes.linear_expert import fit_linear_expert, linear_logits, running_rate_weights
 from jaxephys.spikes.network import Memory, SpikeNetwork
 from jaxephys.spikes.preprocessing import unpack_bits
-from jaxephys.spikes.streaming_scores import N_BLOCKS, StreamingCounts, add_bins, empty_counts, histogram_logit
+from jaxephys.spikes.streaming_scores import N_BLOCKS, StreamingCounts, add_bins, empty_counts
 
 WARM_UP = 10_000  # bins before the first scored bin that are read
 CAUSALITY_BINS = 160  # bins of the causality test, after as many that fill the memory
@@ -55,6 +54,38 @@ class ForecastParameters(NamedTuple):
     scale: Float[AnyArray, "*run"]
     shift: Float[AnyArray, "*run"]
     linear_weights: Float[AnyArray, "*run weight"]
+
+
+class WindowLogits(NamedTuple):
+    """Logits of a window, with and without the mixture of experts.
+
+    Parameters
+    ----------
+    forecast : float32 array of shape (bins, units)
+        Logits of the forecaster. Row t belongs to bin t + 1, or to bin t if the network is a reconstruction.
+    network : float32 array of shape (bins, units)
+        Calibrated logits of the network alone; the same array if no experts are mixed.
+    """
+
+    forecast: Float[Array, "time unit"]
+    network: Float[Array, "time unit"]
+
+
+class PartCounts(NamedTuple):
+    """Counts of a forecaster and of its network alone on the same bins.
+
+    The last time block of each holds the bins that are read before the scored ones, see `split_past`.
+
+    Parameters
+    ----------
+    forecast : StreamingCounts
+        Counts of the forecaster, with a leading run axis.
+    network : StreamingCounts
+        Counts of the network alone; the same object if no experts are mixed.
+    """
+
+    forecast: StreamingCounts
+    network: StreamingCounts
 
 
 class ForecastState(NamedTuple):
@@ -84,11 +115,15 @@ class ForecastConfig:
         Mix the network with plainer experts; has no effect on a network without history filters.
     length : int
         Bins that are computed at once. A network without a window of its own forgets everything at the end of each.
+    with_network : bool
+        Mix the network's forecast. Without it the linear expert takes its place, and the network is not computed; needs
+        experts.
     """
 
     network: SpikeNetwork
     adaptive: bool = True
     length: int = 1024
+    with_network: bool = True
 
     @property
     def mixes_experts(self) -> bool:
@@ -124,6 +159,9 @@ def initial_state(config: ForecastConfig, variables: Variables, n_units: int) ->
         A state with empty caches, which a scan can carry.
     """
     network, filters = config.network, config.network.filters
+    if not config.with_network:
+        assert filters is not None
+        return ForecastState(Memory(initial_history(filters, n_units)), initial_expert_weights(filters, n_units))
     one_bin = jax.ShapeDtypeStruct((1, n_units), jnp.float32)
     _, shapes = jax.eval_shape(lambda v, x: network.apply(v, x), variables, one_bin)
     memory: Memory = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
@@ -159,17 +197,63 @@ def forecast(
     state : ForecastState
         State after the window.
     """
+    logits, state = forecast_parts(config, parameters, spikes, state)
+    return logits.forecast, state
+
+
+def forecast_parts(
+    config: ForecastConfig,
+    parameters: ForecastParameters,
+    spikes: Float[AnyArray, "time unit"],
+    state: ForecastState,
+) -> tuple[WindowLogits, ForecastState]:
+    """Compute the logits of a window by one run, and those of its network alone.
+
+    Parameters
+    ----------
+    config : ForecastConfig
+        Settings.
+    parameters : ForecastParameters
+        Parameters of one run, without a run axis.
+    spikes : float array of shape (bins, units)
+        Zeros and ones.
+    state : ForecastState
+        State before the window.
+
+    Returns
+    -------
+    logits : WindowLogits
+        Both logits.
+    state : ForecastState
+        State after the window.
+    """
     filters = config.network.filters
+    if not config.with_network:
+        assert filters is not None
+        return _forecast_by_experts(filters, parameters, spikes, state)
     network_logits, memory = config.network.apply(parameters.variables, spikes, state.memory)
-    logits = parameters.scale * network_logits + parameters.shift
+    network_logits = parameters.scale * network_logits + parameters.shift
     if state.expert_weights is None or filters is None:
-        return logits, ForecastState(memory, None)
+        return WindowLogits(network_logits, network_logits), ForecastState(memory, None)
     # The network computes the same features; the compiler merges the two computations.
     assert state.memory.history is not None
     features = compute_features(filters, trace_history(filters, state.memory.history, spikes))
-    experts = expert_logits(filters, features, logits, parameters.linear_weights)
+    experts = expert_logits(filters, features, network_logits, parameters.linear_weights)
     logits, weights = mix_experts(state.expert_weights, experts, spikes)
-    return logits, ForecastState(memory, weights)
+    return WindowLogits(logits, network_logits), ForecastState(memory, weights)
+
+
+def _forecast_by_experts(
+    filters: Filters, parameters: ForecastParameters, spikes: Float[AnyArray, "time unit"], state: ForecastState
+) -> tuple[WindowLogits, ForecastState]:
+    """Mix the experts with the linear one in the place of the network."""
+    assert state.memory.history is not None and state.expert_weights is not None
+    states = trace_history(filters, state.memory.history, spikes)
+    features = compute_features(filters, states)
+    linear = linear_logits(parameters.linear_weights, features)
+    experts = expert_logits(filters, features, linear, parameters.linear_weights)
+    logits, weights = mix_experts(state.expert_weights, experts, spikes)
+    return WindowLogits(logits, linear), ForecastState(Memory(last_state(states)), weights)
 
 
 @dataclass(frozen=True)
@@ -229,6 +313,41 @@ class Forecaster:
         """
         return replace(self, config=replace(self.config, adaptive=False))
 
+    def without_network(self) -> Forecaster:
+        """Return the mixture of experts alone: the linear expert takes the place of the network, which is not computed.
+
+        Networks of one recording share the linear expert, so that this mixture is the same for all of them.
+
+        Returns
+        -------
+        Forecaster
+            Same runs without their networks.
+
+        Raises
+        ------
+        ValueError
+            If the forecaster mixes no experts.
+        """
+        if not self.config.mixes_experts:
+            raise ValueError("nothing is left of this forecaster without its network: it mixes no experts")
+        return replace(self, config=replace(self.config, with_network=False))
+
+    def keep_runs(self, runs: Sequence[int]) -> Forecaster:
+        """Return some of the runs.
+
+        Parameters
+        ----------
+        runs : sequence of int
+            Indices of the runs.
+
+        Returns
+        -------
+        Forecaster
+            The same settings with these runs.
+        """
+        index = np.asarray(runs)
+        return replace(self, parameters=jax.tree.map(lambda leaf: np.asarray(leaf)[index], self.parameters))
+
     def run_parameters(self, run: int) -> ForecastParameters:
         """Return the parameters of a single run.
 
@@ -278,7 +397,46 @@ class Forecaster:
         same_bin = self.config.network.is_reconstruction if same_bin is None else same_bin
         ahead = 0 if same_bin else 1
         windows = _scored_windows(recording, span, warm_up, n_blocks, self.config.length, ahead)
-        return _count_windows(self.config.local(), recording.units, n_blocks, ahead, True, self.parameters, windows)
+        arguments = self.config.local(), recording.units, n_blocks, ahead, True, False
+        return _count_windows(*arguments, self.parameters, windows)[0]
+
+    def count_parts(
+        self,
+        recording: Recording,
+        span: tuple[int, int] | None = None,
+        *,
+        warm_up: int = WARM_UP,
+        n_blocks: int = N_BLOCKS,
+        same_bin: bool | None = None,
+    ) -> PartCounts:
+        """Count predictions and outcomes like `count_outcomes`, for the forecaster and in the same pass for its network alone.
+
+        Parameters
+        ----------
+        recording : Recording
+            Recording of as many units as the networks take.
+        span : (int, int), optional
+            Bins [start, stop) to score; the test split by default.
+        warm_up : int
+            Bins before ``start`` that are read; no run reads earlier ones. They are counted as one more time block.
+        n_blocks : int
+            Time blocks of the scored bins.
+        same_bin : bool, optional
+            See `count_outcomes`.
+
+        Returns
+        -------
+        PartCounts
+            With ``n_blocks + 1`` time blocks each, of which `split_past` separates the last.
+        """
+        span = recording.span("test") if span is None else span
+        same_bin = self.config.network.is_reconstruction if same_bin is None else same_bin
+        ahead = 0 if same_bin else 1
+        windows = _scored_windows(recording, span, warm_up, n_blocks, self.config.length, ahead, past_block=n_blocks)
+        two = self.config.mixes_experts and self.config.with_network
+        arguments = self.config.local(), recording.units, n_blocks + 1, ahead, True, two
+        counts = _count_windows(*arguments, self.parameters, windows)
+        return PartCounts(counts[0], counts[-1])
 
     def compute_logits(
         self, recording: Recording, start: int, stop: int, *, warm_up: int = WARM_UP
@@ -343,7 +501,7 @@ class Forecaster:
         return replace(self, parameters=parameters)
 
     def count_validation(
-        self, recordings: Sequence[Recording], sources: Sequence[int], *, n_bins: int
+        self, recordings: Sequence[Recording], sources: Sequence[int], *, n_bins: int, same_bin: bool | None = None
     ) -> list[StreamingCounts]:
         """Count predictions and outcomes of each run on validation bins of its own recording.
 
@@ -355,6 +513,8 @@ class Forecaster:
             For each run the index of the recording that it was trained on.
         n_bins : int
             Validation bins that are used, from the start of the split.
+        same_bin : bool, optional
+            Compare row t with bin t, see `count_outcomes`; by default only for a reconstruction.
 
         Returns
         -------
@@ -363,7 +523,8 @@ class Forecaster:
         """
         of_recordings: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         length, n_blocks = self.config.length, 2
-        ahead = 0 if self.config.network.is_reconstruction else 1
+        same_bin = self.config.network.is_reconstruction if same_bin is None else same_bin
+        ahead = 0 if same_bin else 1
         for source in dict.fromkeys(sources):
             start, stop = recordings[source].span("validation")
             span = start, min(stop, start + n_bins)
@@ -372,8 +533,8 @@ class Forecaster:
         windows = [_pad_windows(*of_recordings[source], most) for source in sources]
         stacked = jax.tree.map(lambda *parts: np.stack(parts), *windows)
         n_units = recordings[sources[0]].units
-        counts = _count_windows(self.config.local(), n_units, n_blocks, ahead, False, self.parameters, stacked)
-        counts = jax.device_get(counts)
+        arguments = self.config.local(), n_units, n_blocks, ahead, False, False
+        counts = jax.device_get(_count_windows(*arguments, self.parameters, stacked)[0])
         return [counts_of_run(counts, run) for run in range(len(sources))]
 
     def check_causality(self, recording: Recording, run: int = 0) -> CausalityReport:
@@ -428,44 +589,19 @@ def counts_of_run(counts: StreamingCounts, run: int) -> StreamingCounts:
     return StreamingCounts(*(np.asarray(part[run]) for part in counts))
 
 
-def fit_scale_and_shift(histogram: Real[np.ndarray, "histogram_bin 2"]) -> tuple[float, float]:
-    """Fit Platt scaling of logits: the a > 0 and b of the least log loss of ``a logit + b``.
-
-    Parameters
-    ----------
-    histogram : array of shape (histogram bins, 2)
-        Number of silent and spiking bins by logit.
-
-    Returns
-    -------
-    scale, shift : float
-        1 and 0 if there is no spike.
-    """
-    used = histogram.sum(axis=1) > 0
-    logit = histogram_logit(np.arange(len(histogram)) + 0.5, len(histogram))[used]
-    silent, spiking = histogram[used, 0].astype(float), histogram[used, 1].astype(float)
-    if spiking.sum() == 0:
-        return 1.0, 0.0
-    total = silent.sum() + spiking.sum()
-
-    def loss(x: np.ndarray) -> tuple[float, np.ndarray]:
-        a, b = np.exp(x[0]), x[1]
-        z = a * logit + b
-        error = (expit(z) * (silent + spiking) - spiking) / total
-        value = (np.logaddexp(0, z) @ silent + np.logaddexp(0, -z) @ spiking) / total
-        return float(value), np.array([error @ logit * a, error.sum()])
-
-    optimum = minimize(loss, np.zeros(2), jac=True, method="BFGS")
-    return float(np.exp(optimum.x[0])), float(optimum.x[1])
-
-
 def _scored_windows(
-    recording: Recording, span: tuple[int, int], warm_up: int, n_blocks: int, length: int, ahead: int
+    recording: Recording,
+    span: tuple[int, int],
+    warm_up: int,
+    n_blocks: int,
+    length: int,
+    ahead: int,
+    past_block: int = -1,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Windows of the bins of a span and of those that are read before it, and the time block of each bin to score."""
+    """Windows of the bins of a span and of those that are read before it, and the time block of each bin."""
     start, stop = span
     first = max(start - warm_up, 0)
-    block = np.full(stop - first, -1, np.int32)
+    block = np.full(stop - first, past_block, np.int32)
     block[start - first :] = np.arange(stop - start) * n_blocks // (stop - start)
     return _cut_windows(recording.packed[first:stop], block, length, ahead)
 
@@ -496,30 +632,32 @@ def _map_over_runs(one_run: Callable[..., PyTree], *runs: PyTree) -> PyTree:
     return jax.vmap(one_run)(*runs)
 
 
-@partial(jit_local, static_argnums=(0, 1, 2, 3, 4))
+@partial(jit_local, static_argnums=(0, 1, 2, 3, 4, 5))
 def _count_windows(
     config: ForecastConfig,
     n_units: int,
     n_blocks: int,
     ahead: int,
     shared: bool,
+    two_parts: bool,
     parameters: ForecastParameters,
     windows: tuple[Array, Array],
-) -> StreamingCounts:
-    """Count the outcomes of all runs on windows that they share, or that have a run axis."""
+) -> tuple[StreamingCounts, ...]:
+    """Count the outcomes of all runs on windows that they share, or that have a run axis; on request, of the networks alone too."""
 
-    def one_run(parameters: ForecastParameters, windows: tuple[Array, Array]) -> StreamingCounts:
+    def one_run(parameters: ForecastParameters, windows: tuple[Array, Array]) -> tuple[StreamingCounts, ...]:
         def one_window(
-            carry: tuple[ForecastState, StreamingCounts], window: tuple[Array, Array]
-        ) -> tuple[tuple[ForecastState, StreamingCounts], None]:
+            carry: tuple[ForecastState, tuple[StreamingCounts, ...]], window: tuple[Array, Array]
+        ) -> tuple[tuple[ForecastState, tuple[StreamingCounts, ...]], None]:
             state, counts = carry
             bins = unpack_bits(window[0], n_units)
-            logits, state = forecast(config, parameters, bins[:-1], state)
+            logits, state = forecast_parts(config, parameters, bins[:-1], state)
             target = bins[ahead : ahead + config.length].astype(jnp.int32)
-            return (state, add_bins(counts, logits, target, window[1])), None
+            parts = zip(counts, logits, strict=False)
+            return (state, tuple(add_bins(part, values, target, window[1]) for part, values in parts)), None
 
-        initial = initial_state(config, parameters.variables, n_units), empty_counts(n_blocks, n_units)
-        return lax.scan(one_window, initial, windows)[0][1]
+        empty = tuple(empty_counts(n_blocks, n_units) for _ in range(1 + two_parts))
+        return lax.scan(one_window, (initial_state(config, parameters.variables, n_units), empty), windows)[0][1]
 
     if shared:
         return _map_over_runs(lambda run: one_run(run, windows), parameters)

@@ -1,17 +1,18 @@
 """Grids of spike networks trained as one program, and their scores beside those of the baselines on the same bins.
 
 The experiments on spikes share this module: their settings (:class:`SpikeSettings`, and :class:`DescribedSettings` where the described
-layer is the default), training (:func:`train_grid`), and scoring on the same bins (:func:`score_models`, :func:`metric_scores`, :func:`score_intervals`).
+layer is the default), training (:func:`train_grid`), and scoring on the same bins (:func:`score_grid`, :func:`metric_scores`, :func:`score_intervals`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from jaxephys.engine.grid import RunGrid
 from jaxephys.evaluation.intervals import Interval
@@ -20,16 +21,44 @@ from jaxephys.reporting.files import write_csv
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.settings import Settings
 from jaxephys.schemas.recording import Recording
-from jaxephys.spikes.baselines import BASELINE_NAMES, SpikeBaselines, count_baseline_outcomes
+from jaxephys.spikes.baselines import (
+    ADAPTIVE_NAMES,
+    BASELINE_NAMES,
+    SpikeBaselines,
+    adapt_with_past,
+    count_baseline_outcomes,
+)
 from jaxephys.spikes.estimator import SpikeTransformer
 from jaxephys.spikes.forecaster import counts_of_run
 from jaxephys.spikes.report.curves import RankedBins, RecordingPair, rank_bins, rank_by_training_rate
-from jaxephys.spikes.streaming_scores import StreamingCounts, bootstrap, compute_scores
+from jaxephys.spikes.streaming_scores import (
+    BLOCK_SCORES,
+    StreamingCounts,
+    accuracies,
+    centered_interval,
+    choose_threshold,
+    compute_scores,
+    match_rate,
+    resample_blocks,
+    split_past,
+)
 from jaxephys.spikes.task import Objective
+from jaxephys.spikes.windows import Windows, scored_windows, summarize_windows, write_windows
 
-METRICS = ("roc_auc", "roc_auc_within_unit", "average_precision", "bits_per_spike")
+BITS = "bits_per_spike"
+METRICS = ("roc_auc", "roc_auc_within_unit", "average_precision", BITS)
 Intervals = dict[tuple[str, str, str, str], Interval]  # training recording, test recording, model or "a - b", metric
 DESCRIBED = "published layer"  # name of the described network, made causal, in scores and reports
+WITHOUT_NETWORK = (
+    "experts without a network"  # the mixture of the other experts, the same for all networks of a recording
+)
+ALONE, ADAPTED = (
+    " alone",
+    ", adapted",
+)  # suffixes: without the mixture; scale and shift refitted on the bins before the test
+SOURCE_THRESHOLD, RATE_THRESHOLD = ", threshold of the source", ", threshold at the target's rate"
+REFERENCES = (*BASELINE_NAMES, *ADAPTIVE_NAMES, WITHOUT_NETWORK)  # models that owe nothing to a network
+Samples = dict[tuple[str, str], np.ndarray]  # result of resample_blocks
 # Sizes of the paper: ten minutes of 128 units, windows of 3,125 bins, 200 epochs, ten seeds.
 PAPER: dict[str, Any] = {"units": 128, "minutes": 10.0, "length": 3125, "max_epochs": 200, "seeds": 10}
 # Training of our networks where the described layer is the default.
@@ -130,11 +159,41 @@ class TrainedGrid(NamedTuple):
         All runs, calibrated. The grid of its ``result_`` has the factors ``loss``, ``train_on`` and ``seed``.
     same_bin : bool, default False
         Score as a reconstruction of the bin that the network sees, rather than as a forecast.
+    thresholds : array of float, shape (n_runs,), optional
+        Logits from which on a spike is predicted in this form; by default those of the model.
     """
 
     name: str
     model: SpikeTransformer
     same_bin: bool = False
+    thresholds: Float[np.ndarray, "run"] | None = None
+
+    def in_form(self, name: str, same_bin: bool, recordings: Sequence[Recording]) -> TrainedGrid:
+        """Return the same networks scored in another form, with thresholds that are chosen in this form.
+
+        Parameters
+        ----------
+        name : str
+            Name of the variant.
+        same_bin : bool
+            Score as a reconstruction.
+        recordings : sequence of Recording
+            Training recordings, whose validation bins choose the thresholds.
+
+        Returns
+        -------
+        TrainedGrid
+            The networks.
+        """
+        model = self.model
+        if same_bin == (model.network_options.kind == "legacy"):  # the form in which the model was calibrated
+            return self._replace(name=name, same_bin=same_bin)
+        names = [recording.name for recording in recordings]
+        sources = [names.index(train_on) for train_on in model.result_.grid.column("train_on")]
+        options: dict[str, Any] = {"n_bins": model.calibration_bins, "same_bin": same_bin}
+        counts = model.forecaster_.count_validation(recordings, sources, **options)
+        thresholds = np.array([choose_threshold(run_counts) for run_counts in counts])
+        return self._replace(name=name, same_bin=same_bin, thresholds=thresholds)
 
 
 def train_grid(
@@ -221,6 +280,76 @@ def training_notes(settings: SpikeSettings) -> list[str]:
     ]
 
 
+class RecordingScores(NamedTuple):
+    """Scores of all models on one recording.
+
+    Parameters
+    ----------
+    scores : list of Score
+        Rows of the score table. The split "test" holds the test bins, "train" the last training bins, and "window" each window of
+        :func:`jaxephys.spikes.windows.scored_windows`, with its number as ``fold``. In the latter, variants that name a threshold hold
+        accuracies: at that of the training recording, and at the one that predicts as many spikes as the tested recording has in
+        the bins before.
+    intervals : dict
+        Intervals of the first seed on the test bins, see `score_intervals`.
+    windows : dict
+        Summaries of the first seed over all windows; those of bits per spike have intervals and differences.
+    ranked : list of RankedBins
+        What the curves of the first seed are drawn from.
+    """
+
+    scores: list[Score]
+    intervals: Intervals
+    windows: Windows
+    ranked: list[RankedBins]
+
+
+def score_grid(
+    experiment: str,
+    folder: RunFolder,
+    recordings: Sequence[Recording],
+    networks: Sequence[TrainedGrid],
+    baselines: Sequence[SpikeBaselines],
+    settings: SpikeSettings,
+    pairs: Sequence[RecordingPair] = (),
+) -> RecordingScores:
+    """Score all models on every recording, see `score_models`.
+
+    Parameters
+    ----------
+    experiment : str
+        Name of the experiment.
+    folder : RunFolder
+        Folder, for a progress bar, ``intervals.csv`` and ``windows.csv``.
+    recordings : sequence of Recording
+        Recordings to score on.
+    networks : sequence of TrainedGrid
+        Networks trained on all recordings.
+    baselines : sequence of SpikeBaselines
+        Baselines fitted on each recording.
+    settings : SpikeSettings
+        Settings of the experiment.
+    pairs : sequence of RecordingPair, optional
+        Pairs whose ROC and precision-recall curves are drawn.
+
+    Returns
+    -------
+    RecordingScores
+        Scores of all recordings.
+    """
+    total = RecordingScores([], {}, {}, [])
+    for recording in folder.track(recordings, "scoring"):
+        found = score_models(experiment, recording, networks, baselines, settings, pairs)
+        total.scores.extend(found.scores)
+        total.ranked.extend(found.ranked)
+        total.intervals.update(found.intervals)
+        total.windows.update(found.windows)
+    if folder.is_first_host:
+        write_intervals(folder.path / "intervals.csv", total.intervals)
+        write_windows(folder.path / "windows.csv", total.windows)
+    return total
+
+
 def score_models(
     experiment: str,
     recording: Recording,
@@ -228,8 +357,11 @@ def score_models(
     baselines: Sequence[SpikeBaselines],
     settings: SpikeSettings,
     pairs: Sequence[RecordingPair] = (),
-) -> tuple[list[Score], Intervals, list[RankedBins]]:
-    """Score all networks and baselines on the test bins of a recording, and its own networks on its training bins.
+) -> RecordingScores:
+    """Score all networks and baselines on all test windows of a recording, and its own networks on its training bins.
+
+    A network that is mixed with experts has rows of the mixture, of the network alone and of the experts without it. Networks alone and
+    baselines are scored as they are, and after the same adaptation to the bins before the test.
 
     Parameters
     ----------
@@ -248,47 +380,123 @@ def score_models(
 
     Returns
     -------
-    scores : list of Score
-        Rows of the score table.
-    intervals : dict
-        Intervals of the first seed, see `score_intervals`.
-    ranked : list of RankedBins
-        What the curves of the first seed are drawn from.
+    RecordingScores
+        Scores, intervals, summaries over windows, and what curves are drawn from.
     """
+    scores = _training_scores(experiment, recording, networks, settings.warm_up)
+    intervals, ranked, samples = {}, [], {}
+    drawn = (*(network.name for network in networks), *BASELINE_NAMES)
+    for index, span in enumerate(scored_windows(recording)):
+        resampled_scores = (BITS,) if index else BLOCK_SCORES
+        for train_on, models in _count_models(recording, span, networks, baselines, settings.warm_up):
+            key = train_on, recording.name
+            rows = _window_scores(experiment, key, models, networks, index)
+            first_seed = {name: split_past(next(iter(seeds.values())))[0] for name, seeds in models.items()}
+            resampled = _resample_models(first_seed, settings.resamples, resampled_scores, index)
+            samples.setdefault(key, []).append(_first_seed_scores(rows, models) | resampled)
+            scores += rows
+            if index == 0:
+                if settings.resamples:
+                    intervals |= {(*key, *one): _interval(values) for one, values in resampled.items()}
+                thresholds = {network.name: _thresholds(network, train_on)[0] for network in networks}
+                ranked += rank_bins(pairs, *key, {name: first_seed[name] for name in drawn}, thresholds)
+    windows = {
+        (*key, *one): summary for key, some in samples.items() for one, summary in summarize_windows(some).items()
+    }
+    return RecordingScores(scores, intervals, windows, ranked)
 
-    def counts_by_seed(network: TrainedGrid, counts: StreamingCounts, train_on: str) -> dict[int, StreamingCounts]:
-        grid = network.model.result_.grid
-        return {grid[run]["seed"]: counts_of_run(counts, run) for run in grid.where(train_on=train_on).tolist()}
 
-    def first_threshold(network: TrainedGrid, train_on: str) -> float:
-        model = network.model
-        return float(model.thresholds_[int(model.result_.grid.where(train_on=train_on)[0])])
+def _first_seed_scores(rows: Sequence[Score], models: Mapping[str, Mapping[int, StreamingCounts]]) -> Samples:
+    """Scores of the first seed of all models on one window, in the form of samples without resamples."""
+    first = {name: next(iter(seeds)) for name, seeds in models.items()}
+    selected = (row for row in rows if row.metric in METRICS and row.seed == first.get(row.variant))
+    return {(row.variant, row.metric): np.array([row.value]) for row in selected}
 
-    scores, intervals, ranked, warm_up = [], {}, [], settings.warm_up
-    for split, span in scored_spans(recording).items():
-        network_counts = [
-            network.model.forecaster_.count_outcomes(recording, span, warm_up=warm_up, same_bin=network.same_bin)
-            for network in networks
-        ]
-        sources, of_baselines = [recording.name], [{}]
-        if split == "test":
-            sources = [fitted.source for fitted in baselines]
-            of_baselines = count_baseline_outcomes(baselines, recording, span, warm_up=warm_up)
-        for train_on, baseline_counts in zip(sources, of_baselines, strict=True):
-            models = {
-                network.name: counts_by_seed(network, counts, train_on)
-                for network, counts in zip(networks, network_counts, strict=True)
-            }
-            models |= {name: {0: counts} for name, counts in baseline_counts.items()}
-            for name, seeds in models.items():
-                for seed, counts in seeds.items():
-                    scores += metric_scores(experiment, name, train_on, recording.name, seed, counts, split)
-            if split == "test":
-                first_seed = {name: next(iter(seeds.values())) for name, seeds in models.items()}
-                intervals |= score_intervals(first_seed, train_on, recording.name, settings.resamples)
-                thresholds = {network.name: first_threshold(network, train_on) for network in networks}
-                ranked += rank_bins(pairs, train_on, recording.name, first_seed, thresholds)
-    return scores, intervals, ranked
+
+def _training_scores(
+    experiment: str, recording: Recording, networks: Sequence[TrainedGrid], warm_up: int
+) -> list[Score]:
+    """Scores of the networks of a recording on the last of its training bins."""
+    scores, name, span = [], recording.name, scored_spans(recording)["train"]
+    for network in networks:
+        counts = network.model.forecaster_.count_outcomes(recording, span, warm_up=warm_up, same_bin=network.same_bin)
+        for seed, run_counts in _by_seed(network, counts, name).items():
+            scores += metric_scores(experiment, network.name, name, name, seed, run_counts, "train")
+    return scores
+
+
+def _count_models(
+    recording: Recording,
+    span: tuple[int, int],
+    networks: Sequence[TrainedGrid],
+    baselines: Sequence[SpikeBaselines],
+    warm_up: int,
+) -> Iterator[tuple[str, dict[str, dict[int, StreamingCounts]]]]:
+    """For each training recording, the counts of all models by seed, with the bins before the span as the last time block."""
+    parts = [
+        network.model.forecaster_.count_parts(recording, span, warm_up=warm_up, same_bin=network.same_bin)
+        for network in networks
+    ]
+    mixed = next((network for network in networks if network.model.forecaster_.config.mixes_experts), None)
+    counted = count_baseline_outcomes(baselines, recording, span, warm_up=warm_up)
+    for fitted, of_baselines in zip(baselines, counted, strict=True):
+        models: dict[str, dict[int, StreamingCounts]] = {}
+        for network, part in zip(networks, parts, strict=True):
+            models[network.name] = _by_seed(network, part.forecast, fitted.source)
+            if network.same_bin:
+                continue
+            alone = network.name
+            if part.network is not part.forecast:
+                alone += ALONE
+                models[alone] = _by_seed(network, part.network, fitted.source)
+            adapted = {seed: adapt_with_past(counts) for seed, counts in models[alone].items()}
+            models[alone + ADAPTED] = adapted
+        if mixed is not None:
+            first_run = mixed.model.result_.grid.where(train_on=fitted.source).tolist()[:1]
+            experts = mixed.model.forecaster_.without_network().keep_runs(first_run)
+            counts = experts.count_parts(recording, span, warm_up=warm_up).forecast
+            models[WITHOUT_NETWORK] = {0: counts_of_run(counts, 0)}
+        yield (
+            fitted.source,
+            models | {name: {0: StreamingCounts(*map(np.asarray, counts))} for name, counts in of_baselines.items()},
+        )
+
+
+def _window_scores(
+    experiment: str,
+    key: tuple[str, str],
+    models: Mapping[str, Mapping[int, StreamingCounts]],
+    networks: Sequence[TrainedGrid],
+    window: int,
+) -> list[Score]:
+    """Scores of all models on one window, the first of which is the test split, and accuracies at thresholds of source and target."""
+    scores, by_name = [], {network.name: network for network in networks}
+    for name, seeds in models.items():
+        thresholds = _thresholds(by_name[name], key[0]) if name in by_name else []
+        for index, (seed, counts) in enumerate(seeds.items()):
+            scored, past = split_past(counts)
+            rows = metric_scores(experiment, name, *key, seed, scored)
+            scores += rows if window == 0 else []
+            scores += [row._replace(split="window", fold=window) for row in rows]
+            pooled = np.asarray(scored.histogram).sum((0, 1)).astype(np.float64)
+            labelled = {SOURCE_THRESHOLD: thresholds[index]} if thresholds else {}
+            for label, threshold in (labelled | {RATE_THRESHOLD: match_rate(past)}).items():
+                of_window = experiment, name + label, *key, seed, window, "window"
+                values = accuracies(pooled, threshold)
+                scores += [Score(*of_window, metric, value, int(pooled.sum())) for metric, value in values.items()]
+    return scores
+
+
+def _by_seed(network: TrainedGrid, counts: StreamingCounts, train_on: str) -> dict[int, StreamingCounts]:
+    """Counts of the networks of one training recording."""
+    grid = network.model.result_.grid
+    return {grid[run]["seed"]: counts_of_run(counts, run) for run in grid.where(train_on=train_on).tolist()}
+
+
+def _thresholds(network: TrainedGrid, train_on: str) -> list[float]:
+    """Thresholds of the networks of one training recording, in the order of seeds."""
+    thresholds = network.model.thresholds_ if network.thresholds is None else network.thresholds
+    return [float(thresholds[run]) for run in network.model.result_.grid.where(train_on=train_on)]
 
 
 def score_losses(
@@ -446,16 +654,27 @@ def score_intervals(models: Mapping[str, StreamingCounts], train_on: str, test_o
     RuntimeError
         If two models were not scored on the same number of bins and spikes of each unit and time block.
     """
+    resampled = _resample_models(models, resamples)
+    return {(train_on, test_on, *key): _interval(values) for key, values in resampled.items() if resamples}
+
+
+def _resample_models(
+    models: Mapping[str, StreamingCounts], resamples: int, scores: Sequence[str] = BLOCK_SCORES, seed: int = 0
+) -> Samples:
+    """Scores of all models on resampled time blocks, and the differences of networks from other models."""
     (first, bins), *others = ((name, np.asarray(counts.histogram).sum(axis=2)) for name, counts in models.items())
     for name, other_bins in others:
         if not np.array_equal(bins, other_bins):
             raise RuntimeError(f"{name} was not scored on the bins of {first}")
-    intervals = bootstrap(models, resamples, all_scores=False) if resamples else {}
     return {
-        (train_on, test_on, name, metric): interval
-        for (name, metric), interval in intervals.items()
-        if name in models or name.split(" - ")[0] not in BASELINE_NAMES
+        (name, metric): values
+        for (name, metric), values in resample_blocks(models, resamples, scores, seed=seed).items()
+        if name in models or name.split(" - ")[0] not in REFERENCES
     }
+
+
+def _interval(values: Float[np.ndarray, "resample"]) -> Interval:
+    return centered_interval(values[0], values[1:])
 
 
 def write_intervals(path: Path, intervals: Intervals) -> None:

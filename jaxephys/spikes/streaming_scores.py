@@ -9,7 +9,7 @@ Start with :func:`empty_counts`, :func:`add_bins` and :func:`compute_scores`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any, NamedTuple
 
@@ -114,6 +114,22 @@ def add_bins(
         for value in (loss, squared_error)
     ]
     return StreamingCounts(histogram, counts.loss + sums[0], counts.squared_error + sums[1])
+
+
+def split_past(counts: StreamingCounts) -> tuple[StreamingCounts, StreamingCounts]:
+    """Separate the last time block, in which the bins before the scored ones were counted.
+
+    Parameters
+    ----------
+    counts : StreamingCounts
+        Counts without a run axis, of two or more time blocks.
+
+    Returns
+    -------
+    scored, past : StreamingCounts
+        All blocks but the last, and the last.
+    """
+    return StreamingCounts(*(part[:-1] for part in counts)), StreamingCounts(*(part[-1:] for part in counts))
 
 
 def weighted_histogram(
@@ -315,6 +331,25 @@ def choose_threshold(counts: StreamingCounts) -> float:
     return float(histogram_logit(np.array([float(gain.argmax())]), len(histogram))[0])
 
 
+def match_rate(past: StreamingCounts) -> float:
+    """Choose the logit at which as many spikes are predicted as a recording has, from earlier bins of this recording.
+
+    Parameters
+    ----------
+    past : StreamingCounts
+        Counts of one model on bins before those that the threshold is used on.
+
+    Returns
+    -------
+    float
+        The lowest logit of a histogram bin above which there are at most as many predictions as spikes.
+    """
+    histogram = np.asarray(past.histogram).sum((0, 1)).astype(np.float64)
+    predicted = histogram.sum(1)[::-1].cumsum()[::-1]  # number at or above each bin
+    lowest = int((predicted > histogram[:, 1].sum()).sum())
+    return float(histogram_logit(np.array([float(lowest)]), len(histogram))[0]) if lowest < len(histogram) else np.inf
+
+
 def accuracies(histogram: Float[np.ndarray, "histogram_bin 2"], threshold: float) -> dict[str, float]:
     """Compute the accuracy of thresholded predictions, on silent bins, on bins with a spike, and on all.
 
@@ -395,29 +430,80 @@ def bootstrap(
     units come out about .01 lower than from all blocks. This is a property of resampling and not of the model, so the
     quantiles are shifted by the difference between their mean and the estimate.
     """
+    samples = resample_blocks(models, resamples, None if all_scores else BLOCK_SCORES)
+    return {key: centered_interval(values[0], values[1:]) for key, values in samples.items()}
+
+
+def resample_blocks(
+    models: Mapping[str, StreamingCounts],
+    resamples: int = 200,
+    scores: Sequence[str] | None = BLOCK_SCORES,
+    *,
+    seed: int = 0,
+) -> dict[tuple[str, str], Float[np.ndarray, "resample"]]:
+    """Compute the scores of models, and their differences, on resampled time blocks.
+
+    Parameters
+    ----------
+    models : mapping of str to StreamingCounts
+        Counts of each model on the same two or more time blocks.
+    resamples : int
+        Number of resamples, which are the same for all models.
+    scores : sequence of str or None
+        Some of `BLOCK_SCORES`, or None for all scores of `compute_scores`, which takes a hundred times as long.
+    seed : int
+        Seed of the draws.
+
+    Returns
+    -------
+    dict of (str, str) to float array of shape (1 + resamples,)
+        By (model, score), and by ("a - b", score): the score of all blocks, then that of each resample.
+
+    Raises
+    ------
+    ValueError
+        If the models have different numbers of blocks, or fewer than two.
+    """
     numbers = {len(counts.loss) for counts in models.values()}
     if len(numbers) != 1 or min(numbers) < 2:
         raise ValueError(f"Models are compared on the same 2 or more time blocks, not on {sorted(numbers)}.")
     n_blocks = numbers.pop()
-    rng = np.random.default_rng(0)
-    resampled_scores = _resample_all if all_scores else _BlockScores
-    measure = {name: resampled_scores(counts) for name, counts in models.items()}
-    samples: dict[tuple[str, str], list[float]] = {}
-    for draw in [np.arange(n_blocks), *rng.integers(n_blocks, size=(resamples, n_blocks))]:
+    rng = np.random.default_rng(seed)
+    measure = {
+        name: _resample_all(counts) if scores is None else _BlockScores(counts, scores)
+        for name, counts in models.items()
+    }
+    draws = [np.arange(n_blocks), *rng.integers(n_blocks, size=(resamples, n_blocks))]
+    values: dict[tuple[str, str], list[float]] = {}
+    for draw in draws:
         times_drawn = np.bincount(draw, minlength=n_blocks).astype(np.float32)
-        scores = {name: scores_of(times_drawn) for name, scores_of in measure.items()}
-        scores |= {
-            f"{a} - {b}": {key: scores[a][key] - scores[b][key] for key in scores[a]}
-            for a, b in combinations(models, 2)
-        }
-        for name, values in scores.items():
-            for key, value in values.items():
-                samples.setdefault((name, key), []).append(value)
-    intervals = {}
-    for key, (estimate, *resampled) in samples.items():
-        low, high = np.nanquantile(resampled, TAILS) - np.nanmean(resampled) + estimate
-        intervals[key] = Interval(estimate, float(low), float(high))
-    return intervals
+        for name, scores_of in measure.items():
+            for key, value in scores_of(times_drawn).items():
+                values.setdefault((name, key), []).append(value)
+    samples = {key: np.array(column) for key, column in values.items()}
+    metrics = dict.fromkeys(key for _, key in samples)
+    for a, b in combinations(models, 2):
+        samples |= {(f"{a} - {b}", key): samples[a, key] - samples[b, key] for key in metrics}
+    return samples
+
+
+def centered_interval(estimate: float, resampled: Float[np.ndarray, "resample"]) -> Interval:
+    """Return the quantiles of resampled scores, shifted so that their mean is the estimate.
+
+    Parameters
+    ----------
+    estimate : float
+        Score of all blocks.
+    resampled : float array of shape (resamples,)
+        Scores of the resamples.
+
+    Returns
+    -------
+    Interval
+        The estimate with its 95 % interval.
+    """
+    low, high = np.nanquantile(resampled, TAILS) - np.nanmean(resampled) + estimate
+    return Interval(float(estimate), float(low), float(high))
 
 
 def _resample_all(counts: StreamingCounts) -> Callable[[np.ndarray], dict[str, float]]:
@@ -433,30 +519,37 @@ class _BlockScores:
     higher logit. With these numbers, a resample needs no histogram of each unit. They are whole or half numbers, so the sums are exact.
     """
 
-    def __init__(self, counts: StreamingCounts) -> None:
+    def __init__(self, counts: StreamingCounts, scores: Sequence[str]) -> None:
+        self.scores = scores
         histogram = np.asarray(counts.histogram)
         self.pooled = histogram.sum(1).astype(np.float64)
-        used = histogram.any(axis=(0, 1, 3))
-        histogram = histogram[:, :, used][:, :, ::-1].astype(np.float64)  # from the highest logit down
-        silent, spiking = histogram[..., 0], histogram[..., 1]
-        higher = spiking.cumsum(-1) - spiking / 2
-        self.pairs = np.moveaxis(silent, 1, 0) @ np.moveaxis(higher, 1, 0).swapaxes(1, 2)  # unit, block, block
-        self.silent, self.spiking = silent.sum(-1), spiking.sum(-1)
+        self.silent, self.spiking = np.moveaxis(histogram.sum(2).astype(np.float64), -1, 0)
         self.loss = np.asarray(counts.loss, np.float32)
+        self.pairs = self._pairs(histogram) if "roc_auc_within_unit" in scores else None
 
     def __call__(self, drawn: np.ndarray) -> dict[str, float]:
         spikes, silent = drawn @ self.spiking, drawn @ self.silent
-        enough = spikes >= MIN_SPIKES
-        unit_auc = (np.einsum("b,ubc,c->u", drawn, self.pairs, drawn) / np.maximum(spikes, 1) / np.maximum(silent, 1))[
-            enough
-        ]
         auc, ap = areas(np.tensordot(drawn, self.pooled, 1))
         loss = np.tensordot(drawn, self.loss, 1).astype(np.float64).sum()
         if np.isnan(loss):
             raise ValueError("The logits hold a NaN: the model has diverged and cannot be scored.")
         bits = _bits_per_spike(loss, spikes, spikes + silent, spikes / (spikes + silent))
-        values = auc, ap, _mean(np.where(silent[enough] > 0, unit_auc, np.nan)), bits
-        return dict(zip(BLOCK_SCORES, map(float, values), strict=True))
+        values = {"roc_auc": auc, "average_precision": ap, "bits_per_spike": bits}
+        if self.pairs is not None:
+            enough = spikes >= MIN_SPIKES
+            numerator = np.einsum("b,ubc,c->u", drawn, self.pairs, drawn)
+            unit_auc = (numerator / np.maximum(spikes, 1) / np.maximum(silent, 1))[enough]
+            values["roc_auc_within_unit"] = _mean(np.where(silent[enough] > 0, unit_auc, np.nan))
+        return {name: float(values[name]) for name in self.scores}
+
+    @staticmethod
+    def _pairs(histogram: np.ndarray) -> np.ndarray:
+        """Return the numerators of the AUC of each unit for each pair of blocks."""
+        used = histogram.any(axis=(0, 1, 3))
+        histogram = histogram[:, :, used][:, :, ::-1].astype(np.float64)  # from the highest logit down
+        silent, spiking = histogram[..., 0], histogram[..., 1]
+        higher = spiking.cumsum(-1) - spiking / 2
+        return np.moveaxis(silent, 1, 0) @ np.moveaxis(higher, 1, 0).swapaxes(1, 2)  # unit, block, block
 
 
 def _counter(size: int) -> Callable[[Array], Array]:

@@ -77,7 +77,16 @@ class Objective:
     Raises
     ------
     ValueError
-        If the loss is unknown.
+        If the loss is unknown, or has no such parameter as one that is given.
+
+    Examples
+    --------
+    >>> Objective("focal", gamma=1.0).gamma
+    1.0
+    >>> Objective("bce", gamma=1.0)
+    Traceback (most recent call last):
+    ...
+    ValueError: gamma is 1.0, but the loss 'bce' has none: leave it out, or choose focal
     """
 
     loss: str = "bce"
@@ -89,6 +98,30 @@ class Objective:
     def __post_init__(self) -> None:
         if self.loss not in LOSS_NAMES:
             raise ValueError(f"loss {self.loss!r} is unknown: choose one of {', '.join(LOSS_NAMES)}")
+        for name in ("gamma", "alpha", "dice_share", "smooth"):
+            if getattr(self, name) != getattr(type(self), name) and name not in SEARCHABLE[self.loss]:
+                others = " or ".join(loss for loss, options in SEARCHABLE.items() if name in options)
+                raise ValueError(
+                    f"{name} is {getattr(self, name)}, but the loss {self.loss!r} has none: leave it out, or choose {others}"
+                )
+
+
+def saved_objective(loss: str, **options: Any) -> Objective:
+    """Return the loss of a saved model. Earlier versions saved options without effect on the loss, which are left out.
+
+    Parameters
+    ----------
+    loss : str
+        Name of the loss.
+    **options
+        Options of `Objective`.
+
+    Returns
+    -------
+    Objective
+        The loss.
+    """
+    return Objective(loss, **{name: value for name, value in options.items() if name in SEARCHABLE[loss]})
 
 
 class SpikeConstants(NamedTuple):

@@ -56,7 +56,7 @@ def predict_patchseq(model: PatchSeqClassifier, cells: FeatureTable) -> dict[str
     return {
         "probability": model.predict_proba(cells),
         "per_seed": model.predict_proba(cells, per_network=True),
-        "sets": model.predict_set(cells),
+        "sets": model.predict_set(cells, include_predicted=False),
         "attention": model.attention(cells),
         "embedding": model.embed(cells),
     }

@@ -14,6 +14,7 @@ from jaxephys.cli import experiments, main
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "tests" / "checkpoints" / "0.1.0"
 COMMANDS = ("doctor", "info", "predict", "components", "convert", "validate", "embed", "impute", "counterfactual")
+SHARING = ("push", "fetch", "export")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -28,16 +29,17 @@ def test_help_lists_the_commands(capsys):
         main(["--help"])
     printed = capsys.readouterr().out
     assert end.value.code == 0
-    for command in (*COMMANDS, "traverse", "generate"):
+    for command in (*COMMANDS, *SHARING, "traverse", "generate"):
         assert f"\n    {command}" in printed
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "traverse", "generate"])
+@pytest.mark.parametrize("command", [*COMMANDS, *SHARING, "traverse", "generate"])
 def test_every_command_explains_itself(capsys, command):
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
     printed = capsys.readouterr().out
     assert end.value.code == 0 and len(printed.split()) > 20
+    assert command not in SHARING or f"example: python -m jaxephys {command} " in printed
 
 
 @pytest.mark.parametrize(

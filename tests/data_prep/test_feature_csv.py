@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from data_prep.patchseq import feature_names
-from data_prep.patchseq.feature_csv import KEYS, align_table, find_repeated_rows, read_feature_csv
+from data_prep.patchseq.feature_columns import KEYS, FeatureMap, read_feature_map
+from data_prep.patchseq.feature_csv import align_table, find_repeated_rows, read_feature_csv
 from jaxephys.schemas.feature_table import FeatureTable
 from jaxephys.schemas.storage import TableError
 
@@ -234,13 +235,84 @@ def test_invalid_csv_is_refused(written, change, message):
 
 
 def test_csv_without_features_is_refused(written, tmp_path):
-    with pytest.raises(TableError, match="no table of features: .* none of the known names among 0 columns"):
+    with pytest.raises(TableError, match="no table of features: none of its columns .*genotype holds numbers of cells"):
         read_feature_csv(written({"genotype": ["x"]}))
     with pytest.raises(TableError, match="no feature is left"):
         read_feature_csv(written({"vrest": [""], "f_i_curve_slope": [""]}))
-    (tmp_path / "other.csv").write_text("id,vrest\n1,-70\n")
-    with pytest.raises(TableError, match="it needs cell_id and cells"):
-        read_feature_csv(tmp_path / "other.csv")
+    for text in ("recorded,vrest\n1,-70\n", "id,vrest\n1,-70\n1,-60\n", "cell_id,vrest\n"):
+        (tmp_path / "other.csv").write_text(text)
+        with pytest.raises(TableError, match="it needs cell_id and cells"):
+            read_feature_csv(tmp_path / "other.csv")
+
+
+# Tables of other laboratories.
+
+OTHER = """cell_name,Subclass,Layer,RMP (mV),AP width (ms),ap_peak,ap_2,sag,soma area
+a,Sst,2,-70,0.4,30,1,0.1,150
+b,Vip,3,-65,0.9,25,2,,140
+"""
+
+
+def test_table_of_another_laboratory_is_read_with_a_map(tmp_path):
+    (tmp_path / "cells.csv").write_text(OTHER)
+    (tmp_path / "features.toml").write_text(
+        """
+        id = "cell_name"
+        [text]
+        label = "Subclass"
+        [features]
+        vrest = "RMP (mV)"
+        width_ramp = { column = "AP width (ms)", times = 0.001 }
+        [families]
+        morphology = ["soma area"]
+        """
+    )
+    columns = read_feature_map(tmp_path / "features.toml")
+    table = read_feature_csv(tmp_path / "cells.csv", feature_map=columns)
+    assert table.families == ("subthreshold", "ramp_ap", "morphology") and table.cell.tolist() == ["a", "b"]
+    assert table.features == ("sag", "vrest", "width_ramp", "soma area") and table.label.tolist() == ["Sst", "Vip"]
+    np.testing.assert_allclose(table.values[0], [0.1, -70, 0.0004, 150], rtol=1e-6)
+    assert table.provenance["units"] == {"sag": "", "vrest": "mV", "width_ramp": "s", "soma area": ""}
+    assert set(table.provenance["left_out"]) == {"Layer", "ap_peak", "ap_2"}
+    grouped = read_feature_csv(tmp_path / "cells.csv", feature_map=columns, others="prefix")
+    assert grouped.columns["ap"] == slice(4, 6) and set(grouped.provenance["left_out"]) == {"Layer"}
+
+
+def test_table_without_known_names_is_a_table(tmp_path):
+    (tmp_path / "cells.csv").write_text(OTHER.replace("sag", "sag ratio"))
+    table = read_feature_csv(tmp_path / "cells.csv")
+    assert table.features == ("RMP (mV)", "AP width (ms)", "ap_peak", "ap_2", "sag ratio", "soma area")
+    assert table.widths == (1, 1, 1, 1, 1, 1) and table.cell.tolist() == ["a", "b"], "cell_name is a usual name"
+    assert table.provenance["naming"] is None and set(table.provenance["left_out"]) == {"Subclass", "Layer"}
+
+
+def test_mixed_names_are_read_under_the_naming_that_is_given(written):
+    path = written(both_records()[0] | {"v_baseline": [1.0] * 7})
+    for naming, unit in (("old", "ms"), ("new", "s")):
+        assert read_feature_csv(path, naming=naming).provenance["units"]["tau"] == unit
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id = 3", "another form: id is a text"),
+        ("[text]\nlabels = 'Subclass'", "has labels = 'Subclass': give a column for one of label, "),
+        ("[features]\nfoo = 'Layer'", "'foo', which is no known feature"),
+        ("[features]\nvrest = { column = 'x', factor = 2 }", r"give \"COLUMN\" or \{ column"),
+        ("[families]\nap = 'ap_2'", "give a list of columns"),
+        ("[units]\na = 1", "has the part 'units': the parts of a map are id, text, features, families"),
+        ("vrest: x", "is not a TOML file"),
+    ],
+)
+def test_invalid_map_is_refused(tmp_path, text, message):
+    (tmp_path / "map.toml").write_text(text)
+    with pytest.raises(TableError, match=message):
+        read_feature_map(tmp_path / "map.toml")
+
+
+def test_map_of_another_file_is_refused(written):
+    with pytest.raises(TableError, match="has no column 'RMP': it has cell_id"):
+        read_feature_csv(written(both_records()[0]), feature_map=FeatureMap(features={"vrest": ("RMP", 1.0)}))
 
 
 # The real tables.

@@ -4,6 +4,7 @@ import pytest
 
 from data_prep.patchseq.labels import LabelError, clean_id, label_column, read_labels
 from data_prep.patchseq.table import TEXT_COLUMNS
+from jaxephys.schemas.storage import DataError
 
 MOUSE = """project,cell_specimen_id,structure,donor_id,full_genotype,ephys_session_id,T-type Label,MET-type Label
 made-up,11,VISp2/3,901,some-Cre,101,Vip Gpc3 Slc18a3,NULL
@@ -117,14 +118,14 @@ def test_unknown_columns_raise_one_sentence(written):
     ],
 )
 def test_invalid_file_is_refused(written, text, message):
-    with pytest.raises(LabelError, match=message):
+    with pytest.raises(DataError, match=message):
         read_labels(written(text))
 
 
 def test_unreadable_file_is_refused(written, tmp_path):
-    with pytest.raises(LabelError, match="cannot be read"):
+    with pytest.raises(DataError, match="cannot be read"):
         read_labels(tmp_path / "absent.csv")
-    with pytest.raises(LabelError, match="not a CSV file in UTF-8"):
+    with pytest.raises(DataError, match="not a CSV file in UTF-8"):
         read_labels(written("cell,label\nα,Vip\n", encoding="utf-16"))
 
 

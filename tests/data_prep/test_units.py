@@ -13,11 +13,11 @@ import pytest
 
 from data_prep.__main__ import main
 from data_prep.units.check import check_units
-from data_prep.units.features import N_LAGS, TROUGH_SAMPLE
 from data_prep.units.fetch import fetch_dataset, instruction
 from data_prep.units.registry import DATASETS, annotate_units, find_dataset, held_out
 from data_prep.units.simulate import CELL_CLASSES, PASS_BANDS, simulate_units
 from jaxephys.schemas.storage import DataError
+from jaxephys.schemas.unit_features import N_LAGS, TROUGH_SAMPLE
 from jaxephys.schemas.unit_table import MODALITIES, TECHNOLOGIES, UnitTable
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from data_prep.units.features import (
+from jaxephys.schemas.storage import DataError
+from jaxephys.schemas.unit_features import (
     N_LAGS,
     N_SAMPLES,
     SAMPLING_RATE,
@@ -15,7 +16,6 @@ from data_prep.units.features import (
     make_unit_table,
     waveform,
 )
-from jaxephys.schemas.storage import DataError
 
 TICKS = 30  # samples a millisecond
 

@@ -10,12 +10,12 @@ import pytest
 
 from data_prep.units.alf import read_alf
 from data_prep.units.arrays import read_arrays
-from data_prep.units.features import autocorrelogram, interval_histogram, waveform
 from data_prep.units.fetch import IBL_PROJECT, fetch_brain_wide_map
 from data_prep.units.registry import DATASETS, annotate_units, canonical_labels, find_dataset
 from jaxephys.schemas.storage import DataError
 from jaxephys.schemas.unit_csv import clean_label
 from jaxephys.schemas.unit_csv import read_folder as read_parts
+from jaxephys.schemas.unit_features import autocorrelogram, interval_histogram, waveform
 from jaxephys.schemas.unit_table import UnitTable
 
 h5py = pytest.importorskip("h5py", reason="NWB and C4 files need the prep extra")
@@ -368,9 +368,11 @@ def test_the_lisberger_file_of_the_c4_database(tmp_path):
 
 
 def test_sorting_analyzer():
-    from data_prep.units.analyzer import read_analyzer
+    from jaxephys.schemas.unit_sources import read_analyzer
 
-    def unit_template(unit):
+    def unit_template(unit, operator):
+        if operator not in extension.params["operators"]:
+            raise KeyError(operator)  # as SpikeInterface does
         return TEMPLATES[int(unit[1])].T  # SpikeInterface has [sample, channel]
 
     sorting = SimpleNamespace(
@@ -378,7 +380,8 @@ def test_sorting_analyzer():
         get_property_keys=lambda: ["quality", "type"],
         get_property=lambda name: np.array(["PV", "nan", "SOM"]) if name == "type" else None,
     )
-    extensions = {"templates": SimpleNamespace(get_unit_template=unit_template)}
+    extension = SimpleNamespace(get_unit_template=unit_template, params={"operators": ["average", "std"]})
+    extensions = {"templates": extension}
     analyzer = SimpleNamespace(sorting=sorting, get_extension=extensions.get, get_num_segments=lambda: 1)
     analyzer.unit_ids, analyzer.sampling_frequency = ["u0", "u1", "u2"], 1e6
     units = read_analyzer(analyzer, label="type")
@@ -387,6 +390,16 @@ def test_sorting_analyzer():
     assert units.raw["isi"].sum(axis=1).tolist() == [np.sum(np.diff(times) < 0.1) for times in SPIKE_TIMES]
     with pytest.raises(DataError, match="no property 'kind': choose from quality, type"):
         read_analyzer(analyzer, label="kind")
+    extension.params = {"operators": ["median", ("percentile", 5)]}
+    median = UnitTable.from_spikeinterface(analyzer, technology="tetrode", dataset="mouse")
+    assert median.sha256 != units.sha256 and np.array_equal(median.raw["wave"], units.raw["wave"])
+    assert median.name.tolist() == ["mouse/u0", "mouse/u1", "mouse/u2"] and median.technology_codes.tolist() == [3] * 3
+    assert median.provenance["notes"] == ["the waveforms are median templates: the analyzer has no mean ones"]
+    extension.params = {"operators": [("percentile", 5)]}
+    with pytest.raises(
+        DataError, match=r"templates of \('percentile', 5\) only: compute them with operators=\['average'\]"
+    ):
+        read_analyzer(analyzer)
     with pytest.raises(DataError, match="pip install spikeinterface|there is no analyzer"):
         read_analyzer("none")
 

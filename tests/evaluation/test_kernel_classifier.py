@@ -1,10 +1,22 @@
-"""The closed-form leave-one-out error equals refitting, and directions of other cells help if they are shared."""
+"""The closed-form leave-one-out error equals refitting, directions of other cells help, and scikit-learn's contract holds."""
+
+import inspect
+import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.utils.estimator_checks import check_dataframe_column_names_consistency, parametrize_with_checks
 
+from jaxephys import FeatureTable
 from jaxephys.evaluation.kernel_classifier import NOISES, DiscriminantDirections, KernelClassifier, NormalScores
+
+EXPECTED_FAILURES = {
+    "check_sample_weight_equivalence_on_dense_data": "the quantiles of the features ignore weights, and of two equal cells one "
+    "is left out at a time",
+}
 
 RNG = np.random.default_rng(0)
 
@@ -100,3 +112,52 @@ def test_directions_of_other_cells_help_if_cells_are_few():
 def test_types_with_few_cells_give_no_direction():
     with pytest.raises(ValueError, match="at least two types with 8 cells"):
         DiscriminantDirections.fit(RNG.normal(size=(20, 3)), np.arange(20))
+
+
+def expected_failures(estimator) -> dict[str, str]:
+    return EXPECTED_FAILURES if isinstance(estimator, KernelClassifier) else {}
+
+
+@parametrize_with_checks(
+    [KernelClassifier(), NormalScores()], expected_failed_checks=expected_failures, xfail_strict=True
+)
+def test_scikit_learns_contract_holds(estimator, check, monkeypatch):
+    monkeypatch.setattr(
+        KernelClassifier, "__init__", inspect.unwrap(KernelClassifier.__init__)
+    )  # without a check of types
+    check(estimator)
+
+
+def test_columns_are_compared_by_name():
+    check_dataframe_column_names_consistency("KernelClassifier", KernelClassifier())
+    x, label = make_cells()
+    table = FeatureTable.from_arrays(x, {"isi": [f"f{i}" for i in range(6)]}, label)
+    model = KernelClassifier().fit(table)
+    np.testing.assert_array_equal(model.predict_proba(table), KernelClassifier().fit(x, label).predict_proba(x))
+    with pytest.raises(ValueError, match="is 'f5', but it was 'f0' in training"):
+        model.predict(FeatureTable.from_arrays(x[:, ::-1], {"isi": [f"f{i}" for i in range(6)][::-1]}))
+    scores = NormalScores().set_output(transform="pandas").fit_transform(pd.DataFrame(x).add_prefix("f"))
+    assert scores.columns.tolist() == [f"f{i}" for i in range(6)]
+
+
+def test_a_weight_of_zero_leaves_a_cell_out_and_a_large_one_decides():
+    x, label = make_cells()
+    weight = np.ones(60)
+    weight[:9] = 0
+    ours, without = KernelClassifier().fit(x, label, weight), KernelClassifier().fit(x[9:], label[9:])
+    np.testing.assert_array_equal(ours.predict_proba(x), without.predict_proba(x))
+    same = KernelClassifier().fit(x, label, np.full(60, 1.0))
+    np.testing.assert_array_equal(same.predict_proba(x), KernelClassifier().fit(x, label).predict_proba(x))
+    is_vip = label == "Vip"
+    heavy = KernelClassifier().fit(x, label, np.where(is_vip, 20.0, 1.0))
+    assert (heavy.predict(x) == "Vip").sum() > (same.predict(x) == "Vip").sum() + 5
+
+
+def test_it_is_pickled_and_cloned_with_its_labels():
+    x, label = make_cells()
+    model = KernelClassifier(width=0.5).fit(x, np.array([10, 2, 7])[np.unique(label, return_inverse=True)[1]])
+    assert model.classes_.tolist() == [2, 7, 10] and model.predict(x).dtype == int
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(model)).predict_proba(x), model.predict_proba(x))
+    assert clone(model).get_params() == model.get_params()
+    with pytest.raises(ValueError, match="all 60 labels are 'Sst', one class"):
+        KernelClassifier().fit(x, np.full(60, "Sst"))

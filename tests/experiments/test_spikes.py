@@ -20,9 +20,10 @@ from jaxephys.reporting.labels import metric_label
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.score_table import read_scores
 from jaxephys.reporting.settings import Settings
-from jaxephys.spikes.baselines import BASELINE_NAMES, baseline_inputs
+from jaxephys.spikes.baselines import ADAPTIVE_NAMES, BASELINE_NAMES, baseline_inputs
 from jaxephys.spikes.causality import CausalityReport
 from jaxephys.spikes.estimator import SpikeTransformer
+from jaxephys.spikes.forecaster import PartCounts
 from jaxephys.spikes.grid import METRICS, TrainedGrid
 from jaxephys.spikes.network import NetworkOptions
 from jaxephys.spikes.report.transfer import PUBLISHED_AUC, group_table, pair_groups, score_matrix
@@ -41,14 +42,23 @@ def quiet_folder(path, settings=None) -> RunFolder:
 class RunningRateForecaster:
     """A stub of trained networks that predicts the running rate of each unit: no compilation, and known scores."""
 
+    config = SimpleNamespace(mixes_experts=False)
+
     def __init__(self, runs: int) -> None:
         self.runs = runs
+
+    def count_parts(self, recording, span, *, warm_up, same_bin=None):
+        scored = self.count_outcomes(recording, span, warm_up=warm_up)
+        past = self.count_outcomes(recording, (max(span[0] - warm_up, 0), span[0]), warm_up=0, blocks=1)
+        parts = zip(scored, past, strict=True)
+        counts = StreamingCounts(*(np.concatenate(part, axis=1) for part in parts))
+        return PartCounts(counts, counts)
 
     def without_experts(self):
         return self
 
-    def count_outcomes(self, recording, span, *, warm_up, same_bin=None):
-        (start, stop), blocks = span, 20
+    def count_outcomes(self, recording, span, *, warm_up, same_bin=None, blocks=20):
+        start, stop = span
         total = empty_counts(blocks, recording.units)
         for part in baseline_inputs(recording, start, stop, max(start - warm_up, 0)):
             block = (part.start - start + np.arange(len(part.spikes))) * blocks // (stop - start)
@@ -132,7 +142,8 @@ def test_the_described_and_the_published_protocol_run_end_to_end(preset, tmp_pat
     check_training(spikes_grid, settings, tmp_path)
     report, scores = (tmp_path / "report.md").read_text(), read_scores(tmp_path / "scores.csv")
     names = {"paper": {spikes_grid.DESCRIBED}, "legacy": {spikes_grid.FORECAST, spikes_grid.RECONSTRUCTION}}[preset]
-    assert names == {score.variant for score in scores} - {*BASELINE_NAMES, TRUE}
+    tested = {score.variant for score in scores if score.split == "test"}
+    assert names == {name for name in tested - {*BASELINE_NAMES, *ADAPTIVE_NAMES, TRUE} if "adapted" not in name}
     assert {score.seed for score in scores if score.variant in names} == {0, 1}
     assert "Adam as published, windows in the order of time; windows of 128 bins, 16 a step" in report
     chosen = {"paper": "the best accuracy on validation bins of the training recording", "legacy": "the last epoch"}
@@ -155,7 +166,7 @@ def test_every_model_is_scored_on_every_pair_and_the_same_bins(finished):
     scores = [score for score in read_scores(path / "scores.csv") if score.split == "test"]
     names = [recording.name for recording in recordings]
     assert len(names) == 3 and {recording.domain for recording in recordings} == {"in vitro", "in vivo"}
-    for variant in ("population", *BASELINE_NAMES):
+    for variant in ("population", "population, adapted", *BASELINE_NAMES, *ADAPTIVE_NAMES):
         for metric in METRICS:
             assert np.isfinite(score_matrix(scores, variant, metric, names)).all(), (variant, metric)
     assert len({score.n for score in scores if score.variant != TRUE}) == 1
@@ -167,6 +178,20 @@ def test_every_model_is_scored_on_every_pair_and_the_same_bins(finished):
     for metric in METRICS:  # the stub of the networks is one of the baselines
         network, rate = (score_matrix(scores, name, metric, names) for name in ("population", "running rate"))
         np.testing.assert_allclose(network, rate, atol=1e-3)
+
+
+def test_every_window_is_scored_and_thresholds_are_named(finished):
+    path, (recordings, _) = finished
+    scores = [score for score in read_scores(path / "scores.csv") if score.split == "window"]
+    assert {score.fold for score in scores} == {0}, "simulated recordings end with their test bins"
+    labels = {score.variant for score in scores if score.metric == "accuracy_on_1"}
+    assert labels >= {"population, threshold of the source", "population, threshold at the target's rate"}
+    assert "shared GLM, threshold of the source" not in labels
+    with open(path / "windows.csv", newline="") as file:
+        rows = {(row["train_on"], row["test_on"], row["model"]): row for row in csv.DictReader(file)}
+    assert len({key[:2] for key in rows}) == len(recordings) ** 2
+    assert any(model == "population - per-unit GLM, mixed" for _, _, model in rows)
+    assert "## All test windows, population and what it consists of" in (path / "report.md").read_text()
 
 
 def test_report_and_figures_are_written(finished):

@@ -294,6 +294,39 @@ def test_the_card_preprocesses_and_embeds_raw_curves(tmp_path, units):
         jaxephys.hippie.inference.HIPPIEClassifer  # noqa: B018
 
 
+def original_inputs(curves, order):
+    """The two orders of preprocessing of the original, curve by curve: torch's linear interpolation without aligned corners."""
+
+    def scale(curve):
+        return 2 * (curve - curve.min()) / (curve.max() - curve.min() + 1e-8) - 1
+
+    def interpolate(curve, length):
+        centers = (np.arange(length) + 0.5) * len(curve) / length - 0.5
+        return np.interp(centers, np.arange(len(curve)), curve)  # positions beyond an end take its value
+
+    inputs = {}
+    for name, length in TINY.modalities:
+        rows = [np.log(curve + 1.0) if name == "isi" else curve.astype(float) for curve in curves[name]]
+        steps = {
+            "train": lambda curve, length=length: interpolate(scale(curve), length),
+            "card": lambda curve, length=length: scale(interpolate(curve, length)),
+        }
+        inputs[name] = np.array([steps[order](curve) for curve in rows], np.float32)
+    return inputs
+
+
+@pytest.mark.parametrize("order", ["card", "train"])
+def test_the_order_of_scaling_and_resampling_is_that_of_the_card_or_of_the_original_training(order, tmp_path, units):
+    some = units.rows(np.flatnonzero(units.present.all(axis=1))[:20])
+    model = Hippie.from_checkpoint(card_checkpoint(tmp_path), order=order)
+    expected = model.get_embeddings(**original_inputs(some.raw, order), tech_id="silicon_probe")
+    np.testing.assert_allclose(model.embed(some, technology="silicon_probe"), expected, atol=1e-5)
+    other = {"card": "train", "train": "card"}[order]
+    distance = np.abs(expected - model.get_embeddings(**original_inputs(some.raw, other), tech_id="silicon_probe"))
+    assert distance.max() > 1e-3 and model.preparation_.order == order
+    assert jaxephys.load(model.save(tmp_path / "model")).preparation_ == model.preparation_
+
+
 def test_clusters_and_a_map(monkeypatch):
     rng = np.random.default_rng(0)
     groups = np.repeat(np.eye(3), 20, axis=0)
@@ -321,7 +354,8 @@ def test_from_pretrained_downloads_the_file_from_the_hub(tmp_path, monkeypatch):
     monkeypatch.setitem(
         sys.modules, "huggingface_hub", SimpleNamespace(hf_hub_download=lambda **o: options.update(o) or str(path))
     )
-    model = Hippie.from_pretrained("Jesusgf23/hippie")
+    model = Hippie.from_pretrained("Jesusgf23/hippie", order="train")
+    assert model.preparation_.order == "train"
     assert options["repo_id"] == "Jesusgf23/hippie" and options["filename"] == "hippie_techcond_v1.ckpt"
     assert model.network_ == TINY
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
@@ -379,6 +413,8 @@ def test_convert_and_info(tmp_path, monkeypatch, capsys):
     assert run(monkeypatch, "info", tmp_path / "model") == 0
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["version"] == jaxephys.__version__ and config["preparation"]["order"] == "card"
+    assert run(monkeypatch, "convert", card_checkpoint(tmp_path), tmp_path / "other", "--order", "train") == 0
+    assert jaxephys.load(tmp_path / "other").preparation_.order == "train"
 
 
 def test_the_commands_write_the_results_of_the_model(fitted, new, folder, tmp_path, monkeypatch, capsys):
@@ -476,6 +512,11 @@ MISTAKES = {
     ),
     "few": (lambda model, units: Hippie().fit(units.rows(np.arange(3))), "3 units with curves are left to train on"),
     "labels": (lambda model, units: Hippie().fit(units, ["a"]), r"labels have the shape \(1,\) for 300 units"),
+    "order": (
+        lambda model, units: Hippie.from_checkpoint("x.ckpt", order="first"),
+        "order is 'first': choose one of train, card",
+    ),
+    "one class": (lambda model, units: Hippie().fit(units, ["PV"] * 300), "all 300 labels are 'PV'"),
     "modality": (lambda model, units: Hippie(modalities=("lfp",)).fit(units), "no modality 'lfp'"),
     "technology": (lambda model, units: model.embed(units, technology="patch"), "no technology 'patch'"),
     "target": (lambda model, units: model.counterfactual(units, "patch"), "no technology 'patch'"),

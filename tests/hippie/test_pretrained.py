@@ -63,3 +63,15 @@ def test_what_is_not_there_is_named_with_a_remedy(tmp_path, monkeypatch):
         open_model(fetch=True)
     with pytest.raises(ValueError, match="there is no model other.ckpt: give the path"):
         open_model("other.ckpt")
+
+
+def test_a_repository_of_the_hub_is_opened_on_request_only(tmp_path, monkeypatch):
+    model = open_model(card_checkpoint(tmp_path))
+    requested = []
+    monkeypatch.setattr("jaxephys.hippie.pretrained.load_pretrained", lambda name: requested.append(name) or model)
+    with pytest.raises(ValueError, match="there is no model some/units"):
+        open_model("some/units")
+    assert requested == [] and open_model("some/units", fetch=True) is model and requested == ["some/units"]
+    monkeypatch.setattr("jaxephys.hippie.pretrained.load_pretrained", lambda name: object())
+    with pytest.raises(ValueError, match="some/units is a object: give the repository of a Hippie"):
+        open_model("some/units", fetch=True)

@@ -186,6 +186,43 @@ def test_checksums_cannot_be_left_out(saved):
 def test_the_model_card_describes_the_model(saved):
     card = (saved / "README.md").read_text()
     assert "2 networks of 3 parameters, a." in card and "- `unit`: 'pA'" in card and "StandardCheckpointer" in card
+    assert "License of the model: not stated." in card and "{" not in card.replace("{}", "")
+    info = json.loads((saved / "model_info.json").read_text())
+    assert info["kind"] == "Line" and info["requirements"]["jaxephys"] and info["label_conversion"] == {}
+
+
+def test_what_the_user_adds_to_the_card_is_kept_by_later_saves(kind, tmp_path):
+    scores = [{"model": "line", "accuracy": "0.9 [0.8, 1.0]"}, {"model": "baseline", "accuracy": "0.8"}]
+    about = {"license": "cc-by-4.0", "data_license": "CC0", "training_data": "Slices of {one} mouse.", "scores": scores}
+    folder = kind().fit(np.zeros((1, 1)), "b").save(tmp_path / "first", about=about)
+    model = load(folder)
+    assert model.about_ == about
+    again = model.save(tmp_path / "second", about={"authors": "A laboratory"})
+    card, info = (again / "README.md").read_text(), json.loads((again / "model_info.json").read_text())
+    assert card.startswith("---\n") and 'license: "cc-by-4.0"' in card.split("---")[1]
+    for text in (
+        "Slices of {one} mouse.",
+        "| line | 0.9 [0.8, 1.0] |",
+        "Authors: A laboratory.",
+        "training data: CC0.",
+    ):
+        assert text in card
+    assert info["scores"] == scores and info["authors"] == "A laboratory"
+
+
+@pytest.mark.parametrize(
+    "about, expected",
+    [({"licence": "mit"}, "has no entry 'licence': choose from license"), ({"scores": "good"}, "give a list of dicts")],
+)
+def test_an_entry_of_the_card_that_does_not_exist_is_refused(kind, tmp_path, about, expected):
+    with pytest.raises(ValueError, match=expected):
+        kind().fit(np.zeros((1, 1)), "b").save(tmp_path / "model", about=about)
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_class_without_an_exported_form_is_one_sentence(kind):
+    with pytest.raises(ValueError, match="a Line has no exported form: save it"):
+        kind().fit(np.zeros((1, 1)), "b").export_program()
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path):

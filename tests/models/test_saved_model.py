@@ -178,6 +178,25 @@ def test_a_changed_setting_is_refused_and_white_space_is_not(tmp_path, variables
         read_model(tmp_path / "model")
 
 
+def test_a_changed_description_is_refused_and_an_edited_model_card_is_a_warning(tmp_path, variables):
+    texts = {"README.md": "# A model", "model_info.json": '{"task": "toy"}'}
+    folder = write_model(tmp_path / "model", variables, CONFIG, texts=texts)
+    assert {name: (folder / name).read_text() for name in texts} == texts
+    (folder / "README.md").write_text("# A model of interneurons")
+    with pytest.warns(UserWarning, match=r"README.md was edited after the model was saved"):
+        assert read_model(folder)[1] == CONFIG
+    (folder / "model_info.json").write_text('{"task": "tox"}')
+    with pytest.raises(CheckpointError, match=r"model_info.json was damaged or changed"):
+        read_model(folder)
+
+
+def test_a_model_without_descriptions_and_one_that_lost_them_are_read(tmp_path, variables):
+    folder = write_model(tmp_path / "model", variables, CONFIG, texts={"README.md": "#", "model_info.json": "{}"})
+    (folder / "README.md").unlink()
+    (folder / "model_info.json").unlink()
+    assert read_model(folder)[1] == CONFIG
+
+
 @pytest.mark.parametrize("name", ["checksums.json", "config.json", "orbax/manifest.ocdbt"])
 def test_a_missing_file_is_named(tmp_path, variables, name):
     folder = write_model(tmp_path / "model", variables, CONFIG | {"schema_version": 3})

@@ -101,7 +101,8 @@ def test_predict_writes_one_row_per_cell_and_reports_changes(model, tmp_path):
     assert np.mean([row["prediction"] == name for row, name in zip(rows, label, strict=True)]) > 0.8
     for row in rows:
         assert float(row["p_Pvalb"]) + float(row["p_Sst"]) == pytest.approx(1, abs=1e-4)
-        assert set(row["set_0.9"].split("|")) <= {"Pvalb", "Sst", "unknown"}
+        members = set(row["set_0.9"].split("|"))
+        assert row["prediction"] in members <= {"Pvalb", "Sst"} and row["unusual"] in ("0", "1")
 
 
 def test_predict_needs_a_model_and_a_table(model, tmp_path):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
+from jaxephys.reporting.bars import draw_bars, draw_classes
 from jaxephys.reporting.maps import _spread_labels, draw_attention, draw_confusion, draw_confusions, draw_embedding
-from jaxephys.reporting.plots import draw_bars, draw_classes, draw_curves, draw_selective
+from jaxephys.reporting.plots import draw_curves, draw_selective
 from jaxephys.reporting.score_table import summarize
 from tests.reporting.example_scores import CLASSES, make_class_scores, make_score, make_scores
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from scipy import sparse
 
-from jaxephys.schemas.feature_table import SCHEMA, FeatureTable
+from jaxephys.schemas.feature_table import SCHEMA, FeatureTable, group_features
 from jaxephys.schemas.storage import content_hash
 
 WIDTHS = {"isi": 2, "psth": 3}
@@ -77,6 +78,12 @@ BAD = {
     "one id twice": (lambda: make(cell=["u", "v", "u", "w"]), "cell u occurs 2 times"),
     "no labels": (lambda: make(label=None).codes(), "the table has no labels"),
     "a strange label": (lambda: make().codes(np.array(["a", "c"])), "label 'b' is not one of the classes"),
+    "complex values": (lambda: make(np.ones((4, 5)) * 1j), r"values are complex \(complex128\): give real numbers"),
+    "sparse values": (
+        lambda: make(sparse.csr_array(np.eye(4, 5))),
+        "values are a sparse csr_array: give values.toarray()",
+    ),
+    "words as values": (lambda: make(np.full((4, 5), "high")), "values of type <U4 are no numbers"),
     "no widths": (lambda: FeatureTable.from_arrays(np.zeros((4, 5)), ["isi", "psth"]), "give the width of each family"),
 }
 
@@ -229,3 +236,15 @@ def test_labels_can_be_replaced_and_removed():
     table = make(donor=np.array(list("xxyy")))
     assert list(table.with_label(np.array([1, 2, 1, 2])).label) == ["1", "2", "1", "2"]
     assert table.with_label(None).label is None and list(table.with_label(None).donor) == list("xxyy")
+
+
+def test_names_of_the_form_family_number_are_grouped():
+    table = make()
+    grouped = group_features(table.features)
+    assert {name: len(some) for name, some in grouped.items()} == dict(zip(table.families, table.widths, strict=True))
+    assert group_features(["v", "v_1", "v_2"]) == {"v": ["v"], "v_1": ["v_1"], "v_2": ["v_2"]}, "v is a feature itself"
+    assert group_features(["a_1_0", "a_1_1", "a_2_0", "_1"]) == {
+        "a_1": ["a_1_0", "a_1_1"],
+        "a_2": ["a_2_0"],
+        "_1": ["_1"],
+    }

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.utils import _safe_indexing
 
 from data_prep.units.registry import annotate_units
 from jaxephys.schemas.storage import DataError, content_hash
@@ -154,6 +155,50 @@ def with_value(name, row, value):
 def test_invalid_table_is_refused(changed, message):
     with pytest.raises(DataError, match=message):
         make_table(**changed)
+
+
+# Identifiers.
+
+
+def test_units_without_identifiers_are_named_after_their_curves():
+    wave, isi = RAW["wave"], RAW["isi"]
+    units, other = UnitTable.from_arrays(wave=wave, isi=isi), UnitTable.from_arrays(wave=wave + 1, isi=isi)
+    assert len(set(units.unit)) == 5 and not set(units.name) & set(other.name), "tables of different units"
+    part = UnitTable.from_arrays(wave=wave[3:], isi=isi[3:].astype(np.float64))
+    assert part.unit.tolist() == units.unit[3:].tolist() == units.rows(np.arange(3, 5)).unit.tolist()
+    assert UnitTable.from_arrays(wave=wave).unit[0] != units.unit[0], "the intervals are a part of the unit"
+
+
+def test_copies_and_units_without_curves_have_different_names():
+    wave = np.array([[0, 1, 2.0], [0, 1, 2], [5, 5, 5], [5, 5, 5], [np.nan] * 3])
+    names = UnitTable.from_arrays(wave=wave).unit
+    assert names[1] == f"{names[0]} copy 2" and len(set(names)) == 5
+    later = UnitTable.from_arrays(wave=wave[2:])
+    assert not set(names) & set(later.unit), "a unit without a curve is no known unit in another table"
+
+
+def test_identifiers_are_kept_and_are_different(tmp_path):
+    units = UnitTable.from_arrays(**RAW, unit=[30, 1, 2, 7, 5], dataset="hull")
+    assert units.unit.tolist() == ["30", "1", "2", "7", "5"] and units.name[0] == "hull/30"
+    units.write(tmp_path)
+    assert UnitTable.read(tmp_path).name.tolist() == units.name.tolist()
+    with pytest.raises(DataError, match="unit 1 occurs 2 times: give every unit its own identifier"):
+        UnitTable.from_arrays(**RAW, unit=[1, 1, 2, 3, 4])
+    with pytest.raises(DataError, match=r"the shape \(2,\) for 5 units"):
+        UnitTable.from_arrays(**RAW, unit=["a", "b"])
+    with pytest.raises(DataError, match=r"isi has the shape \(4, \d+\) for 5 units: give one row for each unit"):
+        UnitTable.from_arrays(wave=RAW["wave"], isi=RAW["isi"][:4])
+
+
+@pytest.mark.parametrize("indices", [[1, 3], np.array([False, True, False, True, False]), slice(1, None, 2)])
+def test_a_table_is_indexed_like_an_array(indices):
+    units = make_table()
+    assert units[indices].unit.tolist() == ["b", "d"]
+    np.testing.assert_array_equal(units[indices].raw["wave"], RAW["wave"][[1, 3]])
+    assert units[2].unit.tolist() == ["c"] and units.shape == (5, sum(curves.shape[1] for curves in RAW.values()))
+    assert _safe_indexing(units, indices).label.tolist() == units[indices].label.tolist()
+    with pytest.raises(IndexError):
+        units[5]
 
 
 def test_groups_must_be_known_for_every_unit():

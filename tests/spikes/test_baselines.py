@@ -9,8 +9,10 @@ from sklearn.metrics import roc_auc_score
 from jaxephys.schemas.recording import Recording
 from jaxephys.spikes import baselines
 from jaxephys.spikes.baselines import (
+    ADAPTIVE_NAMES,
     BASELINE_NAMES,
     EXPONENTIAL_CHOICES,
+    MIXED_GLM,
     POPULATION_FILTERS,
     REFRACTORY_BINS,
     TAU_MS,
@@ -20,7 +22,7 @@ from jaxephys.spikes.baselines import (
     fit_baselines,
     fit_logistic_regression,
 )
-from jaxephys.spikes.streaming_scores import compute_scores
+from jaxephys.spikes.streaming_scores import compute_scores, split_past
 
 BINS, UNITS = 20_000, 8
 FAST, GAIN, REST = 20.0, 0.8, -3.0  # ms, weight of the level of that mean, weight of the bin after a spike
@@ -141,6 +143,7 @@ def test_the_order_of_the_baselines_on_synthetic_spikes(synthetic):
     recording, truth, fitted = synthetic
     start, stop = recording.span("test")
     (counts,) = count_baseline_outcomes([fitted], recording, (start, stop), warm_up=start, n_blocks=4)
+    counts = {name: split_past(one)[0] for name, one in counts.items()}
     found = {name: compute_scores(one) for name, one in counts.items()}
     assert {len(np.asarray(one.loss)) for one in counts.values()} == {4}
     assert all(np.asarray(one.histogram).sum() == (stop - start) * UNITS for one in counts.values())
@@ -154,6 +157,36 @@ def test_the_order_of_the_baselines_on_synthetic_spikes(synthetic):
     for name in BASELINE_NAMES:  # outer histogram bins are wide, and tie the smallest means
         auc = roc_auc_score(spikes.ravel(), logits[name].ravel())
         assert found[name]["roc_auc"] == pytest.approx(auc, abs=1e-2 if name == "exponential" else 1e-3)
+
+
+def test_baselines_that_adapt_gain_on_another_recording(synthetic):
+    """The other recording has the same dynamics, and its spikes are thinned to half: shared weights are wrong by a shift."""
+    recording, _, fitted = synthetic
+    spikes = generate(9)[0].bits(0, BINS)
+    thinned = spikes * (np.random.default_rng(9).random(spikes.shape) < 0.5).astype(np.uint8)
+    other = Recording.from_array(thinned, splits=recording.splits)
+    span = other.span("test")
+    for tested, least in ((other, 0.02), (recording, -0.01)):
+        (counts,) = count_baseline_outcomes([fitted], tested, span, warm_up=span[0], n_blocks=4)
+        assert list(counts) == [*BASELINE_NAMES, MIXED_GLM, *ADAPTIVE_NAMES[:-1]]
+        bits = {name: compute_scores(split_past(one)[0])["bits_per_spike"] for name, one in counts.items()}
+        for name in ("shared GLM", "per-unit GLM"):
+            assert bits[f"{name}, adapted"] - bits[name] > least, (tested.name, name, bits)
+        assert bits[MIXED_GLM] > max(bits["per-unit GLM"], bits["running rate"]) - 0.01, bits
+
+
+def test_the_mixture_of_a_baseline_is_that_of_whole_recordings(synthetic, monkeypatch):
+    """Blocks of other lengths, and bins after them, change nothing."""
+    recording, _, fitted = synthetic
+
+    def mixed(stop):
+        (counts,) = count_baseline_outcomes([fitted], recording, (15_000, stop), warm_up=900, n_blocks=1)
+        return np.asarray(split_past(counts[MIXED_GLM])[0].loss)
+
+    whole = mixed(16_000)
+    monkeypatch.setattr(baselines, "BLOCK_BINS", 700)
+    np.testing.assert_allclose(mixed(16_000), whole, rtol=1e-4)
+    assert (mixed(15_500) < whole).all()
 
 
 def test_the_time_constant_follows_the_training_recording():

@@ -17,12 +17,22 @@ from jaxephys import SpikeTransformer, load
 from jaxephys.engine.config import StepDecay, TrainConfig
 from jaxephys.schemas.recording import Recording
 from jaxephys.spikes import cli
-from jaxephys.spikes.expert_mixture import HALF_LIFE, N_FAVORED, PRIOR_NATS, ExpertWeights, mix_experts
-from jaxephys.spikes.forecaster import Forecaster, counts_of_run, fit_scale_and_shift, forecast, initial_state
+from jaxephys.spikes.calibration import fit_scale_and_shift
+from jaxephys.spikes.expert_mixture import (
+    HALF_LIFE,
+    N_FAVORED,
+    PRIOR_NATS,
+    ExpertWeights,
+    expert_logits,
+    initial_expert_weights,
+    mix_experts,
+)
+from jaxephys.spikes.forecaster import Forecaster, counts_of_run, forecast, initial_state
 from jaxephys.spikes.generation import generate
-from jaxephys.spikes.history import Filters
+from jaxephys.spikes.history import Filters, compute_features, initial_history, trace_history
+from jaxephys.spikes.linear_expert import linear_logits
 from jaxephys.spikes.network import NetworkOptions, PopulationTransformer
-from jaxephys.spikes.streaming_scores import HISTOGRAM_BINS, compute_scores, histogram_bin
+from jaxephys.spikes.streaming_scores import HISTOGRAM_BINS, compute_scores, histogram_bin, split_past
 from jaxephys.spikes.task import Objective
 from tests.spikes.synthetic import AGAIN, LAG, RATE, SMALL, SMALL_NETWORK, synthetic_recording
 
@@ -68,6 +78,45 @@ def test_streamed_scores_equal_those_of_the_probabilities(model):
     rate = bins.mean(axis=0)
     null = np.log(np.where(bins == 1, rate, 1 - rate)).sum()
     assert found["bits_per_spike"] == pytest.approx((nats - null) / np.log(2) / bins.sum(), abs=1e-3)
+
+
+def losses(logits, bins):
+    """Sum of the log losses of each run and unit."""
+    return np.logaddexp(0, np.where(bins == 1, -logits, logits)).sum(axis=1)
+
+
+def test_mixture_and_network_alone_are_counted_in_one_pass(model):
+    forecaster, (start, stop) = model.forecaster_, ONE.span("test")
+    parts = forecaster.count_parts(ONE)
+    for part, single in zip(parts, (forecaster, forecaster.without_experts()), strict=True):
+        logits = single.compute_logits(ONE, start, stop)
+        scored, past = zip(*(split_past(counts_of_run(part, run)) for run in range(2)), strict=True)
+        found = np.stack([counts.loss.sum(axis=0) for counts in scored])
+        np.testing.assert_allclose(found, losses(logits, ONE.bits(start, stop)), rtol=1e-3)
+        assert all(counts.histogram.sum() == (stop - start) * ONE.units for counts in scored)
+        assert all(counts.histogram.sum() == (start - 1) * ONE.units for counts in past), "bin 0 has no forecast"
+    assert np.abs(np.asarray(parts.forecast.loss) - np.asarray(parts.network.loss)).max() > 0.1
+
+
+def test_without_the_network_the_linear_expert_replaces_it(model):
+    forecaster, (start, stop) = model.forecaster_, ONE.span("test")
+    experts = forecaster.without_network()
+    logits = experts.compute_logits(ONE, start, stop)
+    filters, weights = experts.config.network.filters, experts.parameters.linear_weights[1]
+    spikes = jnp.asarray(ONE.bits(0, stop), jnp.float32)
+
+    @jax.jit
+    def mix(spikes):
+        features = compute_features(filters, trace_history(filters, initial_history(filters, ONE.units), spikes))
+        experts = expert_logits(filters, features, linear_logits(weights, features), weights)
+        return mix_experts(initial_expert_weights(filters, ONE.units), experts, spikes)[0]
+
+    np.testing.assert_allclose(logits[1], mix(spikes)[start - 1 : stop - 1], atol=5e-3)
+    kept = experts.keep_runs([1]).parameters
+    assert kept.scale.shape == (1,) and kept.linear_weights[0].tolist() == weights.tolist()
+    published = NetworkOptions("published", heads=2).build(ONE.units, 1.0)
+    with pytest.raises(ValueError, match="it mixes no experts"):
+        Forecaster.from_variables(published, {"scale": np.zeros(1)}).without_network()
 
 
 def test_a_forecast_in_windows_equals_one_in_single_bins(model):

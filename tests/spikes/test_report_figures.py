@@ -7,6 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score, roc_curve
 
 from jaxephys.evaluation.intervals import Interval
+from jaxephys.reporting.pairs import pair_interval
 from jaxephys.schemas.recording import Recording
 from jaxephys.spikes.report.curves import (
     RATE_BASELINE,
@@ -19,7 +20,7 @@ from jaxephys.spikes.report.curves import (
     representative_pairs,
 )
 from jaxephys.spikes.report.generation import draw_rates_and_intervals
-from jaxephys.spikes.report.group_bars import draw_group_bars, group_interval
+from jaxephys.spikes.report.group_bars import draw_group_bars
 from jaxephys.spikes.report.recordings import recordings_table
 from jaxephys.spikes.spike_statistics import compute_statistics
 from jaxephys.spikes.streaming_scores import (
@@ -122,6 +123,10 @@ MATRIX = np.random.default_rng(1).uniform(0.5, 1, (6, 6))
 SELF = [(name, name) for name in NAMES[:3]]
 OTHERS = [(i, j) for i in NAMES[:3] for j in NAMES[:3] if i != j]
 ACROSS = [(i, j) for i in NAMES[:3] for j in NAMES[3:]]
+
+
+def group_interval(matrix, names, pairs):
+    return pair_interval({(i, j): matrix[names.index(i), names.index(j)] for i, j in pairs})
 
 
 @pytest.mark.parametrize("pairs", [SELF, OTHERS, ACROSS])

@@ -39,7 +39,9 @@ CONFIG = TrainConfig(
 
 def run_inputs(kind: str) -> RunInputs:
     losses = NETWORKS[kind][1]
-    objectives = [Objective(losses[run % len(losses)], gamma=1.0 + run / 4, alpha=0.6) for run in range(RUNS)]
+    names = [losses[run % len(losses)] for run in range(RUNS)]
+    focal = [{"gamma": 1.0 + run / 4, "alpha": 0.6} if name == "focal" else {} for run, name in enumerate(names)]
+    objectives = [Objective(name, **options) for name, options in zip(names, focal, strict=True)]
     inputs = make_run_inputs(RECORDINGS, SOURCES, objectives, LENGTH, batch_size=BATCH)
     dropout = np.array([-1, 0.3, -1, 0.0] * (RUNS // 4), np.float32)
     return inputs._replace(constants=inputs.constants._replace(dropout=dropout))

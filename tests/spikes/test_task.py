@@ -17,7 +17,14 @@ from jaxephys.spikes import losses
 from jaxephys.spikes.history import Filters
 from jaxephys.spikes.network import PopulationTransformer, PublishedLayer
 from jaxephys.spikes.preprocessing import make_data
-from jaxephys.spikes.task import Objective, make_run_inputs, make_task, sample_entries, window_indices
+from jaxephys.spikes.task import (
+    Objective,
+    make_run_inputs,
+    make_task,
+    sample_entries,
+    saved_objective,
+    window_indices,
+)
 from tests.spikes.synthetic import synthetic_recording
 
 LENGTH, UNITS = 100, 6
@@ -87,19 +94,19 @@ def test_entries_of_a_silent_window_are_unbiased():
 
 @pytest.mark.parametrize("name", ["focal", "dice", "dice_bce"])
 def test_each_run_uses_its_loss(name):
-    objective = Objective(name, gamma=1.5, alpha=0.8, dice_share=0.3, smooth=4.0)
-    others = [Objective("bce"), Objective("dice")]
-    task = make_task(LAYER, UNITS, [objective, *others], LENGTH)
-    variables = jax.jit(task.init)(jax.random.key(0))
-    rows = jax.tree.map(jnp.asarray, plain_rows([2, 5, 0]))._replace(weight=jnp.array([1.0, 1.0, 0.0]))
-    batch = task.gather(DATA, constants_of(objective, 0, others), rows, None)
-    logits = jax.jit(task.outputs)(variables, batch)
     options = {
         "focal": {"gamma": 1.5, "alpha": 0.8},
         "dice": {"smooth": 4.0},
         "dice_bce": {"dice_share": 0.3, "smooth": 4.0},
     }
     given: dict[str, Any] = options[name]
+    objective = Objective(name, **given)
+    others = [Objective("bce"), Objective("dice")]
+    task = make_task(LAYER, UNITS, [objective, *others], LENGTH)
+    variables = jax.jit(task.init)(jax.random.key(0))
+    rows = jax.tree.map(jnp.asarray, plain_rows([2, 5, 0]))._replace(weight=jnp.array([1.0, 1.0, 0.0]))
+    batch = task.gather(DATA, constants_of(objective, 0, others), rows, None)
+    logits = jax.jit(task.outputs)(variables, batch)
     found, _ = jax.jit(task.loss)(variables, batch, jax.random.key(0))
     wanted = losses.LOSSES[name](logits[:2], batch.target[:2], **given)
     assert float(found) == pytest.approx(float(wanted), rel=1e-5), "the third row is padding"
@@ -193,3 +200,11 @@ def test_invalid_inputs_are_refused():
         window_indices(RECORDINGS[0], "validation", 1600)
     with pytest.raises(ValueError, match="loss 'huber' is unknown"):
         Objective("huber")
+    with pytest.raises(ValueError, match="gamma is 1.0, but the loss 'bce' has none: leave it out, or choose focal"):
+        Objective("bce", gamma=1.0)
+    with pytest.raises(ValueError, match="smooth is 2.0, but the loss 'focal' has none: .* or choose dice or dice_bce"):
+        Objective("focal", smooth=2.0)
+
+
+def test_saved_options_without_effect_on_the_loss_are_left_out():
+    assert saved_objective("dice", gamma=1.0, alpha=0.2, smooth=3.0) == Objective("dice", smooth=3.0)

@@ -266,7 +266,7 @@ class ConditionalVAE(nn.Module):
             raise ValueError(f"the curves have the lengths {lengths}: this network reads {dict(self.modalities)}")
         encodings = self.encode_curves(curves, present, rows, train=train)
         counted = None if rows is None else rows[None]
-        slots = self._embed(conditions._replace(label=None), len(encodings[self.modalities[0][0]]))
+        slots = self._embed(conditions._replace(label=None), encodings[self.modalities[0][0]])
         joined = jnp.concatenate([*(encodings[name] for name, _ in self.modalities), *slots.values()], axis=1)
         hidden = self.fusion_encoder(joined, counted, train=train)
         return Latent(self.z_mean(hidden), self.z_log_var(hidden), hidden)
@@ -345,7 +345,7 @@ class ConditionalVAE(nn.Module):
     def _decoder_input(
         self, z: Float[AnyArray, "batch latent"], conditions: Conditions, *, deterministic: bool = True
     ) -> Float[Array, "batch in"]:
-        slots = self._embed(conditions, len(z))
+        slots = self._embed(conditions, z)
         if "label" in slots:
             slots["label"] = self.dropout(slots["label"], deterministic=deterministic)
         return jnp.concatenate([z, *slots.values()], axis=1)
@@ -359,15 +359,17 @@ class ConditionalVAE(nn.Module):
             for index, (name, _) in enumerate(self.modalities)
         }
 
-    def _embed(self, conditions: Conditions, batch: int) -> dict[str, Float[Array, "batch condition"]]:
-        """Return a vector for each condition. An index past the end of a table gives NaN, not another level's vector."""
+    def _embed(
+        self, conditions: Conditions, rows: Float[AnyArray, "batch _"]
+    ) -> dict[str, Float[Array, "batch condition"]]:
+        """Return a vector for each condition, with as many rows as ``rows``. An index past the end of a table gives NaN, not another level's vector."""
         for slot, indices in conditions._asdict().items():
             if indices is not None and slot not in self.slots:
                 raise ValueError(f"conditions give a {slot}, for which this network has no table: leave it None")
         vectors = {}
         for slot in self.slots:
             index = getattr(conditions, slot)
-            index = jnp.full(batch, -1) if index is None else jnp.asarray(index)
+            index = jnp.full(rows.shape[0], -1) if index is None else jnp.asarray(index)
             # A sum, not an indexing, whose gradient would add in an order that changes on a GPU.
             size = self.slots[slot]
             one_hot = (index[:, None] == np.arange(size)).astype(jnp.float32)

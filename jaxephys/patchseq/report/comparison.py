@@ -20,13 +20,16 @@ from jaxephys.patchseq.grid import ATTENTION_ENSEMBLE, ComparisonNetworks
 from jaxephys.patchseq.published import COMPONENT_FOREST, Protocol
 from jaxephys.patchseq.report.published import RULES, ablation_table, draw_ablation, network_table
 from jaxephys.patchseq.task import ABLATION
+from jaxephys.reporting.bars import draw_bars, draw_classes
+from jaxephys.reporting.headline import Headline
 from jaxephys.reporting.maps import draw_attention, draw_confusion, draw_confusions
-from jaxephys.reporting.plots import draw_bars, draw_classes, draw_selective
+from jaxephys.reporting.plots import draw_selective
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.score_table import summarize
 from jaxephys.reporting.tables import Table, class_table, model_table
 
 AVERAGE = "average ensemble"
+ENSEMBLES = (AVERAGE, f"{AVERAGE} + offsets")
 METRICS = ("macro_f1", "accuracy", "balanced_accuracy", "ece", "brier")
 ANSWERED_SHARES = np.linspace(0.1, 1.0, 37)  # shares of the cells at which the selective accuracy is drawn
 
@@ -72,6 +75,35 @@ def comparison_tables(
             f"{title}: uncertainty": uncertainty_table(kind_scores, classes, uncertain),
         }
     return tables | condition_tables(comparison, scores) | {"Networks": network_table(networks.records)}
+
+
+def comparison_headlines(
+    comparison: ModelComparison, baselines: Sequence[str], protocol: Protocol | None
+) -> list[Headline]:
+    """Return the comparisons of the summary: the average ensemble and the ensemble of networks with the best baseline.
+
+    Parameters
+    ----------
+    comparison : ModelComparison
+        The comparison.
+    baselines : sequence of str
+        Names of the baselines.
+    protocol : Protocol or None
+        The published numbers, quoted where single cells are held out.
+
+    Returns
+    -------
+    list of Headline
+        For each kind of split one comparison of each ensemble.
+    """
+    headlines = []
+    for kind in comparison.kinds:
+        published = protocol.headline if protocol is not None and kind == "cell" else None
+        for model in (AVERAGE, ATTENTION_ENSEMBLE):
+            size, label = mean_training_size(comparison, kind), f"test cells held out by {kind}"
+            if model in comparison.test_probability:
+                headlines.append(Headline("macro_f1", model, baselines, kind, size, published, label))
+    return headlines
 
 
 def condition_tables(comparison: ModelComparison, scores: Sequence[Score]) -> dict[str, Table]:
@@ -180,6 +212,7 @@ def draw_comparison(
     baselines: Sequence[str],
     attention: Float[np.ndarray, "class family"],
     protocol: Protocol | None = None,
+    members: Sequence[str] = (),
 ) -> dict[str, Path]:
     """Draw the figures of the first kind of split.
 
@@ -197,6 +230,8 @@ def draw_comparison(
         Mean attention of our networks.
     protocol : Protocol, optional
         The published numbers, drawn beside ours where single cells are held out.
+    members : sequence of str
+        Models of which the average ensemble consists. Without networks among them it is drawn as an ensemble of classical models.
 
     Returns
     -------
@@ -208,11 +243,17 @@ def draw_comparison(
     best = best_baseline(kind_scores, baselines)
     models = dict.fromkeys((AVERAGE, "tabular", best))
     curves = {model: selective_accuracy(comparison, model, kind) for model in models}
-    grey, table = (*baselines, *CLASSICAL_MODELS), {}
+    grey, table, lines = (*baselines, *CLASSICAL_MODELS), {}, {}
+    classical = bool(members) and set(members) <= set(grey)
+    groups = {f"ensemble of {'classical models' if classical else 'networks and classical models'}": ENSEMBLES}
     if protocol is not None and kind == "cell":
+        published = max(protocol.table, key=lambda name: protocol.table[name]["macro_f1"].mean)
+        lines[f"published, {published}, other cells"] = protocol.table[published]["macro_f1"].mean
         table["The published ablation and forest, and the same here"] = draw_ablation(path, kind_scores, protocol.table)
     return {
-        f"Test macro-F1 of every model, by {kind}": draw_bars(path, kind_scores, "macro_f1", {}, baselines=grey),
+        f"Test macro-F1 of every model, by {kind}": draw_bars(
+            path, kind_scores, "macro_f1", lines, baselines=grey, groups=groups
+        ),
         **table,
         f"F1 of each class, by {kind}": draw_classes(path, kind_scores, "f1", classes, (AVERAGE, best)),
         f"Accuracy on the most confident cells, by {kind}": draw_selective(path, ANSWERED_SHARES, curves),

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxephys.evaluation.neighbors import N_NEIGHBORS, chance_purity, neighbor_overlap, neighbor_purity
 from jaxephys.evaluation.scores import Score
+from jaxephys.reporting.headline import BETTER, UNCLEAR, SummaryRow
 from jaxephys.reporting.maps import draw_embedding
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.score_table import summarize
@@ -183,6 +184,42 @@ def embedding_tables(
     note = f"Share of the {N_NEIGHBORS} neighbors; by chance {chance:.3f}."
     tables["Stability of the embedding"] = Table(columns, [note])
     return tables
+
+
+def purity_rows(scores: Sequence[Score], attributes: Mapping[str, Attribute]) -> list[SummaryRow]:
+    """Return the comparisons of purity with chance in the full space of features, for the summary of a report.
+
+    Parameters
+    ----------
+    scores : sequence of Score
+        Scores of `purity_scores`.
+    attributes : mapping of str to Attribute
+        Attributes of the cells.
+
+    Returns
+    -------
+    list of SummaryRow
+        One row per attribute. The outcome is "better" if the purity is above the middle 95 % of the shuffles.
+    """
+    rows, space = [], SPACES[1]
+    for name, attribute in attributes.items():
+        found = summarize([score for score in scores if score.test_on == name and score.variant == space], split="all")
+        purity, chance, high = (found[space, key].mean for key in ("purity", "chance, fixed", "chance, fixed, high"))
+        fixed = f" within each {attribute.confounder}" if attribute.confounder else ""
+        rows.append(
+            SummaryRow(
+                f"neighbors of the same {name}",
+                "purity",
+                space,
+                f"{purity:.3f}",
+                baseline=f"labels shuffled{fixed}",
+                baseline_score=f"{chance:.3f}",
+                difference=f"{purity - chance:+.3f} [{purity - high:+.3f}, above]",
+                outcome=BETTER if purity > high else UNCLEAR,
+                text=f"Of the {N_NEIGHBORS} nearest cells, {purity:.1%} have the same {name}; with labels shuffled{fixed} {chance:.1%}.",
+            )
+        )
+    return rows
 
 
 def _purity_table(scores: Sequence[Score], confounder: str) -> Table:

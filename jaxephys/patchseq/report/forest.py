@@ -20,9 +20,9 @@ from jaxephys.patchseq.family_importance import permutation_losses
 from jaxephys.patchseq.grid import COMPONENT_FOREST, track_splits
 from jaxephys.patchseq.report.comparison import METRICS, confusion_counts
 from jaxephys.patchseq.sparse_components import SparseComponents, family_widths, make_component_forest
+from jaxephys.reporting.bars import draw_bars, draw_classes
 from jaxephys.reporting.labels import metric_label
 from jaxephys.reporting.maps import draw_confusions
-from jaxephys.reporting.plots import draw_bars, draw_classes
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.score_table import summarize
 from jaxephys.reporting.tables import Cell, Table, class_table, format_mean_sd, model_table, summary_cell

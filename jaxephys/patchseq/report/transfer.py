@@ -14,6 +14,7 @@ from jaxephys.evaluation.comparison import ModelComparison
 from jaxephys.evaluation.intervals import Interval, PairedTest, corrected_test
 from jaxephys.evaluation.scores import Score
 from jaxephys.patchseq.published import TRANSFER_TABLE
+from jaxephys.patchseq.published_values import QUESTIONS
 from jaxephys.patchseq.report.comparison import METRICS, condition_tables, confusion_counts, mean_training_size
 from jaxephys.patchseq.report.published import network_table
 from jaxephys.patchseq.source_transfer import macro_f1_of_confusion
@@ -27,8 +28,10 @@ from jaxephys.patchseq.transfer_grid import (
     TUNED,
     TransferNetworks,
 )
+from jaxephys.reporting.bars import draw_bars
+from jaxephys.reporting.headline import Headline
 from jaxephys.reporting.maps import draw_confusions
-from jaxephys.reporting.plots import DASHES, GREY, PALETTE, STYLE, draw_bars, draw_legend, save_figure
+from jaxephys.reporting.plots import DASHES, GREY, PALETTE, STYLE, draw_legend, save_figure
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.score_table import group_scores, summarize
 from jaxephys.reporting.tables import Cell, Table, model_table
@@ -122,7 +125,34 @@ def write_transfer_report(
     introduction = f"{results[0]}\n\n{INTRODUCTION}"  # the main result first
     notes = [*results, *NOTES, *(DEVIATIONS if BY_ACCURACY in comparison.test_probability else ())]
     title = "From mouse to human interneurons"
-    folder.write_report([*scores, *few], title, introduction, tables, figures, notes)
+    question, headlines = QUESTIONS["patchseq_transfer"], transfer_headlines(comparison, quoted)
+    folder.write_report([*scores, *few], title, introduction, tables, figures, notes, question, headlines)
+
+
+def transfer_headlines(comparison: ModelComparison, published: Mapping[str, Mapping[str, str]]) -> list[Headline]:
+    """Return the comparisons of models with mouse cells and models of human cells only, for the summary of a report.
+
+    Parameters
+    ----------
+    comparison : ModelComparison
+        Probabilities of all models.
+    published : mapping of str to mapping of str to str
+        Published values by model and metric, quoted where single cells are held out.
+
+    Returns
+    -------
+    list of Headline
+        For each kind of split the kernel with mouse types, and the network of joint training, with their references.
+    """
+    headlines = []
+    for kind in comparison.kinds:
+        n_train = mean_training_size(comparison, kind)
+        for model, reference in ((MOUSE_TYPES, REFERENCE), (TUNED, NETWORK)):
+            number = published.get(model, {}).get("macro_f1") if kind == "cell" else None
+            if {model, reference} <= set(comparison.test_probability):
+                label = f"human cells, folds by {kind}"
+                headlines.append(Headline("macro_f1", model, [reference], kind, n_train, number, label))
+    return headlines
 
 
 def published_texts(networks: TransferNetworks) -> dict[str, dict[str, str]]:
@@ -456,7 +486,7 @@ def draw_few_labels(folder: Path, scores: Sequence[Score], comparison: ModelComp
         The figure.
     """
     n_cells = round(np.mean([len(split.train) + len(split.validation) for split in comparison.splits.values()]))
-    figure = Figure(figsize=(3.6 * len(comparison.kinds) + 0.6, 3.9), layout="constrained")
+    figure = Figure(figsize=(3.2 * len(comparison.kinds) + 0.6, 3.9), layout="constrained")
     panels, rows = np.atleast_1d(figure.subplots(1, len(comparison.kinds), sharey=True)), []
     for axes, kind in zip(panels, comparison.kinds, strict=True):
         kind_scores = [score for score in scores if score.test_on == kind and score.metric == "macro_f1"]
@@ -482,8 +512,9 @@ def draw_few_labels(folder: Path, scores: Sequence[Score], comparison: ModelComp
     panels[0].set_ylabel("Macro-F1")
     handles, labels = panels[0].get_legend_handles_labels()
     draw_legend(figure, [*handles[1:], handles[0]], [*labels[1:], labels[0]])  # the horizontal line is last
-    figure.supxlabel("Mean over seeds, folds averaged first; bars: one sd.", fontsize=8, color=GREY)
-    return save_figure(figure, folder, "few_labels", ("folds", "variant", "percent of labels", "mean", "sd"), rows)
+    note = f"Mean over seeds, folds averaged first; bars: one sd. All labels: n = {n_cells} cells."
+    columns = ("folds", "variant", "percent of labels", "mean", "sd")
+    return save_figure(figure, folder, "few_labels", columns, rows, note)
 
 
 def _percent(train_on: str) -> int:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from jaxephys.evaluation.intervals import mean_sd
 from jaxephys.evaluation.scores import Score
+from jaxephys.reporting.headline import Headline
 from jaxephys.reporting.labels import in_sentence, metric_label
 from jaxephys.reporting.plots import GREY, PALETTE, STYLE, save_figure
 from jaxephys.reporting.tables import EMPTY, Cell, Table, format_mean_sd
@@ -37,7 +38,7 @@ from jaxephys.spikes.attention_analysis import (
 from jaxephys.spikes.attention_grid import altered_groups, variant_name
 from jaxephys.spikes.grid import Intervals
 from jaxephys.spikes.report.group_bars import draw_group_bars
-from jaxephys.spikes.report.recordings import recordings_table
+from jaxephys.spikes.report.recordings import recordings_by_domain, recordings_table
 from jaxephys.spikes.report.transfer import MAX_PAIR_TABLES, interval_cell, score_matrix
 
 NOTES = [
@@ -106,6 +107,34 @@ def attention_tables(
         for name, of_seeds in of_recordings.items() if len(recordings) <= MAX_PAIR_TABLES else ():
             tables[f"{name}, {loss}: correlation with rates"] = correlation_table(of_seeds)
     return tables | {"Recordings": recordings_table(recordings)}
+
+
+def attention_headlines(recordings: Sequence[Recording], losses: Sequence[str]) -> list[Headline]:
+    """Return the comparisons of the trained layer with layers without attention, for the summary of a report.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        All recordings.
+    losses : sequence of str
+        Losses that networks are trained with.
+
+    Returns
+    -------
+    list of Headline
+        For each loss and domain one comparison on the recordings of training.
+    """
+    return [
+        Headline(
+            "roc_auc",
+            variant_name(TRAINED, loss),
+            [variant_name("attention: none", loss), variant_name(WITHOUT_ATTENTION, loss), RUNNING_RATE],
+            label=f"{domain}, self, {loss}",
+            pairs=[(name, name) for name in names],
+        )
+        for loss in losses
+        for domain, names in recordings_by_domain(recordings).items()
+    ]
 
 
 def attention_figures(
@@ -313,7 +342,7 @@ def draw_attention_analysis(folder: Path, name: str, analysis: AttentionAnalysis
     Path
         The figure; a CSV file with the profile and the sides is written beside it.
     """
-    figure = Figure(figsize=(9.2, 7.6), layout="constrained")
+    figure = Figure(figsize=(7.2, 6.8), layout="constrained")
     (top_left, top_right), (bottom_left, bottom_right) = figure.subplots(2, 2)
     _draw_map(top_left, analysis.map, "Attention weight, mean over heads")
     _draw_map(top_right, analysis.awi_map / max(analysis.awi_map.max(), 1e-30), "Attention weighted by importance")
@@ -381,12 +410,12 @@ def _draw_sides(axes: Axes, analysis: AttentionAnalysis) -> list[tuple]:
     axes.set(
         xlabel="Bin of the first test window",
         ylabel="Value divided by its mean",
-        title="Weighted attention and the rate",
     )
+    axes.set_title("Weighted attention and the rate", pad=44)  # above the legend
     axes.margins(x=0.01)
     axes.set_yscale("symlog", linthresh=1.0)
-    axes.set_ylim(0, 20 * max(row[3] for row in rows))  # room for the legend
-    axes.legend(fontsize=7.5, loc="upper right", frameon=True, framealpha=0.85, edgecolor="none")
+    axes.set_ylim(0, 1.3 * max(row[3] for row in rows))
+    axes.legend(fontsize=7.5, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=1, borderaxespad=0.2)  # above the curves
     return rows
 
 
@@ -398,7 +427,7 @@ def _draw_profile(axes: Axes, analysis: AttentionAnalysis) -> list[tuple]:
     axes.plot(lags, uniform[1:], color="black", linestyle="--", linewidth=1, label="uniform")
     axes.plot([1], [profile[0]], "o", color=PALETTE[1], label="own bin, drawn at lag 1")
     axes.set(xscale="log", xlabel="Lag (bins)", ylabel="Mean attention weight", title="Attention by lag")
-    axes.legend()
+    axes.legend(fontsize=7.5)
     return [
         ("lags", lag, name, float(value))
         for name, values in (("attention", profile), ("uniform", uniform))

@@ -6,7 +6,6 @@ Start with :func:`representative_pairs`, :func:`rank_bins` and :func:`draw_ranki
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
@@ -33,7 +32,6 @@ NOTE = (
     "Curves of the first seed. Dot: threshold chosen on validation bins of the training recording (best recall minus false positive "
     "rate with at most 5 false positives in 1,000 silent bins). Legend: area under the curve."
 )
-LETTERS_PER_INCH = 13  # of the note
 
 
 class RecordingPair(NamedTuple):
@@ -225,7 +223,7 @@ def draw_ranking_curves(
     published: Mapping[str, str] | None = None,
     name: str = "roc_precision_recall",
 ) -> Path:
-    """Draw ROC curves above precision-recall curves, one column per pair of recordings.
+    """Draw a ROC curve beside a precision-recall curve for each pair of recordings, one below the other.
 
     Parameters
     ----------
@@ -249,16 +247,14 @@ def draw_ranking_curves(
     models = [model for model in dict.fromkeys(one.model for one in ranked) if model not in baselines]
     styles = {model: (PALETTE[i % len(PALETTE)], "-") for i, model in enumerate(models)}
     styles |= {model: (GREY, DASHES[i % len(DASHES)]) for i, model in enumerate(baselines)}
-    figure = Figure(figsize=(max(5.6, 3.3 * len(pairs)), 6.8), layout="constrained")
-    panels = figure.subplots(2, len(pairs), squeeze=False)
+    figure = Figure(figsize=(7.0, 0.7 + 3.1 * len(pairs)), layout="constrained")
     rows = []
-    for (roc, precision_recall), pair in zip(panels.T, pairs, strict=True):
+    for (roc, precision_recall), pair in zip(figure.subplots(len(pairs), 2, squeeze=False), pairs, strict=True):
         of_pair = [one for one in ranked if one.pair == pair]
         rows += [row for one in of_pair for row in _draw_model(roc, precision_recall, one, *styles[one.model])]
         _label_panels(roc, precision_recall, pair, of_pair[0].histogram, (published or {}).get(pair.group))
     columns = ("model", "train_on", "test_on", "drawn as", "logit", "false_positive_rate", "recall", "precision")
-    note = textwrap.fill(NOTE, int(LETTERS_PER_INCH * figure.get_figwidth()))
-    return save_figure(figure, folder, name, columns, rows, note)
+    return save_figure(figure, folder, name, columns, rows, NOTE)
 
 
 def _draw_model(roc: Axes, precision_recall: Axes, one: RankedBins, color: str, dash: str) -> list[tuple]:
@@ -282,7 +278,8 @@ def _draw_model(roc: Axes, precision_recall: Axes, one: RankedBins, color: str, 
             color=color, markersize=7, markeredgecolor="black", markeredgewidth=0.8, clip_on=False, zorder=4
         )
         roc.plot([false_positive_rate], [recall], "o", **marker)
-        precision_recall.plot([recall], [precision], "o", **marker)
+        if precision > 0:  # the axis is logarithmic
+            precision_recall.plot([recall], [precision], "o", **marker)
         rows.append((*key, "threshold", one.threshold, false_positive_rate, recall, precision))
     return rows
 
@@ -303,11 +300,14 @@ def _label_panels(
     if published is not None:
         roc.plot([], [], " ", label=f"published {published}")
     names = pair.test_on if pair.train_on == pair.test_on else f"{pair.train_on}\n-> {pair.test_on}"
-    roc.set(title=f"{pair.group}\n{names}", xlabel="False positive rate", ylabel="Recall", xlim=(0, 1), ylim=(0, 1))
+    n_spikes, n_bins = int(histogram[:, 1].sum()), int(histogram.sum())
+    roc.set_title(f"{pair.group}\n{names}", fontsize=9)
+    precision_recall.set_title(f"n = {n_bins:,} bins\nwith {n_spikes:,} spikes", fontsize=9)
+    roc.set(xlabel="False positive rate", ylabel="Recall", xlim=(0, 1), ylim=(0, 1))
     precision_recall.set(
         xlabel="Recall", ylabel="Precision", xlim=(0, 1), yscale="log", ylim=(LOWEST_PRECISION * share, 1)
     )
     corners: dict[Axes, Any] = {roc: "lower right", precision_recall: "lower left"}
     for axes, corner in corners.items():
         axes.grid(True)
-        axes.legend(loc=corner, fontsize=7.5, handlelength=1.6, frameon=True, framealpha=0.85, edgecolor="none")
+        axes.legend(loc=corner, fontsize=7, handlelength=1.6, frameon=True, framealpha=0.85, edgecolor="none")

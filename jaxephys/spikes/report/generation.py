@@ -9,9 +9,10 @@ import matplotlib
 import numpy as np
 from jaxtyping import Real
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jaxephys.evaluation.scores import Score
-from jaxephys.reporting.plots import GREY, PALETTE, STYLE, draw_legend, save_figure
+from jaxephys.reporting.plots import PALETTE, STYLE, draw_legend, save_figure
 from jaxephys.reporting.score_table import summarize
 from jaxephys.reporting.tables import Cell, Table, summary_cell
 from jaxephys.schemas.recording import Recording
@@ -76,16 +77,19 @@ def draw_rasters(folder: Path, recording: Recording, rasters: Mapping[str, Real[
         The figure; a CSV file with the drawn spikes is written beside it.
     """
     order = np.argsort(rasters["real"].sum(axis=0), kind="stable")
-    figure = Figure(figsize=(8.0, 0.9 + 1.4 * len(rasters)), layout="constrained")
+    figure = Figure(figsize=(7.0, 0.9 + 1.2 * len(rasters)), layout="constrained")
     rows = []
     for axes, (title, raster) in zip(figure.subplots(len(rasters), 1, sharex=True), rasters.items(), strict=True):
         bins, units = np.nonzero(raster[:RASTER_BINS, order])
         axes.plot(bins * recording.bin_ms, units, "|", color="black", markersize=2.5, markeredgewidth=0.6)
-        axes.set(title=title, ylabel="Unit, by rate", ylim=(-1, raster.shape[1]))
+        axes.set(ylim=(-1, raster.shape[1]))
+        axes.set_title(title, fontsize=9, loc="left")
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
         rows += [(title, int(b), int(order[u])) for b, u in zip(bins, units, strict=True)]
     figure.axes[-1].set_xlabel("Time from the start of the test bins (ms)")
-    figure.supxlabel("One mark per spike; all panels show the same units.", fontsize=8, color=GREY)
-    return save_figure(figure, folder, f"raster_{recording.name}", ("panel", "bin", "unit"), rows)
+    figure.supylabel("Unit, sorted by its real rate", fontsize=9)
+    note = f"One mark per spike. All panels show the same {len(order)} units of {recording.name}."
+    return save_figure(figure, folder, f"raster_{recording.name}", ("panel", "bin", "unit"), rows, note)
 
 
 @matplotlib.rc_context(STYLE)
@@ -110,7 +114,7 @@ def draw_rates_and_intervals(
     Path
         The figure; a CSV file with the drawn numbers is written beside it.
     """
-    figure = Figure(figsize=(8.6, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.2, 3.9), layout="constrained")
     left, right = figure.subplots(1, 2)
     others = [name for name in statistics if name != real]
     true_rate = statistics[real].rate + RATE_OFFSET_HZ
@@ -149,9 +153,9 @@ def draw_rates_and_intervals(
     for axes in (left, right):
         axes.grid(True)
     draw_legend(figure, *right.get_legend_handles_labels())
-    return save_figure(
-        figure, folder, f"rates_{recording.name}", ("spikes", "quantity", "unit or interval", "value"), rows
-    )
+    note = f"{recording.name}, n = {len(true_rate)} units; one dot per unit. Black: real bins."
+    columns = ("spikes", "quantity", "unit or interval", "value")
+    return save_figure(figure, folder, f"rates_{recording.name}", columns, rows, note)
 
 
 def _interval_edges(statistics: Mapping[str, SpikeStatistics], bin_ms: float) -> Real[np.ndarray, "interval"]:

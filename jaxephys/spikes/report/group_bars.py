@@ -17,56 +17,15 @@ from matplotlib.patches import Patch
 
 from jaxephys.evaluation.intervals import Interval
 from jaxephys.reporting.labels import metric_label
+from jaxephys.reporting.pairs import pair_interval
 from jaxephys.reporting.plots import GREY, PALETTE, STYLE, draw_legend, save_figure
 
-RESAMPLES = 2000
-MIN_RECORDINGS = 3  # recordings of a domain that an interval over recordings needs
 HATCHES = ("", "///", "...", "xxx")  # of baselines, which are all gray
 CHANCE = {"roc_auc": 0.5, "roc_auc_within_unit": 0.5}
 BLOCK_NOTE = "One pair in a group: 95 % interval over time blocks of the test bins."
 RECORDING_NOTE = "Bars: means over pairs. Error bars: 95 % interval over resampled recordings, of three or more."
 
 Pairs = Sequence[tuple[str, str]]
-
-
-def group_interval(
-    matrix: Float[np.ndarray, "recording recording"], names: Sequence[str], pairs: Pairs
-) -> Interval | None:
-    """Compute the mean score of a group of pairs and its 95 % interval over recordings.
-
-    Parameters
-    ----------
-    matrix : float array of shape (recordings, recordings)
-        Scores; rows are training recordings.
-    names : sequence of str
-        Names of the recordings.
-    pairs : sequence of (str, str)
-        Training and test recording of each pair of the group.
-
-    Returns
-    -------
-    Interval or None
-        None if the group has training or test recordings fewer than three, or a pair without a score.
-
-    Notes
-    -----
-    Pairs share recordings and are not independent, so that recordings are resampled and not pairs: a pair counts as often as its
-    training recording times its test recording was drawn. Where both are of one domain, they are drawn together, and pairs of a
-    recording with itself count only if the group consists of them.
-    """
-    sources, targets = (sorted({pair[side] for pair in pairs}) for side in (0, 1))
-    values = np.array([matrix[names.index(i), names.index(j)] for i, j in pairs])
-    if min(len(sources), len(targets)) < MIN_RECORDINGS or not np.isfinite(values).all():
-        return None
-    row, column = (np.array([of.index(pair[side]) for pair in pairs]) for side, of in ((0, sources), (1, targets)))
-    rng = np.random.default_rng(0)
-    drawn = _times_drawn(rng, len(sources))
-    weight = drawn[:, row]
-    if any(source != target for source, target in pairs):
-        weight = weight * (drawn if sources == targets else _times_drawn(rng, len(targets)))[:, column]
-    weight = weight[weight.sum(axis=1) > 0]  # without draws of one recording only
-    low, high = np.quantile(weight @ values / weight.sum(axis=1), [0.025, 0.975])
-    return Interval(float(values.mean()), float(low), float(high))
 
 
 @matplotlib.rc_context(STYLE)
@@ -111,13 +70,13 @@ def draw_group_bars(
     Path
         The figure; a CSV file with the drawn numbers is written beside it.
     """
-    figure = Figure(figsize=(max(6.4, 1.6 + 0.34 * len(groups) * (len(matrices) + 1)), 4.4), layout="constrained")
+    figure = Figure(figsize=(max(5.6, 0.9 + 0.21 * len(groups) * (len(matrices) + 1)), 4.2), layout="constrained")
     axes = figure.subplots()
     width, rows, used_blocks = 0.8 / len(matrices), [], False
     for (i, group), (j, model) in product(enumerate(groups), enumerate(matrices)):
         pairs, matrix = groups[group], matrices[model]
         values = np.array([matrix[names.index(a), names.index(b)] for a, b in pairs])
-        interval = group_interval(matrix, names, pairs)
+        interval = pair_interval(dict(zip(pairs, values.tolist(), strict=True)))
         if interval is None and len(pairs) == 1:
             interval = (block_intervals or {}).get((*pairs[0], model, metric))
             used_blocks |= interval is not None
@@ -134,12 +93,6 @@ def draw_group_bars(
     note = f"{RECORDING_NOTE} {BLOCK_NOTE}" if used_blocks else RECORDING_NOTE
     columns = ("group", "model", "pairs", "mean", "low", "high", "published")
     return save_figure(figure, folder, name or f"groups_{metric}", columns, rows, note)
-
-
-def _times_drawn(rng: np.random.Generator, count: int) -> Float[np.ndarray, "some recording"]:
-    """Return how often each recording is drawn in each resample."""
-    draws = rng.integers(count, size=(RESAMPLES, count))
-    return (draws[:, :, None] == np.arange(count)).sum(axis=1).astype(float)
 
 
 def _bar_style(model: str, index: int, baselines: Sequence[str]) -> dict:

@@ -39,6 +39,25 @@ def recordings_table(recordings: Sequence[Recording]) -> Table:
     return Table(columns, [describe_test_length(recordings)])
 
 
+def recordings_by_domain(recordings: Sequence[Recording]) -> dict[str, list[str]]:
+    """Return the names of the recordings of each domain.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        The recordings.
+
+    Returns
+    -------
+    dict of str to list of str
+        Names by domain, such as "in vitro".
+    """
+    names: dict[str, list[str]] = {}
+    for recording in recordings:
+        names.setdefault(recording.domain, []).append(recording.name)
+    return names
+
+
 def describe_test_length(recordings: Sequence[Recording]) -> str:
     """Describe how long the test parts are, with a warning where they are shorter than those of the paper.
 

@@ -12,29 +12,32 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from jaxtyping import Float
-from matplotlib.figure import Figure
 from scipy.stats import ttest_rel
 
 from jaxephys.evaluation.intervals import Interval, mean_sd
 from jaxephys.evaluation.scores import Score
-from jaxephys.reporting.labels import metric_label
-from jaxephys.reporting.plots import GREY, STYLE, save_figure
+from jaxephys.reporting.headline import Headline
+from jaxephys.reporting.labels import in_sentence, metric_label
+from jaxephys.reporting.plots import STYLE, make_panels, save_figure
 from jaxephys.reporting.tables import EMPTY, Cell, Table, format_mean_sd
 from jaxephys.schemas.recording import Recording
-from jaxephys.spikes.baselines import BASELINE_NAMES, USED_BY_CHANNEL
-from jaxephys.spikes.grid import DESCRIBED, METRICS, Intervals
+from jaxephys.spikes.baselines import USED_BY_CHANNEL
+from jaxephys.spikes.grid import ADAPTED, ALONE, DESCRIBED, METRICS, REFERENCES, Intervals
+from jaxephys.spikes.published_values import PUBLISHED_AUC
 from jaxephys.spikes.report.curves import CAPTION, RankedBins, draw_ranking_curves
-from jaxephys.spikes.report.group_bars import draw_group_bars
-from jaxephys.spikes.report.recordings import recordings_table
+from jaxephys.spikes.report.group_bars import CHANCE, draw_group_bars
+from jaxephys.spikes.report.recordings import recordings_by_domain, recordings_table
 
 FORECAST, RECONSTRUCTION = "legacy, next bin", "legacy, reconstruction"  # forms in which the legacy network is scored
 MAX_PAIR_TABLES = 4  # with more recordings, the tables of every pair are left out
 NOTES = [
     "Pooled over units, ROC AUC and average precision are high if a model predicts which units fire often; within a unit, only "
     "if it predicts when the unit fires. A constant rate has a within-unit ROC AUC of 0.5 by construction.",
-    "All models read the bins of the tested recording before its test bins; nothing is fitted to them.",
-    "Networks with history filters are mixed with the running rate and exponential means of the tested recording, weighted by "
-    "how well each has predicted it so far.",
+    "All models read the bins of the tested recording before its test bins. Nothing is fitted to them but scale and shift of the models "
+    "that are named adapted.",
+    "Networks with history filters are mixed with a linear model, the running rate and exponential means of the tested recording, weighted "
+    "by how well each has predicted it so far. Rows named alone are of the network without the mixture, those of experts without a network "
+    "of the mixture without it.",
     "intervals.csv holds every interval and the paired differences of the networks from each baseline.",
 ]
 LEGACY_NOTES = [
@@ -44,16 +47,6 @@ LEGACY_NOTES = [
     "is a constant.",
 ]
 
-PUBLISHED_AUC = {  # Table 2 of Shimono (2026): pooled ROC AUC, mean and standard deviation over pairs
-    "in vitro, training": "0.92 ± 0.06",
-    "in vivo, training": "0.93 ± 0.06",
-    "in vitro, self": "0.93 ± 0.05",
-    "in vitro, others": "0.75 ± 0.07",
-    "in vivo, self": "0.77 ± 0.10",
-    "in vivo, others": "0.74 ± 0.10",
-    "in vitro -> in vivo": "0.70 ± 0.09",
-    "in vivo -> in vitro": "0.80 ± 0.10",
-}
 ScoreMatrix = Float[np.ndarray, "recording recording"]  # row: trained on, column: tested on
 
 
@@ -82,7 +75,7 @@ def transfer_tables(
     Returns
     -------
     dict of str to Table
-        By heading: groups for each metric, with up to four recordings every pair for each network, and the recordings.
+        By heading: groups for each metric, with up to four recordings every pair for each network and metric, and the recordings.
     """
     names = [recording.name for recording in recordings]
     tables = {
@@ -90,8 +83,10 @@ def transfer_tables(
     }
     if len(names) <= MAX_PAIR_TABLES:
         for network in networks:
-            table = pair_table(scores, intervals, names, [network, *BASELINE_NAMES])
-            tables[f"Every pair, {network} and the baselines"] = table
+            baselines = [name for name in REFERENCES if name in {score.variant for score in scores}]
+            for metric in METRICS:
+                heading = f"Every pair, {network} and the best baseline, {in_sentence(metric)}"
+                tables[heading] = pair_table(scores, intervals, names, network, baselines, metric)
     return tables | {"Recordings": recordings_table(recordings)}
 
 
@@ -137,9 +132,7 @@ def pair_groups(recordings: Sequence[Recording]) -> dict[str, list[tuple[str, st
         Pairs (trained on, tested on) by name of the group: training bins, the recording itself, others of its domain, and
         other domains. Empty groups are left out.
     """
-    names: dict[str, list[str]] = {}
-    for recording in recordings:
-        names.setdefault(recording.domain, []).append(recording.name)
+    names = recordings_by_domain(recordings)
     groups = {f"{domain}, training": [(name, name) for name in members] for domain, members in names.items()}
     for domain, members in names.items():
         groups[f"{domain}, self"] = [(name, name) for name in members]
@@ -147,6 +140,35 @@ def pair_groups(recordings: Sequence[Recording]) -> dict[str, list[tuple[str, st
     for source, target in permutations(names, 2):
         groups[f"{source} -> {target}"] = list(product(names[source], names[target]))
     return {name: pairs for name, pairs in groups.items() if pairs}
+
+
+def group_headlines(
+    recordings: Sequence[Recording], network: str, baselines: Sequence[str], metric: str = "roc_auc"
+) -> list[Headline]:
+    """Return the comparisons of a network with the best baseline over the pairs of each group, for the summary of a report.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        All recordings.
+    network : str
+        Name of the network.
+    baselines : sequence of str
+        Names of the baselines.
+    metric : str, default "roc_auc"
+        Metric. Published values are quoted for ROC AUC.
+
+    Returns
+    -------
+    list of Headline
+        One comparison per group of `pair_groups`, without the training bins.
+    """
+    quoted = PUBLISHED_AUC if metric == "roc_auc" else {}
+    return [
+        Headline(metric, network, baselines, published=quoted.get(group), label=group, pairs=pairs)
+        for group, pairs in pair_groups(recordings).items()
+        if not group.endswith("training")
+    ]
 
 
 def group_table(
@@ -192,8 +214,15 @@ def group_table(
     return Table(columns, notes)
 
 
-def pair_table(scores: Sequence[Score], intervals: Intervals, names: Sequence[str], variants: Sequence[str]) -> Table:
-    """List every model on every pair of recordings with intervals, and its difference from the first model.
+def pair_table(
+    scores: Sequence[Score],
+    intervals: Intervals,
+    names: Sequence[str],
+    network: str,
+    baselines: Sequence[str],
+    metric: str,
+) -> Table:
+    """Compare a network with the best baseline on every pair of recordings.
 
     Parameters
     ----------
@@ -203,33 +232,48 @@ def pair_table(scores: Sequence[Score], intervals: Intervals, names: Sequence[st
         Result of :func:`jaxephys.spikes.grid.score_intervals`.
     names : sequence of str
         Names of the recordings.
-    variants : sequence of str
-        Models; the first is compared with the others.
+    network : str
+        Name of the network.
+    baselines : sequence of str
+        Names of the baselines. The best one on the test bins of a pair is shown, which favors the baseline.
+    metric : str
+        Metric.
 
     Returns
     -------
     Table
-        One row per pair and model. Differences whose interval is above 0 are bold.
+        One row per pair. The column of differences is left out if there are no intervals; one above 0 is bold.
     """
-    first = variants[0]
-    short = {metric: metric_label(metric) for metric in METRICS}
-    columns: dict[str, list[Cell]] = {"trained on -> tested on": [], "model": []}
-    columns |= {short[metric]: [] for metric in METRICS}
-    columns |= {f"{first} minus model, {short[metric]}": [] for metric in METRICS}
-    for (i, j), variant in product(product(names, repeat=2), variants):
-        columns["trained on -> tested on"].append(Cell(f"{i} -> {j}"))
-        columns["model"].append(Cell(mark_channel_models(variant, i, j)))
-        for metric in METRICS:
-            number = ".4f" if metric == "average_precision" else ".3f"
-            mean = format(score_matrix(scores, variant, metric, (i, j))[0, 1], number)
-            columns[short[metric]].append(interval_cell(intervals.get((i, j, variant, metric)), number, mean))
-            difference = intervals.get((i, j, f"{first} - {variant}", metric))
-            columns[f"{first} minus model, {short[metric]}"].append(interval_cell(difference, f"+{number}"))
-    notes = [
-        "In brackets: 95 % interval over resampled time blocks, of the first seed. Bold: the first model is better, and the "
-        "interval excludes 0.",
-        "Bits per spike are relative to the mean rate of each unit in these very test bins, which a forecast cannot use.",
-    ]
+    number = ".4f" if metric == "average_precision" else ".3f"
+    ours = score_matrix(scores, network, metric, names)
+    others = {name: score_matrix(scores, name, metric, names) for name in baselines}
+    difference = f"{network} minus baseline [95 % interval]"
+    columns: dict[str, list[Cell]] = {"trained on -> tested on": [], network: [], "best baseline": []}
+    columns |= {"its score": [], difference: []}
+    for i, j in np.ndindex(ours.shape):
+        pair = names[i], names[j]
+        scored = {name: matrix[i, j] for name, matrix in others.items() if np.isfinite(matrix[i, j])}
+        best = max(scored, key=lambda name, scored=scored: scored[name]) if scored else EMPTY
+        columns["trained on -> tested on"].append(Cell(" -> ".join(pair)))
+        columns[network].append(
+            interval_cell(intervals.get((*pair, network, metric)), number, f"{ours[i, j]:{number}}")
+        )
+        columns["best baseline"].append(Cell(mark_channel_models(best, *pair)))
+        mean = f"{scored[best]:{number}}" if scored else EMPTY
+        columns["its score"].append(interval_cell(intervals.get((*pair, best, metric)), number, mean))
+        columns[difference].append(interval_cell(intervals.get((*pair, f"{network} - {best}", metric)), f"+{number}"))
+    notes = ["The best baseline is the best one on these test bins."]
+    if all(cell.text == EMPTY for cell in columns[difference]):
+        del columns[difference]
+    else:
+        notes.append(
+            "In brackets: 95 % interval over resampled time blocks, of the first seed. Bold: the network is better, and the "
+            "interval excludes 0."
+        )
+    if metric == "bits_per_spike":
+        notes.append(
+            "Bits are relative to the mean rate of each unit in these very test bins, which a forecast cannot use."
+        )
     return Table(columns, notes)
 
 
@@ -248,7 +292,9 @@ def mark_channel_models(variant: str, train_on: str, test_on: str) -> str:
     str
         The name, with "(by channel)" if it applies.
     """
-    by_channel = variant in (*USED_BY_CHANNEL, "units", "published", DESCRIBED) or variant.startswith("legacy")
+    network = variant.removesuffix(ADAPTED).removesuffix(ALONE)
+    by_channel = variant in USED_BY_CHANNEL or network in ("units", "published", DESCRIBED)
+    by_channel |= variant.startswith("legacy")
     return f"{variant} (by channel)" if by_channel and train_on != test_on else variant
 
 
@@ -386,7 +432,7 @@ def draw_transfer_figures(
         figure = draw_score_matrices(folder, matrices, recordings, metric, f"grid_{metric}")
         figures[f"{metric_label(metric)} of four models on every recording"] = figure
     if ranked:
-        drawn = [one for one in ranked if one.model not in BASELINE_NAMES or one.model in shown]
+        drawn = [one for one in ranked if one.model not in REFERENCES or one.model in shown]
         figures[CAPTION] = draw_ranking_curves(folder, drawn, baselines=shown, published=PUBLISHED_AUC)
     return figures
 
@@ -395,7 +441,7 @@ def draw_transfer_figures(
 def draw_score_matrices(
     folder: Path, matrices: Mapping[str, ScoreMatrix], recordings: Sequence[Recording], metric: str, name: str
 ) -> Path:
-    """Draw transfer grids as heat maps side by side on one scale.
+    """Draw transfer grids as heat maps on one scale that spans all scores.
 
     Parameters
     ----------
@@ -416,32 +462,36 @@ def draw_score_matrices(
         The figure; a CSV file with the drawn numbers is written beside it.
     """
     names = [recording.name for recording in recordings]
-    side = 1.5 + 0.42 * len(names)
-    figure = Figure(figsize=(side * len(matrices) + 1.2, side + 1.1), layout="constrained")
-    panels = figure.subplots(1, len(matrices), squeeze=False)[0]
+    n_columns = min(2, len(matrices))
+    side = 0.8 + max(0.24 * len(names), 1.5)
+    figure, panels = make_panels(len(matrices), n_columns, side + 0.5, side)
     low, high = (float(bound([*matrices.values()])) for bound in (np.nanmin, np.nanmax))
-    low = max(low, 0.5) if metric.startswith("roc_auc") else low
     image = None
-    for axes, (title, matrix) in zip(panels, matrices.items(), strict=True):
-        image = axes.imshow(matrix, cmap="Blues", vmin=low, vmax=high)
+    for number, (axes, (title, matrix)) in enumerate(zip(panels, matrices.items(), strict=True)):
+        image = axes.imshow(matrix, cmap="cividis", vmin=low, vmax=high)
         for i, j in np.ndindex(matrix.shape):
-            color = "white" if matrix[i, j] > low + 0.65 * (high - low) else "black"
-            text = f"{matrix[i, j]:.2f}".lstrip("0")
-            axes.text(j, i, text, ha="center", va="center", fontsize=7, color=color)
-        axes.set(title=title, xlabel="Tested on")
-        axes.set_xticks(range(len(names)), names, rotation=60, ha="right", rotation_mode="anchor")
-        axes.set_yticks(range(len(names)), names if axes is panels[0] else [""] * len(names))
+            color = "black" if matrix[i, j] > low + 0.55 * (high - low) else "white"
+            text = f"{matrix[i, j]:.2f}".replace("0.", ".")
+            axes.text(j, i, text, ha="center", va="center", fontsize=6 if len(names) > 6 else 8, color=color)
+        last_row, first_column = number + n_columns >= len(matrices), number % n_columns == 0
+        axes.set(title=title, xlabel="Tested on" * last_row, ylabel="Trained on" * first_column)
+        turned: dict = dict(rotation=60, ha="right", rotation_mode="anchor", fontsize=7)
+        axes.set_xticks(range(len(names)), names if last_row else [""] * len(names), **turned)
+        axes.set_yticks(range(len(names)), names if first_column else [""] * len(names), fontsize=7)
         axes.tick_params(length=0)
         for index in np.flatnonzero([a.domain != b.domain for a, b in pairwise(recordings)]):
-            axes.axhline(index + 0.5, color="black", lw=1)
-            axes.axvline(index + 0.5, color="black", lw=1)
-    panels[0].set_ylabel("Trained on")
+            axes.axhline(index + 0.5, color="white", lw=1.5)
+            axes.axvline(index + 0.5, color="white", lw=1.5)
     assert image is not None
-    figure.colorbar(image, ax=panels, pad=0.01, aspect=30).set_label(metric_label(metric))
-    figure.supxlabel("Mean over seeds, on the test bins.", fontsize=8, color=GREY)
+    bar = figure.colorbar(image, ax=panels, pad=0.01, aspect=30)
+    bar.set_label(metric_label(metric))
+    note = f"Mean over seeds, on the test bins. n = {len(names)} recordings."
+    if metric in CHANCE and low < CHANCE[metric] < high:
+        bar.ax.axhline(CHANCE[metric], color="red", lw=1.5)
+        note += f" Red line of the scale: {CHANCE[metric]:g}, chance."
     rows = [
         (title, names[i], names[j], matrix[i, j])
         for title, matrix in matrices.items()
         for i, j in np.ndindex(matrix.shape)
     ]
-    return save_figure(figure, folder, name, ("model", "train_on", "test_on", metric), rows)
+    return save_figure(figure, folder, name, ("model", "train_on", "test_on", metric), rows, note)

@@ -1,16 +1,19 @@
-"""Reading arrays of HDF5 files, with errors that name the file, for C4 and NWB files of units and of spike times."""
+"""Reading arrays of HDF5 files, with errors that name the file, for C4 and NWB files of units and of spike times.
+
+h5py is imported where it is used, so that it is needed only to read such files.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import h5py
 import numpy as np
 
 from jaxephys.schemas.storage import DataError
 
 
-def open_h5(path: str | Path) -> h5py.File:
+def open_h5(path: str | Path) -> Any:
     """Open an HDF5 file for reading.
 
     Parameters
@@ -26,15 +29,19 @@ def open_h5(path: str | Path) -> h5py.File:
     Raises
     ------
     DataError
-        If it cannot be opened.
+        If it cannot be opened, or h5py is not installed.
     """
+    try:
+        import h5py
+    except ModuleNotFoundError:
+        raise DataError(f'reading {path} needs h5py: pip install "jaxephys[prep]"') from None
     try:
         return h5py.File(str(path), "r")
     except OSError as error:
         raise DataError(f"{path} is not a readable HDF5 file ({error}): fetch it again, or leave it out") from None
 
 
-def get_dataset(group: h5py.Group, name: str) -> h5py.Dataset:
+def get_dataset(group: Any, name: str) -> Any:
     """Return a data set of a group, without reading it.
 
     Parameters
@@ -54,13 +61,15 @@ def get_dataset(group: h5py.Group, name: str) -> h5py.Dataset:
     DataError
         If there is none of this name.
     """
+    import h5py
+
     found = group.get(name)
     if not isinstance(found, h5py.Dataset):
         raise DataError(f"{group.name} of {group.file.filename} has no array {name}: the file has another layout")
     return found
 
 
-def read_array(group: h5py.Group, name: str) -> np.ndarray:
+def read_array(group: Any, name: str) -> np.ndarray:
     """Read a data set of a group.
 
     Parameters
@@ -96,7 +105,7 @@ def row_slice(ends: np.ndarray, row: int) -> slice:
     return slice(int(ends[row - 1]) if row else 0, int(ends[row]))
 
 
-def read_ragged(table: h5py.Group, name: str) -> list[np.ndarray]:
+def read_ragged(table: Any, name: str) -> list[np.ndarray]:
     """Read a ragged column of a table of NWB.
 
     Parameters

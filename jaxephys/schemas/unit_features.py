@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 from jaxephys.schemas.storage import DataError
 from jaxephys.schemas.unit_table import UnitTable
@@ -22,6 +21,7 @@ N_INTERVAL_BINS = 100  # bin k counts intervals of [k, k + 1) ms
 N_LAGS = 100  # bins on either side of lag 0; bin k of 201 counts lags within half a bin of k - 100 ms
 N_SAMPLES = 50  # of a waveform
 SAMPLING_RATE = 20_000.0  # Hz, of a waveform
+MAX_VOLTAGE = 1e30  # in any unit; a spline of larger values, which only damaged files hold, overflows
 TROUGH_SAMPLE = 17  # of a waveform: one third of it
 # Times are samples of a recorder: 15 of them at 30 kHz are exactly the edge of a bin, and rounding must not decide.
 EDGE_TOLERANCE = 1e-6  # of a bin
@@ -127,7 +127,8 @@ def interval_histogram(times: np.ndarray) -> np.ndarray:
     >>> np.flatnonzero(interval_histogram(np.array([0.0, 0.0042, 0.5]))).tolist()
     [4]
     """
-    bins = np.floor(np.diff(times) / BIN_WIDTH + EDGE_TOLERANCE).astype(np.int64)
+    intervals = np.minimum(np.diff(times) / BIN_WIDTH, N_INTERVAL_BINS + 1)  # longer ones would not fit into an integer
+    bins = np.floor(intervals + EDGE_TOLERANCE).astype(np.int64)
     return np.bincount(bins[bins < N_INTERVAL_BINS], minlength=N_INTERVAL_BINS).astype(np.float32)
 
 
@@ -193,8 +194,10 @@ def waveform(template: np.ndarray, rate: float, *, unit: str = "") -> np.ndarray
     >>> shape.shape, int(shape.argmin())
     ((50,), 17)
     """
+    from scipy.interpolate import CubicSpline  # late, so that the schemas themselves import NumPy only
+
     template = np.atleast_2d(np.asarray(template, float))
-    if template.ndim != 2 or template.shape[1] < 8 or not np.isfinite(template).all():
+    if template.ndim != 2 or template.shape[1] < 8 or not (np.abs(template) < MAX_VOLTAGE).all():  # NaN is not below
         raise DataError(
             f"unit {unit}: the template of shape {template.shape} is not [channel, sample], finite, of 8 samples or more"
         )
