@@ -47,15 +47,11 @@ from jaxephys.hippie.datasets import available_modalities, fill_technology
 from jaxephys.hippie.grid import metric_scores, train_grid
 from jaxephys.hippie.protocol import DENSE, PUBLISHED_TRAINING, NetworkSettings
 from jaxephys.hippie.published_values import QUESTIONS
-from jaxephys.hippie.report import ablation_headlines, name_network
+from jaxephys.hippie.report import METRIC, ablation_headlines, draw_ablation, name_network
 from jaxephys.hippie.task import ABLATION, Objective, sweep_objectives
-from jaxephys.reporting.bars import draw_bars
-from jaxephys.reporting.plots import draw_curves
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.tables import model_table
 from jaxephys.schemas.unit_table import UnitTable
-
-ACCURACY = "balanced_accuracy"
 
 
 @dataclass(frozen=True)
@@ -112,24 +108,20 @@ def run(settings: Ablation, folder: RunFolder) -> None:
     chosen = [objectives[variant] for variant in grid.column("variant")]
     trained = train_grid(folder, [units], grid, splits, chosen, settings, "ablation", labels=codes)
     values = {metric: column for metric, column in trained.test_scores().items() if metric != "loss"}
-    values[ACCURACY] = trained.neighbor_accuracy(codes)
+    values[METRIC] = trained.neighbor_accuracy(codes)
     scores = metric_scores("hippie_ablation", name, name, grid, splits, values)
     if not folder.is_first_host:
         return
     metrics = [metric for metric in dict.fromkeys(score.metric for score in scores) if metric != "kl"]
-    note = settings.network_note
-    figures = {name_: draw_bars(folder.path, scores, name_, name=name_, note=note) for name_ in ("active", ACCURACY)}
-    figures["explained variance during training"] = draw_curves(
-        folder.path, trained.result.history, grid.column("variant"), ["valid_r2", "valid_active"], note
-    )
+    figures = draw_ablation(folder.path, scores, trained, settings.network_note)
     report = {f"{name}: {len(units)} units": model_table(scores, [*metrics, "kl"], ranked=False)}
     report, figures = name_network(report, settings), name_network(figures, settings)
-    headlines, question = ablation_headlines(list(objectives), ACCURACY), QUESTIONS["hippie_ablation"]
+    headlines, question = ablation_headlines(list(objectives), METRIC), QUESTIONS["hippie_ablation"]
     folder.write_report(scores, "Parts of the objective", INTRODUCTION, report, figures, [NOTE], question, headlines)
 
 
 def objectives_of(settings: Ablation, n_modalities: int = 3) -> dict[str, Objective]:
-    """Return the objectives of all variants.
+    """Return the objectives of all variants by name.
 
     Parameters
     ----------

@@ -89,7 +89,11 @@ def run(settings: Finetune, folder: RunFolder) -> None:
     tuned.model.save(folder.path / "model", overwrite=True)
     metrics = sorted({score.metric for score in curves})
     report = {"Curves of held-out units": model_table(curves, metrics)}
-    figures = {"loss of each stage": draw_curves(folder.path, *loss_curves(tuned), ["train_loss", "valid_loss"])}
+    figures = {
+        "Training and validation loss of each stage": draw_curves(
+            folder.path, *loss_curves(tuned), ["train_loss", "valid_loss"]
+        )
+    }
     headlines = []
     if probes := scores[: -len(curves)]:
         n_train = len(tuned.splits[0].train) + len(tuned.splits[0].validation)
@@ -98,7 +102,7 @@ def run(settings: Finetune, folder: RunFolder) -> None:
         model = f"{HEADLINE_PROBE} on fine-tuned"
         table = model_table(probes, ["balanced_accuracy"], reference=model, n_train=n_train)
         report = {"Classes of held-out units": table, **report}
-        figures["classes of held-out units"] = draw_bars(
+        figures["Balanced accuracy on held-out units, before and after fine-tuning"] = draw_bars(
             folder.path, probes, "balanced_accuracy", {"chance": 1 / len(units.classes)}, baselines=baselines
         )
         headlines = [Headline("balanced_accuracy", model, others, name, n_train, label=f"held-out units of {name}")]

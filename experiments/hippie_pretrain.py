@@ -49,7 +49,7 @@ from jaxephys.hippie.protocol import DENSE, PUBLISHED_TRAINING, StagedSettings
 from jaxephys.hippie.published_values import QUESTIONS
 from jaxephys.hippie.report import name_network, write_pretraining_report
 from jaxephys.hippie.task import OBJECTIVES
-from jaxephys.reporting.bars import draw_bars
+from jaxephys.reporting.bars import BarPanel, draw_bar_panels
 from jaxephys.reporting.headline import Headline
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.tables import model_table
@@ -104,9 +104,7 @@ def run(settings: Pretrain, folder: RunFolder) -> None:
     name = next(iter(tables)) if settings.held_out == "" else settings.held_out
     others = unrelated_tables([name] if name else [], tables, find_dataset, held_out)
     if not others:
-        raise ValueError(
-            f"no data set is left for pretraining without {name} and those related to it: add some to --data"
-        )
+        raise ValueError(f"no data set is left for pretraining without {name} and its relatives: add some to --data")
     objective, data = OBJECTIVES[settings.objective], {key: table.raw for key, table in others.items()}
     if name is None:
         folder.announce_run(settings.seeds, **data)
@@ -120,10 +118,8 @@ def run(settings: Pretrain, folder: RunFolder) -> None:
 
     pretrained = pretrain(folder, [*others.values()], objective, settings)
     splits = [*folds.values()] * (len(VARIANTS) - 1)
-    options: dict[str, Any] = {
-        "initial": fine_tuning_variables(grid, pretrained, VARIANTS[1]),
-        "lengths": ALL_MODALITIES,
-    }
+    initial = fine_tuning_variables(grid, pretrained, VARIANTS[1])
+    options: dict[str, Any] = {"initial": initial, "lengths": ALL_MODALITIES}
     slower = replace(settings, learning_rate=settings.learning_rate * settings.fine_tuning_rate)
     tuned = train_grid(folder, [units], grid, splits, [objective] * len(grid), slower, "tune", **options)
     before = RunGrid(("variant", "seed", "fold"), tuple((VARIANTS[0], *key) for key in folds))
@@ -138,9 +134,11 @@ def run(settings: Pretrain, folder: RunFolder) -> None:
     pretrained.estimator(range(settings.seeds)).save(folder.path / "model", overwrite=True)
     heading = f"{name}: {len(units)} units, pretrained on {count} units of {', '.join(others)}"
     report = name_network({heading: model_table(scores, [*metrics, "active"])}, settings)
-    note = settings.network_note
-    figures = {metric: draw_bars(folder.path, scores, metric, name=metric, note=note) for metric in metrics}
-    figures = name_network(figures, settings)
+    panels = [
+        BarPanel(f"{name}, {modality}", scores, f"r2_{modality}") for modality, _ in available_modalities([units])
+    ]
+    drawn = draw_bar_panels(folder.path, panels, name="explained_variance", note=settings.network_note)
+    figures = name_network({"Explained variance of each curve on test units": drawn}, settings)
     n_train, title = len(tuned.splits[0].train), "Pretraining on other data sets"
     headlines = [Headline(metric, VARIANTS[1], [VARIANTS[2]], n_train=n_train) for metric in metrics]
     folder.write_report(scores, title, INTRODUCTION, report, figures, NOTES, QUESTIONS["hippie_pretrain"], headlines)

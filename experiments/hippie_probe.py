@@ -135,8 +135,7 @@ def run(settings: Probe, folder: RunFolder) -> None:
         benchmark.name: ranking_table(scores, benchmark, REFERENCE_BASELINE, published.get(benchmark.name))
         for benchmark in probabilities
     }
-    note = settings.network_note
-    drawn = draw_rankings(folder.path, scores, benchmarks, baselines, published, note)
+    drawn = draw_rankings(folder.path, scores, benchmarks, baselines, published, settings.network_note)
     figures = {"Balanced accuracy of all models on each data set": drawn}
     headlines = benchmark_headlines(settings, probabilities, baselines, published)
     notes = [*protocol_notes(settings), *BENCHMARK_NOTES, *shuffled_notes(scores, probabilities)]

@@ -43,13 +43,7 @@ from jaxephys.engine.grid import RunGrid
 from jaxephys.engine.predict import predict
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.evaluation.comparison import ModelComparison
-from jaxephys.patchseq.family_importance import (
-    ATTENTION,
-    AttentionRuns,
-    importance_notes,
-    importance_rows,
-    importance_tables,
-)
+from jaxephys.patchseq import family_importance as importance
 from jaxephys.patchseq.grid import TOKEN, NetworkRecord, SplitSettings, describe_network, train_grid
 from jaxephys.patchseq.published import HUMAN, MOUSE, Ablation
 from jaxephys.patchseq.published_values import QUESTIONS
@@ -132,7 +126,7 @@ def run(settings: Attention, folder: RunFolder) -> None:
         data = trained.data._replace(packed=trained.network.layout.pack(values))
         return predict(trained.task, data, trained.result.best, test_rows, trained.inputs.constants)
 
-    runs, prediction = AttentionRuns(comparison), predict_test_cells(cells.values)
+    runs, prediction = importance.AttentionRuns(comparison), predict_test_cells(cells.values)
     scores = runs.scores(prediction)
     losses = runs.losses(predict_test_cells, folder.track(cells.families, "families"), settings.swaps, scores)
     if not folder.is_first_host:
@@ -142,14 +136,13 @@ def run(settings: Attention, folder: RunFolder) -> None:
     folder.write_predictions(run_splits, cells, prediction.probability)
     figure = draw_importance(folder.path, attention.mean(axis=0).T, families, classes, losses)
     caption = "Attention of each class's test cells to each family, and the loss of macro-F1 without it (dots: seeds)"
-    title = (
-        f"Attention of {'our' if settings.ours else 'the published'} encoder to families of {settings.species} cells"
-    )
-    notes = importance_notes(attention, losses, cells)
-    tables = importance_tables(scores, families, classes) | {"Network": network_table({ATTENTION: record})}
-    rows = [Headline("macro_f1", ATTENTION, [], label="test cells"), *importance_rows(attention, losses, cells)]
-    question = QUESTIONS["patchseq_attention"]
-    folder.write_report(scores, title, INTRODUCTION, tables, {caption: figure}, notes, question, rows[::-1])
+    encoder, question = "our" if settings.ours else "the published", QUESTIONS["patchseq_attention"]
+    title = f"Attention of {encoder} encoder to families of {settings.species} cells"
+    notes = importance.importance_notes(attention, losses, cells)
+    tables = importance.importance_tables(scores, families, classes)
+    tables["Network"] = network_table({importance.ATTENTION: record})
+    rows = [*importance.importance_rows(attention, losses, cells), Headline("macro_f1", importance.ATTENTION, [])]
+    folder.write_report(scores, title, INTRODUCTION, tables, {caption: figure}, notes, question, rows)
 
 
 if __name__ == "__main__":

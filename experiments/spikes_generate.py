@@ -37,7 +37,7 @@ from jaxephys.spikes.generation import PAST_BINS, predict_next_bins
 from jaxephys.spikes.grid import DESCRIBED, OURS, PAPER, DescribedSettings, train_grid, training_notes
 from jaxephys.spikes.published_values import QUESTIONS
 from jaxephys.spikes.report.generation import distance_table, draw_rasters, draw_rates_and_intervals
-from jaxephys.spikes.report.recordings import recordings_table
+from jaxephys.spikes.report.recordings import drawn_recordings, recordings_table
 from jaxephys.spikes.spike_statistics import compare_statistics, compute_statistics, rate_matched_poisson
 
 ONE_STEP, BOUNDED, FREE = "network, one step", "network, bounded", "network, unbounded"
@@ -103,7 +103,6 @@ def run(settings: SpikeGeneration, folder: RunFolder) -> None:
     free_runs = (
         {FREE: False} if kind == "published" else {BOUNDED: True, FREE: False}
     )  # the layer has no means to bound
-    shown_variants = (ONE_STEP, *free_runs, BEFORE)  # in the figures, beside the real bins
     scores, figures = [], {}
     for recording in folder.track(recordings, "generating"):
         start, stop = recording.span("test")
@@ -124,13 +123,14 @@ def run(settings: SpikeGeneration, folder: RunFolder) -> None:
             for seed, raster in enumerate(variant_rasters):
                 of_raster = compute_statistics(raster, recording.bin_ms)
                 statistics.setdefault(variant, of_raster)  # of the first seed
-                distances = compare_statistics(of_raster, statistics["real"])
                 key = "spikes_generate", variant, recording.name, recording.name, seed, 0, "test"
+                distances = compare_statistics(of_raster, statistics["real"])
                 scores += [Score(*key, metric, value, n_bins) for metric, value in distances.items()]
-        shown = {"real": real} | {name: rasters[name][0] for name in shown_variants}
+        if recording.name not in drawn_recordings(recordings):
+            continue
+        shown = {"real": real} | {name: rasters[name][0] for name in (ONE_STEP, *free_runs, BEFORE)}
         figures[f"{recording.name}: the first bins"] = draw_rasters(folder.path, recording, shown)
-        of_shown = {name: statistics[name] for name in ("real", *shown_variants)}
-        figure = draw_rates_and_intervals(folder.path, recording, of_shown)
+        figure = draw_rates_and_intervals(folder.path, recording, {name: statistics[name] for name in shown})
         figures[f"{recording.name}: rates and inter-spike intervals"] = figure
     if not folder.is_first_host:
         return
@@ -140,9 +140,9 @@ def run(settings: SpikeGeneration, folder: RunFolder) -> None:
     tables["Recordings"] = recordings_table(recordings)
     text = INTRODUCTION.format(network=DESCRIBED if kind == "published" else kind)
     notes = [*training_notes(settings), *NOTES, *(MEMORY_NOTES if kind == "published" else BOUND_NOTES)]
-    free_run, title = next(iter(free_runs)), "Generated spikes"
-    headlines = [Headline("rate", free_run, [BEFORE], one.name, label=one.name) for one in recordings]
-    folder.write_report(scores, title, text, tables, figures, notes, QUESTIONS["spikes_generate"], headlines)
+    headlines = [Headline("rate", variants[1], [BEFORE], one.name, label=one.name) for one in recordings]
+    question = QUESTIONS["spikes_generate"]
+    folder.write_report(scores, "Generated spikes", text, tables, figures, notes, question, headlines)
 
 
 if __name__ == "__main__":

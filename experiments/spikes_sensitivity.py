@@ -27,6 +27,7 @@ optimizer steps, has an effect: 128 bins give .292 on the training recording and
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from data_prep.spikes.load import read_or_simulate
 from experiments.command_line import main
@@ -50,6 +51,7 @@ from jaxephys.spikes.report.size_panels import PANEL_METRICS, draw_size_panels
 from jaxephys.spikes.report.training import draw_run_times
 from jaxephys.spikes.sensitivity import SpikeSensitivity
 
+NO_OTHERS: dict[str, Any] = {"lengths": (), "heads": ()}
 S1 = SpikeSensitivity(populations=2, **PAPER, lengths=(125, 625, 3125, 15_625), depths=(), heads=(), dropouts=())
 S2 = replace(S1, lengths=(), depths=(1, 2, 3, 4), heads=(1, 4, 16, 64), dropouts=(0.0, 0.1, 0.3))
 PRESETS = {
@@ -68,15 +70,7 @@ PRESETS = {
     ),
     "demo": SpikeSensitivity(populations=2, minutes=0.5, units=16, lengths=(64, 256), depths=(), heads=()),
     "smoke": SpikeSensitivity(
-        populations=2,
-        minutes=0.2,
-        units=16,
-        max_epochs=1,
-        length=128,
-        lengths=(),
-        depths=(1, 2),
-        heads=(),
-        dropouts=(0.3,),
+        populations=2, minutes=0.2, units=16, max_epochs=1, length=128, depths=(1, 2), dropouts=(0.3,), **NO_OTHERS
     ),
 }
 INTRODUCTION = """The same network ({network}) with one option changed at a time, trained on each recording with the loss {loss} and tested on

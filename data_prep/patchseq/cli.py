@@ -42,7 +42,14 @@ DESCRIPTION = "Convert Patch-seq recordings into one feature table."
 
 
 def _simulate(
-    out: OutputFolder, /, mouse: int = 60, human: int = 30, seed: int = 0, workers: int = 2, faults: bool = False
+    out: OutputFolder,
+    /,
+    mouse: int = 60,
+    human: int = 30,
+    seed: int = 0,
+    workers: int = 2,
+    faults: bool = False,
+    sweep_table: bool = False,
 ) -> None:
     """Write NWB files of simulated interneurons in the layout of the archive, with their tables of labels.
 
@@ -53,11 +60,16 @@ def _simulate(
         seed: Seed of the random numbers; the same seed gives the same cells.
         workers: Number of processes.
         faults: Give some cells the defects of real recordings (a truncated sweep, no ramp, 12.5 kHz, ...).
+        sweep_table: Also write the deprecated sweep table, which IPFX itself and `extract --reader ipfx` need.
     """
     from data_prep.simulate import DEFECTS, write_cells
 
     fractions = dict.fromkeys(DEFECTS, 0.05) if faults else {}
-    print(write_cells(out, mouse=mouse, human=human, seed=seed, workers=workers, defects=fractions))
+    print(
+        write_cells(
+            out, mouse=mouse, human=human, seed=seed, workers=workers, defects=fractions, sweep_table=sweep_table
+        )
+    )
     print(f"next: python -m data_prep patchseq extract {out} EXTRACTED")
 
 

@@ -214,6 +214,10 @@ def _pair_series(
 
 def _read_with_ipfx(nwb: Group, path: Path) -> Recording:
     """Read with IPFX's own reader, which needs the whole file, a sweep table and one sweep for each number."""
+    if "general/intracellular_ephys/sweep_table" not in nwb:
+        raise UnreadableFile(
+            "unreadable file", "IPFX needs a sweep table: use another reader, or simulate with --sweep-table"
+        )
     from ipfx.dataset.create import create_ephys_data_set
 
     with warnings.catch_warnings():

@@ -95,6 +95,7 @@ def write_cells(
     workers: int = 1,
     shift: bool = True,
     defects: Mapping[str, float] = NO_DEFECTS,
+    sweep_table: bool = False,
 ) -> Summary:
     """Write an NWB file for each simulated cell, ``metadata_mouse.csv``, ``metadata_human.csv`` and ``truth.csv``.
 
@@ -112,6 +113,8 @@ def write_cells(
         Whether human cells differ from mouse cells of their subclass.
     defects : mapping of str to float, optional
         Fraction of the cells with each defect of ``DEFECTS``. Default: none.
+    sweep_table : bool, default False
+        Also write the deprecated sweep table, without which IPFX cannot read the files.
 
     Returns
     -------
@@ -136,11 +139,11 @@ def write_cells(
         bar = progress.add_task("simulating", total=len(missing))
         if workers == 1:
             for batch in batches:
-                for _ in _written(folder, batch, seed):
+                for _ in _written(folder, batch, seed, sweep_table):
                     progress.advance(bar)
         else:
             with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-                running = {pool.submit(_write_batch, folder, batch, seed) for batch in batches}
+                running = {pool.submit(_write_batch, folder, batch, seed, sweep_table) for batch in batches}
                 while running:
                     finished, running = wait(running, timeout=1.0)
                     for future in finished:
@@ -191,11 +194,11 @@ def _path_of(folder: Path, cell: Cell) -> Path:
     return folder / donor / f"{donor}_ses-{cell.cell}_icephys.nwb"
 
 
-def _written(folder: Path, cells: Sequence[Cell], seed: int) -> Iterator[SimulatedCell]:
+def _written(folder: Path, cells: Sequence[Cell], seed: int, sweep_table: bool) -> Iterator[SimulatedCell]:
     for cell in record_cells(cells, seed):
-        write_nwb(cell, _path_of(folder, cell))
+        write_nwb(cell, _path_of(folder, cell), sweep_table=sweep_table)
         yield cell
 
 
-def _write_batch(folder: Path, cells: Sequence[Cell], seed: int) -> int:
-    return sum(1 for _ in _written(folder, cells, seed))
+def _write_batch(folder: Path, cells: Sequence[Cell], seed: int, sweep_table: bool) -> int:
+    return sum(1 for _ in _written(folder, cells, seed, sweep_table))

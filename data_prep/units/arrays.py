@@ -5,12 +5,14 @@ The arrays are::
     features      any of waveform [unit, sample], isi [unit, bin], acg [unit, lag]
     spike times   spike_times (s, one unit after the other) and spike_times_index (where each unit ends, as in NWB);
                   template [unit, sample] or [unit, channel, sample], with rate (Hz)
-    either        unit (identifiers), label, subject, session, technology, species, region or other text columns
+    either        unit (identifiers; without them units are named after their curves), label, subject, session, technology,
+                  species, region or other text columns
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from jaxephys.schemas.numpy_files import load_arrays, split_by_index
 from jaxephys.schemas.storage import DataError
 from jaxephys.schemas.unit_csv import clean_label
 from jaxephys.schemas.unit_features import SortedUnit, make_unit_table
-from jaxephys.schemas.unit_table import MODALITIES, UnitTable
+from jaxephys.schemas.unit_table import MODALITIES, UnitTable, name_by_content
 
 SPIKE_ARRAYS = ("spike_times", "spike_times_index", "template", "rate")
 
@@ -78,18 +80,20 @@ def read_arrays(path: str | Path, *, rate: float | None = None) -> UnitTable:
         if values.shape not in ((), (count,)):
             raise DataError(f"{name} of {path} has the shape {values.shape} for {count} units: give one text per unit")
         about[name] = [clean_label(x) for x in np.broadcast_to(values, count)]
-    unit = about.pop("unit", [f"row {row}" for row in range(count)])
+    unit = about.pop("unit", None)
     provenance = {"source": "npz", "file": path.name, "notes": []}
     if curves:
         return UnitTable.from_arrays(**curves, unit=unit, provenance=provenance, **about)
     rate = float(spikes["rate"]) if "rate" in spikes else rate
     nothing = [None] * count
-    rows = zip(unit, nothing if times is None else times, nothing if templates is None else templates, strict=True)
+    names = [f"row {row}" for row in range(count)] if unit is None else unit  # in messages
+    rows = zip(names, nothing if times is None else times, nothing if templates is None else templates, strict=True)
     units = (
         SortedUnit(name, spikes_of_unit, template, rate, {column: values[i] for column, values in about.items()})
         for i, (name, spikes_of_unit, template) in enumerate(rows)
     )
-    return make_unit_table(units, provenance)
+    table = make_unit_table(units, provenance)
+    return replace(table, unit=name_by_content(table.raw)) if unit is None else table
 
 
 def _spike_times(spikes: Mapping[str, np.ndarray], path: Path) -> list[np.ndarray] | None:

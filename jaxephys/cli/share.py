@@ -118,10 +118,12 @@ def score_rows(folder: Path) -> list[dict[str, str]]:
     list of dict
         One row for each model and test set, baselines included: ``model``, ``trained on``, ``tested on``, and each metric as its mean
         with the 95 % interval of Nadeau and Bengio over runs, or with the standard deviation over seeds where ``predictions.npz`` does
-        not hold the numbers of rows that the interval needs. Empty if the folder has no ``scores.csv``.
+        not hold the numbers of rows that the interval needs. Empty without test scores.
     """
     folder = next((path for path in (folder, folder.parent) if (path / "scores.csv").exists()), folder)
     scores = read_scores(folder / "scores.csv") if (folder / "scores.csv").exists() else []
+    if not any(score.split == "test" for score in scores):
+        return []
     groups = group_scores(scores, ("variant", "train_on", "test_on", "metric"), "test")
     metrics = list(dict.fromkeys(metric for *_, metric in groups))[:MOST_METRICS]
     sizes = {score.metric: score.n for score in scores if score.split == "test"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -44,6 +44,7 @@ FOLDS, FOLD_SEED = 5, 42  # the published ones
 ALL_MODALITIES = tuple(LENGTHS.items())
 
 
+@runtime_checkable
 class TrainingSettings(Protocol):
     """What `train_config` reads of the settings of an experiment; each is a field or a property there.
 

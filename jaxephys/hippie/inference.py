@@ -12,6 +12,8 @@ the preprocessing of the model card.
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -60,6 +62,7 @@ __all__ = [
 ]
 
 TRAVERSAL_VALUES = (-2.0, -1.0, 0.0, 1.0, 2.0)  # in sd of the prior
+OLD_NAME = re.compile(r"(^|/)row \d+$")  # of units without identifiers, in version 0.1.0
 SAMPLES = 20  # of the posterior, where a result has an uncertainty
 
 
@@ -536,7 +539,14 @@ class HippieInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         bool array (n_units,)
             True where the model has used the unit, in this training or in that of its ``initial`` model.
         """
-        return np.isin(self._as_table(units).name, self.trained_on_)
+        table = self._as_table(units)
+        if any(OLD_NAME.search(name) for name in self.trained_on_.tolist()) and not OLD_NAME.search(str(table.name[0])):
+            warnings.warn(
+                "the model was trained on units that an earlier version named by row, so that it is unknown whether these are among "
+                "them: give the table the identifiers unit=['row 0', 'row 1', ...]",
+                stacklevel=2,
+            )
+        return np.isin(table.name, self.trained_on_)
 
     def get_embeddings(
         self,

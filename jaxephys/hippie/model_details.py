@@ -33,7 +33,8 @@ def describe_model(model: Hippie) -> ModelDetails:
     counts = Counter(str(name).partition("/")[0] for name in model.trained_on_)
     sets = ", ".join(f"{name} ({count})" for name, count in counts.most_common(20))
     others = f" and {len(counts) - 20} other data sets" if len(counts) > 20 else ""
-    known = f"{len(model.trained_on_)} units of training and validation by data set: {sets}{others}."
+    known = f"{len(model.trained_on_)} units of training and validation by data set: {sets}{others}. "
+    known += f"Each network held out a share of {model.validation:g} of them for validation."
     return ModelDetails(
         task="Embeds sorted units by their mean waveform, inter-spike intervals and autocorrelogram, any of which may be missing, and predicts "
         "missing curves. Raw curves of any length are resampled and scaled as the model stores it.",

@@ -23,6 +23,8 @@ from jaxephys.hippie.protocol import EmbeddingSettings, NetworkSettings, Network
 from jaxephys.hippie.published_values import PUBLISHED_ACCURACY, PUBLISHED_SWEEP, QUESTIONS
 from jaxephys.reporting.bars import BarPanel, draw_bar_panels
 from jaxephys.reporting.headline import Headline, SummaryRow
+from jaxephys.reporting.labels import metric_label
+from jaxephys.reporting.plots import draw_curves
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.score_table import group_scores, seed_means
 from jaxephys.reporting.tables import EMPTY, Cell, Table, format_mean_sd, model_table
@@ -163,6 +165,36 @@ def ablation_headlines(variants: Sequence[str], metric: str) -> list[Headline]:
         return [Headline(metric, variants[0], [])]
     model = "masking" if "masking" in variants else variants[-1]
     return [Headline(metric, model, ["published"] if model != "published" else [])]
+
+
+def draw_ablation(folder: Path, scores: Sequence[Score], trained: TrainedGrid, note: str = "") -> dict[str, Path]:
+    """Draw the test scores of the variants of an ablation, and their validation scores during training.
+
+    Parameters
+    ----------
+    folder : Path
+        Run folder.
+    scores : sequence of Score
+        Scores of all variants.
+    trained : TrainedGrid
+        The networks, with the factor variant.
+    note : str
+        Sentence below the panels, such as ``NetworkSize.network_note``.
+
+    Returns
+    -------
+    dict of str to Path
+        Figures by caption.
+    """
+    present = {score.metric for score in scores}
+    metrics = [metric for metric in ("r2_wave", "r2_isi", "r2_acg", "active", METRIC) if metric in present]
+    panels = [BarPanel(metric_label(metric), list(scores), metric) for metric in metrics]
+    result = trained.result
+    curves = result.history, result.grid.column("variant"), ["valid_r2", "valid_active"]
+    return {
+        "Scores of each variant on test units": draw_bar_panels(folder, panels, name="variants", note=note),
+        "Explained variance and active dimensions during training": draw_curves(folder, *curves, note),
+    }
 
 
 def name_network(items: Mapping[str, T], settings: NetworkSize) -> dict[str, T]:

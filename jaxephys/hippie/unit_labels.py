@@ -112,18 +112,20 @@ def label_units(
     if len(texts) != len(known):
         raise ValueError(f"{len(texts)} labels do not fit {len(known)} units: give one for each unit of the reference")
     labelled = np.flatnonzero(texts != "")
-    known, texts = known.rows(labelled), texts[labelled]
+    texts = texts[labelled]
     classes, counts = np.unique(texts, return_counts=True)
     if len(classes) < 2 or counts.min() < MIN_PER_CLASS:
         found = ", ".join(f"{name} ({count})" for name, count in zip(classes, counts, strict=True)) or "no label"
         raise ValueError(
             f"the reference has {found}: give at least {MIN_PER_CLASS} labelled units of each of two classes"
         )
+    known = known.rows(labelled)
     blocks = [_feature_blocks(model, table, feature_views, technology, network) for table in (known, query)]
     shared = [name for name in blocks[0] if name in blocks[1]]
     (rows, widths), (query_rows, _) = (join_blocks({name: some[name] for name in shared}) for some in blocks)
     probe = make_probe("kernel", widths=widths).fit(rows, texts)
-    left_out = softmax(probe[-1].sharpness_ * probe[-1].left_out_, axis=1)
+    classifier: Any = probe[-1]
+    left_out = softmax(classifier.sharpness_ * classifier.left_out_, axis=1)
     thresholds = conformal_thresholds(left_out, np.searchsorted(classes, texts), coverage)
     probability = np.asarray(probe.predict_proba(query_rows))
     best, sets = probability.argmax(axis=1), conformal_sets(probability, thresholds)

@@ -148,7 +148,7 @@ def export_model(model: Any, folder: str | Path, format: str = "stablehlo") -> P
     >>> import jaxephys
     >>> from jaxephys.hippie.synthetic import make_synthetic_units
     >>> units = make_synthetic_units(60)
-    >>> model = jaxephys.Hippie(4, width=2, trunk="dense", max_epochs=2, progress=False).fit(units)
+    >>> model = jaxephys.Hippie(4, width=2, trunk="dense", seeds=2, max_epochs=2, progress=False).fit(units)
     >>> folder = export_model(model, "hippie_arrays", "numpy")
     >>> "params/z_mean/kernel" in np.load("hippie_arrays/params.npz")
     True
@@ -158,7 +158,8 @@ def export_model(model: Any, folder: str | Path, format: str = "stablehlo") -> P
         raise ValueError(f"there is no format {format!r}: choose from {', '.join(FORMATS)}")
     if folder.exists():
         raise ValueError(f"{folder} exists: choose another name")
-    program, arrays = model.export_program(), traverse_util.flatten_dict(model._saved_arrays(), sep="/")
+    program = model.export_program()
+    arrays: dict[str, Any] = dict(traverse_util.flatten_dict(model._saved_arrays(), sep="/"))
     signature: dict[str, Any] = {
         "kind": type(model).__name__,
         "description": model.describe(),

@@ -128,7 +128,7 @@ def fetch_model(
     if folder is not None and Path(folder).exists():
         raise HubError(f"{folder} exists: choose another name")
     hub = _import_hub()
-    endpoint, cache_dir = endpoint or hub.constants.ENDPOINT, Path(cache_dir or hub.constants.HF_HUB_CACHE)
+    endpoint, cache_dir = str(endpoint or hub.constants.ENDPOINT), Path(cache_dir or hub.constants.HF_HUB_CACHE)
     source = "the cache" if local_files_only or hub.constants.HF_HUB_OFFLINE else endpoint
     print(f"reading {repo_id} (revision {revision or 'main'}) from {source}, cache {cache_dir}", file=sys.stderr)
     options = {"revision": revision, "cache_dir": cache_dir, "endpoint": endpoint, "local_files_only": local_files_only}
@@ -186,7 +186,7 @@ def push_model(
         raise HubError(f"{repo_id!r} is no repository of the hub: give owner/name")
     kind = _check_folder(folder)
     hub = _import_hub()
-    endpoint = endpoint or hub.constants.ENDPOINT
+    endpoint = str(endpoint or hub.constants.ENDPOINT)
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and _is_of_model(path.relative_to(folder))]
     size = sum(path.stat().st_size for path in files) / 1e6
     print(f"uploading {len(files)} files ({size:.1f} MB) of {folder} to {endpoint}/{repo_id}", file=sys.stderr)

@@ -202,7 +202,7 @@ def write_card(config: Mapping[str, Any], description: str, details: ModelDetail
     """
     about = config.get("about", {})
     rows = [f"- {line}" for line in training_lines(config["training"])]
-    training = "\n".join(rows) or "The networks were converted from other files; nothing is known about their training."
+    training = "\n".join(rows) or "The model stores nothing about the training of its networks."
     known = {
         "license": NOT_STATED,
         "data_license": NOT_STATED,

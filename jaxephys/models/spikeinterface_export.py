@@ -287,11 +287,10 @@ def export_for_spikeinterface(
 
 
 def _feature_names(classifier: Any, feature_names: Sequence[str] | None) -> np.ndarray:
-    if feature_names is None:
-        if not hasattr(classifier, "feature_names_in_"):
-            raise ValueError("the classifier was fitted to an array without names of columns: give feature_names")
-        feature_names = classifier.feature_names_in_
-    names = np.array([str(name) for name in feature_names], object)
+    given = getattr(classifier, "feature_names_in_", None) if feature_names is None else feature_names
+    if given is None:
+        raise ValueError("the classifier was fitted to an array without names of columns: give feature_names")
+    names = np.array([str(name) for name in given], object)
     n_columns = getattr(classifier, "n_features_in_", len(names))
     if len(names) != n_columns or len(set(names)) != len(names):
         raise ValueError(f"{len(names)} names do not fit {n_columns} columns: give one for each column, each once")

@@ -222,20 +222,19 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
         """
         check_parameters(self.get_params())
         table, classes, weight = self._training_cells(X, y, sample_weight)
-        codes, layout = table.codes(), RaggedLayout.from_widths(table.widths)
-        self.first_seed_ = first_seed(self.random_state, self.seeds)
-        grid = RunGrid.cross(seed=range(self.first_seed_, self.first_seed_ + self.seeds))
+        codes, self.first_seed_ = table.codes(), first_seed(self.random_state, self.seeds)
+        grid = RunGrid.cross(seed=range(self.first_seed_, self.first_seed_ + int(self.seeds)))
         seeds = grid.column("seed")
         splits = [self._split(codes, seed) for seed in seeds]
         variants, fit_scale = [self._variant()] * len(grid), fit_z_score if self.token is None else fit_signed_log
-        inputs = make_run_inputs(table, splits, variants, seeds, fit_scale=fit_scale, dropout=self.dropout)
+        inputs = make_run_inputs(table, splits, variants, seeds, fit_scale=fit_scale, dropout=float(self.dropout))
         if weight is not None:
             train, validation = (_weighted_rows(rows, weight) for rows in (inputs.train, inputs.validation))
             inputs = inputs._replace(train=train, validation=validation)
-        network = SubclassNetwork(layout, len(classes), self.hidden, self.token)
-        config = TrainConfig(
-            self.max_epochs, self.patience, batch_size=self.batch_size, learning_rate=self.learning_rate
-        )
+        network = self._network(table.widths, len(classes))
+        patience = None if self.patience is None else int(self.patience)
+        batch_size, learning_rate = int(self.batch_size), float(self.learning_rate)
+        config = TrainConfig(int(self.max_epochs), patience, batch_size=batch_size, learning_rate=learning_rate)
         data = pad_samples(make_data(table))
         result = fit(make_task(network), data, inputs, grid, config, title=self._progress_title)
         self._store_runs(result)
@@ -540,8 +539,7 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
     def _predict(self, X: Cells) -> Prediction:
         """Return the predictions of all networks, before calibration."""
         table = self._query_table(X)
-        layout = RaggedLayout.from_widths(self.widths_)
-        network = SubclassNetwork(layout, len(self.classes_), self.hidden, self.token)
+        network = self._network(self.widths_, len(self.classes_))
         rows = stack_rows([plain_rows(np.arange(len(table)))] * self.n_networks_)
         data = pad_samples(make_data(table))
         return predict(make_task(network), data, self.variables_, rows, self.constants_)
@@ -605,10 +603,13 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
             held_out = np.concatenate(parts)
         return Split(np.sort(train), np.sort(held_out), np.array([], int))
 
+    def _network(self, widths: Sequence[int], n_classes: int) -> SubclassNetwork:
+        token = None if self.token is None else int(self.token)
+        return SubclassNetwork(RaggedLayout.from_widths(widths), n_classes, int(self.hidden), token)
+
     def _variant(self) -> Variant:
-        return Variant(
-            self.pooling == "attention", self.head == "arcface", self.smote, float(self.gamma), self.class_weights
-        )
+        attention, arcface = self.pooling == "attention", self.head == "arcface"
+        return Variant(attention, arcface, bool(self.smote), float(self.gamma), self.class_weights)
 
     def _describe_cells(self, table: FeatureTable, classes: np.ndarray, constants: CellConstants) -> None:
         """Store the classes, what all cells to predict must have in common with the training cells, and the constants."""

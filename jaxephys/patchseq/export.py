@@ -48,8 +48,8 @@ def make_program(model: PatchSeqClassifier) -> ExportProgram:
 
         def predict_run(run: PyTree) -> Prediction:
             variables, constants = run
-            inputs = (transform(packed, constants.scale) for transform in (apply_scale, missing_flags))
-            return task.outputs(variables, CellBatch(*inputs, nothing.astype(jnp.int32), nothing + 1, constants))
+            x, missing = apply_scale(packed, constants.scale), missing_flags(packed, constants.scale)
+            return task.outputs(variables, CellBatch(x, missing, nothing.astype(jnp.int32), nothing + 1, constants))
 
         networks = lax.map(predict_run, jax.tree.map(jnp.asarray, runs))
         logits = jnp.log(jnp.maximum(networks.probability, MIN_PROBABILITY)) / model.temperature_

@@ -9,20 +9,21 @@ from jaxephys.models.model_card import InputColumn, ModelDetails
 if TYPE_CHECKING:
     from jaxephys.patchseq.estimator import PatchSeqClassifier
 
-UNITS = {  # of the feature families of IPFX; "1" is a ratio
+UNITS = {  # of the feature families of IPFX, whose names some tables write without "spiking_"
     "step_subthresh": "mV",
-    "subthresh_norm": "1",
-    "subthresh_depol_norm": "1",
+    "subthresh_norm": "ratio",
+    "subthresh_depol_norm": "ratio",
     "isi_shape": "mV",
     "first_ap_v": "mV",
     "psth": "spikes/s",
     "inst_freq": "spikes/s",
-    "inst_freq_norm": "1",
-    "spiking_upstroke_downstroke_ratio": "1",
-    "spiking_peak_v": "mV",
-    "spiking_fast_trough_v": "mV",
-    "spiking_threshold_v": "mV",
-    "spiking_width": "s",
+    "inst_freq_norm": "ratio",
+    "upstroke_downstroke": "ratio",
+    "upstroke_downstroke_ratio": "ratio",
+    "peak_v": "mV",
+    "fast_trough_v": "mV",
+    "threshold_v": "mV",
+    "width": "s",
 }
 
 
@@ -49,8 +50,9 @@ def describe_model(model: PatchSeqClassifier) -> ModelDetails:
         "extracted in the same way. Probabilities of other laboratories' cells should be compared with labelled cells first.",
         not_intended_use="Cells of other classes or species than those of the training cells, which are assigned to one of the known classes, "
         "and diagnosis or treatment of patients.",
-        training_data=f"Cells of {len(classes)} classes with {len(model.features_)} features. The model stores no names of cells.",
-        inputs=[InputColumn(name, UNITS.get(group, ""), group) for name, group in columns],
+        training_data=f"Cells of {len(classes)} classes with {len(model.features_)} features; each network held out a share of "
+        f"{model.validation:g} of them for validation. The model stores no names of cells.",
+        inputs=[InputColumn(name, UNITS.get(group.removeprefix("spiking_"), ""), group) for name, group in columns],
         outputs="One probability for each class, which sum to 1.",
         classes=classes,
         tags=("patch-seq", "cell-type"),

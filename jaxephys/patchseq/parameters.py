@@ -10,7 +10,7 @@ from sklearn.utils import check_random_state
 
 from jaxephys.patchseq.network.dropout import DEFAULT_RATES
 
-CHOICES = {"head": ("softmax", "arcface"), "pooling": ("attention", "fixed")}
+CHOICES = {"head": ("softmax", "arcface"), "pooling": ("attention", "fixed"), "smote": (False, True)}
 COUNTS = ("seeds", "hidden", "max_epochs", "batch_size", "patience", "token")
 OPTIONAL = ("patience", "token")  # None has a meaning
 RANGES = {  # in words, and as a test
@@ -38,7 +38,7 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
     """
     for name, choices in CHOICES.items():
         if parameters[name] not in choices:
-            raise ValueError(f"{name} is {parameters[name]!r}: choose {' or '.join(choices)}")
+            raise ValueError(f"{name} is {parameters[name]!r}: choose {' or '.join(map(str, choices))}")
     for name in COUNTS:
         value = parameters[name]
         if value is None and name in OPTIONAL:

@@ -59,6 +59,7 @@ def draw_bars(
     *,
     baselines: Sequence[str] = (),
     groups: Mapping[str, Sequence[str]] | None = None,
+    label: str = "network",
     name: str | None = None,
     note: str = "",
 ) -> Path:
@@ -78,6 +79,8 @@ def draw_bars(
         Models to draw as grey squares. The mean of the best one is marked by a line.
     groups : mapping of str to sequence of str, optional
         Other models that have a color of their own, by the name of the group in the legend, such as ensembles.
+    label : str, default "network"
+        What the models are that are neither baselines nor in a group, for the legend.
     name : str, optional
         Name of the files, ``"bars_<metric>"`` by default.
     note : str, default ""
@@ -111,7 +114,7 @@ def draw_bars(
     _label_rows(axes, range(len(order)), order, metric, f"{metric_label(metric)}, test set")
     axes.set_ylim(len(order) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
-    handles = _group_handles(styles, baselines, groups or {})
+    handles = _group_handles(styles, groups or {}, label)
     handles += _draw_lines(axes, panel.lines, _best_baseline(seeds, baselines, metric))
     if handles:
         draw_legend(figure, handles, [str(handle.get_label()) for handle in handles])
@@ -170,7 +173,7 @@ def draw_bar_panels(
     width = max(1.7, (7.2 - label_width) / n_columns)
     figure, all_axes = make_panels(len(panels), n_columns, width, 0.75 + 0.2 * len(order))
     figure.set_figwidth(label_width + width * n_columns)
-    rows, handles = [], _group_handles(styles, baselines, groups or {})
+    rows, handles = [], _group_handles(styles, groups or {}, "network")
     for number, (axes, panel, of_panel) in enumerate(zip(all_axes, panels, seeds, strict=True)):
         for y, model in enumerate(order):
             if model in of_panel:
@@ -204,6 +207,7 @@ def draw_classes(
     *,
     split: str = "test",
     name: str | None = None,
+    title: str = "",
 ) -> Path:
     """Draw a score of each class for a few models side by side.
 
@@ -223,6 +227,8 @@ def draw_classes(
         Part of the rows.
     name : str, optional
         Name of the files, ``"classes_<metric>"`` by default.
+    title : str, default ""
+        Title of the figure; by default it names the metric.
 
     Returns
     -------
@@ -234,14 +240,14 @@ def draw_classes(
     runs = group_scores(selected, ("metric", "variant"), split)
     seeds = {(class_of[key], model): seed_means(values) for (key, model), values in runs.items()}
     step = len(models) + 1
-    figure = Figure(figsize=(7.0, 1.6 + 0.3 * step * len(classes)), layout="constrained")
+    figure = Figure(figsize=(7.0, 1.6 + 0.23 * step * len(classes)), layout="constrained")
     axes = figure.subplots()
     rows = []
     for (i, label), (j, model) in product(enumerate(classes), enumerate(models)):
         points = _draw_seeds(axes, step * i + j, seeds[label, model], (PALETTE[j % len(PALETTE)], "os^D"[j % 4]))
         rows += [(label, model, *point) for point in points]
     middles = [step * i + (len(models) - 1) / 2 for i in range(len(classes))]
-    _label_rows(axes, middles, classes, metric, f"{metric_label(metric)} of each class, {split} set")
+    _label_rows(axes, middles, classes, metric, title or f"{metric_label(metric)} of each class, {split} set")
     axes.set_ylim(step * len(classes) - 1.5, -0.7)
     handles = [
         Line2D([], [], color=PALETTE[j % len(PALETTE)], marker="os^D"[j % 4], lw=2.2) for j in range(len(models))
@@ -329,10 +335,10 @@ def _group_styles(
 
 
 def _group_handles(
-    styles: Mapping[str, tuple[str, str]], baselines: Sequence[str], groups: Mapping[str, Sequence[str]]
+    styles: Mapping[str, tuple[str, str]], groups: Mapping[str, Sequence[str]], label: str
 ) -> list[Line2D]:
     """Entries of the legend for the kinds of models; none if there is one kind only."""
-    names = {(PALETTE[0], "o"): "network", (GREY, "s"): "baseline"}
+    names = {(PALETTE[0], "o"): label, (GREY, "s"): "baseline"}
     for index, name in enumerate(groups):
         names[PALETTE[1 + index % (len(PALETTE) - 1)], GROUP_MARKERS[index % len(GROUP_MARKERS)]] = name
     used = [style for style in names if style in styles.values()]
@@ -357,7 +363,7 @@ def _draw_lines(
 
 
 def _draw_seeds(
-    axes: Axes, y: float, seeds: Mapping[int, float], style: tuple[str, str], *, small: bool = False
+    axes: Axes, y: int | float, seeds: Mapping[int, float], style: tuple[str, str], *, small: bool = False
 ) -> list[tuple]:
     """Draw seeds as faint dots, standard deviation as a bar, mean as a dot, and both as text at the right; return the numbers."""
     values, (color, marker) = list(seeds.values()), style

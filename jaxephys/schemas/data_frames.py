@@ -123,17 +123,16 @@ def read_data_frame(
     if not grouped:
         raise TableError(f"no column of the data frame holds numbers: it has {', '.join(names) or 'none'}")
     order = [name for some in grouped.values() for name in some]
-    about = {role: _as_text(columns[name]) for role, name in texts.items() if role != "label"}
+    about = {role: _as_text(columns[name]) for role, name in texts.items()}
     about |= {
         name: _as_text(columns[name])
         for name in names
         if name not in taken and name not in order and columns[name].dtype.kind not in NUMBERS
     }
-    label = _as_text(columns[texts["label"]]) if "label" in texts else labels
     return FeatureTable.from_arrays(
         np.stack([_as_numbers(name, columns[name]) for name in order], axis=1),
         grouped,
-        label,
+        None if isinstance(labels, str) else labels,
         cell=_as_text(frame.index.to_series() if cell is None else columns[cell]),
         about=about,
         provenance=provenance,

@@ -110,7 +110,7 @@ def bin_indices(times: np.ndarray, width: float) -> np.ndarray:
     >>> bin_indices(np.array([0.0, 0.0009, 0.029]), 0.001).tolist()
     [0, 0, 29]
     """
-    return np.floor(times / width + EDGE_TOLERANCE).astype(np.int64)
+    return np.asarray(np.floor(times / width + EDGE_TOLERANCE), np.int64)
 
 
 def pack_bins(occupied: Sequence[np.ndarray], bins: int) -> np.ndarray:

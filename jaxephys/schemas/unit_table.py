@@ -146,7 +146,7 @@ class UnitTable:
         wave: np.ndarray | None = None,
         isi: np.ndarray | None = None,
         acg: np.ndarray | None = None,
-        unit: Sequence[str] | np.ndarray | None = None,
+        unit: Any = None,
         truth: Mapping[str, np.ndarray] | None = None,
         provenance: Mapping[str, Any] | None = None,
         **about: str | Sequence[str] | np.ndarray,
@@ -165,8 +165,8 @@ class UnitTable:
         acg : array-like of shape (n_units, n_lags), optional
             Autocorrelograms, counts or densities, in bins of 1 ms. ``data_prep`` stores 201 bins, lags of -100 to
             100 ms; models resample to 100.
-        unit : sequence of str of length n_units, optional
-            Identifiers, no two of them equal. By default each unit is named after a hash of its curves, so that a unit has the same
+        unit : sequence of length n_units, optional
+            Identifiers, which are stored as text, no two of them equal. By default each unit is named after a hash of its curves, so that a unit has the same
             name in every table that holds it, and different units have different names.
         truth : mapping of str to ndarray of shape (n_units, ...), optional
             True values of simulated units.
@@ -208,6 +208,8 @@ class UnitTable:
             if curves.ndim != 2 or len(curves) != count:
                 raise DataError(f"{name} has the shape {curves.shape} for {count} units: give one row for each unit")
         names = name_by_content(raw) if unit is None else np.array(unit, str)
+        if names.shape != (count,):
+            raise DataError(f"there are identifiers of shape {names.shape} for {count} units: give one for each unit")
         columns = {
             name: np.full(count, text) if isinstance(text, str) else np.array(text, str) for name, text in about.items()
         }

@@ -733,10 +733,10 @@ class SpikeTransformer(EnsembleEstimator):
         decoded = {
             name: groups[name](**value) if isinstance(value, dict) else value for name, value in parameters.items()
         }
-        if (
-            _read_options("network", decoded["network"]).kind not in MIXED_KINDS
-        ):  # earlier versions saved options without effect
-            decoded |= {"adaptive": None, "entries_per_window": N_ENTRIES}
+        kind = _read_options("network", decoded["network"]).kind
+        if kind not in MIXED_KINDS:  # earlier versions saved options without effect
+            decoded |= {"adaptive": None} if decoded.get("adaptive") else {}
+            decoded |= {"entries_per_window": N_ENTRIES} if decoded.get("entries_per_window") is not None else {}
         return decoded
 
     def _saved_arrays(self) -> dict[str, PyTree]:

@@ -30,7 +30,8 @@ def describe_model(model: SpikeTransformer) -> ModelDetails:
         task=f"Predicts the probability of a spike of every unit in {target}, from all bins up to now. It takes {units}.",
         intended_use="Forecasts, generated spikes and transfer between recordings of the same bin width.",
         not_intended_use="Evidence of synapses: weights of attention and predictability do not show that one unit drives another.",
-        training_data=f"Recordings {', '.join(dict.fromkeys(model.sources_))}, each of {model.units_} units in bins of {bin_ms}.",
+        training_data=f"Recordings {', '.join(dict.fromkeys(model.sources_))}, each of {model.units_} units in bins of {bin_ms}. The "
+        "training split of a recording trains, its validation split selects the epoch and calibrates, and its test split was not used.",
         inputs=[InputColumn("spikes", f"0 or 1 in each bin of {bin_ms}", "spikes of each unit")],
         outputs="A probability for every bin and unit.",
         tags=("spike-trains", "forecasting"),

@@ -28,7 +28,7 @@ BLOCK = next(
     block for block in re.findall(r"^```\n(.*?)^```", PAGE, flags=re.DOTALL | re.MULTILINE) if "simulate nwb" in block
 )
 CHAIN = [line.split("#")[0].removeprefix("python -m data_prep ").strip() for line in BLOCK.splitlines()]
-SMALLER = {"--mouse 60": "--mouse 3", "--human 30": "--human 2"}
+SMALLER = {"--mouse 60": "--mouse 3", "--human 30": "--human 2 --sweep-table"}  # the table is for IPFX's reader
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,14 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
-import h5py
 import numpy as np
 import pytest
-import requests
 from rich.console import Console
+
+pytest.importorskip("dandi", reason="the archive needs the prep extra")
+
+import h5py
+import requests
 
 from data_prep import download, progress
 from data_prep.dandi_archive import MANIFEST, dandiset_number, fetch_dandiset, query_archive, read_manifest

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 
 pytest.importorskip("ipfx", reason="files are extracted with IPFX")
+
+import h5py
 
 from data_prep.patchseq.drop_reasons import REASONS, Note
 from data_prep.patchseq.extract import extract_file

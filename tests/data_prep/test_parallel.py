@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("distributed", reason="parallel processing needs the prep extra")
+
 from data_prep import parallel
 from data_prep.parallel import process_items
 from data_prep.result_store import ParallelError, file_fingerprint, read_result, result_file_name, write_result
@@ -22,7 +24,6 @@ from tests.data_prep.toy import HEAR_INTERRUPTS
 ROOT = Path(__file__).parents[2]
 MODULE = "tests.data_prep.test_parallel"
 
-pytest.importorskip("distributed", reason="parallel processing needs the prep extra")
 
 # The work. An item is a file whose name determines what happens; every call appends a line to calls.txt beside it.
 

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("pynwb", reason="files are written with the prep extra")
+
 from data_prep.patchseq.labels import read_labels
-from data_prep.patchseq.nwb import read_recording
+from data_prep.patchseq.nwb import UnreadableFile, read_recording
 from data_prep.patchseq.sweeps import LONG_SQUARE, PROTOCOLS, RAMP, SHORT_SQUARE, Recording, Sweep
 from data_prep.simulate import DEFECTS, SimulatedCell, simulate_cells, write_cells
 from data_prep.simulate.cells import ADDED, HUMAN, MEANS, MIX, NAMES, SPECIES, Cell, draw_cell
@@ -265,7 +267,7 @@ def test_each_defect_is_visible(sound, flawed):
 @pytest.fixture(scope="module")
 def file(sound, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("nwb") / "sub-1_ses-2_icephys.nwb"
-    write_nwb(sound[1], path)
+    write_nwb(sound[1], path, sweep_table=True)
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
     return path
 
@@ -294,6 +296,19 @@ def test_ipfx_gives_thirteen_families(sound, file):
     table = create_ephys_data_set(nwb_file=str(file)).sweep_table
     assert len(table) == len(sound[1].recording.sweeps) and set(table["clamp_mode"]) == {"CurrentClamp"}
     assert {"X1PS_SubThresh", "X3LP_Rheo", "X4PS_SupraThresh", "X6SP_Rheo", "X7Ramp"} == set(table["stimulus_code"])
+
+
+def test_nwbinspector_finds_no_violation(sound, tmp_path):
+    nwbinspector = pytest.importorskip("nwbinspector", reason="the extra prep installs it with dandi")
+    recording = replace(sound[1].recording, sweeps=sound[1].recording.sweeps[:3])
+    write_nwb(replace(sound[1], recording=recording), tmp_path / "a.nwb")
+    found = list(nwbinspector.inspect_nwbfile(nwbfile_path=str(tmp_path / "a.nwb")))
+    assert {message.importance.name for message in found} <= {"BEST_PRACTICE_SUGGESTION"}, found
+    assert {message.check_function_name for message in found} <= {"check_experimenter_exists"}
+    read = read_recording(tmp_path / "a.nwb")
+    assert len(read.sweeps) == 3 and not read.excluded
+    with pytest.raises(UnreadableFile, match="IPFX needs a sweep table"):
+        read_recording(tmp_path / "a.nwb", reader="ipfx")
 
 
 def test_a_cell_depends_neither_on_its_batch_nor_on_the_workers(sound, tmp_path):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from data_prep.patchseq.sweeps import Sweep
@@ -78,6 +77,8 @@ def sweeps(rate: float = 50_000) -> list[Sweep]:
 
 def write_nwb(path: Path, recorded: list[Sweep], *, donor: str = "d1", species: str = "Mus musculus") -> Path:
     """Write the parts of an NWB file that a reader needs, with h5py."""
+    import h5py
+
     text = h5py.string_dtype()
     with h5py.File(path, "w") as file:
         file["general/subject/subject_id"] = donor

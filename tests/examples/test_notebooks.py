@@ -35,8 +35,10 @@ def folder(tmp_path, monkeypatch):
     plt.close("all")
 
 
-def test_every_notebook_has_small_sizes():
+def test_every_notebook_has_small_sizes_and_is_listed():
     assert set(SMALL) == set(NAMES)
+    listed, linked = ((FOLDER.parent / page).read_text() for page in ("docs/examples.md", "README.md"))
+    assert all(f"examples/{name}\n" in listed and f"examples/{name}.ipynb" in linked for name in NAMES)
 
 
 def test_units_get_an_embedding_and_labels(folder):

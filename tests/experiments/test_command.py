@@ -40,11 +40,14 @@ def test_run_folder_is_complete(smoke):
     _, folder = smoke
     files = {path.name for path in folder.iterdir()}
     wanted = (
-        "config.json manifest.json runs.csv history.csv scores.csv predictions.npz checkpoints model figures report.md"
+        "config.json manifest.json runs.csv history.csv scores.csv predictions.npz checkpoints model figures report.md report.html"
     )
     assert set(wanted.split()) == files
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["status"] == "complete"
+    assert manifest["summary"]["verdict"].startswith("No conclusion from a smoke run.")
+    assert "SMOKE" in (folder / "report.html").read_text()
+    assert f'jaxephys.load("{folder.relative_to(folder.parents[2]).as_posix()}")' in (folder / "report.md").read_text()
     assert manifest["seeds"] == [0, 1]
     assert manifest["wall_seconds"] > manifest["run_seconds"] > 0
     with open(folder / "runs.csv") as file:
@@ -117,7 +120,7 @@ def test_mistake_is_reported_in_one_sentence(mistake, tmp_path):
     assert last.startswith("error: ")
     assert hint in last
     assert "Traceback" not in done.stderr
-    assert not list(tmp_path.glob("runs/*/*/scores.csv"))
+    assert not list(tmp_path.glob("runs/*/*")), "a failed invocation leaves no run folder"
 
 
 def test_unknown_device_is_rejected(tmp_path):

@@ -15,8 +15,9 @@ import jaxephys
 from data_prep.spikes.load import read_folder, read_or_simulate
 from data_prep.spikes.simulate import simulate_recording
 from experiments import spikes_attention, spikes_generate, spikes_grid, spikes_layout, spikes_sensitivity, spikes_train
+from experiments.spikes_layout import choose_network
 from jaxephys.engine.grid import RunGrid
-from jaxephys.reporting.labels import metric_label
+from jaxephys.reporting.labels import in_sentence, metric_label
 from jaxephys.reporting.run_folder import RunFolder
 from jaxephys.reporting.score_table import read_scores
 from jaxephys.reporting.settings import Settings
@@ -199,11 +200,11 @@ def test_report_and_figures_are_written(finished):
     report = (path / "report.md").read_text()
     for metric in METRICS:
         assert f"## Groups, {metric_label(metric)}\n" in report
-    assert "## Every pair, population and the baselines" in report
+        assert f"## Every pair, population and the best baseline, {in_sentence(metric)}\n" in report
     assert (
         "population, causality test at" in report and "causal; outputs depend" in report and "NOT causal" not in report
     )
-    assert "training rate (by channel)" in report
+    assert "(by channel)" in report and "| in vitro, self |" in report and "**Published.** Table 2" in report
     assert {path.stem for path in (path / "figures").glob("*.png")} == {
         "grid_roc_auc",
         "grid_roc_auc_within_unit",
@@ -258,6 +259,9 @@ def test_a_map_of_the_grid(finished, tmp_path):
     best = names[int(np.argmax((values.sum(axis=1) - np.diag(values)) / 2))]
     first = report.split("## Good to train on")[1].split("| ---: |\n")[1].split("|")[1].strip()
     assert first == best
+    assert choose_network(["exponential", "published layer", "true probability"]) == "published layer"
+    assert choose_network(["exponential", "legacy, next bin", "training rate"]) == "legacy, next bin"
+    assert choose_network(["exponential"]) == "exponential" and choose_network([]) == ""
     with pytest.raises(ValueError, match="choose --variant from exponential"):
         spikes_layout.run(replace(settings, variant="nonsense"), quiet_folder(tmp_path))
     with pytest.raises(ValueError, match="finished run of spikes_grid"):

@@ -44,9 +44,9 @@ def test_the_map_has_its_published_names(embedded, tmp_path):
         np.testing.assert_array_equal(file["coords"], embedded.points.astype(np.float32))
         assert file["dataset_ids"].shape == file["labels"].shape == file["cluster"].shape == (7,)
     figures = embedded.draw(tmp_path)
-    assert figures["data sets"] == tmp_path / "figures" / "umap_by_dataset.png"
+    assert figures["Map of all units by data set"] == tmp_path / "figures" / "umap_by_dataset.png"
     assert {Path(figure).name for figure in figures.values()} == {
-        "umap_by_dataset.png", "umap_by_cluster.png", "umap_by_class_hull.png"
+        "umap_by_dataset.png", "umap_by_cluster.png", "umap_by_class.png"
     }  # fmt: skip
     assert all(Path(figure).exists() for figure in figures.values())
 

@@ -6,7 +6,9 @@ single modality. `HIPPIEClassifier` of `jaxephys.hippie.inference` is the same c
 
 import inspect
 import pickle
+import warnings
 
+import jax
 import joblib
 import numpy as np
 import pandas as pd
@@ -21,9 +23,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import jaxephys
 from jaxephys import Hippie, UnitTable
+from jaxephys.hippie import estimator
 from jaxephys.hippie.inference import HIPPIEClassifier
+from jaxephys.hippie.preprocessing import Preparation
 from jaxephys.hippie.synthetic import make_synthetic_units
-from jaxephys.hippie.task import OURS, Objective
+from jaxephys.hippie.task import OURS, Objective, make_task
 
 SMALL = {"width": 2, "trunk": "dense", "max_epochs": 1, "batch_size": 2, "progress": False}
 CHECKED = Hippie(2, **SMALL, modalities=("wave",))
@@ -36,9 +40,14 @@ OUTPUT_CHECKS = (
 )
 
 
+@pytest.fixture
+def unannotated(monkeypatch):
+    """Parameters of any type, which users can give: the check of annotations is that of the tests."""
+    monkeypatch.setattr(Hippie, "__init__", inspect.unwrap(Hippie.__init__))
+
+
 @parametrize_with_checks([CHECKED])
-def test_scikit_learns_contract_holds(estimator, check, monkeypatch):
-    monkeypatch.setattr(Hippie, "__init__", inspect.unwrap(Hippie.__init__))  # without the tests' check of annotations
+def test_scikit_learns_contract_holds(estimator, check, unannotated):
     check(estimator)
 
 
@@ -111,6 +120,17 @@ def test_embeddings_of_several_tables_follow_one_another(fitted, units):
     assert np.abs(embedding[:5] - tuned.embed(parts[0])).max() > 1e-4
 
 
+def test_a_model_whose_units_were_named_by_row_cannot_tell_which_it_has_seen(fitted, units):
+    old = clone(fitted)
+    old.__dict__.update(fitted.__dict__, trained_on_=np.array(["synthetic/row 0", "synthetic/row 1"]))
+    with pytest.warns(UserWarning, match="an earlier version named by row"):
+        assert not old.seen(units).any()
+    named = UnitTable.from_arrays(**units.raw, unit=[f"row {row}" for row in range(40)], dataset="synthetic")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert old.seen(named).sum() == 2 and not fitted.seen(named).any()
+
+
 # Labels.
 
 
@@ -121,7 +141,8 @@ def test_classes_keep_their_type_and_order(labels, units, tmp_path, monkeypatch)
     captured = capture(monkeypatch, Hippie(4, **SMALL, objective="published"), units, y)
     np.testing.assert_array_equal(captured["classes"], np.unique(y))
     assert captured["classes"].dtype == y.dtype
-    model = Hippie.from_network(captured["network"], captured["variables"], captured["preparation"])
+    variables = jax.device_get(make_task(captured["network"]).init(jax.random.key(0)))
+    model = Hippie.from_network(captured["network"], variables, Preparation())
     model.classes_ = captured["classes"]
     again = jaxephys.load(model.save(tmp_path / "model"))
     assert again.classes_.dtype.kind == y.dtype.kind and again.classes_.tolist() == np.unique(y).tolist()
@@ -138,11 +159,6 @@ def test_labels_of_one_class_are_refused_by_name(units):
 
 def capture(monkeypatch, model, units, y=None):
     """Return what a call of ``fit`` gives to the engine, without training."""
-    import jax
-
-    from jaxephys.hippie import estimator
-    from jaxephys.hippie.task import make_task
-
     given = {}
 
     class Stop(Exception):
@@ -153,7 +169,7 @@ def capture(monkeypatch, model, units, y=None):
         raise Stop
 
     def start(self, *args):
-        given["network"], given["classes"] = network(self, *args), args[1]
+        given["network"] = network(self, *args)
         return given["network"]
 
     def encode(labels, count):
@@ -168,8 +184,6 @@ def capture(monkeypatch, model, units, y=None):
         with pytest.raises(Stop):
             model.fit(units, y)
     given["classes"] = given["encoded"].classes
-    given["preparation"] = model._preparation()
-    given["variables"] = jax.device_get(make_task(given["network"]).init(jax.random.key(0)))
     return given
 
 
@@ -236,7 +250,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_an_impossible_parameter_is_one_sentence(mistake, units):
+def test_an_impossible_parameter_is_one_sentence(mistake, units, unannotated):
     parameters, hint = MISTAKES[mistake]
     with pytest.raises(ValueError, match=hint) as caught:
         Hippie(**{**SMALL, **parameters}).fit(units)

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from jaxephys.hippie.estimator import Hippie
+import jaxephys
 from jaxephys.hippie.synthetic import make_synthetic_units
 from jaxephys.hippie.unit_labels import label_units
 from jaxephys.schemas.unit_table import UnitTable
+from tests.checkpoints.write_fixtures import HERE
 
 
 @pytest.fixture(scope="module")
@@ -15,8 +16,8 @@ def units():
 
 
 @pytest.fixture(scope="module")
-def model(units):
-    return Hippie(4, width=2, trunk="dense", seeds=2, max_epochs=2, progress=False).fit(units)
+def model():
+    return jaxephys.load(HERE / "schema-2" / "hippie")
 
 
 def test_units_like_the_reference_get_its_labels(model, units):
@@ -41,7 +42,7 @@ def test_a_larger_coverage_abstains_more_often_or_as_often_from_ambiguity(model,
 def test_a_unit_without_curves_is_not_labelled(model, units):
     raw = {name: np.full_like(curves[:2], np.nan) for name, curves in units.raw.items()}
     raw["wave"][0] = units.raw["wave"][0]
-    found = label_units(model, units, UnitTable.from_arrays(raw))
+    found = label_units(model, units, UnitTable.from_arrays(**raw))
     assert found.abstained[1] and np.isfinite(found.probability).all()
 
 

@@ -12,6 +12,8 @@ import jaxephys
 from jaxephys.evaluation.kernel_classifier import KernelClassifier
 from jaxephys.models.hub import push_model
 from jaxephys.models.spikeinterface_export import export_for_spikeinterface
+from jaxephys.schemas.feature_table import FeatureTable
+from tests.checkpoints.write_fixtures import HERE
 from tests.models.hub_server import HubServer
 
 pandas = pytest.importorskip("pandas")
@@ -28,23 +30,22 @@ def metrics():
     return pandas.DataFrame(values, columns=NAMES), labels
 
 
-def classifiers(metrics):
-    frame, labels = metrics
-    linear = make_pipeline(SimpleImputer(), LogisticRegression())
-    settings = {"families": {"quality": 2, "template": 1}, "hidden": 2, "token": 4, "seeds": 2, "max_epochs": 2}
-    return {
-        "kernel": KernelClassifier().fit(frame.to_numpy(), labels),
-        "scikit-learn": linear.fit(frame, labels),
-        "network": jaxephys.PatchSeqClassifier(**settings, progress=False).fit(frame.to_numpy(np.float32), labels),
-    }
-
-
 @pytest.fixture(scope="module")
 def exported(metrics, tmp_path_factory):
-    path = tmp_path_factory.mktemp("exported")
+    """By name a fitted classifier, the rows that it predicts, and its folder."""
+    (frame, labels), path = metrics, tmp_path_factory.mktemp("exported")
+    network, cells = (
+        jaxephys.load(HERE / "schema-2" / "patchseq"),
+        FeatureTable.read(HERE / "schema-2" / "patchseq_cells.npz"),
+    )
+    classifiers = {
+        "kernel": (KernelClassifier().fit(frame.to_numpy(), labels), frame),
+        "scikit-learn": (make_pipeline(SimpleImputer(), LogisticRegression()).fit(frame, labels), frame),
+        "network": (network, pandas.DataFrame(cells.values, columns=list(network.features_))),
+    }
     return {
-        name: (classifier, export_for_spikeinterface(classifier, path / name, NAMES))
-        for name, classifier in classifiers(metrics).items()
+        name: (classifier, rows, export_for_spikeinterface(classifier, path / name, list(rows.columns)))
+        for name, (classifier, rows) in classifiers.items()
     }
 
 
@@ -67,33 +68,32 @@ def label_as_spikeinterface(folder, metrics):
 
 
 @pytest.mark.parametrize("name", ["kernel", "scikit-learn", "network"])
-def test_units_are_labelled_as_by_the_classifier(exported, metrics, name):
-    classifier, folder = exported[name]
-    frame = metrics[0].astype("float32")
-    expected = classifier.predict_proba(frame if name == "scikit-learn" else frame.to_numpy())
-    shuffled = frame[["half_width", "snr", "firing_rate"]].assign(isi_violations=0.0)
-    labels, probability = label_as_spikeinterface(folder, shuffled)
-    assert labels == classifier.classes_[expected.argmax(axis=1)].tolist()
+def test_units_are_labelled_as_by_the_classifier(exported, name):
+    classifier, rows, folder = exported[name]
+    rows = rows.astype("float32")
+    expected = classifier.predict_proba(rows if name == "scikit-learn" else rows.to_numpy())
+    labels, probability = label_as_spikeinterface(folder, rows[rows.columns[::-1]].assign(isi_violations=0.0))
+    assert labels == classifier.classes_[expected.argmax(axis=1)].tolist() and len(set(labels)) > 1
     np.testing.assert_allclose(probability, expected.max(axis=1), rtol=1e-5)
-    assert np.mean(np.array(labels) == metrics[1]) > 0.3
 
 
 @pytest.mark.parametrize("name", ["kernel", "scikit-learn", "network"])
 def test_the_card_names_exactly_the_types_that_must_be_trusted(exported, name):
-    folder = exported[name][1]
+    folder = exported[name][2]
     pipeline, info = load_as_spikeinterface(
         folder, trusted=json.loads((folder / "model_info.json").read_text())["trusted"]
     )
     assert json.dumps(info["trusted"]) in (folder / "README.md").read_text()
-    assert all(kind.startswith("jaxephys.") for kind in info["trusted"]) and pipeline.classes_.tolist() == [0, 1, 2]
+    assert all(kind.startswith(("jaxephys.", "numpy.")) for kind in info["trusted"])
+    assert pipeline.classes_.tolist() == list(range(len(info["label_conversion"])))
     with pytest.raises(Exception, match="jaxephys"):
         load_as_spikeinterface(folder, trusted=["numpy.dtype"])
 
 
 def test_a_model_that_has_predicted_is_stored_without_its_compiled_form(exported, tmp_path):
-    classifier, folder = exported["network"]
+    classifier, rows, folder = exported["network"]
     pipeline, _ = load_as_spikeinterface(folder)
-    rows = np.zeros((2, 3), np.float32)
+    rows = rows.to_numpy(np.float32)
     before = pipeline.predict_proba(rows)
     skops.dump(pipeline, tmp_path / "again.skops")
     again = skops.load(tmp_path / "again.skops", trusted=skops.get_untrusted_types(file=tmp_path / "again.skops"))
@@ -115,7 +115,7 @@ def test_labels_and_metadata_are_those_given(exported, tmp_path):
 
 
 def test_what_does_not_fit_is_one_sentence(exported, tmp_path):
-    classifier, folder = exported["kernel"]
+    classifier, _, folder = exported["kernel"]
     cases = [
         ((classifier, folder, NAMES), "exists: choose another name"),
         ((classifier, tmp_path / "a"), "without names of columns: give feature_names"),
@@ -133,7 +133,7 @@ def test_what_does_not_fit_is_one_sentence(exported, tmp_path):
 
 
 def test_the_folder_is_uploaded_as_it_is_and_a_damaged_one_is_refused(exported, tmp_path):
-    server, folder = HubServer(), exported["kernel"][1]
+    server, folder = HubServer(), exported["kernel"][2]
     push_model(folder, "some/curation", endpoint=server.endpoint)
     assert server.repositories["some/curation"][-1] == {path.name: path.read_bytes() for path in folder.iterdir()}
     info = json.loads((folder / "model_info.json").read_text())
@@ -154,7 +154,7 @@ def test_the_real_package_labels_units(exported, metrics):
     analyzer.compute("quality_metrics", metric_names=["snr", "firing_rate"])
     analyzer.compute("template_metrics")
     classifier = KernelClassifier().fit(metrics[0][["snr", "firing_rate"]].to_numpy(), metrics[1])
-    folder = export_for_spikeinterface(classifier, exported["kernel"][1].parent / "two", ["snr", "firing_rate"])
+    folder = export_for_spikeinterface(classifier, exported["kernel"][2].parent / "two", ["snr", "firing_rate"])
     labels = curation.model_based_label_units(analyzer, model_folder=folder, trust_model=True)
     values = analyzer.get_metrics_extension_data()[["snr", "firing_rate"]].to_numpy(np.float32)
     assert labels["prediction"].tolist() == classifier.predict(values).tolist()

@@ -6,9 +6,16 @@ import csv
 import numpy as np
 import pytest
 
+import jaxephys
 from jaxephys import FeatureTable, PatchSeqClassifier
+from jaxephys.engine.config import TrainConfig
+from jaxephys.engine.grid import RunGrid
+from jaxephys.evaluation.splits import hold_out
 from jaxephys.patchseq.cli import predict
 from jaxephys.patchseq.feature_matching import match_features
+from jaxephys.patchseq.preprocessing import LogZScore, fit_log_z_score, fit_z_score, typical_values
+from jaxephys.patchseq.task import Variant, make_data, make_run_inputs
+from tests.patchseq.class_means import class_means  # noqa: F401  a fixture
 
 FEATURES = ("tau", "ri", "width", "updown")
 MIDDLE, UNIT = np.array([20.0, 150.0, 0.4, 2.0]), np.array([5.0, 40.0, 0.1, 0.5])
@@ -110,3 +117,33 @@ def test_predict_needs_a_model_and_a_table(model, tmp_path):
         predict_cells(str(tmp_path), str(tmp_path), "out.csv")
     with pytest.raises(ValueError, match="there is no table"):
         predict_cells(str(model[0]), str(tmp_path / "nothing.npz"), "out.csv")
+
+
+def test_typical_values_of_logarithms_are_in_the_unit_of_the_feature():
+    values = np.random.default_rng(0).lognormal(3.0, 0.1, (500, 1)) ** [[4.0, 1.0]]
+    scale, plain = fit_log_z_score(values), fit_z_score(values)
+    assert (scale.floor > 0).tolist() == [True, False]
+    for ours, expected in zip(typical_values(scale), typical_values(plain), strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=0.15)
+
+
+def test_a_model_of_logarithms_is_saved_and_matches_features(class_means, tmp_path):  # noqa: F811
+    """As runs of the published preset: the resistance is skewed, so that its median is stored as a logarithm."""
+    values = usual(90)
+    values[:, 1] = 150 * np.exp(np.random.default_rng(1).normal(scale=0.8, size=90))
+    label = np.array(["Pvalb", "Sst"])[(values[:, 1] > 150).astype(int)]
+    table = FeatureTable.from_arrays(values, {"passive": FEATURES[:2], "spike": FEATURES[2:]}, label)
+    grid, splits = RunGrid.cross(seed=range(2)), [hold_out(table.codes(), seed) for seed in range(2)]
+    inputs = make_run_inputs(table, splits, [Variant()] * 2, [0, 1], fit_scale=fit_log_z_score)
+    result = class_means.fit(None, make_data(table), inputs, grid, TrainConfig())
+    model = PatchSeqClassifier(seeds=2, token=None).keep_runs(result, inputs, table, splits)
+    loaded = jaxephys.load(model.save(tmp_path / "model"))
+    assert isinstance(loaded.constants_.scale, LogZScore) and (loaded.constants_.scale.floor > 0).any()
+    np.testing.assert_array_equal(loaded.predict_proba(table), model.predict_proba(table))
+    order = [3, 1, 0, 2]
+    ours = loaded.match_features(make_table(values[:, order], [FEATURES[i] for i in order]))
+    assert ours.messages == []
+    np.testing.assert_array_equal(loaded.predict(ours.table), model.predict(table))
+    ohm = values[:, order] * [1, 1e6, 1, 1]
+    (message,) = loaded.match_features(make_table(ohm, [FEATURES[i] for i in order])).messages
+    assert message.startswith("ri is 1.") and "in training 1" in message and "a factor of 1e6" in message

@@ -33,7 +33,9 @@ def test_a_model_is_compared_with_the_best_baseline():
     assert (row.model, row.baseline, row.published, row.outcome) == ("arcface", "bilstm", "0.91", BETTER)
     assert row.difference.startswith(f"{ours.mean - best.mean:+.3f} [") and row.n_paired == 12
     expected = f"The model arcface has a test accuracy of {ours.mean:.3f} ± {ours.sd:.3f} (4 seeds x 3 folds, n = 100)."
-    assert row.sentences.startswith(f"{expected} The published value is 0.91. The best baseline, bilstm, has {best.mean:.3f}")
+    assert row.sentences.startswith(
+        f"{expected} The published value is 0.91. The best baseline, bilstm, has {best.mean:.3f}"
+    )
     assert row.sentences.endswith("(95 % interval), arcface is better.")
     lower = summarize_headline(scores, Headline("ece", "logistic", ("bilstm", "arcface"), n_train=400))
     assert (lower.baseline, lower.outcome) == ("arcface", WORSE), "a lower calibration error is better"
@@ -79,7 +81,9 @@ def test_the_verdict_counts_the_outcomes_of_several_comparisons():
     assert summary.verdict == "Of 2 comparisons: arcface is better than the best baseline in 2."
     worse = summarize_experiment(scores, QUESTION, [Headline("accuracy", "logistic", ["arcface"])])
     assert worse.verdict.startswith("arcface is better than logistic in accuracy: difference -0.0")
-    assert verdict_sentence([]) == "" and summarize_experiment(scores, QUESTION, []).verdict == overview_sentence(scores)
+    assert verdict_sentence([]) == "" and summarize_experiment(scores, QUESTION, []).verdict == overview_sentence(
+        scores
+    )
     stored = json.loads(json.dumps(summary.to_json()))
     assert stored["question"] == QUESTION.text and stored["rows"][0]["n_train"] == 400
 

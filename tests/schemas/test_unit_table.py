@@ -184,7 +184,7 @@ def test_identifiers_are_kept_and_are_different(tmp_path):
     assert UnitTable.read(tmp_path).name.tolist() == units.name.tolist()
     with pytest.raises(DataError, match="unit 1 occurs 2 times: give every unit its own identifier"):
         UnitTable.from_arrays(**RAW, unit=[1, 1, 2, 3, 4])
-    with pytest.raises(DataError, match=r"the shape \(2,\) for 5 units"):
+    with pytest.raises(DataError, match=r"identifiers of shape \(2,\) for 5 units: give one for each unit"):
         UnitTable.from_arrays(**RAW, unit=["a", "b"])
     with pytest.raises(DataError, match=r"isi has the shape \(4, \d+\) for 5 units: give one row for each unit"):
         UnitTable.from_arrays(wave=RAW["wave"], isi=RAW["isi"][:4])

@@ -33,7 +33,7 @@ from jaxephys.spikes.history import Filters, compute_features, initial_history, 
 from jaxephys.spikes.linear_expert import linear_logits
 from jaxephys.spikes.network import NetworkOptions, PopulationTransformer
 from jaxephys.spikes.streaming_scores import HISTOGRAM_BINS, compute_scores, histogram_bin, split_past
-from jaxephys.spikes.task import Objective
+from jaxephys.spikes.task import N_ENTRIES, Objective
 from tests.spikes.synthetic import AGAIN, LAG, RATE, SMALL, SMALL_NETWORK, synthetic_recording
 
 CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
@@ -216,7 +216,11 @@ def test_the_mixture_is_bayesian_averaging_in_which_older_bins_count_less():
 
 def test_the_legacy_network_is_reported_as_a_reconstruction():
     legacy = SpikeTransformer(
-        "legacy", objective="published_dice", **{**SMALL, "max_epochs": 20}, learning_rate=0.01, progress=False
+        "legacy",
+        objective="published_dice",
+        **{**SMALL, "max_epochs": 20, "entries_per_window": None},
+        learning_rate=0.01,
+        progress=False,
     )
     with pytest.raises(ValueError, match="heads cannot divide"):
         legacy.fit(ONE)
@@ -285,8 +289,10 @@ def test_options_of_training_are_obeyed_or_refused():
 def test_saved_options_without_effect_on_the_published_layer_are_left_out(kind):
     """Earlier versions saved them, although the layer had its published sizes."""
     saved = {"kind": kind, "width": 32, "depth": 3, "heads": 2, "window": 128, "dropout": 0.2}
-    decoded = SpikeTransformer._decoded_parameters({"network": saved, "seeds": 2})
-    assert decoded == {"network": NetworkOptions(kind, dropout=0.2), "seeds": 2}
+    without_effect = {"adaptive": True, "entries_per_window": 64}
+    decoded = SpikeTransformer._decoded_parameters({"network": saved, "seeds": 2, **without_effect})
+    left = {"adaptive": None, "entries_per_window": N_ENTRIES}
+    assert decoded == {"network": NetworkOptions(kind, dropout=0.2), "seeds": 2, **left}
     new = asdict(NetworkOptions(kind, depth=3, heads=2))
     assert SpikeTransformer._decoded_parameters({"network": new})["network"] == NetworkOptions(kind, depth=3, heads=2)
     ours = {**saved, "kind": "units"}

@@ -18,6 +18,7 @@ from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from jaxephys import NetworkOptions, Objective, SpikeTransformer, load
+from jaxephys.engine.fit import FitResult
 from jaxephys.spikes import estimator
 from tests.spikes.synthetic import synthetic_recording
 
@@ -44,11 +45,16 @@ class SpikesAboveMean(SpikeTransformer):
         return values > values.mean()
 
 
+@pytest.fixture
+def unannotated(monkeypatch):
+    """Parameters of any type, which users can give: the check of annotations is that of the tests."""
+    monkeypatch.setattr(SpikeTransformer, "__init__", inspect.unwrap(SpikeTransformer.__init__))
+
+
 @parametrize_with_checks(
     [SpikesAboveMean(UNITS, **TINY)], expected_failed_checks=lambda _: EXPECTED_FAILURES, xfail_strict=True
 )
-def test_scikit_learns_contract_holds(estimator, check, monkeypatch):
-    monkeypatch.setattr(SpikesAboveMean, "__init__", inspect.unwrap(SpikeTransformer.__init__))  # without checks of annotations
+def test_scikit_learns_contract_holds(estimator, check, unannotated):
     check(estimator)
 
 
@@ -123,7 +129,7 @@ OTHER = {
 
 def describe(monkeypatch, model, X):
     """Return what ``fit`` gives to the engine and to the calibration, without training."""
-    engine_fit, forecaster = MagicMock(), MagicMock()
+    engine_fit, forecaster = MagicMock(return_value=MagicMock(spec=FitResult)), MagicMock()
 
     def store_runs(self, result, indices=None):
         self.variables_ = {"params": {"a": np.zeros((1, 1))}}
@@ -176,14 +182,14 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_an_impossible_parameter_is_one_sentence(mistake, spikes):
+def test_an_impossible_parameter_is_one_sentence(mistake, spikes, unannotated):
     parameters, hint = MISTAKES[mistake]
     with pytest.raises(ValueError, match=hint) as caught:
         SpikeTransformer(**{"network": UNITS, **TINY, **parameters}).fit(spikes)
     assert "\n" not in str(caught.value)
 
 
-def test_parameters_of_an_unknown_network_are_shown_without_its_options():
+def test_parameters_of_an_unknown_network_are_shown_without_its_options(unannotated):
     params = SpikeTransformer("deep", objective=3).get_params()
     assert params["network"] == "deep" and not any("__" in name for name in params)
     with pytest.raises(ValueError, match="network 'deep' is unknown"):

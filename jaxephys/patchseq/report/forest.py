@@ -18,6 +18,7 @@ from jaxephys.evaluation.scores import Score
 from jaxephys.evaluation.splits import SplitKey
 from jaxephys.patchseq.family_importance import permutation_losses
 from jaxephys.patchseq.grid import COMPONENT_FOREST, track_splits
+from jaxephys.patchseq.published import HUMAN_TABLE, MOUSE_TABLE
 from jaxephys.patchseq.report.comparison import METRICS, confusion_counts
 from jaxephys.patchseq.sparse_components import SparseComponents, family_widths, make_component_forest
 from jaxephys.reporting.bars import draw_bars, draw_classes
@@ -183,14 +184,26 @@ def draw_forests(folder: RunFolder, scores: Sequence[Score], comparison: ModelCo
     kind_scores = [score for score in scores if score.test_on == kind]
     metrics = {score.metric for score in kind_scores if score.variant == COMPONENTS}
     families = [family for family in comparison.table.families if f"{LOSS} {family}" in metrics]
+    published = {"mouse": MOUSE_TABLE, "human": HUMAN_TABLE}.get(scores[0].train_on if scores else "", {})
+    number = published.get(COMPONENTS, {}).get("macro_f1") if kind == "cell" else None
+    lines = {"published, on other cells": number.mean} if number is not None else {}
     confusions = {model: confusion_counts(comparison, model, kind) for model in (FEATURES, COMPONENTS, ALL_CELLS)}
     return {
-        f"Test macro-F1 of every model, by {kind}": draw_bars(path, kind_scores, "macro_f1", baselines=[FEATURES]),
+        f"Test macro-F1 of every model, by {kind}": draw_bars(
+            path, kind_scores, "macro_f1", lines, baselines=[FEATURES], label="forest on components"
+        ),
         f"F1 of each class, by {kind}": draw_classes(path, kind_scores, "f1", comparison.classes, models),
         f"Confusion of each forest on the test cells of all seeds, by {kind}": draw_confusions(
             path, confusions, comparison.classes
         ),
         f"Loss of macro-F1 on validation cells when a family is permuted, by {kind}": draw_classes(
-            path, kind_scores, LOSS, families, models, split="validation", name="families"
+            path,
+            kind_scores,
+            LOSS,
+            families,
+            models,
+            split="validation",
+            name="families",
+            title="Loss of macro F1 without a family",
         ),
     }

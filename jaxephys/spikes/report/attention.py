@@ -38,7 +38,7 @@ from jaxephys.spikes.attention_analysis import (
 from jaxephys.spikes.attention_grid import altered_groups, variant_name
 from jaxephys.spikes.grid import Intervals
 from jaxephys.spikes.report.group_bars import draw_group_bars
-from jaxephys.spikes.report.recordings import recordings_by_domain, recordings_table
+from jaxephys.spikes.report.recordings import drawn_recordings, recordings_by_domain, recordings_table
 from jaxephys.spikes.report.transfer import MAX_PAIR_TABLES, interval_cell, score_matrix
 
 NOTES = [
@@ -165,7 +165,7 @@ def attention_figures(
     Returns
     -------
     dict of str to Path
-        By caption: for each loss scores of altered networks, and the attention in each recording.
+        By caption: for each loss scores of altered networks, and the attention in up to four recordings, or in the first of each domain.
     """
     rates = [RUNNING_RATE, *(shuffled_name(RUNNING_RATE, share) for share in shares)]
     figures = {}
@@ -176,7 +176,8 @@ def attention_figures(
         options: dict = {"intervals": intervals, "name": f"altered_{loss}"}
         figure = draw_altered_scores(folder, scores, recordings, variants, rates, **options)
         figures[f"{loss}: ROC AUC without attention and with shuffled units"] = figure
-        for name, of_seeds in of_recordings.items():
+        for name in drawn_recordings(recordings):
+            of_seeds = of_recordings[name]
             figure = draw_attention_analysis(folder, f"{name}_{loss}", of_seeds[0])
             figures[f"{name}, {loss}: attention"] = figure
     return figures

@@ -9,6 +9,7 @@ from jaxephys.schemas.recording import SPLITS, Recording
 
 PUBLISHED_TEST_SECONDS = 150.0  # length of the test part of each recording of Shimono (2026)
 SIMULATED = "simulated"
+MAX_DRAWN = 4  # recordings that all have figures of their own
 
 
 def recordings_table(recordings: Sequence[Recording]) -> Table:
@@ -56,6 +57,24 @@ def recordings_by_domain(recordings: Sequence[Recording]) -> dict[str, list[str]
     for recording in recordings:
         names.setdefault(recording.domain, []).append(recording.name)
     return names
+
+
+def drawn_recordings(recordings: Sequence[Recording]) -> list[str]:
+    """Choose the recordings that have figures of their own.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        All recordings.
+
+    Returns
+    -------
+    list of str
+        Names of all of up to four recordings, or of the first one of each domain, whatever their scores.
+    """
+    if len(recordings) <= MAX_DRAWN:
+        return [recording.name for recording in recordings]
+    return [names[0] for names in recordings_by_domain(recordings).values()]
 
 
 def describe_test_length(recordings: Sequence[Recording]) -> str:
