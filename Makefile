@@ -34,7 +34,7 @@ docs: .venv/ready
 # Renew the lock (needs uv), then record what the locked distributions require under each supported Python, for tests/test_lock.py.
 PYTHONS ?= python3.11 python3.12 python3.13
 lock:
-	$(PYTHON) -m uv pip compile pyproject.toml --extra dev --extra prep --extra tfds --extra umap --extra docs --universal --generate-hashes --no-header --no-annotate \
+	$(PYTHON) -m uv pip compile pyproject.toml --extra dev --extra prep --extra tfds --extra umap --extra hub --extra docs --universal --generate-hashes --no-header --no-annotate \
 	  --no-emit-index-url --no-emit-find-links $(UPGRADE) -o requirements.lock
 	for python in $(PYTHONS); do \
 	  rm -rf .venv-lock && $$python -m venv .venv-lock && \
@@ -43,4 +43,4 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf .venv runs docs/_build docs/api
+	rm -rf .venv runs docs/_build docs/api docs/examples

@@ -100,10 +100,12 @@ def run(settings: Embed, folder: RunFolder) -> None:
     }
     folder.announce_run(int(settings.checkpoint is None), **{name: units.raw for name, units in tables.items()})
     model, weights = _model(settings, [*tables.values()])
-    embeddings = np.concatenate([model.embed(units) for units in tables.values()])
-    points = Hippie.umap_reduce(embeddings) if settings.umap else PCA(2, random_state=0).fit_transform(embeddings)
+    embeddings = np.concatenate([model.embed(units) for units in folder.track(tables.values(), "embedding")])
+    with folder.step("map"):
+        points = Hippie.umap_reduce(embeddings) if settings.umap else PCA(2, random_state=0).fit_transform(embeddings)
     clustered = points if settings.umap else embeddings
-    cluster = Hippie.hdbscan_cluster(clustered, min_cluster_size=settings.min_cluster_size)
+    with folder.step("clusters"):
+        cluster = Hippie.hdbscan_cluster(clustered, min_cluster_size=settings.min_cluster_size)
     if not folder.is_first_host:
         return
     if settings.checkpoint is None:

@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from tests.lock_metadata import LOCK, METADATA, key_of, pinned_version, read_lock
 
 PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-LOCKED_EXTRAS = ("dev", "docs", "prep", "tfds", "umap")  # as in the Makefile
+LOCKED_EXTRAS = ("dev", "docs", "hub", "prep", "tfds", "umap")  # as in the Makefile
 PYTHONS = ("3.11.7", "3.12.1", "3.13.0")
 PLATFORMS = {"linux": ("Linux", "x86_64"), "darwin": ("Darwin", "arm64")}
 

@@ -300,7 +300,10 @@ def _tfds(path: TableFolder, out: OutputFolder, /) -> None:
     from data_prep.patchseq.tfds_dataset import write_dataset
 
     folder = write_dataset(FeatureTable.read(path), out)
-    print(f"{folder}: read it with data_prep.patchseq.tfds_dataset.read_dataset, or tfds.builder_from_directory")
+    print(
+        f"{folder}: read it with data_prep.patchseq.tfds_dataset.read_dataset, or with "
+        "tfds.builder_from_directory(...).as_data_source(); tf.data cannot read array_record"
+    )
 
 
 def _reasons() -> None:

@@ -6,7 +6,7 @@
 Every cell is one example: for each family its values [width] float32 and the mask ``<family>_observed`` [width] bool, the
 identifier ``cell``, and an ``about_<name>`` for each text column. ``metadata.json`` holds the order of cells, families and text
 columns, the names of the features, and the provenance. The file format is fixed, since ``parquet`` lost rows without an error and
-``tfrecord`` needs TensorFlow.
+``tfrecord`` needs TensorFlow. array_record is read with ``as_data_source``; ``as_dataset`` and ``tf.data`` cannot read it.
 """
 
 from __future__ import annotations

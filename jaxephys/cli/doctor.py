@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jaxephys import __version__
 from jaxephys.engine import devices
-from jaxephys.reporting.run_folder import library_versions
+from jaxephys.reporting.run_facts import library_versions
 
 SIZE = 2048  # rows and columns of the matrices that are multiplied
 

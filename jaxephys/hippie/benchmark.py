@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
+from jaxephys.engine.progress import track
 from jaxephys.evaluation.baselines import fit_predict_proba
 from jaxephys.hippie.datasets import FindDataset, RelatedDatasets, unrelated_tables
 from jaxephys.hippie.feature_views import compute_feature_views
@@ -339,7 +340,8 @@ def cross_validate(
         Probabilities by (seed, fold).
     """
     probabilities = {}
-    for seed in range(seeds if name in SEEDED or callable(features) or shuffled else 1):
+    n_seeds = seeds if name in SEEDED or callable(features) or shuffled else 1
+    for seed in track(range(n_seeds), f"{benchmark.name}: {name}"):
         codes = benchmark.shuffled_codes(seed) if shuffled else benchmark.codes
         for fold in benchmark.folds:
             values = features(seed, fold) if callable(features) else features

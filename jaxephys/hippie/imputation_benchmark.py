@@ -25,6 +25,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import KNeighborsRegressor
 
 from jaxephys.engine.predict import predict
+from jaxephys.engine.progress import track
 from jaxephys.engine.rows import plain_rows, stack_rows
 from jaxephys.evaluation.scores import Score
 from jaxephys.evaluation.splits import Split
@@ -93,7 +94,7 @@ def evaluate_imputation(name: str, trained: TrainedGrid) -> tuple[list[Score], d
     scored_rows = stack_rows([plain_rows(rows) for rows in scored])
     n_modalities = len(trained.network.modalities)
     scores, examples = [], {}
-    for index, (modality, _) in enumerate(trained.network.modalities):
+    for index, (modality, _) in enumerate(track(trained.network.modalities, f"{name}: imputation")):
         masked = hide_curves(data, np.arange(n_modalities) != index, zeros=zeros)
         decoded = predict(task, masked, trained.result.best, scored_rows)
         subset = (2**n_modalities - 1) & ~(1 << index)  # row of modality_subsets: all others

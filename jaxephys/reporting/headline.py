@@ -24,7 +24,7 @@ Intervals = Mapping[tuple[str, str, str, str], Interval]  # training set, test s
 
 
 class Question(NamedTuple):
-    """What an experiment asks, and what is published about it.
+    """The question of an experiment, and what is published about it.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class SummaryRow:
         Name and score of the best baseline; empty if there is none.
     difference : str, default ""
         Difference of the model from the baseline with its 95 % interval; empty if there is none.
-    outcome : str, default ""
+    result : str, default ""
         "better", "worse", "no clear difference" or "too few runs for an interval"; empty without a baseline.
     n_paired : int, default 0
         Number of runs or pairs that the interval is computed from.
@@ -118,7 +118,7 @@ class SummaryRow:
     baseline: str = ""
     baseline_score: str = ""
     difference: str = ""
-    outcome: str = ""
+    result: str = ""
     n_paired: int = 0
     n_train: int | None = None
     text: str = ""
@@ -137,12 +137,12 @@ class SummaryRow:
         if self.baseline:
             text += f" The best baseline, {self.baseline}, has {self.baseline_score}."
         if self.difference:
-            text += f" Difference: {self.difference} (95 % interval), {self._result}."
+            text += f" Difference: {self.difference} (95 % interval), {self._conclusion}."
         return text
 
     @property
-    def _result(self) -> str:
-        better = {BETTER: self.model, WORSE: self.baseline}.get(self.outcome)
+    def _conclusion(self) -> str:
+        better = {BETTER: self.model, WORSE: self.baseline}.get(self.result)
         return f"{better} is better" if better else UNCLEAR
 
 
@@ -199,7 +199,7 @@ def summarize_experiment(
     scores : iterable of Score
         Scores of all models.
     question : Question
-        What the experiment asks.
+        The question of the experiment.
     headlines : sequence of Headline or SummaryRow
         Comparisons, the main one first. Rows of other quantities than scores are given as `SummaryRow`.
     intervals : mapping, optional
@@ -242,7 +242,7 @@ def summarize_headline(scores: Sequence[Score], headline: Headline, intervals: I
     Returns
     -------
     SummaryRow
-        Scores, difference with its interval, and outcome.
+        Scores, difference with its interval, and result.
 
     Raises
     ------
@@ -275,11 +275,11 @@ def verdict_sentence(rows: Sequence[SummaryRow]) -> str:
     """
     if not rows:
         return ""
-    if len(rows) == 1 or not any(row.outcome for row in rows):
+    if len(rows) == 1 or not any(row.result for row in rows):
         return _verdict_of_row(rows[0])
-    counts = {outcome: sum(row.outcome == outcome for row in rows) for outcome in (BETTER, WORSE, UNCLEAR, TOO_FEW)}
+    counts = {result: sum(row.result == result for row in rows) for result in (BETTER, WORSE, UNCLEAR, TOO_FEW)}
     compared = sum(counts.values())
-    models = list(dict.fromkeys(row.model for row in rows if row.outcome))
+    models = list(dict.fromkeys(row.model for row in rows if row.result))
     name = models[0] if len(models) == 1 else "Our model"
     texts = {
         BETTER: f"{name} is better than the best baseline in {counts[BETTER]}",
@@ -287,7 +287,7 @@ def verdict_sentence(rows: Sequence[SummaryRow]) -> str:
         UNCLEAR: f"there is no clear difference in {counts[UNCLEAR]}",
         TOO_FEW: f"there are too few runs for an interval in {counts[TOO_FEW]}",
     }
-    parts = [text for outcome, text in texts.items() if counts[outcome]]
+    parts = [text for result, text in texts.items() if counts[result]]
     sentence = f"Of {compared} comparisons: " + ", ".join(parts) + "."
     return sentence
 
@@ -366,7 +366,7 @@ def _summarize_runs(scores: Sequence[Score], headline: Headline, label: str, int
         test = difference(scores, metric, headline.model, best, split=split, n_train=n_train).test
         if test is not None:
             return _with_interval(row, metric, Interval(test.difference, test.low, test.high), test.n)
-    return replace(row, outcome=TOO_FEW)
+    return replace(row, result=TOO_FEW)
 
 
 def _summarize_pairs(scores: Sequence[Score], headline: Headline, label: str) -> SummaryRow:
@@ -387,25 +387,25 @@ def _summarize_pairs(scores: Sequence[Score], headline: Headline, label: str) ->
     shared = {pair: value - by_model[best][pair] for pair, value in ours.items() if pair in by_model[best]}
     interval = pair_interval(shared)
     if interval is None:
-        return replace(row, outcome=TOO_FEW)
+        return replace(row, result=TOO_FEW)
     return _with_interval(row, metric, interval, len(shared))
 
 
 def _with_interval(row: SummaryRow, metric: str, interval: Interval, n_paired: int) -> SummaryRow:
-    """Add a difference and its outcome. Intervals over time blocks have no number of pairs."""
+    """Add a difference and its result. Intervals over time blocks have no number of pairs."""
     text = f"{interval.estimate:+.3f} [{interval.low:+.3f}, {interval.high:+.3f}]"
-    outcome = UNCLEAR
+    result = UNCLEAR
     if interval.low > 0 or interval.high < 0:
-        outcome = BETTER if (interval.low > 0) != (metric in LOWER_IS_BETTER) else WORSE
-    return replace(row, difference=text, outcome=outcome, n_paired=n_paired)
+        result = BETTER if (interval.low > 0) != (metric in LOWER_IS_BETTER) else WORSE
+    return replace(row, difference=text, result=result, n_paired=n_paired)
 
 
 def _verdict_of_row(row: SummaryRow) -> str:
     where = f" on {row.label}" if row.label else ""
-    if row.outcome in (BETTER, WORSE):
-        name, other = (row.model, row.baseline) if row.outcome == BETTER else (row.baseline, row.model)
+    if row.result in (BETTER, WORSE):
+        name, other = (row.model, row.baseline) if row.result == BETTER else (row.baseline, row.model)
         return f"{name} is better than {other} in {row.metric}{where}: difference {row.difference}, 95 % interval."
-    if row.outcome == UNCLEAR:
+    if row.result == UNCLEAR:
         return (
             f"{row.model} and the best baseline, {row.baseline}, do not differ clearly in {row.metric}{where}: "
             f"difference {row.difference}, 95 % interval."
@@ -413,7 +413,7 @@ def _verdict_of_row(row: SummaryRow) -> str:
     text = f"{row.metric[:1].upper()}{row.metric[1:]} of {row.model}{where}: {row.score}"
     if row.baseline:
         text += f"; of the best baseline, {row.baseline}: {row.baseline_score}"
-    return text + ("; there are too few runs for an interval." if row.outcome == TOO_FEW else ".")
+    return text + ("; there are too few runs for an interval." if row.result == TOO_FEW else ".")
 
 
 def _best(means: Mapping[str, float], metric: str) -> str:

@@ -68,7 +68,7 @@ def summary_table(rows: Sequence[SummaryRow]) -> Table:
         "Published": [row.published or EMPTY for row in rows],
         "Best baseline": [f"{row.baseline}: {row.baseline_score}" if row.baseline else EMPTY for row in rows],
         "Difference [95 % interval]": [row.difference or EMPTY for row in rows],
-        "Result": [row.outcome or EMPTY for row in rows],
+        "Result": [row.result or EMPTY for row in rows],
         "Runs": [row.runs or EMPTY for row in rows],
     }
     kept = {heading: texts for heading, texts in columns.items() if any(text != EMPTY for text in texts)}

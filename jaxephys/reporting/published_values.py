@@ -87,7 +87,7 @@ class PublishedPaper(NamedTuple):
     items : sequence of PublishedItem
         Tables and figures in the order of the paper.
     questions : dict of str to Question
-        What each experiment asks, by name of the experiment.
+        The question of each experiment, by its name.
     """
 
     name: str

@@ -10,14 +10,13 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from jaxephys.evaluation.scores import Score
-from jaxephys.reporting.headline import BETTER, UNCLEAR, WORSE, Headline, SummaryRow, summarize_headline
+from jaxephys.reporting.headline import BETTER, WORSE, Headline, SummaryRow, summarize_headline
 from jaxephys.reporting.labels import in_sentence
 from jaxephys.reporting.markdown import table_to_markdown
 from jaxephys.reporting.published_values import PublishedItem, PublishedPaper, PublishedRow
 from jaxephys.reporting.saved_run import SavedRun
 from jaxephys.reporting.tables import EMPTY, Cell, Table
 
-OUTCOMES = {BETTER: "better", WORSE: "worse", UNCLEAR: "not clear"}
 INTRODUCTION = """Every table and figure of the three papers beside runs of this package. *Published* is quoted from the paper. *Reproduced*
 follows the published protocol, with the defects that are named below each heading. *Ours* is our model, and *best baseline* the best of
 the simple models on the same test rows, which favors the baseline. Differences are ours minus baseline with a 95 % interval: corrected for
@@ -49,7 +48,7 @@ def results_page(papers: Sequence[PublishedPaper], runs: Sequence[SavedRun], tit
     Returns
     -------
     str
-        The page. Items without a run say which command is missing.
+        The page. Items without a run name the missing command.
     """
     numbers = {run.path: number for number, run in enumerate(runs, start=1)}
     parts = [f"# {title}", INTRODUCTION.replace("\n", " ")]
@@ -108,7 +107,7 @@ def _row_texts(row: PublishedRow, item: PublishedItem, runs: Sequence[SavedRun],
 
 
 def _difference(row: SummaryRow) -> str:
-    star = "*" if row.outcome in (BETTER, WORSE) else ""
+    star = "*" if row.result in (BETTER, WORSE) else ""
     return f"{row.difference}{star}" if row.difference else EMPTY
 
 

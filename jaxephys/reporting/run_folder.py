@@ -23,15 +23,12 @@ that creates the folder is ``experiments/command_line.py``.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import time
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,8 +47,9 @@ from jaxephys.evaluation.scores import Score
 from jaxephys.evaluation.splits import Split
 from jaxephys.models.run_template import RunTemplate
 from jaxephys.reporting.files import write_csv, write_text
-from jaxephys.reporting.headline import Headline, Intervals, Question, ReportSummary, SummaryRow, summarize_experiment
+from jaxephys.reporting.headline import Headline, Intervals, Question, SummaryRow, summarize_experiment
 from jaxephys.reporting.report import Report, write_report
+from jaxephys.reporting.run_facts import CITATION, fingerprint, library_versions, load_lines, run_facts, setting_text
 from jaxephys.reporting.score_table import write_scores
 from jaxephys.reporting.search import search_table, write_candidates
 from jaxephys.reporting.settings import Settings, settings_to_json
@@ -59,7 +57,6 @@ from jaxephys.reporting.tables import Table, print_table
 from jaxephys.schemas.feature_table import FeatureTable
 from jaxephys.schemas.storage import write_npz
 
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn", "imbalanced-learn")
 NO_QUESTION = Question("")
 T = TypeVar("T")
 TABLE_WIDTH = 140  # characters; a wrapped table is hard to read
@@ -331,7 +328,7 @@ class RunFolder:
         notes : iterable of str
             Sentences on the protocol. Runs that diverged are added.
         question : Question
-            What the experiment asks, and what is published about it.
+            The question of the experiment, and what is published about it.
         headlines : sequence of Headline or SummaryRow
             Comparisons of the summary, the main one first. Without them the summary only counts models and runs.
         intervals : mapping, optional
@@ -352,8 +349,23 @@ class RunFolder:
         if smoke:
             summary = replace(summary, verdict=f"No conclusion from a smoke run. Computed: {summary.verdict}")
         self.manifest["summary"] = summary.to_json()
-        content = self._make_report(title, summary, introduction, tables, figures, notes, SMOKE if smoke else "")
-        page = write_report(self.path, content)
+        settings = {"preset": self.preset, **settings_to_json(self.settings)}
+        page = write_report(
+            self.path,
+            Report(
+                title,
+                summary,
+                introduction,
+                tables,
+                figures,
+                notes,
+                alert=SMOKE if smoke else "",
+                settings={name: setting_text(value) for name, value in settings.items() if name != "preset" or value},
+                facts=run_facts(self._manifest("complete")),
+                load=load_lines(self.path),
+                citation=[CITATION, *([question.paper] if question.paper else [])],
+            ),
+        )
         self._write_manifest("diverged" if self.diverged else "complete")
         screen = Console()
         screen.width = max(screen.width, TABLE_WIDTH)
@@ -362,50 +374,6 @@ class RunFolder:
             print_table(table, screen)
         screen.print(f"\n{summary.verdict}", highlight=False, soft_wrap=True)
         screen.print(f"report and figures: {page} and {page.with_suffix('.md').name}", highlight=False, soft_wrap=True)
-
-    def _make_report(
-        self,
-        title: str,
-        summary: ReportSummary,
-        introduction: str,
-        tables: Mapping[str, Table],
-        figures: Mapping[str, Path],
-        notes: Sequence[str],
-        alert: str,
-    ) -> Report:
-        """Add settings, hardware and time, the lines that load the models, and the citation."""
-        versions, manifest = library_versions(), self._manifest("complete")
-        facts = {
-            "Command": " ".join(self.command),
-            "Versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-            "Devices": ", ".join(f"{n} x {kind}" for kind, n in Counter(manifest["devices"]).items()),
-            "Time": progress.format_seconds(manifest["wall_seconds"]) + " in total",
-            "Data": ", ".join(f"{k[5:]} sha256 {v[:12]}" for k, v in self.manifest.items() if k.startswith("data_")),
-        }
-        trainings = {key: entry for key, entry in self.manifest.items() if isinstance(entry, dict)}
-        trainings = {"": self.manifest, **trainings}
-        for name, entry in trainings.items():
-            if "run_seconds" in entry:
-                times = [progress.format_seconds(entry[key]) for key in ("compile_seconds", "run_seconds")]
-                label = f"Training{f' {name}' * bool(name)}"
-                facts[label] = f"{entry['execution']}; compiled in {times[0]}, trained in {times[1]}"
-        settings = {name: _setting_text(value) for name, value in settings_to_json(self.settings).items()}
-        settings = {"preset": self.preset, **settings} if self.preset else settings
-        own = f"jaxephys {__version__}, the jaxephys developers (CITATION.cff has the entry)."
-        citation = [own, *([summary.question.paper] if summary.question.paper else [])]
-        return Report(
-            title,
-            summary,
-            introduction,
-            tables,
-            figures,
-            notes,
-            alert,
-            settings,
-            {name: text for name, text in facts.items() if text},
-            load_lines(self.path),
-            citation,
-        )
 
     def _previous_manifest(self) -> dict[str, Any]:
         """Return the manifest of the run that is resumed; empty if it was killed before writing one."""
@@ -434,72 +402,6 @@ class RunFolder:
             "wall_seconds": round(time.time() - self.started, 3),
             **self.manifest,
         }
-
-
-def load_lines(path: Path) -> list[str]:
-    """Return the lines of Python that load the models of a run folder.
-
-    Parameters
-    ----------
-    path : Path
-        The run folder.
-
-    Returns
-    -------
-    list of str
-        One line per saved model; empty if there is none.
-    """
-    saved = path / "model"
-    if (saved / "config.json").exists() or ((path / "checkpoints").is_dir() and not saved.exists()):
-        return [f'model = jaxephys.load("{path.as_posix()}")']
-    folders = sorted(folder for folder in saved.glob("*") if (folder / "config.json").exists())
-    return [f'{_identifier(folder.name)} = jaxephys.load("{folder.as_posix()}")' for folder in folders]
-
-
-def fingerprint(arrays: Any) -> str:
-    """Return a hash of the values, shapes and types of all arrays of a pytree.
-
-    Parameters
-    ----------
-    arrays : pytree of arrays
-        The data of an experiment.
-
-    Returns
-    -------
-    str
-        SHA-256 digest, 64 hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(arrays):
-        leaf = np.ascontiguousarray(leaf)
-        digest.update(f"{leaf.shape}{leaf.dtype}".encode() + leaf.tobytes())
-    return digest.hexdigest()
-
-
-def library_versions() -> dict[str, str]:
-    """Return the installed versions of the libraries that results depend on.
-
-    Returns
-    -------
-    dict of str to str
-        Version, or ``"not installed"``, by name of the distribution.
-    """
-    versions = {}
-    for name in PACKAGES:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            versions[name] = "not installed"
-    return versions
-
-
-def _identifier(name: str) -> str:
-    """A variable name for the model of a data set."""
-    return "model_" + "".join(letter if letter.isalnum() else "_" for letter in name)
-
-
-def _setting_text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _write_runs(folder: Path, result: FitResult, suffix: str) -> None:

@@ -110,7 +110,7 @@ def html_page(title: str, body: Iterable[str]) -> str:
     """
     head = (
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<link rel="icon" href="data:,">'  # otherwise a browser asks for one
+        '<link rel="icon" href="data:,">'  # without it a browser requests one
         f"<title>{escape(title)}</title><style>{STYLE}</style>"
     )
     content = "\n".join(part for part in body if part)
@@ -159,13 +159,13 @@ def _summary(report: Report) -> str:
 
 def _tiles(row: SummaryRow) -> str:
     """The numbers of the main comparison side by side."""
-    kind = {BETTER: "better", WORSE: "worse"}.get(row.outcome, "")
+    kind = {BETTER: "better", WORSE: "worse"}.get(row.result, "")
     where = f", {row.label}" if row.label else ""
     tiles = [
         ("Ours", row.score, f"{row.model}: {row.metric}{where}{f' ({row.runs})' if row.runs else ''}", ""),
         ("Published", row.published or "no number", "", "" if row.published else "none"),
         ("Best baseline", row.baseline_score or "none", row.baseline or "", "" if row.baseline else "none"),
-        ("Ours minus baseline", row.difference or "-", f"95 % interval: {row.outcome}" if row.baseline else "", kind),
+        ("Ours minus baseline", row.difference or "-", f"95 % interval: {row.result}" if row.baseline else "", kind),
     ]
     html = ""
     for name, value, detail, style in tiles:

@@ -1,4 +1,4 @@
-"""Without the extras every test module can still be imported: those that need a package of an extra ask for it first, or skip.
+"""Without the extras every test module can still be imported: those that need a package of an extra are skipped first.
 
 The imports are read from the source, so that this takes a second and needs no second environment.
 """

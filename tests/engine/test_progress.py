@@ -74,7 +74,7 @@ def test_slow_loops_print_lines_and_fast_ones_none(monkeypatch):
     assert list(progress.track("ab", "letters", fast)) == ["a", "b"] and printed(fast) == ""
 
 
-def test_library_code_shows_progress_only_where_a_command_asks_for_it(monkeypatch):
+def test_library_code_shows_progress_only_where_a_command_has_chosen_a_console(monkeypatch):
     monkeypatch.setattr(progress, "SLOW_SECONDS", -1.0)
     console = make_console(terminal=False)
     assert list(progress.track([1], "silent")) == [1]

@@ -13,7 +13,7 @@ from jaxephys.reporting.files import write_csv
 from jaxephys.reporting.published_values import PublishedItem, PublishedPaper, PublishedRow
 from jaxephys.reporting.results_page import results_page
 from jaxephys.reporting.run_comparison import compare_runs
-from jaxephys.reporting.run_folder import load_lines
+from jaxephys.reporting.run_facts import load_lines
 from jaxephys.reporting.saved_run import read_run
 from jaxephys.reporting.score_table import write_scores
 

@@ -30,7 +30,7 @@ def test_a_model_is_compared_with_the_best_baseline():
     scores = make_scores()
     row = summarize_headline(scores, Headline("accuracy", "arcface", ("logistic", "bilstm"), published="0.91"))
     ours, best = (summarize(scores)[model, "accuracy"] for model in ("arcface", "bilstm"))
-    assert (row.model, row.baseline, row.published, row.outcome) == ("arcface", "bilstm", "0.91", BETTER)
+    assert (row.model, row.baseline, row.published, row.result) == ("arcface", "bilstm", "0.91", BETTER)
     assert row.difference.startswith(f"{ours.mean - best.mean:+.3f} [") and row.n_paired == 12
     expected = f"The model arcface has a test accuracy of {ours.mean:.3f} ± {ours.sd:.3f} (4 seeds x 3 folds, n = 100)."
     assert row.sentences.startswith(
@@ -38,7 +38,7 @@ def test_a_model_is_compared_with_the_best_baseline():
     )
     assert row.sentences.endswith("(95 % interval), arcface is better.")
     lower = summarize_headline(scores, Headline("ece", "logistic", ("bilstm", "arcface"), n_train=400))
-    assert (lower.baseline, lower.outcome) == ("arcface", WORSE), "a lower calibration error is better"
+    assert (lower.baseline, lower.result) == ("arcface", WORSE), "a lower calibration error is better"
     with pytest.raises(ValueError, match="no model forest"):
         summarize_headline(scores, Headline("accuracy", "arcface", ("forest",)))
 
@@ -46,17 +46,17 @@ def test_a_model_is_compared_with_the_best_baseline():
 def test_scores_of_one_of_several_test_sets_are_compared():
     other = [score._replace(test_on="scala", value=0.1) for score in make_scores()]
     row = summarize_headline([*make_scores(), *other], Headline("accuracy", "arcface", (), test_on="scala"))
-    assert row.score == "0.100 ± 0.000" and row.label == "the test set scala" and row.outcome == ""
+    assert row.score == "0.100 ± 0.000" and row.label == "the test set scala" and row.result == ""
 
 
 def test_a_single_run_has_the_interval_over_time_blocks_or_none():
     scores = [make_score(name, value=value) for name, value in (("network", 0.8), ("rate", 0.7))]
     headline = Headline("accuracy", "network", ["rate"])
-    assert summarize_headline(scores, headline).outcome == TOO_FEW
+    assert summarize_headline(scores, headline).result == TOO_FEW
     key = ("gouwens", "gouwens", "network - rate", "accuracy")
-    for low, outcome in ((0.05, BETTER), (-0.05, UNCLEAR)):
+    for low, result in ((0.05, BETTER), (-0.05, UNCLEAR)):
         row = summarize_headline(scores, headline, {key: Interval(0.1, low, 0.2)})
-        assert (row.outcome, row.difference) == (outcome, f"+0.100 [{low:+.3f}, +0.200]")
+        assert (row.result, row.difference) == (result, f"+0.100 [{low:+.3f}, +0.200]")
 
 
 def test_means_over_pairs_have_an_interval_over_data_sets():
@@ -68,9 +68,9 @@ def test_means_over_pairs_have_an_interval_over_data_sets():
         for seed in range(seeds)
     ]
     row = summarize_headline(scores, Headline("accuracy", "network", ["rate"], label="others", pairs=pairs))
-    assert (row.runs, row.score, row.outcome) == ("6 pairs x 2 seeds", "0.805 ± 0.000", BETTER)
+    assert (row.runs, row.score, row.result) == ("6 pairs x 2 seeds", "0.805 ± 0.000", BETTER)
     few = summarize_headline(scores, Headline("accuracy", "network", ["rate"], pairs=pairs[:2]))
-    assert few.outcome == TOO_FEW, "two test sets"
+    assert few.result == TOO_FEW, "two test sets"
     assert pair_interval({("a", "b"): 1.0, ("a", "c"): 0.0}) is None
 
 

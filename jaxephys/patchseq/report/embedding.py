@@ -199,7 +199,7 @@ def purity_rows(scores: Sequence[Score], attributes: Mapping[str, Attribute]) ->
     Returns
     -------
     list of SummaryRow
-        One row per attribute. The outcome is "better" if the purity is above the middle 95 % of the shuffles.
+        One row per attribute. The result is "better" if the purity is above the middle 95 % of the shuffles.
     """
     rows, space = [], SPACES[1]
     for name, attribute in attributes.items():
@@ -215,7 +215,7 @@ def purity_rows(scores: Sequence[Score], attributes: Mapping[str, Attribute]) ->
                 baseline=f"labels shuffled{fixed}",
                 baseline_score=f"{chance:.3f}",
                 difference=f"{purity - chance:+.3f} [{purity - high:+.3f}, above]",
-                outcome=BETTER if purity > high else UNCLEAR,
+                result=BETTER if purity > high else UNCLEAR,
                 text=f"Of the {N_NEIGHBORS} nearest cells, {purity:.1%} have the same {name}; with labels shuffled{fixed} {chance:.1%}.",
             )
         )
