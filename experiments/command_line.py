@@ -58,10 +58,9 @@ def main(name: str, description: str | None, presets: Mapping[str, S], run: Call
         progress.show_on(folder.console if folder.is_first_host else None)
         run(settings, folder)
     except KeyboardInterrupt:
-        kept = folder is not None and not _discard_without_result(folder)
-        sys.exit(
-            f"interrupted; continue with --resume {folder.path}" if kept else "interrupted before the first result"
-        )
+        if folder is None or _discard_without_result(folder):
+            sys.exit("interrupted before the first result")
+        sys.exit(f"interrupted; continue with --resume {folder.path}")
     except BaseException as error:
         if folder is not None:
             _discard_without_result(folder)

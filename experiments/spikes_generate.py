@@ -12,10 +12,9 @@ themselves has the best possible rates. Two stretches of the real recording show
     python -m experiments.spikes_generate paper --data FOLDER        the described layer in full: 3,125 bins, 200 epochs, ten seeds
     python -m experiments.spikes_generate population --data FOLDER   our network, for any units
 
-``python -m jaxephys plan spikes_generate paper`` predicts the time of training on the device at hand.
-
-The described layer has no memory beyond its window, so that in the free run it reads the last bin only. The published script copies the
-bin that it is shown, and no distances of rasters are published.
+``paper`` trains the 120 networks of ``spikes_grid paper``: six days on two cores, about 40 minutes on an H100
+(``python -m jaxephys plan spikes_generate paper`` predicts it for the device at hand). The described layer has no memory beyond its window, so
+that in the free run it reads the last bin only. The published script copies the bin that it is shown, and no distances are published.
 
 Expected of ``population`` on one in vitro and one in vivo recording (--max-epochs 3, 20,000 bins), root mean square difference of rates in octaves:
 in vivo 0.87 for the bounded network, 1.04 unbounded, 0.83 for the Poisson process of the rates before; in vitro 0.75, 1.33 and 0.55.

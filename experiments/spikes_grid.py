@@ -139,7 +139,7 @@ def run(settings: SpikeGrid, folder: RunFolder) -> None:
         *NOTES,
         *(LEGACY_NOTES if "legacy" in settings.networks else []),
     ]
-    question, headlines = QUESTIONS["spikes_grid"], group_headlines(recordings, shown, references)
+    question, headlines = QUESTIONS["spikes_grid"], group_headlines(recordings, names_of_networks, references)
     text, intervals = ("Transfer between recordings", INTRODUCTION), scored.intervals
     folder.write_report(scores, *text, tables, figures, notes, question, headlines, intervals=intervals)
 

@@ -52,5 +52,13 @@ def test_examples_of_docstrings(module, fit_once, tmp_path, monkeypatch):
 def test_the_public_classes_have_examples():
     import jaxephys
 
-    for name in ("PatchSeqClassifier", "Hippie", "SpikeTransformer", "FeatureTable", "UnitTable", "Recording"):
+    for name in (
+        "PatchSeqClassifier",
+        "KernelClassifier",
+        "Hippie",
+        "SpikeTransformer",
+        "FeatureTable",
+        "UnitTable",
+        "Recording",
+    ):
         assert ">>> " in (getattr(jaxephys, name).__doc__ or ""), f"{name} has no example in its docstring"

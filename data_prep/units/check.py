@@ -39,9 +39,10 @@ def check_units(units: UnitTable) -> Report:
     >>> import numpy as np
     >>> waves = np.random.default_rng(0).normal(size=(6, 50))
     >>> waves[4] = waves[1]
-    >>> report = check_units(UnitTable.from_arrays(wave=waves, subject=["a", "a", "a", "b", "b", "b"]))
+    >>> units = UnitTable.from_arrays(wave=waves, unit=list("uvwxyz"), subject=["a", "a", "a", "b", "b", "b"])
+    >>> report = check_units(units)
     >>> [finding.text for finding in report.findings if finding.kind == "repeated rows"]
-    ['waveform: 1 rows repeat an earlier one exactly (1 of them across subjects): row 4']
+    ['waveform: 1 rows repeat an earlier one exactly (1 of them across subjects): y']
     """
     checks = (
         _row_indices, _flat_rows, _missing_rows, _repeated_rows, _unusual_waveforms, _mixed_scales, _small_classes,

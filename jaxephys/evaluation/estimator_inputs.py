@@ -7,7 +7,7 @@ training labels, `class_codes` finds labels among the classes of a trained class
 from __future__ import annotations
 
 from numbers import Real
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -20,7 +20,7 @@ from jaxephys.schemas.feature_table import UNLABELLED, FeatureTable
 FLOATS = (np.float64, np.float32)
 
 
-def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Float[np.ndarray, "row column"]:
+def check_features(estimator: Any, X: Any, *, reset: bool) -> Float[np.ndarray, "row column"]:
     """Return features as an array; store or compare the number and the names of the columns, as scikit-learn does.
 
     Parameters
@@ -48,7 +48,7 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Float[np
         If the features are sparse.
     """
     if not isinstance(X, FeatureTable):
-        values = validate_data(estimator, X, reset=reset, dtype=FLOATS, ensure_all_finite=False)
+        values: Any = validate_data(estimator, X, reset=reset, dtype=FLOATS, ensure_all_finite=False)
         if (infinite := np.isinf(values)).any():
             row, column = np.argwhere(infinite)[0]
             name = getattr(estimator, "feature_names_in_", np.arange(values.shape[1]))[column]
@@ -56,19 +56,20 @@ def check_features(estimator: BaseEstimator, X: Any, *, reset: bool) -> Float[np
                 f"column {name} of row {row} is {values[row, column]}: give a number, or NaN where it is missing"
             )
         return values
+    values = X.values
     if reset:
-        validate_data(estimator, X.values, reset=True, ensure_all_finite=False)
+        validate_data(estimator, cast(Any, values), reset=True, ensure_all_finite=False)
         estimator.feature_names_in_ = np.array(X.features, object)
     expected, names = estimator.n_features_in_, getattr(estimator, "feature_names_in_", None)
-    if X.values.shape[1] != expected:
-        raise ValueError(f"the table has {X.values.shape[1]} features, but the classifier was trained on {expected}")
+    if values.shape[1] != expected:
+        raise ValueError(f"the table has {values.shape[1]} features, but the classifier was trained on {expected}")
     if names is not None and (differs := np.array(X.features, object) != names).any():
         column = int(differs.argmax())
         raise ValueError(
             f"feature {column} of the table is {X.features[column]!r}, but it was {names[column]!r} in training: "
             f"give the features of the training table in the same order"
         )
-    return X.values
+    return values
 
 
 def check_labels(estimator: BaseEstimator, X: Any, y: Any) -> Shaped[np.ndarray, "row"]:

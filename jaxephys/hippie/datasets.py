@@ -186,7 +186,7 @@ class EncodedLabels(NamedTuple):
     classes: Shaped[np.ndarray, "class"]
 
 
-def encode_labels(labels: Sequence[Any] | Shaped[np.ndarray, "..."] | None, count: int) -> EncodedLabels:
+def encode_labels(labels: Any, count: int) -> EncodedLabels:
     """Return labels as integer codes. Their type and order are kept: integers are sorted as numbers and not as text.
 
     Parameters

@@ -299,7 +299,7 @@ class Hippie(HippieInference, EnsembleEstimator):
             self.trained_on_ = np.union1d(self.trained_on_, initial.trained_on_)
         return self
 
-    def fit_transform(
+    def fit_transform(  # pyright: ignore[reportIncompatibleMethodOverride] # scikit-learn names the units X
         self,
         units: UnitsLike,
         y: Any = None,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
+from scipy.sparse import issparse
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -601,17 +602,19 @@ class HippieInference(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
                 self.__dict__.pop(name, None)
         if fitting and isinstance(units, (list, tuple)) and not units:
             raise ValueError("there is no table of units: give one, or several")
-        if is_unit_source(units):
+        if is_unit_source(units) and not issparse(units):  # some sparse matrices are mappings
             return [as_unit_table(units)]
         if isinstance(units, (list, tuple)) and all(is_unit_source(table) for table in units):
             return [as_unit_table(table) for table in units]
         options: Any = {
             "ensure_all_finite": "allow-nan",
             "ensure_min_samples": max(min_units, 1),
-            "ensure_min_features": 2,
+            "ensure_min_features": 2 if fitting else 1,
         }
-        rows = validate_data(self, units, reset=fitting, dtype=np.float32, **options)
-        return [UnitTable.from_arrays(**split_columns(rows, [name for name, _ in preparation.lengths]))]
+        values: Any = units
+        rows: Any = validate_data(self, values, reset=fitting, dtype=np.float32, **options)
+        curves: dict[str, Any] = split_columns(rows, [name for name, _ in preparation.lengths])
+        return [UnitTable.from_arrays(**curves)]
 
     def _as_table(self, units: UnitsLike) -> UnitTable:
         """Return units as one table."""

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.metrics import balanced_accuracy_score
 
+from jaxephys.engine.progress import track
 from jaxephys.hippie.benchmark import Benchmark, FoldProbabilities, cross_validate
 from jaxephys.hippie.datasets import FindDataset, RelatedDatasets, unrelated_tables
 from jaxephys.hippie.feature_views import compute_feature_views
@@ -76,12 +77,14 @@ class KernelSelection:
         Registry of data sets.
     related_datasets : callable
         Returns the names of data sets that share recordings with some others.
+    accuracies : dict of str to array of shape (choices,) or None
+        Result of `leave_one_out_accuracies` by the registry's name of a data set, None for one with too few labels. Filled by `choose`.
     """
 
     tables: Mapping[str, UnitTable]
     find_dataset: FindDataset
     related_datasets: RelatedDatasets
-    _accuracies: dict[str, Float[np.ndarray, "choice"] | None] = field(default_factory=dict)
+    accuracies: dict[str, Float[np.ndarray, "choice"] | None] = field(default_factory=dict)
 
     def choose(self, benchmark: Benchmark) -> KernelChoice | None:
         """Choose views and width for a benchmark without its data sets.
@@ -99,10 +102,10 @@ class KernelSelection:
         others = unrelated_tables(benchmark.datasets, self.tables, self.find_dataset, self.related_datasets)
         accuracies = []
         for name, table in others.items():
-            if name not in self._accuracies:
-                self._accuracies[name] = _accuracies_on(name, table)
-            if self._accuracies[name] is not None:
-                accuracies.append(self._accuracies[name])
+            if name not in self.accuracies:
+                self.accuracies[name] = _accuracies_on(name, table)
+            if self.accuracies[name] is not None:
+                accuracies.append(self.accuracies[name])
         return CHOICES[int(np.mean(accuracies, axis=0).argmax())] if accuracies else None
 
     def evaluate(self, benchmark: Benchmark) -> dict[str, FoldProbabilities]:
@@ -157,7 +160,7 @@ def leave_one_out_accuracies(benchmark: Benchmark) -> Float[np.ndarray, "choice"
     train = benchmark.split(benchmark.folds[0])[0]
     codes, views = benchmark.codes[train], compute_feature_views(benchmark.table.raw)
     accuracies = np.full(len(CHOICES), 1 / len(benchmark.classes))
-    for index, choice in enumerate(CHOICES):
+    for index, choice in enumerate(track(CHOICES, f"{benchmark.name}: choosing the kernel")):
         blocks = {name: views[name][train] for name in choice.views if name in views}
         if blocks:
             values, widths = join_blocks(blocks)

@@ -6,6 +6,7 @@ import csv
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -345,6 +346,46 @@ def bootstrap_table(
     return Table(_with_published(_columns(means, values, intervals), published or {}), [])
 
 
+def bootstrap_differences(
+    probabilities: Mapping[Benchmark, Mapping[str, FoldProbabilities]], headlines: Sequence[Headline]
+) -> dict[tuple[str, str, str, str], Interval]:
+    """Compute 95 % intervals of the differences of the summary over the tested units, for benchmarks with a single fold.
+
+    Parameters
+    ----------
+    probabilities : mapping of Benchmark to mapping of str to FoldProbabilities
+        Probabilities by benchmark and model.
+    headlines : sequence of Headline
+        Comparisons of a model with baselines on each benchmark.
+
+    Returns
+    -------
+    dict of (train_on, test_on, "model - baseline", metric) to Interval
+        Units are resampled; a unit keeps its predictions by all seeds of both models.
+    """
+    intervals = {}
+    for headline in headlines:
+        benchmark = next(one for one in probabilities if one.name == headline.test_on)
+        codes = benchmark.codes[benchmark.split(0)[1]]
+        predicted = {
+            model: np.stack([probability.argmax(axis=1) for probability in probabilities[benchmark][model].values()], 1)
+            for model in (headline.model, *headline.baselines)
+        }
+        ours = predicted[headline.model]
+        for baseline in headline.baselines:
+            columns = np.concatenate([codes[:, None], ours, predicted[baseline]], axis=1)
+            difference = partial(_recall_difference, n_first=ours.shape[1])
+            key = benchmark.name, benchmark.name, f"{headline.model} - {baseline}", METRIC
+            intervals[key] = block_bootstrap(difference, columns, 1, BOOTSTRAP_SAMPLES)
+    return intervals
+
+
+def _recall_difference(columns: np.ndarray, n_first: int) -> float:
+    """The balanced accuracy of the first predictions minus that of the others. The first column has the true classes."""
+    first, others = columns[:, : n_first + 1], np.delete(columns, np.s_[1 : n_first + 1], axis=1)
+    return _mean_recall(first) - _mean_recall(others)
+
+
 def _mean_recall(columns: np.ndarray) -> float:
     """Return the balanced accuracy averaged over seeds. Columns are the true classes and the predictions of each seed."""
     correct = columns[:, 1:] == columns[:, :1]
@@ -551,8 +592,8 @@ def write_pretraining_report(
     introduction = "Networks trained on all data sets without labels: explained variance of each curve, and share of active latent dimensions."
     r2 = [metric for metric in metrics if metric.startswith("r2_")]
     headlines = [Headline(metric, "pretrained", [], split="validation", label="validation units") for metric in r2]
-    tables, question = name_network(report, settings), QUESTIONS["hippie_pretrain"]
-    folder.write_report(scores, "Pretraining", introduction, tables, {}, [note], question, headlines)
+    shown, question = name_network(report, settings), QUESTIONS["hippie_pretrain"]
+    folder.write_report(scores, "Pretraining", introduction, shown, {}, [note], question, headlines)
 
 
 def score_clusters(model: Hippie, name: str, units: UnitTable, cluster: np.ndarray) -> list[Score]:

@@ -68,9 +68,11 @@ def check_numbers(estimator: Any, **least: int | float) -> None:
     ValueError: seeds is 0: give a whole number of 1 or more
     """
     for name, smallest in least.items():
-        value, whole = getattr(estimator, name), isinstance(smallest, int)
+        value: Any = getattr(estimator, name)
+        whole = isinstance(smallest, int)
         kind, words = (Integral, "a whole number") if whole else (Real, "a number")
-        if not isinstance(value, kind) or isinstance(value, (bool, np.bool_)) or not smallest <= value < np.inf:
+        is_number = isinstance(value, kind) and not isinstance(value, (bool, np.bool_))
+        if not is_number or not smallest <= float(value) < np.inf:
             raise ValueError(f"{name} is {value!r}: give {words} of {smallest:g} or more")
 
 

@@ -89,7 +89,7 @@ def predict(arguments: argparse.Namespace) -> str:
     lines = [classifier.describe(), *(f"- {message}" for message in messages)]
     certain = Counter(predicted[members.sum(axis=1) == 1].tolist())
     for name, count in sorted(Counter(predicted.tolist()).items()):
-        lines.append(f"{name}: {count} cells, for {certain[name]} of them no other class is possible")
+        lines.append(f"{name}: {count} cells, for {certain[name]} of them the set has no other class")
     lines.append(
         f"{unusual.sum()} of {len(cells)} cells are unusual: every class is less probable than for {arguments.coverage:.0%} of "
         f"its held-out training cells, which is true of about {1 - arguments.coverage:.0%} of ordinary cells if the model hardly errs"

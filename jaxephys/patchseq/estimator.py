@@ -627,9 +627,10 @@ class PatchSeqClassifier(ClassifierMixin, EnsembleEstimator):
             self.random_state, Integral | None
         ):  # a generator is no JSON value: the seed that it has drawn
             parameters["random_state"] = self.first_seed_
-        if self.families is not None:
+        families: Mapping[str, Any] | None = self.families
+        if families is not None:
             parameters["families"] = {
-                name: int(some) if isinstance(some, Integral) else list(some) for name, some in self.families.items()
+                name: int(some) if isinstance(some, Integral) else list(some) for name, some in families.items()
             }
         return parameters
 

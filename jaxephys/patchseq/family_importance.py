@@ -7,7 +7,7 @@ classifier. ``importance_tables`` and ``importance_notes`` summarize the scores.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -341,9 +341,10 @@ def importance_rows(
     for name, lost in losses.items():
         value = _rank_correlation(mean.mean(axis=0), lost.mean(axis=0))
         text = f"Attention ranks the {len(cells.families)} families like the macro-F1 {name} with a Spearman correlation of {value:.2f}."
-        of_seeds = {"baseline": "attention of another seed", "baseline_score": f"{np.mean(pairs):.2f}"} if pairs else {}
-        label = f"families, macro-F1 {name}"
-        rows.append(SummaryRow(label, "rank correlation", "attention", f"{value:.2f}", text=text, **of_seeds))
+        row = SummaryRow(f"families, macro-F1 {name}", "rank correlation", "attention", f"{value:.2f}", text=text)
+        if pairs:
+            row = replace(row, baseline="attention of another seed", baseline_score=f"{np.mean(pairs):.2f}")
+        rows.append(row)
     return rows
 
 

@@ -77,7 +77,7 @@ def first_seed(random_state: Any, seeds: int) -> int:
     """
     if not isinstance(random_state, Integral):
         return int(check_random_state(random_state).randint(LARGEST_SEED - seeds))
-    if not 0 <= random_state <= LARGEST_SEED - seeds:
+    if not 0 <= int(random_state) <= LARGEST_SEED - seeds:
         raise ValueError(
             f"random_state is {random_state}: give a whole number from 0 to {LARGEST_SEED - seeds}, or None"
         )

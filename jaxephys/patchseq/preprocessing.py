@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -336,12 +336,12 @@ def column_medians(values: Float[np.ndarray, "row column"]) -> Float[np.ndarray,
 class SignedLogScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """The signed-logarithm scale as a scikit-learn transformer, followed by the flags of missing values."""
 
-    def fit(self, X: np.ndarray, y: object = None) -> SignedLogScaler:
+    def fit(self, X: Any, y: object = None) -> SignedLogScaler:
         """Fit the scale to training rows.
 
         Parameters
         ----------
-        X : array of shape (row, column)
+        X : array-like or DataFrame of shape (row, column)
             Features, NaN where a value is missing.
         y : ignored
             Present for scikit-learn.
@@ -351,16 +351,16 @@ class SignedLogScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         SignedLogScaler
             The fitted transformer; ``scale_`` holds the scale.
         """
-        X = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan")
-        self.scale_ = fit_signed_log(X)
+        values: Any = validate_data(self, X, dtype=np.float64, ensure_all_finite="allow-nan")
+        self.scale_ = fit_signed_log(values)
         return self
 
-    def transform(self, X: np.ndarray) -> np.ndarray:
+    def transform(self, X: Any) -> np.ndarray:
         """Scale rows and append the flags.
 
         Parameters
         ----------
-        X : array of shape (row, column)
+        X : array-like or DataFrame of shape (row, column)
             Features, NaN where a value is missing.
 
         Returns
@@ -369,9 +369,9 @@ class SignedLogScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             Scaled features, then one column of zeros and ones for each feature that has a flag.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, reset=False, dtype=np.float32, ensure_all_finite="allow-nan")
-        flags = np.asarray(missing_flags(X, self.scale_))[:, np.flatnonzero(self.scale_.flagged)]
-        return np.concatenate([apply_scale(X, self.scale_), flags], axis=1)
+        values: Any = validate_data(self, X, reset=False, dtype=np.float32, ensure_all_finite="allow-nan")
+        flags = np.asarray(missing_flags(values, self.scale_))[:, np.flatnonzero(self.scale_.flagged)]
+        return np.concatenate([apply_scale(values, self.scale_), flags], axis=1)
 
     def get_feature_names_out(self, input_features: Sequence[str] | None = None) -> np.ndarray:
         """Return the names of the columns that ``transform`` makes.
@@ -386,7 +386,7 @@ class SignedLogScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         array of str, shape (column + flagged columns,)
             The features, then ``<feature>_missing`` for each one that has a flag.
         """
-        names = super().get_feature_names_out(input_features)
+        names = np.asarray(super().get_feature_names_out(input_features))
         flagged = names[np.flatnonzero(self.scale_.flagged)]
         return np.concatenate([names, np.array([f"{name}_missing" for name in flagged], object)])
 

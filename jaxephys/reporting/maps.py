@@ -276,6 +276,35 @@ def draw_labelled_planes(
     return save_figure(figure, folder, name, ("panel", "row", "class", "x", "y"), rows, note)
 
 
+def spread_labels(
+    positions: Float[np.ndarray, "class 2"], height: float, width: float | None = None
+) -> Float[np.ndarray, "class 2"]:
+    """Move labels up where they would cover another, starting with the lowest one.
+
+    Parameters
+    ----------
+    positions : array, shape (n, 2)
+        Positions of the labels in the units of the axes.
+    height : float
+        Height of a label.
+    width : float, optional
+        Distance at which labels side by side do not touch; by default four times the height.
+
+    Returns
+    -------
+    array, shape (n, 2)
+        The positions, some of them higher.
+    """
+    placed, width = positions.copy(), 4 * height if width is None else width
+    order = np.argsort(positions[:, 1], kind="stable")
+    for n_placed, i in enumerate(order):
+        for j in order[:n_placed]:
+            near = abs(placed[i, 0] - placed[j, 0]) < width
+            if near and abs(placed[i, 1] - placed[j, 1]) < height:
+                placed[i, 1] = placed[j, 1] + height
+    return placed
+
+
 def _attention_map(
     axes: Axes, attention: Float[np.ndarray, "..."], rows: Sequence[str], columns: Sequence[str], label: str
 ) -> None:
@@ -359,21 +388,9 @@ def _scatter(
     if write_names:
         medians = np.array([np.median(plane[labels == name], axis=0) for name in classes])
         halo = [withStroke(linewidth=3, foreground="white")]
-        positions = _spread_labels(medians, 0.07 * float(np.ptp(plane, axis=0).max()))
+        positions = spread_labels(medians, 0.07 * float(np.ptp(plane, axis=0).max()))
         for name, (x, y) in zip(classes, positions, strict=True):
             axes.text(x, y, str(name), ha="center", va="center", fontsize=10, weight="bold", path_effects=halo)
     axes.set(xticks=[], yticks=[])
     axes.set_aspect("equal", "datalim")
     axes.spines[:].set_visible(True)
-
-
-def _spread_labels(positions: Float[np.ndarray, "class 2"], height: float) -> Float[np.ndarray, "class 2"]:
-    """Move labels up where they would cover another, starting with the lowest one."""
-    placed = positions.copy()
-    order = np.argsort(positions[:, 1], kind="stable")
-    for n_placed, i in enumerate(order):
-        for j in order[:n_placed]:
-            near = abs(placed[i, 0] - placed[j, 0]) < 4 * height
-            if near and abs(placed[i, 1] - placed[j, 1]) < height:
-                placed[i, 1] = placed[j, 1] + height
-    return placed

@@ -43,7 +43,8 @@ def compare_runs(runs: Sequence[SavedRun], metrics: Sequence[str] = ()) -> dict[
     if len(runs) < 2:
         raise ValueError("a comparison needs two or more run folders")
     common = set.intersection(*({score.metric for score in run.scores} for run in runs))
-    if not common or (unknown := sorted(set(metrics) - common)):
+    unknown = sorted(set(metrics) - common)
+    if not common or unknown:
         what = "a metric" if not common else f"the metric {unknown[0]!r}"
         raise ValueError(f"the runs do not have {what} in common; they share {', '.join(sorted(common)) or 'none'}")
     names = run_names(runs)

@@ -169,7 +169,7 @@ class _Templates:
             return None
         digits = re.search(r"\d+$", str(self.file[group[row]].name))
         series = self.file.get(f"processing/ecephys/SpikeWaveforms{digits.group()}") if digits else None
-        if not _is_group(series) or "timestamps" not in series:
+        if series is None or not _is_group(series) or "timestamps" not in series:
             return None
         stamps, data = read_array(series, "timestamps"), get_dataset(series, "data")
         index = np.searchsorted(stamps, spikes - SAME_SPIKE / 2)

@@ -275,7 +275,7 @@ class SpikeTransformer(EnsembleEstimator):
                 setattr(self, name, replace(_read_options(name, getattr(self, name)), **changed))
         return self
 
-    def fit(self, X: RecordingLike | Sequence[RecordingLike], y: None = None) -> SpikeTransformer:
+    def fit(self, X: RecordingLike | Sequence[RecordingLike], y: Any = None) -> SpikeTransformer:
         """Train one network per recording and seed, and calibrate each on its own recording.
 
         Training bins are trained on; validation bins select the epoch, calibrate the logits and give the threshold. Test bins
@@ -285,8 +285,8 @@ class SpikeTransformer(EnsembleEstimator):
         ----------
         X : Recording, array of shape (bins, units), sorting, TsGroup, mapping or path, or list of these
             The training recordings, of equally many units and the same bin width. Arrays and spike times have bins of 1 ms.
-        y : None
-            Ignored; present for scikit-learn.
+        y : ignored
+            Present for scikit-learn.
 
         Returns
         -------
@@ -300,7 +300,8 @@ class SpikeTransformer(EnsembleEstimator):
         """
         self._check_parameters()
         for name in ("n_features_in_", "feature_names_in_"):
-            self.__dict__.pop(name, None)
+            if hasattr(self, name):
+                delattr(self, name)
         recordings = [self._as_recording(one, fitting=True) for one in _list_recordings(X)]
         self.n_features_in_ = recordings[0].units
         self.first_seed_ = first_seed(self.random_state)
@@ -537,15 +538,15 @@ class SpikeTransformer(EnsembleEstimator):
             for run, (source, threshold) in enumerate(zip(self.sources_, self.thresholds_, strict=True))
         ]
 
-    def score(self, X: RecordingLike, y: None = None) -> float:
+    def score(self, X: RecordingLike, y: Any = None) -> float:
         """Compute the bits per spike gained over each unit's mean rate on the test bins, averaged over networks.
 
         Parameters
         ----------
         X : Recording, array of shape (bins, units), sorting, TsGroup, mapping or path
             A recording.
-        y : None
-            Ignored; present for scikit-learn.
+        y : ignored
+            Present for scikit-learn.
 
         Returns
         -------
@@ -697,9 +698,12 @@ class SpikeTransformer(EnsembleEstimator):
     def _check_spikes(self, X: RecordingLike, fitting: bool) -> np.ndarray:
         """Return an array of bins x units. ``fit`` remembers its columns; later ones are compared, unless any unit is allowed."""
         options: Any = {"dtype": "numeric", "ensure_min_samples": MIN_BINS if fitting else 1}
+        values: Any = X
         if fitting or self.network_options.kind != "population":
-            return validate_data(self, X, reset=fitting and not hasattr(self, "n_features_in_"), **options)
-        return check_array(X, input_name="X", estimator=self, **options)
+            values = validate_data(self, values, reset=fitting and not hasattr(self, "n_features_in_"), **options)
+        else:
+            values = check_array(values, input_name="X", estimator=self, **options)
+        return values
 
     def _check_recording(self, X: RecordingLike) -> Recording:
         """Return a recording that the fitted networks can be applied to."""
@@ -833,8 +837,9 @@ def _read_options(name: str, value: Any) -> Any:
 
 def _list_recordings(X: RecordingLike | Sequence[RecordingLike]) -> Sequence[RecordingLike]:
     """Return recordings as a list. A list of lists of numbers is one array."""
-    several = isinstance(X, list | tuple) and len(X) > 0 and not isinstance(X[0], list | tuple | Number | np.number)
-    return X if several and getattr(X[0], "ndim", 2) > 1 else [X]
+    first: Any = next(iter(X), None) if isinstance(X, list | tuple) else None
+    several = first is not None and not isinstance(first, list | tuple | Number | np.number)
+    return X if several and getattr(first, "ndim", 2) > 1 else [X]
 
 
 def _saved_network(kind: str, **options: Any) -> NetworkOptions:

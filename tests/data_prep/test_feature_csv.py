@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -313,6 +314,46 @@ def test_invalid_map_is_refused(tmp_path, text, message):
 def test_map_of_another_file_is_refused(written):
     with pytest.raises(TableError, match="has no column 'RMP': it has cell_id"):
         read_feature_csv(written(both_records()[0]), feature_map=FeatureMap(features={"vrest": ("RMP", 1.0)}))
+
+
+def test_preview_shows_features_and_units_and_writes_a_map(tmp_path, capsys):
+    pytest.importorskip("dandi", reason="the commands need the prep extra")
+    from data_prep.__main__ import main
+
+    path, described, out = tmp_path / "cells.csv", tmp_path / "map.toml", tmp_path / "table"
+    path.write_text(OTHER.replace("ap_peak", "width_ramp"))  # in ms
+    assert main(["patchseq", "preview", str(path), "--label", "Subclass", "--write-map", str(described)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "width_ramp width_ramp ramp_ap s 27.5 100 %" in shown and "sag sag subthreshold - 0.1 50 %" in shown
+    assert "RMP (mV) no known feature vrest" in shown and "identified by 'cell_name'" in shown
+    assert "width_ramp: the median size is 27.5, expected 0.00015 to 0.005 s" in shown
+    assert read_feature_map(described) == FeatureMap(
+        "cell_name", {"label": "Subclass"}, {"width_ramp": ("width_ramp", 1.0), "sag": ("sag", 1.0)}
+    )
+    text = described.read_text()
+    assert '# vrest = "RMP (mV)"' in text and '"soma area"' in text and "Layer" not in text
+    described.write_text(text.replace("# vrest", "vrest"))
+    assert main(["patchseq", "table", str(out), "--csv", str(path), "--map", str(described)]) == 0
+    assert "4 columns without a known name left out: Layer," in capsys.readouterr().out
+    assert set(FeatureTable.read(out).features) == {"width_ramp", "sag", "vrest"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--csv", "cells.csv", "--labels", "labels.csv"], "--labels is for extracted folders: give .* --label"),
+        (["--from", "extracted", "--naming", "old"], "--naming is for --csv"),
+        (["--csv", "cells.csv", "--id-column", "Layers"], "has no column 'Layers': it has cell_name"),
+    ],
+)
+def test_options_that_do_not_apply_are_refused(tmp_path, monkeypatch, capsys, options, message):
+    pytest.importorskip("dandi", reason="the commands need the prep extra")
+    from data_prep.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+    Path("cells.csv").write_text(OTHER)
+    assert main(["patchseq", "table", "out", *options]) == 2
+    assert re.search(message, capsys.readouterr().err) and not Path("out").exists()
 
 
 # The real tables.

@@ -40,6 +40,8 @@ def module_file(name: str) -> Path | None:
 
 def is_skip(statement: ast.stmt) -> bool:
     """Whether a statement skips the module if a package is missing."""
+    if not isinstance(statement, ast.Expr | ast.Assign):
+        return False
     return any(isinstance(node, ast.Attribute) and node.attr == "importorskip" for node in ast.walk(statement))
 
 

@@ -60,7 +60,7 @@ def run_in_kernel(notebook: dict[str, Any], folder: Path) -> dict[str, Any]:
     (folder / "examples").mkdir()
     (folder / "tests").symlink_to(root / "tests")
     (folder / "data_prep").symlink_to(root / "data_prep")
-    executed = nbformat.from_dict(notebook)
+    executed = nbformat.reads(json.dumps(notebook), as_version=4)
     resources = {"metadata": {"path": str(folder / "examples")}}
     environment = {**os.environ, "MPLBACKEND": "module://matplotlib_inline.backend_inline", "PYTHONPATH": str(root)}
     NotebookClient(executed, timeout=TIMEOUT, resources=resources).execute(env=environment)

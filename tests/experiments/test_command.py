@@ -39,9 +39,7 @@ def test_first_lines_name_version_device_data_and_runs(smoke):
 def test_run_folder_is_complete(smoke):
     _, folder = smoke
     files = {path.name for path in folder.iterdir()}
-    wanted = (
-        "config.json manifest.json runs.csv history.csv scores.csv predictions.npz checkpoints model figures report.md report.html"
-    )
+    wanted = "config.json manifest.json runs.csv history.csv scores.csv predictions.npz checkpoints model figures report.md report.html"
     assert set(wanted.split()) == files
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["status"] == "complete"

@@ -15,12 +15,15 @@ from jaxephys.hippie.report import (
     ACCURACY,
     INTERVAL,
     METRIC,
+    ablation_headlines,
+    bootstrap_differences,
     cluster_names,
     main_model,
     name_network,
     protocol_notes,
     ranking_table,
 )
+from jaxephys.reporting.headline import Headline
 
 
 def test_ranking_intervals_are_based_on_one_value_per_fold(tables):
@@ -63,3 +66,27 @@ def test_tables_and_notes_name_the_network_and_its_training():
     assert protocol_notes(replace(dense, width=0)) == []
     models = [main_model(settings) for settings in (dense, published, replace(published, width=0))]
     assert models == [KERNEL_CLASSIFIER, "knn on published embedding", KERNEL_CLASSIFIER]
+
+
+def test_differences_of_a_single_fold_have_intervals_over_the_tested_units(tables):
+    bench = Benchmark.from_table("lisberger", tables["lisberger"])
+    codes = bench.codes[bench.split(0)[1]]
+    right = np.eye(len(bench.classes))[codes]
+    wrong = np.roll(right, 1, axis=1)
+    probabilities = {bench: {"ours": {(0, 0): right, (1, 0): right}, "svm": {(0, 0): wrong}, "knn": {(0, 0): right}}}
+    headline = Headline(METRIC, "ours", ["svm", "knn"], "lisberger")
+    found = bootstrap_differences(probabilities, [headline])
+    assert found["lisberger", "lisberger", "ours - svm", METRIC] == (1.0, 1.0, 1.0)
+    assert found["lisberger", "lisberger", "ours - knn", METRIC] == (0.0, 0.0, 0.0)
+
+
+def test_an_ablation_is_compared_with_the_published_objective_and_a_sweep_is_quoted():
+    (found,) = ablation_headlines(["published", "no class", "masking", "contrast"], METRIC)
+    assert (found.model, found.baselines) == ("masking", ["published"])
+    (smallest,) = ablation_headlines(["published"], METRIC)
+    assert (smallest.model, smallest.baselines) == ("published", [])
+    sweep = ablation_headlines(["z 16, beta 1.0", "z 30, beta 1.0", "z 30, beta 4.0"], METRIC)
+    assert [(one.model, one.published) for one in sweep] == [
+        ("z 30, beta 1.0", "0.734 (Hausser)"),
+        ("z 30, beta 4.0", "0.770 (Hausser)"),
+    ]

@@ -73,7 +73,8 @@ def test_units_are_labelled_as_by_the_classifier(exported, name):
     rows = rows.astype("float32")
     expected = classifier.predict_proba(rows if name == "scikit-learn" else rows.to_numpy())
     labels, probability = label_as_spikeinterface(folder, rows[rows.columns[::-1]].assign(isi_violations=0.0))
-    assert labels == classifier.classes_[expected.argmax(axis=1)].tolist() and len(set(labels)) > 1
+    assert labels == classifier.classes_[expected.argmax(axis=1)].tolist()
+    assert np.ptp(probability) > 1e-3 and (name == "network" or len(set(labels)) == 3)
     np.testing.assert_allclose(probability, expected.max(axis=1), rtol=1e-5)
 
 

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.image import imread
 
 from jaxephys.reporting.bars import draw_bars, draw_classes
-from jaxephys.reporting.maps import _spread_labels, draw_attention, draw_confusion, draw_confusions, draw_embedding
+from jaxephys.reporting.maps import draw_attention, draw_confusion, draw_confusions, draw_embedding, spread_labels
 from jaxephys.reporting.plots import draw_curves, draw_selective
 from jaxephys.reporting.score_table import summarize
 from tests.reporting.example_scores import CLASSES, make_class_scores, make_score, make_scores
@@ -93,7 +93,7 @@ def test_embedding_figure_has_a_panel_per_embedding(tmp_path):
 
 
 def test_labels_of_close_classes_do_not_overlap():
-    placed = _spread_labels(np.array([[0.0, 0.0], [0.1, 0.01], [0.0, 0.9], [5.0, 0.0], [0.2, 0.02]]), 1.0)
+    placed = spread_labels(np.array([[0.0, 0.0], [0.1, 0.01], [0.0, 0.9], [5.0, 0.0], [0.2, 0.02]]), 1.0)
     np.testing.assert_allclose(placed[3], [5.0, 0.0])
     beside = placed[[0, 1, 2, 4]]
     assert np.diff(np.sort(beside[:, 1])).min() >= 1.0

@@ -128,7 +128,7 @@ def _label_axes(axes: Axes, groups: Mapping[str, Pairs], metric: str, rows: Sequ
         axes.set_ylim(min(CHANCE[metric], lowest) - 0.02, 1.0)
         axes.axhline(CHANCE[metric], color="black", linewidth=0.8)
         axes.annotate(
-            "chance", (1, CHANCE[metric]), (-2, 2), axes.get_yaxis_transform(), "offset points", fontsize=7, ha="right"
+            "chance", (1, CHANCE[metric]), (3, -2), axes.get_yaxis_transform(), "offset points", fontsize=7, ha="left"
         )
 
 

@@ -16,7 +16,8 @@ from scipy.stats import spearmanr
 from jaxephys.evaluation.scores import Score
 from jaxephys.reporting.headline import SummaryRow
 from jaxephys.reporting.labels import metric_label
-from jaxephys.reporting.plots import PALETTE, STYLE, draw_legend, save_figure
+from jaxephys.reporting.maps import spread_labels
+from jaxephys.reporting.plots import GREY, PALETTE, STYLE, draw_legend, save_figure
 from jaxephys.reporting.tables import Cell, Table
 from jaxephys.spikes.layout import Layout, find_substitutes, predictability, source_quality
 from jaxephys.spikes.report.transfer import ScoreMatrix, score_matrix
@@ -217,8 +218,13 @@ def draw_layout(folder: Path, layout: Layout, names: Sequence[str]) -> Path:
         for kind, color in zip(dict.fromkeys(kind_of), PALETTE, strict=False):
             kind_members = [i for i, recording_kind in enumerate(kind_of) if recording_kind == kind]
             axes.plot(points[kind_members, x], points[kind_members, y], "o", color=color, label=kind)
-        for i, name in enumerate(names):
-            axes.annotate(name, points[i, [x, y]], xytext=(4, 4), textcoords="offset points", fontsize=7)
+        plane = points[:, [x, y]]
+        size = max(float(np.ptp(plane, axis=0).max()), 1e-9)
+        width = 0.022 * size * max(map(len, names))
+        labels = spread_labels(plane + 0.02 * size, 0.055 * size, width)
+        for name, point, label in zip(names, plane, labels, strict=True):
+            line = dict(arrowstyle="-", color=GREY, lw=0.5) if label[1] - point[1] > 0.05 * size else None
+            axes.annotate(name, point, xytext=label, fontsize=7, arrowprops=line)
         axes.set(xlabel=f"Axis {x + 1} of the map (distance)", ylabel=f"Axis {y + 1} of the map (distance)")
         axes.set_aspect("equal", "datalim")
         axes.margins(0.15)

@@ -143,32 +143,35 @@ def pair_groups(recordings: Sequence[Recording]) -> dict[str, list[tuple[str, st
 
 
 def group_headlines(
-    recordings: Sequence[Recording], network: str, baselines: Sequence[str], metric: str = "roc_auc"
+    recordings: Sequence[Recording], networks: Sequence[str], baselines: Sequence[str], metric: str = "roc_auc"
 ) -> list[Headline]:
-    """Return the comparisons of a network with the best baseline over the pairs of each group, for the summary of a report.
+    """Return the comparisons of networks with the best baseline over the pairs of each group, for the summary of a report.
 
     Parameters
     ----------
     recordings : sequence of Recording
         All recordings.
-    network : str
-        Name of the network.
+    networks : sequence of str
+        Names of the networks. A reconstruction has no baseline, since it sees the bin that it is scored on.
     baselines : sequence of str
         Names of the baselines.
     metric : str, default "roc_auc"
-        Metric. Published values are quoted for ROC AUC.
+        Metric. Published values are quoted for ROC AUC, but not beside the next bins of the published script, which are another task.
 
     Returns
     -------
     list of Headline
-        One comparison per group of `pair_groups`, without the training bins.
+        One comparison per network and group of `pair_groups`, without the training bins.
     """
-    quoted = PUBLISHED_AUC if metric == "roc_auc" else {}
-    return [
-        Headline(metric, network, baselines, published=quoted.get(group), label=group, pairs=pairs)
-        for group, pairs in pair_groups(recordings).items()
-        if not group.endswith("training")
-    ]
+    headlines = []
+    for network in networks:
+        quoted = PUBLISHED_AUC if metric == "roc_auc" and network != FORECAST else {}
+        others = [] if network == RECONSTRUCTION else baselines
+        for group, pairs in pair_groups(recordings).items():
+            if not group.endswith("training"):
+                published = quoted.get(group)
+                headlines.append(Headline(metric, network, others, published=published, label=group, pairs=pairs))
+    return headlines
 
 
 def group_table(
@@ -250,18 +253,20 @@ def pair_table(
     difference = f"{network} minus baseline [95 % interval]"
     columns: dict[str, list[Cell]] = {"trained on -> tested on": [], network: [], "best baseline": []}
     columns |= {"its score": [], difference: []}
-    for i, j in np.ndindex(ours.shape):
-        pair = names[i], names[j]
+    for i, j in product(range(len(names)), repeat=2):
+        train_on, test_on = names[i], names[j]
         scored = {name: matrix[i, j] for name, matrix in others.items() if np.isfinite(matrix[i, j])}
         best = max(scored, key=lambda name, scored=scored: scored[name]) if scored else EMPTY
-        columns["trained on -> tested on"].append(Cell(" -> ".join(pair)))
+        columns["trained on -> tested on"].append(Cell(f"{train_on} -> {test_on}"))
         columns[network].append(
-            interval_cell(intervals.get((*pair, network, metric)), number, f"{ours[i, j]:{number}}")
+            interval_cell(intervals.get((train_on, test_on, network, metric)), number, f"{ours[i, j]:{number}}")
         )
-        columns["best baseline"].append(Cell(mark_channel_models(best, *pair)))
+        columns["best baseline"].append(Cell(mark_channel_models(best, train_on, test_on)))
         mean = f"{scored[best]:{number}}" if scored else EMPTY
-        columns["its score"].append(interval_cell(intervals.get((*pair, best, metric)), number, mean))
-        columns[difference].append(interval_cell(intervals.get((*pair, f"{network} - {best}", metric)), f"+{number}"))
+        columns["its score"].append(interval_cell(intervals.get((train_on, test_on, best, metric)), number, mean))
+        columns[difference].append(
+            interval_cell(intervals.get((train_on, test_on, f"{network} - {best}", metric)), f"+{number}")
+        )
     notes = ["The best baseline is the best one on these test bins."]
     if all(cell.text == EMPTY for cell in columns[difference]):
         del columns[difference]
