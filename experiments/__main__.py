@@ -14,6 +14,8 @@ import ast
 import sys
 from pathlib import Path
 
+from rich.console import Console
+
 from jaxephys.reporting.files import write_text
 from jaxephys.reporting.markdown import table_to_markdown
 from jaxephys.reporting.published_values import PublishedPaper
@@ -22,6 +24,7 @@ from jaxephys.reporting.run_comparison import compare_runs
 from jaxephys.reporting.saved_run import SavedRun, read_run
 from jaxephys.reporting.tables import print_table
 
+TABLE_WIDTH = 140  # characters
 SHARED = ("__init__", "__main__", "command_line")  # modules that are not experiments
 
 
@@ -121,9 +124,11 @@ def main(arguments: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if options.out is None:
+        screen = Console()
+        screen.width = max(screen.width, TABLE_WIDTH)  # a wrapped table is hard to read
         for heading, table in tables.items():
-            print(f"\n{heading}")
-            print_table(table)
+            screen.print(f"\n{heading}", style="bold")
+            print_table(table, screen)
     else:
         sections = [f"## {heading}\n\n{table_to_markdown(table)}" for heading, table in tables.items()]
         _show("# Comparison of runs\n\n" + "\n".join(sections), options.out)

@@ -73,7 +73,8 @@ def label_units(
         Probability, within every class, that the set of classes that are not excluded contains the class of a unit. A larger coverage
         abstains more often.
     feature_views : bool, default True
-        Give the classifier views of the curves besides the embedding (`jaxephys.hippie.feature_views`).
+        Give the classifier views of the curves besides the embedding (`jaxephys.hippie.feature_views`), except those whose width differs
+        between the two tables because their curves have unequal numbers of samples.
     technology : str, optional
         Recording technology of all units; by default that of the tables.
     network : int, default 0
@@ -120,9 +121,18 @@ def label_units(
             f"the reference has {found}: give at least {MIN_PER_CLASS} labelled units of each of two classes"
         )
     known = known.rows(labelled)
-    blocks = [_feature_blocks(model, table, feature_views, technology, network) for table in (known, query)]
-    shared = [name for name in blocks[0] if name in blocks[1]]
-    (rows, widths), (query_rows, _) = (join_blocks({name: some[name] for name in shared}) for some in blocks)
+    tables = (known, query)
+    blocks = [{"embedding": model.embed(table, technology=technology, network=network)} for table in tables]
+    common = np.all(
+        [table.present.any(axis=0) for table in tables], axis=0
+    )  # curves that some units of both tables have
+    if feature_views and common.any():
+        for found_blocks, table in zip(blocks, tables, strict=True):
+            found_blocks |= compute_feature_views(_common_curves(table, common))
+    first, second = blocks
+    # Curves of unequal numbers of samples have some views of unequal width, which cannot be compared.
+    equal = [name for name in first if second[name].shape[1] == first[name].shape[1]]
+    (rows, widths), (query_rows, _) = (join_blocks({name: some[name] for name in equal}) for some in blocks)
     probe = make_probe("kernel", widths=widths).fit(rows, texts)
     classifier: Any = probe[-1]
     left_out = softmax(classifier.sharpness_ * classifier.left_out_, axis=1)
@@ -133,8 +143,7 @@ def label_units(
     return UnitLabels(query.name, classes[best], probability.max(axis=1), ~certain, classes, probability)
 
 
-def _feature_blocks(
-    model: Hippie, units: UnitTable, feature_views: bool, technology: str | None, network: int
-) -> dict[str, Float[np.ndarray, "row _"]]:
-    embedding = model.embed(units, technology=technology, network=network)
-    return {"embedding": embedding, **(compute_feature_views(units.raw) if feature_views else {})}
+def _common_curves(units: UnitTable, common: Bool[np.ndarray, "modality"]) -> dict[str, Float[np.ndarray, "cell _"]]:
+    """The raw curves, with NaN in place of curves of other modalities than the common ones, so that views have equal widths."""
+    pairs = zip(units.raw.items(), common, strict=True)
+    return {name: curves if shared else np.full_like(curves, np.nan) for (name, curves), shared in pairs}

@@ -63,3 +63,14 @@ def test_too_few_labels_are_one_sentence(model, units):
     ):
         with pytest.raises(ValueError, match=expected):
             label_units(model, units, units, labels)
+
+
+def test_curves_of_other_lengths_are_labelled(model, units):
+    raw = {
+        **units.raw,
+        "acg": np.repeat(units.raw["acg"], 2, axis=1)[:, :-1],
+        "wave": np.repeat(units.raw["wave"], 2, axis=1),
+    }
+    query = UnitTable.from_arrays(**raw, technology=units.column("technology"))
+    found = label_units(model, units, query)
+    assert np.mean(found.label == units.label) > 0.8

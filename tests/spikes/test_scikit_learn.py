@@ -12,10 +12,11 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from _pytest.mark.structures import ParameterSet
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, TimeSeriesSplit
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from jaxephys import NetworkOptions, Objective, SpikeTransformer, load
 from jaxephys.engine.fit import FitResult
@@ -51,9 +52,42 @@ def unannotated(monkeypatch):
     monkeypatch.setattr(SpikeTransformer, "__init__", inspect.unwrap(SpikeTransformer.__init__))
 
 
-@parametrize_with_checks(
-    [SpikesAboveMean(UNITS, **TINY)], expected_failed_checks=lambda _: EXPECTED_FAILURES, xfail_strict=True
-)
+# Checks that train nothing. The others train on eleven shapes, for each of which several programs are compiled: they are slow.
+QUICK = {
+    "check_complex_data",
+    "check_do_not_raise_errors_in_init_or_set_params",
+    "check_estimator_cloneable",
+    "check_estimator_repr",
+    "check_estimator_sparse_array",
+    "check_estimator_sparse_matrix",
+    "check_estimator_sparse_tag",
+    "check_estimator_tags_renamed",
+    "check_estimators_empty_data_messages",
+    "check_estimators_unfitted",
+    "check_fit1d",
+    "check_fit2d_1sample",
+    "check_get_params_invariance",
+    "check_mixin_order",
+    "check_no_attributes_set_in_init",
+    "check_parameters_default_constructible",
+    "check_set_params",
+    "check_valid_tag_types",
+}
+
+
+def checks():
+    """Yield scikit-learn's checks as parameters, those that train marked slow."""
+    options = {"expected_failed_checks": EXPECTED_FAILURES, "mark": "xfail", "xfail_strict": True}
+    for item in estimator_checks_generator(SpikesAboveMean(UNITS, **TINY), **options):
+        values, marks = (item.values, item.marks) if isinstance(item, ParameterSet) else (item, ())
+        name = getattr(values[1], "func", values[1]).__name__
+        slow = () if name in QUICK else (pytest.mark.slow,)
+        yield pytest.param(
+            *values, marks=[*marks, *slow], id=f"{name}-{'-'.join(map(str, values[1].keywords.values()))}"
+        )
+
+
+@pytest.mark.parametrize(("estimator", "check"), checks())
 def test_scikit_learns_contract_holds(estimator, check, unannotated):
     check(estimator)
 
@@ -201,7 +235,7 @@ def test_a_search_over_spans_of_time(fitted, spikes):
     search = GridSearchCV(
         base,
         {"learning_rate": np.array([0.01, 0.1])},
-        cv=TimeSeriesSplit(1, test_size=200),
+        cv=TimeSeriesSplit(2, test_size=100, max_train_size=200),
         refit=False,
         error_score="raise",
     ).fit(spikes)
