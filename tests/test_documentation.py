@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 
 import jaxephys
@@ -32,6 +33,7 @@ ELSEWHERE = (
 )  # fmt: skip
 
 OWN_TEST = ("README.md", "docs/checkpoints.md", "docs/engine.md")  # pages whose examples have a test of their own below
+LONG_PAGES = ("docs/hippie.md", "docs/spikes.md")
 SMALL_MODELS: dict[str, dict[str, Any]] = {
     "Hippie": {"latent": 4, "width": 2, "trunk": "dense", "seeds": 2, "max_epochs": 2},
     "PatchSeqClassifier": {"hidden": 4, "token": 4, "seeds": 2, "max_epochs": 2},
@@ -84,7 +86,8 @@ def prepare_patchseq() -> dict[str, Any]:
         cells.label,
         about={"subclass4": cells.label},
     ).write("table")
-    return {"new_cells": cells.rows(np.arange(10))}
+    frame = pandas.DataFrame(cells.values, columns=list(cells.features))
+    return {"new_cells": cells.rows(np.arange(10)), "X": cells.values[:, :250], "y": cells.label, "frame": frame}
 
 
 def prepare_data_preparation() -> dict[str, Any]:
@@ -123,11 +126,18 @@ def small_models(monkeypatch):
         monkeypatch.setattr(estimator, "fit", small_fit)
 
 
-@pytest.mark.parametrize("page", sorted({*pages_with_examples()} - {*OWN_TEST}))
+def pages_by_duration() -> list[Any]:
+    pages = sorted({*pages_with_examples()} - {*OWN_TEST})
+    return [pytest.param(page, marks=pytest.mark.slow if page in LONG_PAGES else ()) for page in pages]
+
+
+@pytest.mark.parametrize("page", pages_by_duration())
 def test_examples_of_the_page(page, finished, small_models, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     values = PREPARE.get(page, dict)()
     for number, code in enumerate(examples(page), start=1):
+        if "from_pretrained(" in code:  # needs the network
+            continue
         code = code.replace("runs/quickstart/<folder>", str(only_run(finished)))
         exec(compile(code, f"example {number} of {page}", "exec"), values)
 

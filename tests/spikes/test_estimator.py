@@ -104,6 +104,7 @@ def test_without_the_network_the_linear_expert_replaces_it(model):
     logits = experts.compute_logits(ONE, start, stop)
     filters, weights = experts.config.network.filters, experts.parameters.linear_weights[1]
     spikes = jnp.asarray(ONE.bits(0, stop), jnp.float32)
+    assert filters is not None
 
     @jax.jit
     def mix(spikes):

@@ -87,7 +87,7 @@ def checks():
         )
 
 
-@pytest.mark.parametrize(("estimator", "check"), checks())
+@pytest.mark.parametrize(("estimator", "check"), list(checks()))
 def test_scikit_learns_contract_holds(estimator, check, unannotated):
     check(estimator)
 
@@ -230,6 +230,7 @@ def test_parameters_of_an_unknown_network_are_shown_without_its_options(unannota
         SpikeTransformer("deep").set_params(network__width=4)
 
 
+@pytest.mark.slow
 def test_a_search_over_spans_of_time(fitted, spikes):
     base = clone(fitted).set_params(entries_per_window=8)
     search = GridSearchCV(

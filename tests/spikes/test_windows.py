@@ -9,7 +9,7 @@ from jaxephys.schemas.recording import Recording
 from jaxephys.spikes.streaming_scores import centered_interval
 from jaxephys.spikes.windows import scored_windows, summarize_windows, write_windows
 
-BITS = "a", "bits_per_spike"
+BITS: tuple[str, str] = ("a", "bits_per_spike")
 
 
 def windows_of(bins, splits, seams=()):

@@ -76,14 +76,15 @@ def _network_table(scores: Sequence[Score], windows: Windows, recordings: Sequen
         key = *pairs[0], f"{network} - {model}", BITS
         difference = windows.get(key) if len(pairs) == 1 else None
         beside = [format_mean_sd(*mean_sd(_seed_means(scores, model, metric, pairs))) for metric in BESIDE]
-        low_high = single.interval and f"[{single.interval.low:.3f}, {single.interval.high:.3f}]" if single else None
+        interval = None if single is None else single.interval
+        low_high = EMPTY if interval is None else f"[{interval.low:.3f}, {interval.high:.3f}]"
         cells = [
             Cell(group),
             Cell(mark_channel_models(model, *pairs[0])),
             Cell(str(len(bits))),
             Cell(format_mean_sd(*mean_sd(bits))),
             Cell(f"{bits.min():.3f} to {bits.max():.3f}" if len(bits) else EMPTY),
-            Cell(low_high or EMPTY),
+            Cell(low_high),
             interval_cell(difference.interval, "+.3f") if difference else Cell(EMPTY),
             *map(Cell, beside),
         ]
