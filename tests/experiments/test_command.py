@@ -2,11 +2,14 @@
 
 import csv
 import json
+import sys
 
 import numpy as np
 import pytest
 
 import jaxephys
+from experiments import quickstart
+from experiments.command_line import main
 from jaxephys.patchseq.synthetic import make_synthetic_cells
 from tests.experiments.command import only_run, run
 
@@ -100,7 +103,6 @@ MISTAKES = {
     "a preset that is misspelt": (("smok",), "did you mean 'smoke'?"),
     "a field that is misspelt": (("smoke", "--sedes", "3"), "did you mean '--seeds'?"),
     "a folder to resume that is none": (("--resume", "nowhere"), "nowhere is not a run folder"),
-    "a device that is absent": (("smoke", "--device", "tpu"), "'tpu' is not available"),
     "too few cells": (("smoke", "--cells", "20"), "too few"),
     "no seed": (("smoke", "--seeds", "0"), "the run grid is empty"),
     "no epochs": (("smoke", "--max-epochs", "0"), "max_epochs"),
@@ -109,23 +111,27 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistake_is_reported_in_one_sentence(mistake, tmp_path):
+def test_mistake_is_reported_in_one_sentence(mistake, tmp_path, monkeypatch, capsys):
     arguments, hint = MISTAKES[mistake]
     (tmp_path / "file").touch()
-    done = run("experiments.quickstart", *arguments, cwd=tmp_path)
-    last = done.stderr.strip().splitlines()[-1]
-    assert done.returncode == 2
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["quickstart", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main("quickstart", quickstart.__doc__, quickstart.PRESETS, quickstart.run)
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert ended.value.code == 2
     assert last.startswith("error: ")
     assert hint in last
-    assert "Traceback" not in done.stderr
     assert not list(tmp_path.glob("runs/*/*")), "a failed invocation leaves no run folder"
 
 
-def test_unknown_device_is_rejected(tmp_path):
-    done = run("experiments.quickstart", "smoke", "--device", "abacus", cwd=tmp_path)
+@pytest.mark.parametrize(("device", "hint"), [("abacus", "abacus"), ("tpu", "'tpu' is not available")])
+def test_unknown_or_absent_device_is_rejected(device, hint, tmp_path):
+    done = run("experiments.quickstart", "smoke", "--device", device, cwd=tmp_path)
     assert done.returncode == 2
-    assert "abacus" in done.stdout + done.stderr
+    assert hint in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("runs/*/*"))
 
 
 def test_full_disk_is_reported_in_one_sentence(tmp_path):
