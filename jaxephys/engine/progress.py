@@ -164,7 +164,7 @@ def format_seconds(seconds: float) -> str:
 
     Examples
     --------
-    >>> format_seconds(42.3), format_seconds(150), format_seconds(9000)
+    >>> format_seconds(42.3), format_seconds(150.0), format_seconds(9000.0)
     ('42 s', '2.5 min', '2.5 h')
     """
     if seconds < 90:

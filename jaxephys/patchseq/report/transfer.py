@@ -29,7 +29,7 @@ from jaxephys.patchseq.transfer_grid import (
     TransferNetworks,
 )
 from jaxephys.reporting.bars import draw_bars
-from jaxephys.reporting.headline import Headline
+from jaxephys.reporting.headline import Headline, summarize_headline
 from jaxephys.reporting.maps import draw_confusions
 from jaxephys.reporting.plots import DASHES, GREY, PALETTE, STYLE, draw_legend, save_figure
 from jaxephys.reporting.run_folder import RunFolder
@@ -125,8 +125,10 @@ def write_transfer_report(
     introduction = f"{results[0]}\n\n{INTRODUCTION}"  # the main result first
     notes = [*results, *NOTES, *(DEVIATIONS if BY_ACCURACY in comparison.test_probability else ())]
     title = "From mouse to human interneurons"
-    question, headlines = QUESTIONS["patchseq_transfer"], transfer_headlines(comparison, quoted)
-    folder.write_report([*scores, *few], title, introduction, tables, figures, notes, question, headlines)
+    # The summary is of the models with all labels; scores with few labels have the same test sets.
+    summary = [summarize_headline(scores, headline) for headline in transfer_headlines(comparison, quoted)]
+    question = QUESTIONS["patchseq_transfer"]
+    folder.write_report([*scores, *few], title, introduction, tables, figures, notes, question, summary)
 
 
 def transfer_headlines(comparison: ModelComparison, published: Mapping[str, Mapping[str, str]]) -> list[Headline]:
