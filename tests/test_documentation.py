@@ -33,7 +33,7 @@ ELSEWHERE = (
 )  # fmt: skip
 
 OWN_TEST = ("README.md", "docs/checkpoints.md", "docs/engine.md")  # pages whose examples have a test of their own below
-LONG_PAGES = ("docs/hippie.md", "docs/spikes.md")
+LONG_PAGES = ("docs/data_preparation.md", "docs/hippie.md", "docs/spikes.md")
 SMALL_MODELS: dict[str, dict[str, Any]] = {
     "Hippie": {"latent": 4, "width": 2, "trunk": "dense", "seeds": 2, "max_epochs": 2},
     "PatchSeqClassifier": {"hidden": 4, "token": 4, "seeds": 2, "max_epochs": 2},

@@ -26,7 +26,7 @@ NETWORKS = {  # options and the description in the report
 }
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", ["ours", pytest.param("published", marks=pytest.mark.slow)])
 def test_experiment_finds_the_family_that_separates_the_classes(tmp_path, network):
     options, description = NETWORKS[network]
     label = np.random.default_rng(1).permutation(np.resize(["Pvalb", "Sst", "Vip"], 150))
