@@ -76,7 +76,7 @@ def train(grid, runs=range(RUNS), ended=()) -> Trained:
     return Trained(jax.tree.map(np.asarray, record), jax.tree.map(np.asarray, stack.state))
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", ["ours", pytest.param("published", marks=pytest.mark.slow)])
 def test_the_first_steps_of_a_stack_are_those_of_each_run_alone(compiled, name):
     alone, stacked = (train(compiled(name, execution)) for execution in ("map", "vmap"))
     for metric in ("train_loss", "train_reconstruction", "train_kl"):

@@ -33,6 +33,7 @@ from jaxephys.schemas.feature_table import FeatureTable
 FAMILIES, CELLS, RUNS, SLOTS = {"isi": 4, "psth": 3, "width": 5}, 60, 3, 8
 STEPS = TrainConfig(batch_size=32, chunk_epochs=1, monitor="macro_f1")  # an epoch of two steps
 NETWORKS = ("published", "ours", "tabular", "two species")
+LONG = [pytest.param(name, marks=[pytest.mark.slow] * (name in ("tabular", "two species"))) for name in NETWORKS]
 
 
 @cache
@@ -88,7 +89,7 @@ def assert_close(ours, theirs):
         np.testing.assert_allclose(a, b, atol=2e-5, rtol=2e-5)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", LONG)
 def test_a_padded_stack_trains_as_runs_one_after_the_other(name):
     _, after, record = stack(name)
     _, one_by_one, each = train(name, [0, 1, 2], "map")
@@ -96,7 +97,7 @@ def test_a_padded_stack_trains_as_runs_one_after_the_other(name):
     assert_close(take_runs((after, record), range(RUNS)), (one_by_one, each))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", LONG)
 def test_a_run_of_a_stack_is_the_run_alone(name):
     _, after, record = stack(name)
     _, alone, its_record = train(name, [2], "vmap")
