@@ -29,7 +29,7 @@ def fit_once() -> Any:
             return fit(model, units, *arguments, **options)
         key = repr(model), units.sha256
         if key not in fitted:
-            fitted[key] = vars(fit(model, units))
+            fitted[key] = dict(vars(fit(model, units)))  # a copy: an example may fit the model again
         vars(model).update(fitted[key])
         return model
 

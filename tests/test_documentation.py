@@ -32,7 +32,11 @@ ELSEWHERE = (
         "predict", "convert", "embed", "impute", "counterfactual", "traverse", "validate", "generate"))
 )  # fmt: skip
 
-OWN_TEST = ("README.md", "docs/checkpoints.md", "docs/engine.md")  # pages whose examples have a test of their own below
+TESTED_BELOW = (
+    "README.md",
+    "docs/checkpoints.md",
+    "docs/engine.md",
+)  # pages whose examples have a test of their own below
 LONG_PAGES = ("docs/data_preparation.md", "docs/hippie.md", "docs/spikes.md")
 SMALL_MODELS: dict[str, dict[str, Any]] = {
     "Hippie": {"latent": 4, "width": 2, "trunk": "dense", "seeds": 2, "max_epochs": 2},
@@ -127,7 +131,7 @@ def small_models(monkeypatch):
 
 
 def pages_by_duration() -> list[Any]:
-    pages = sorted({*pages_with_examples()} - {*OWN_TEST})
+    pages = sorted({*pages_with_examples()} - {*TESTED_BELOW})
     return [pytest.param(page, marks=pytest.mark.slow if page in LONG_PAGES else ()) for page in pages]
 
 
@@ -142,8 +146,8 @@ def test_examples_of_the_page(page, finished, small_models, tmp_path, monkeypatc
         exec(compile(code, f"example {number} of {page}", "exec"), values)
 
 
-def test_pages_with_a_test_of_their_own_have_examples():
-    assert {*OWN_TEST, *PREPARE} <= {*pages_with_examples()}
+def test_pages_that_are_tested_separately_have_examples():
+    assert {*TESTED_BELOW, *PREPARE} <= {*pages_with_examples()}
 
 
 @pytest.fixture(scope="module")
