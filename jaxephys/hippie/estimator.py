@@ -269,7 +269,7 @@ class Hippie(HippieInference, EnsembleEstimator):
         usable = np.flatnonzero(data.present.any(axis=1) & ~np.isin(names, excluded))
         if len(usable) < MIN_UNITS:
             raise ValueError(f"{len(usable)} units with curves are left to train on: give at least {MIN_UNITS}")
-        self.first_seed_ = first_seed(self.random_state)
+        self.first_seed_ = first_seed(self.random_state, self.seeds)
         grid = RunGrid.cross(seed=range(self.first_seed_, self.first_seed_ + self.seeds))
         seeds = grid.column("seed")
         if initial is None:

@@ -9,16 +9,18 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_random_state
 
-MAX_SEED = 2**31 - 1  # of seeds that are drawn
+LARGEST_SEED = 2**31 - 1
 
 
-def first_seed(random_state: Any) -> int:
+def first_seed(random_state: Any, seeds: int = 1) -> int:
     """Return the seed of the first network, from which those of the others follow.
 
     Parameters
     ----------
     random_state : int, numpy.random.RandomState or None
         The seed itself; otherwise a seed is drawn from it, or for None from NumPy's global random numbers.
+    seeds : int, default 1
+        Number of networks.
 
     Returns
     -------
@@ -28,7 +30,7 @@ def first_seed(random_state: Any) -> int:
     Raises
     ------
     ValueError
-        If ``random_state`` is negative or of another type.
+        If ``random_state`` is negative, too large or of another type.
 
     Examples
     --------
@@ -37,11 +39,13 @@ def first_seed(random_state: Any) -> int:
     >>> first_seed(np.random.RandomState(0)) == first_seed(np.random.RandomState(0))
     True
     """
-    if isinstance(random_state, Integral):
-        if random_state < 0:
-            raise ValueError(f"random_state is {random_state}: give 0 or more, or None for a random seed")
-        return int(random_state)
-    return int(check_random_state(random_state).randint(MAX_SEED))
+    if not isinstance(random_state, Integral):
+        return int(check_random_state(random_state).randint(LARGEST_SEED - seeds))
+    if not 0 <= int(random_state) <= LARGEST_SEED - seeds:
+        raise ValueError(
+            f"random_state is {random_state}: give a whole number from 0 to {LARGEST_SEED - seeds}, or None"
+        )
+    return int(random_state)
 
 
 def check_numbers(estimator: Any, **least: int | float) -> None:

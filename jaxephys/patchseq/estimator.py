@@ -35,6 +35,7 @@ from jaxephys.evaluation.splits import Split, hold_out
 from jaxephys.models.base import EnsembleEstimator, mean_over_runs, score_row
 from jaxephys.models.export import ExportProgram
 from jaxephys.models.model_card import ModelDetails
+from jaxephys.models.parameters import first_seed
 from jaxephys.models.run_template import RunTemplate
 from jaxephys.patchseq.export import make_program
 from jaxephys.patchseq.feature_matching import MatchedFeatures, match_features
@@ -42,7 +43,7 @@ from jaxephys.patchseq.model_details import describe_model
 from jaxephys.patchseq.network.classifier import NetworkSwitches, SubclassNetwork
 from jaxephys.patchseq.network.dropout import DEFAULT_RATES
 from jaxephys.patchseq.network.ragged_layout import RaggedLayout
-from jaxephys.patchseq.parameters import check_parameters, first_seed
+from jaxephys.patchseq.parameters import check_parameters
 from jaxephys.patchseq.preprocessing import (
     LogZScore,
     Scale,

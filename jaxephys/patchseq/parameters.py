@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any
 
-from sklearn.utils import check_random_state
-
 from jaxephys.patchseq.network.dropout import DEFAULT_RATES
 
 CHOICES = {"head": ("softmax", "arcface"), "pooling": ("attention", "fixed"), "smote": (False, True)}
@@ -19,7 +17,6 @@ RANGES = {  # in words, and as a test
     "learning_rate": ("above 0", lambda x: x > 0),
     "validation": ("between 0 and 1", lambda x: 0 < x < 1),
 }
-LARGEST_SEED = 2**31 - 1
 
 
 def check_parameters(parameters: Mapping[str, Any]) -> None:
@@ -53,32 +50,3 @@ def check_parameters(parameters: Mapping[str, Any]) -> None:
         raise ValueError(
             f"dropout is {parameters['dropout']}, but the ArcFace head has none: give 0, or choose the head 'softmax'"
         )
-
-
-def first_seed(random_state: Any, seeds: int) -> int:
-    """Return the seed of the first network.
-
-    Parameters
-    ----------
-    random_state : int, RandomState or None
-        The seed itself, a generator that draws it, or None for another seed at each call.
-    seeds : int
-        Number of networks; their seeds follow the first.
-
-    Returns
-    -------
-    int
-        The seed.
-
-    Raises
-    ------
-    ValueError
-        If it is negative, too large, or something else.
-    """
-    if not isinstance(random_state, Integral):
-        return int(check_random_state(random_state).randint(LARGEST_SEED - seeds))
-    if not 0 <= int(random_state) <= LARGEST_SEED - seeds:
-        raise ValueError(
-            f"random_state is {random_state}: give a whole number from 0 to {LARGEST_SEED - seeds}, or None"
-        )
-    return int(random_state)

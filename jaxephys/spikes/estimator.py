@@ -304,7 +304,7 @@ class SpikeTransformer(EnsembleEstimator):
                 delattr(self, name)
         recordings = [self._as_recording(one, fitting=True) for one in _list_recordings(X)]
         self.n_features_in_ = recordings[0].units
-        self.first_seed_ = first_seed(self.random_state)
+        self.first_seed_ = first_seed(self.random_state, self.seeds)
         seeds = range(self.first_seed_, self.first_seed_ + self.seeds)
         grid = RunGrid.cross(source=range(len(recordings)), seed=seeds)
         sources, objectives = grid.column("source"), [self.loss_options] * len(grid)

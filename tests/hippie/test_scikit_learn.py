@@ -249,7 +249,7 @@ MISTAKES = {
     "text": ({"learning_rate": "fast"}, "learning_rate is 'fast': give a number"),
     "no rate": ({"learning_rate": 0.0}, "learning_rate is 0.0: give a number above 0"),
     "no validation": ({"validation": 0.0}, "validation is 0.0: give a share"),
-    "a negative seed": ({"random_state": -1}, "random_state is -1: give 0 or more"),
+    "a negative seed": ({"random_state": -1}, "random_state is -1: give a whole number from 0"),
     "an unknown trunk": ({"trunk": "lstm"}, "trunk is 'lstm': choose one of resnet, dense"),
     "no objective": ({"objective": ["ours"]}, "is unknown: choose one of ours, published, generative, or give"),
     "one modality as text": ({"modalities": "wave"}, "modalities is 'wave': give some of wave, isi, acg"),

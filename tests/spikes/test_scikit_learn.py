@@ -201,7 +201,7 @@ MISTAKES = {
     "no entries": ({"entries_per_window": 0}, "entries_per_window is 0"),
     "no patience": ({"patience": 0}, "patience is 0"),
     "no rate": ({"learning_rate": 0.0}, "learning_rate is 0.0: give a number above 0"),
-    "a negative seed": ({"random_state": -1}, "random_state is -1: give 0 or more"),
+    "a negative seed": ({"random_state": -1}, "random_state is -1: give a whole number from 0"),
     "no network": ({"network": 3}, r"network is 3: give one of population, .* or NetworkOptions\(\.\.\.\)"),
     "an unknown loss": ({"objective": "huber"}, "loss 'huber' is unknown"),
     "experts of the published layer": (
