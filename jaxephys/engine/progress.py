@@ -1,7 +1,7 @@
 """Progress of long steps: one bar on a terminal, and a line every ten seconds elsewhere. Start with `track`.
 
 Library code calls `track` or `step` without a console; they show nothing until a command has called `show_on`. Bars that are nested share
-one display. Times stand before the free text, so that a narrow terminal cuts the text and not the time.
+one display. Times are printed before the free text, so that a narrow terminal cuts the text and not the time.
 """
 
 from __future__ import annotations

@@ -303,7 +303,7 @@ def importance_notes(
     mean = shares @ attention  # every cell has the same weight, as in the first table
     notes = []
     if len(mean) > 1:
-        pairs = [_rank_correlation(mean[i], mean[j]) for i in range(len(mean)) for j in range(i)]
+        pairs = _seed_correlations(mean)
         notes.append(
             f"The attention of two seeds ranks the families with a Spearman correlation of {np.mean(pairs):.2f} (mean)."
         )
@@ -337,7 +337,7 @@ def importance_rows(
         One row per change. The correlation of the attention of two seeds is beside it.
     """
     mean, rows = np.bincount(cells.codes()) / len(cells) @ attention, []
-    pairs = [_rank_correlation(mean[i], mean[j]) for i in range(len(mean)) for j in range(i)]
+    pairs = _seed_correlations(mean)
     for name, lost in losses.items():
         value = _rank_correlation(mean.mean(axis=0), lost.mean(axis=0))
         text = f"Attention ranks the {len(cells.families)} families like the macro-F1 {name} with a Spearman correlation of {value:.2f}."
@@ -352,6 +352,11 @@ def _macro_f1_by_seed(scores: Sequence[Score]) -> Float[np.ndarray, "draw"]:
     """Return the mean over the folds of each seed."""
     runs = group_scores([score for score in scores if score.metric == "macro_f1"], ("metric",), "test")
     return np.array(list(seed_means(runs["macro_f1",]).values()))
+
+
+def _seed_correlations(mean: Float[np.ndarray, "draw family"]) -> list[float]:
+    """Rank correlation of the attention of every two seeds."""
+    return [_rank_correlation(mean[i], mean[j]) for i in range(len(mean)) for j in range(i)]
 
 
 def _rank_correlation(left: Float[np.ndarray, "family"], right: Float[np.ndarray, "family"]) -> float:

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:FigureCanvasAgg is non-interacti
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A working folder beside which the repository lies, as for a notebook in ``examples/``."""
+    """A working folder next to a link to the repository, as for a notebook in ``examples/``."""
     (tmp_path / "examples").mkdir()
     (tmp_path / "tests").symlink_to(FOLDER.parent / "tests")
     monkeypatch.chdir(tmp_path / "examples")
